@@ -1,0 +1,26 @@
+"""Coded concepts: anatomy, features and units as scheme, value, meaning (PS3.3 8.8; facts in docs/codes.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept (PS3.3 Table 8.8-1)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+TISSUE = Code("85756007", "SCT", "Tissue")
+LUNG = Code("39607008", "SCT", "Lung")
+LEFT = Code("7771000", "SCT", "Left")
+RIGHT = Code("24028007", "SCT", "Right")
+TOP = Code("421812003", "SCT", "Top")
+BOTTOM = Code("421610009", "SCT", "Bottom")
+
+PRIVATE_SCHEME = "99AIE"
+REPORT_TITLE = Code("AIENRICH", PRIVATE_SCHEME, "AI Enrichment Report")

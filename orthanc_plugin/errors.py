@@ -1,0 +1,75 @@
+"""The one tree of errors. The class says whether to try again; its docstring is the default message.
+
+    EnrichError
+      InputError        the series cannot be used: never retried, the series is refused with a reason
+      TransientError    archive down, disk full, out of memory: retried with back-off
+      ModelError        missing, wrong digest, wrong shape: never retried, the operator must act
+      EncodingError     our own output would be invalid: a bug, fails loudly
+      StoreError        the archive refused the result: retried, then failed with its answer
+      ConfigError       stops the start-up (exit 78)
+
+No message holds patient data: job databases store messages and Orthanc logs them. UIDs are allowed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Refusal(StrEnum):
+    """Why a series gets no result. The value is what the ledger, the API and the CLI show."""
+
+    NOT_CT = "not-ct"
+    NO_RULE = "no-rule"
+    TOO_FEW_SLICES = "too-few-slices"
+    UNREADABLE = "unreadable"
+    NO_PIXELS = "no-pixels"
+    NOT_HU = "not-hu"
+    MISSING_GEOMETRY = "missing-geometry"
+    MIXED_ORIENTATION = "mixed-orientation"
+    MIXED_SPACING = "mixed-spacing"
+    MIXED_SIZE = "mixed-size"
+    MIXED_FRAME_OF_REFERENCE = "mixed-frame-of-reference"
+    DUPLICATE_POSITIONS = "duplicate-positions"
+    MISSING_SLICE = "missing-slice"
+    GANTRY_TILT = "gantry-tilt"
+    NOT_AXIAL = "not-axial"
+    MULTI_FRAME = "multi-frame"
+    MIXED_IDENTITY = "mixed-identity"
+    TWO_PATIENTS = "two-patients"
+    GONE = "gone"
+
+
+class EnrichError(Exception):
+    """Something went wrong while enriching."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class InputError(EnrichError):
+    """The series cannot be used."""
+
+    def __init__(self, reason: Refusal, message: str = "") -> None:
+        super().__init__(message or reason.value)
+        self.reason = reason
+
+
+class TransientError(EnrichError):
+    """A part that is needed is away for now; the step is tried again."""
+
+
+class ModelError(EnrichError):
+    """The model is missing, altered or does not fit; the operator must act."""
+
+
+class EncodingError(EnrichError):
+    """The result would be no valid DICOM object."""
+
+
+class StoreError(EnrichError):
+    """The archive refused the result."""
+
+
+class ConfigError(EnrichError):
+    """The configuration cannot be used."""

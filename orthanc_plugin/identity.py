@@ -1,0 +1,91 @@
+"""Who is who: fingerprints of series, ids of jobs, UIDs of results. Decided once; all derived, none random.
+
+Delivered a hundred times a series runs once, and a job that runs twice makes the same objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable
+
+from orthanc_plugin import RESULTS_VERSION
+from orthanc_plugin.ct import SeriesIdentity
+
+_NAMESPACE = uuid.UUID("6f1f2c9e-5f0b-5c7e-9a43-0d1f6f1f8f0e")
+
+
+def digest(*parts: str | Iterable[str]) -> str:
+    """SHA-256 (hex) of strings and lists of strings, unambiguous: `("ab", "c")` differs from `("a", "bc")`."""
+    canonical = [part if isinstance(part, str) else list(part) for part in parts]
+    return hashlib.sha256(json.dumps(canonical, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def fingerprint(series: SeriesIdentity, generation: int) -> str:
+    """Content of a series as an archive holds it.
+
+    Parameters
+    ----------
+    series : SeriesIdentity
+        Its UIDs and PatientID; the order of instances does not matter.
+    generation : int
+        0 at first; grows when the source was deleted or changed its identity and came again.
+
+    Returns
+    -------
+    str
+        SHA-256, hex.
+    """
+    return digest(
+        series.series_instance_uid,
+        sorted(series.sop_instance_uids),
+        series.study_instance_uid,
+        series.patient_id,
+        sorted(set(series.frame_of_reference_uids)),
+        str(generation),
+    )
+
+
+def job_id(archive: str, series_fingerprint: str, plan_digest: str) -> str:
+    """Id of the job that enriches this content by this plan."""
+    return digest(archive, series_fingerprint, plan_digest)
+
+
+def _uid(*parts: str | Iterable[str]) -> str:
+    return f"2.25.{uuid.uuid5(_NAMESPACE, digest(*parts)).int}"
+
+
+def seg_uid(series_fingerprint: str, model_digest: str, settings: str) -> str:
+    """SOPInstanceUID of the SEG of one model."""
+    return _uid("seg", series_fingerprint, model_digest, settings, str(RESULTS_VERSION))
+
+
+def sr_uid(seg_sop_instance_uid: str, kind: str, settings: str) -> str:
+    """SOPInstanceUID of a report made of that SEG; `kind` is `radiomics`, `landmarks`, ..."""
+    return _uid("sr", seg_sop_instance_uid, kind, settings, str(RESULTS_VERSION))
+
+
+def series_uid(sop_instance_uid: str) -> str:
+    """SeriesInstanceUID of a result: one object a series (OHIF shows only the last SEG of a series)."""
+    return _uid("series", sop_instance_uid)
+
+
+def tracking_uid(seg_sop_instance_uid: str, item: str) -> str:
+    """TrackingUID of a segment (its number) or of a landmark (its name)."""
+    return _uid("tracking", seg_sop_instance_uid, item)
+
+
+def frame_of_reference_uid(series: SeriesIdentity) -> str:
+    """One frame of reference for a series whose slices carry one each."""
+    return _uid("frame-of-reference", series.series_instance_uid, sorted(set(series.frame_of_reference_uids)))
+
+
+def dimension_organization_uid(sop_instance_uid: str) -> str:
+    """DimensionOrganizationUID of a SEG, so that a rerun gives the same bytes."""
+    return _uid("dimension-organization", sop_instance_uid)
+
+
+def device_uid(model_digest: str) -> str:
+    """DeviceUID of an algorithm: another one whenever card or weights change (IHE AIR)."""
+    return _uid("device", model_digest)

@@ -1,0 +1,58 @@
+"""Segmentations: one label map on the grid of its volume, and what each label means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orthanc_plugin.codes import Code
+
+Labels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One structure of a segmentation.
+
+    number: its value in the label map, 1..255; also its SegmentNumber.
+    key: the name in the model card, e.g. `lung_left`.
+    label: SegmentLabel, at most 64 characters.
+    covers: label values that belong to the structure: itself, and the structures inside it (body covers its lungs).
+    colour: sRGB 0..255.
+    """
+
+    number: int
+    key: str
+    label: str
+    category: Code
+    type: Code
+    modifier: Code | None
+    colour: tuple[int, int, int]
+    covers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """Structures found by one model.
+
+    labels: (z, y, x) uint8, same grid as the volume, 0 outside every structure.
+    segments: those that are present, numbers ascending; a structure that is not there has no entry.
+    notes: what the model says of its result ("one lung only", "lungs touch the first slice").
+    """
+
+    labels: Labels
+    segments: tuple[Segment, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def mask(self, segment: Segment) -> Mask:
+        """(z, y, x) bool mask of one structure, with what it covers."""
+        if segment.covers == (segment.number,):
+            return np.asarray(self.labels == segment.number)
+        return np.isin(self.labels, segment.covers)
+
+    def segment(self, key: str) -> Segment | None:
+        """The structure of that key, or None where it was not found."""
+        return next((s for s in self.segments if s.key == key), None)
