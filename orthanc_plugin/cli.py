@@ -1,0 +1,286 @@
+"""The command `orthanc-enrich`. Exit codes: 0 done, 1 failed, 2 wrong use, 78 configuration.
+
+Results go to stdout (`--json` for machines), progress and messages to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orthanc_plugin import __version__
+from orthanc_plugin.errors import ConfigError, EnrichError
+
+if TYPE_CHECKING:
+    from orthanc_plugin.config import Configuration
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
+
+messages = Console(stderr=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ConfigError as error:
+        return _fail(options, error, EXIT_CONFIG)
+    except (EnrichError, OSError) as error:
+        return _fail(options, error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_FAILED
+
+
+def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
+    if getattr(options, "stdin", False) or getattr(options, "json", False):
+        print(json.dumps({"error": str(error)}), flush=True)
+    else:
+        messages.print(f"[red]error:[/red] {error}", highlight=False, markup=True)
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    from orthanc_plugin import once
+
+    outcomes = once.enrich_folder(options.directory, options.out, _configuration(options), messages)
+    if options.json:
+        _print_json([dataclasses.asdict(outcome) for outcome in outcomes])
+    else:
+        for outcome in outcomes:
+            _console().print(once.outcome_table(outcome))
+    if not outcomes:
+        raise ConfigError(f"no CT series in {options.directory}; name a folder that holds DICOM files")
+    return EXIT_DONE if any(o.done for o in outcomes) and not any(o.failed for o in outcomes) else EXIT_FAILED
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from orthanc_plugin import demo
+
+    return demo.run_demo(
+        options.ct, directory=options.directory, stay=not options.exit, json_output=options.json, console=_console()
+    )
+
+
+def _phantom(options: argparse.Namespace) -> int:
+    from orthanc_plugin.validation.phantom import make_phantom, write_phantom
+
+    phantom = make_phantom(seed=options.seed)
+    files = write_phantom(options.out, phantom)
+    if options.json:
+        _print_json({"directory": str(options.out), "files": len(files), "volumes_ml": dict(phantom.volumes_ml)})
+    else:
+        table = Table("structure", "mL", title=f"phantom: {len(files)} slices in {options.out}")
+        for key, volume_ml in phantom.volumes_ml.items():
+            table.add_row(key, f"{volume_ml:.0f}")
+        _console().print(table)
+    return EXIT_DONE
+
+
+def _service(options: argparse.Namespace) -> int:
+    from orthanc_plugin.service.main import run_service
+
+    secret, configuration = _parent_or_file(options)
+    return run_service(
+        configuration,
+        secret,
+        parent_is_stdin=options.stdin,
+        report_port=lambda port: print(json.dumps({"port": port}), flush=True),
+    )
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from orthanc_plugin.jobs.worker import run_worker
+
+    _, configuration = _parent_or_file(options)
+    return run_worker(configuration, slot=options.slot, parent_is_stdin=options.stdin)
+
+
+def _parent_or_file(options: argparse.Namespace) -> tuple[str, Configuration]:
+    """Secret and configuration: two lines of stdin where a parent started us, else the configuration file."""
+    from orthanc_plugin.config import parse_section
+
+    if not options.stdin:
+        return os.environ.get("ENRICHMENT_SECRET", ""), _configuration(options)
+    secret, section = sys.stdin.readline().strip(), sys.stdin.readline()
+    try:
+        return secret, parse_section(json.loads(section), os.environ)
+    except ValueError as error:
+        raise ConfigError(f"the section on stdin is no JSON: {error}") from None
+
+
+def _jobs_list(options: argparse.Namespace) -> int:
+    from orthanc_plugin.jobs.queue import JobQueue
+
+    jobs = JobQueue(_configuration(options).database).list(state=options.state, limit=options.limit)
+    if options.json:
+        _print_json([dataclasses.asdict(job) for job in jobs])
+        return EXIT_DONE
+    table = Table("job", "state", "rule", "series", "created", "error")
+    for job in jobs:
+        table.add_row(job.id[:12], job.state, job.rule, job.series_instance_uid, str(job.created_at), job.error or "")
+    _console().print(table)
+    return EXIT_DONE
+
+
+def _jobs_show(options: argparse.Namespace) -> int:
+    from orthanc_plugin.jobs.queue import JobQueue
+
+    job = JobQueue(_configuration(options).database).show(options.job)
+    _print_json(dataclasses.asdict(job))
+    return EXIT_DONE
+
+
+def _jobs_retry(options: argparse.Namespace) -> int:
+    from orthanc_plugin.jobs.queue import JobQueue
+
+    JobQueue(_configuration(options).database).retry(options.job)
+    _say(options, {"retried": options.job})
+    return EXIT_DONE
+
+
+def _models_list(options: argparse.Namespace) -> int:
+    from orthanc_plugin.catalog.shelf import list_models
+
+    cards = list_models(_configuration(options).models_directory)
+    if options.json:
+        _print_json([{"name": c.name, "version": c.version, "digest": c.digest, "licence": c.licence} for c in cards])
+        return EXIT_DONE
+    table = Table("model", "version", "digest", "licence", "finds")
+    for card in cards:
+        table.add_row(card.name, card.version, card.digest[:12], card.licence, ", ".join(la.key for la in card.labels))
+    _console().print(table)
+    return EXIT_DONE
+
+
+def _models_verify(options: argparse.Namespace) -> int:
+    from orthanc_plugin.catalog.shelf import find_model, list_models, verify_model
+
+    directory = _configuration(options).models_directory
+    cards = [find_model(options.name, directory)] if options.name else list(list_models(directory))
+    for card in cards:
+        verify_model(card)
+    _say(options, {"verified": {card.name: card.digest for card in cards}})
+    return EXIT_DONE
+
+
+def _models_build(options: argparse.Namespace) -> int:
+    from orthanc_plugin.catalog.shelf import build_model
+
+    card = build_model(options.name, options.out)
+    _say(options, {"built": card.name, "digest": card.digest, "directory": str(card.directory)})
+    return EXIT_DONE
+
+
+def _rules_test(options: argparse.Namespace) -> int:
+    from orthanc_plugin import once
+
+    verdicts = once.test_rules(options.directory, _configuration(options))
+    if options.json:
+        _print_json([dataclasses.asdict(verdict) for verdict in verdicts])
+    else:
+        for verdict in verdicts:
+            _console().print(once.verdict_table(verdict))
+    return EXIT_DONE
+
+
+def _configuration(options: argparse.Namespace) -> Configuration:
+    from orthanc_plugin.config import load_configuration, parse_section
+
+    path = options.config or os.environ.get("ENRICHMENT_CONFIG")
+    return load_configuration(Path(path), os.environ) if path else parse_section({}, os.environ)
+
+
+def _console() -> Console:
+    """Stdout; wide where it is no terminal, so that no table is cut in logs."""
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
+def _say(options: argparse.Namespace, facts: Mapping[str, Any]) -> None:
+    if options.json:
+        _print_json(facts)
+    else:
+        _console().print("\n".join(f"{key}: {value}" for key, value in facts.items()))
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+    common.add_argument("--config", type=Path, help="orthanc.json or its folder (default: $ENRICHMENT_CONFIG)")
+
+    parser = argparse.ArgumentParser(
+        prog="orthanc-enrich", description="Enriches CT in a PACS: SEG and SR out of every series. Research use only."
+    )
+    parser.add_argument("--version", action="version", version=f"orthanc-enrichment {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        group: argparse._SubParsersAction[argparse.ArgumentParser],
+        name: str,
+        command: Callable[[argparse.Namespace], int],
+        text: str,
+    ) -> argparse.ArgumentParser:
+        sub = group.add_parser(name, help=text, description=text, parents=[common])
+        sub.set_defaults(command=command)
+        return sub
+
+    demo = add(commands, "demo", _demo, "start an Orthanc, send it a CT, show what comes back")
+    demo.add_argument("ct", nargs="?", type=Path, help="folder of CT files (default: a phantom)")
+    demo.add_argument("--exit", action="store_true", help="stop when the results are there")
+    demo.add_argument("--directory", type=Path, default=Path(".demo"), help="where the demo keeps its data")
+
+    run = add(commands, "run", _run, "enrich a folder without a PACS: CT in, SEG and SR out")
+    run.add_argument("directory", type=Path, help="folder of CT files, any depth")
+    run.add_argument("--out", type=Path, required=True, help="folder for the objects")
+
+    phantom = add(commands, "phantom", _phantom, "write a procedural chest CT as DICOM")
+    phantom.add_argument("--out", type=Path, required=True)
+    phantom.add_argument("--seed", type=int, default=0)
+
+    service = add(commands, "service", _service, "the front door: API, dashboard, DICOMweb pass-through, admission")
+    service.add_argument("--stdin", action="store_true", help="started by the plugin: secret and section on stdin")
+
+    worker = add(commands, "worker", _worker, "carries jobs out")
+    worker.add_argument("--stdin", action="store_true", help="started by the service: section on stdin")
+    worker.add_argument("--slot", type=int, default=0, help="number of this worker on this machine")
+
+    jobs = commands.add_parser("jobs", help="list, show and retry jobs").add_subparsers(required=True)
+    listing = add(jobs, "list", _jobs_list, "newest jobs first")
+    listing.add_argument("--state", help="only jobs in this state")
+    listing.add_argument("--limit", type=int, default=50)
+    for name, function, text in (
+        ("show", _jobs_show, "one job with its stages and objects"),
+        ("retry", _jobs_retry, "run a failed job again"),
+    ):
+        add(jobs, name, function, text).add_argument("job")
+
+    models = commands.add_parser("models", help="list, verify and build models").add_subparsers(required=True)
+    add(models, "list", _models_list, "models that are installed")
+    add(models, "verify", _models_verify, "check digests").add_argument("name", nargs="?")
+    build = add(models, "build", _models_build, "rebuild the built-in model, bit by bit")
+    build.add_argument("name")
+    build.add_argument("--out", type=Path, default=Path("models"))
+
+    rules = commands.add_parser("rules", help="which series get what").add_subparsers(required=True)
+    add(rules, "test", _rules_test, "which rule takes each series of a folder, and why not").add_argument(
+        "directory", type=Path
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
