@@ -1,0 +1,1 @@
+"""Radiomics of a segmented volume."""

@@ -1,0 +1,84 @@
+"""Radiomics of the segments of one model: shape and first order where the caller asks for shape, else volume and first
+order. Works on the mask it is given (as stored), without resampling, normalisation or a range of HU."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from orthanc_plugin.ct import Volume
+from orthanc_plugin.masks import Mask, Segment, Segmentation
+from orthanc_plugin.measures import FeatureValue, SegmentFeatures
+from orthanc_plugin.radiomics.feature_codes import FEATURES
+from orthanc_plugin.radiomics.firstorder import BIN_WIDTH_HU, first_order_features
+from orthanc_plugin.radiomics.reference import VERSION
+from orthanc_plugin.radiomics.shape import shape_features, voxel_volume
+
+SETTINGS = (
+    f"pyradiomics {VERSION}; 3D; resampling none; normalization none; resegmentation none; "
+    f"binWidth {BIN_WIDTH_HU}; voxelArrayShift 0; kurtosis excess"
+)
+"""Every parameter that changes a value; enters the UID of the report and is written in it."""
+
+_TOO_SMALL = "no radiomics: the segment has fewer than two voxels"
+
+
+def measure_segments(
+    volume: Volume, segmentation: Segmentation, shape_keys: Collection[str]
+) -> tuple[SegmentFeatures, ...]:
+    """Features of every segment, in the order of the segmentation.
+
+    Parameters
+    ----------
+    volume : Volume
+    segmentation : Segmentation
+        On the grid of the volume.
+    shape_keys : collection of str
+        Keys of the segments that also get shape features; all get VoxelVolume and first order.
+
+    Returns
+    -------
+    tuple of SegmentFeatures
+        A segment of fewer than two voxels has no features and a note.
+
+    Raises
+    ------
+    ConfigError
+        If pyradiomics is not installed.
+    """
+    return tuple(
+        _measure(volume, segmentation, segment, segment.key in shape_keys) for segment in segmentation.segments
+    )
+
+
+def _measure(volume: Volume, segmentation: Segmentation, segment: Segment, with_shape: bool) -> SegmentFeatures:
+    mask = segmentation.mask(segment)
+    if np.count_nonzero(mask) < 2:
+        return SegmentFeatures(segment.number, (), (_TOO_SMALL,))
+    box = _bounding_box(mask)
+    values = _values(np.ascontiguousarray(mask[box]), volume.voxels_hu[box], volume.spacing_mm, with_shape)
+    return SegmentFeatures(
+        segment.number,
+        tuple(FeatureValue(f.name, f.concept, f.unit, values[f.name]) for f in FEATURES if f.name in values),
+    )
+
+
+def _values(
+    mask: Mask, voxels_hu: np.ndarray, spacing_mm: tuple[float, float, float], with_shape: bool
+) -> dict[str, float]:
+    """Feature values by full name; kurtosis made excess (0 where all values are equal, as IBSI defines it)."""
+    shape = shape_features(mask, spacing_mm) if with_shape else {"VoxelVolume": voxel_volume(mask, spacing_mm)}
+    first_order = first_order_features(voxels_hu[mask], float(np.prod(spacing_mm)))
+    if first_order["Variance"] > 0:
+        first_order["Kurtosis"] -= 3
+    return {f"shape_{name}": value for name, value in shape.items()} | {
+        f"firstorder_{name}": value for name, value in first_order.items()
+    }
+
+
+def _bounding_box(mask: Mask) -> tuple[slice, slice, slice]:
+    """Smallest box that holds a mask that is not empty."""
+    inside = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    z, y, x = (slice(int(index[0]), int(index[-1]) + 1) for index in inside)
+    return z, y, x

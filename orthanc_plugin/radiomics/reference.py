@@ -1,0 +1,43 @@
+"""The way in to pyradiomics: imported when first measured, silent, and named in one error when it is missing.
+
+pyradiomics is an extra, since it does not build under pip's isolation. Two parts of it do work here: the marching cubes
+of its C code and its bin edges; the rest of the room states the same definitions in a form that fits whole organs.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from functools import cache
+from types import ModuleType
+
+from orthanc_plugin.errors import ConfigError
+
+VERSION = "3.0.1"
+
+_MISSING = (
+    f"pyradiomics {VERSION} is not installed. With uv: install the extra `radiomics`. With pip: "
+    '`pip install "setuptools<80" wheel versioneer cython numpy` and then '
+    f"`pip install --no-build-isolation pyradiomics=={VERSION}` (needs a C compiler)"
+)
+
+
+@cache
+def pyradiomics() -> ModuleType:
+    """The module `radiomics`, without its messages on stderr.
+
+    Raises
+    ------
+    ConfigError
+        If it is not installed; the message has the two ways to install it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import radiomics
+    except ModuleNotFoundError as error:
+        raise ConfigError(_MISSING) from error
+    radiomics.setVerbosity(60)  # its own handler on stderr
+    logging.getLogger("radiomics").setLevel(logging.ERROR)  # what it hands to our root logger
+    module: ModuleType = radiomics
+    return module
