@@ -1,0 +1,1 @@
+"""DICOM instances in, a CT volume that can be vouched for out."""

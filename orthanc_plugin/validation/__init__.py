@@ -1,0 +1,1 @@
+"""Validation: AI against known truth, and phantoms whose truth is known."""
