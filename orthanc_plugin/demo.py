@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from requests.auth import HTTPBasicAuth
 from requests.exceptions import HTTPError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
@@ -221,8 +221,9 @@ def _await_service(orthanc: str, password: str, process: subprocess.Popen[bytes]
 
 def _send(sent: list[tuple[Path, Dataset]], servers: Servers, messages: Console) -> None:
     """Push the files by STOW-RS, some at a time."""
-    client = DICOMwebClient(f"{servers.orthanc}/dicom-web")
-    client._session.auth = HTTPBasicAuth(USER, servers.password)
+    session = requests.Session()
+    session.trust_env, session.auth = False, (USER, servers.password)
+    client = DICOMwebClient(f"{servers.orthanc}/dicom-web", session=session)
     batches = [sent[start : start + BATCH] for start in range(0, len(sent), BATCH)]
     for batch in track(batches, f"sending {len(sent)} files", console=messages):
         try:
