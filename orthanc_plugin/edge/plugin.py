@@ -1,0 +1,588 @@
+"""Orthanc's end of the enrichment: hints that a CT series is stable, and keeps the service running.
+
+Orthanc's Python plugin loads this one file into its own interpreter ("PythonScript" in orthanc.json), so it uses the
+standard library alone, works under Python 3.11 (plugin 4.0) to 3.13 (plugin 5.0), and does nothing slow in a callback:
+all callbacks share one interpreter lock, and a REST callback has a C stack of 100 KiB. A wrong setting never stops
+Orthanc; the status page at /enrichment shows it. docs/plugin.md describes settings, page and process protocol.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import html
+import http.client
+import json
+import os
+import queue
+import secrets
+import signal
+import subprocess
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+from typing import IO, Any, TypeVar, cast
+
+import orthanc
+
+HINTS_PATH = "/enrichment/api/v1/hints"
+HINT_TIMEOUT_S, HINT_RETRY_S, HINTS_WAITING_MAX = 2.0, 5.0, 10_000
+PORT_TIMEOUT_S, HEALTHY_S, BACKOFF_FIRST_S, BACKOFF_LAST_S = 60.0, 60.0, 1.0, 60.0
+STOP_STEPS: tuple[tuple[signal.Signals | None, float], ...] = (
+    (None, 6.0),  # end-of-file on its stdin
+    (signal.SIGTERM, 1.5),
+    (signal.SIGKILL, 1.0),
+)
+EXIT_CONFIGURATION = 78  # sysexits.h, EX_CONFIG
+STDERR_MAX_BYTES = 1_000_000
+
+Json = dict[str, Any]
+Kind = TypeVar("Kind")
+
+
+class SettingsError(ValueError):
+    """A setting in orthanc.json is missing or wrong."""
+
+
+class State(Enum):
+    """What the service does now."""
+
+    WRONG_SETTING = "configuration error"
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "ended, will be started again"
+    REMOTE = "runs elsewhere"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the plugin itself reads of orthanc.json; `section` goes to the service as one line of JSON."""
+
+    start: bool
+    python: str
+    host: str
+    url: str
+    archive: str
+    stderr_file: str
+    secret: str = field(repr=False)
+    section: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of the service; `address` is where this process reaches it, empty while it does not answer."""
+
+    state: State
+    error: str = ""
+    address: str = ""
+    starts: int = 0
+
+
+@dataclass(frozen=True)
+class Hint:
+    """A stable CT series and what only Orthanc knows about it; no patient data."""
+
+    archive: str
+    study_instance_uid: str
+    series_instance_uid: str
+    orthanc_series_id: str
+    stable: bool
+    remote_aet: str
+    remote_ip: str
+    origin: str
+    anonymized_from: str
+    modified_from: str
+
+
+def read_settings(configuration: str, environ: Mapping[str, str]) -> Settings:
+    """Read the section "Enrichment" from the text of Orthanc's whole configuration.
+
+    Raises
+    ------
+    SettingsError
+        With the key, what is wrong with it and what is allowed.
+    """
+    whole = json.loads(configuration)
+    section = whole.get("Enrichment")
+    if not isinstance(section, dict):
+        raise SettingsError('orthanc.json has no object "Enrichment": add one as docs/plugin.md shows')
+    if whole.get("RemoteAccessAllowed") is True and whole.get("AuthenticationEnabled") is False:
+        raise SettingsError(
+            "RemoteAccessAllowed is true and AuthenticationEnabled is false: anybody could read the images"
+        )
+    section = section | {"Archives": _archives(section, whole)}
+    service: Json = _get(section, "Service", {}, "")
+    start = _get(service, "Start", True, "Service.")
+    shared_secret = _get(service, "Secret", "", "Service.") or environ.get("ENRICHMENT_SECRET", "")
+    settings = Settings(
+        start=start,
+        python=_get(service, "Python", "", "Service."),
+        host=_get(service, "Host", "127.0.0.1", "Service."),
+        url=_get(service, "Url", "", "Service.").rstrip("/"),
+        archive="local" if "local" in section["Archives"] else next(iter(section["Archives"])),
+        stderr_file=os.path.join(
+            _get(section, "StateDirectory", "/var/lib/orthanc-enrichment", ""), "service.stderr.log"
+        ),
+        secret=secrets.token_hex(32) if start else shared_secret,
+        section=json.dumps(section),
+    )
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    if settings.url and urllib.parse.urlsplit(settings.url).scheme not in ("http", "https"):
+        raise SettingsError("Enrichment.Service.Url must begin with http:// or https://")
+    if settings.start and not (os.path.isabs(settings.python) and os.access(settings.python, os.X_OK)):
+        raise SettingsError(
+            "Enrichment.Service.Python must be the absolute path of the Python of the virtual environment that holds"
+            f" orthanc-enrichment; {settings.python!r} cannot be executed"
+        )
+    if not settings.start and not (settings.url and settings.secret):
+        raise SettingsError(
+            "Enrichment.Service.Start is false: set Enrichment.Service.Url to where the service runs, and give both"
+            " Orthanc and the service the same ENRICHMENT_SECRET in their environment"
+        )
+
+
+def _get(holder: Json, key: str, default: Kind, prefix: str) -> Kind:
+    value = holder.get(key, default)
+    if not isinstance(value, type(default)):
+        kinds: dict[type, str] = {bool: "true or false", str: "a text", dict: "an object"}
+        raise SettingsError(f"Enrichment.{prefix}{key} must be {kinds[type(default)]}")
+    return value
+
+
+def _archives(section: Json, whole: Json) -> Json:
+    """Archives of the section; the addresses of "local" default to this Orthanc's own."""
+    archives: Json = _get(section, "Archives", {}, "") or {"local": {}}
+    if not isinstance(archives.get("local"), dict):
+        return archives
+    root = f"{'https' if whole.get('SslEnabled') else 'http'}://127.0.0.1:{whole.get('HttpPort', 8042)}"
+    dicomweb = whole.get("DicomWeb", {}).get("Root", "/dicom-web/").strip("/")
+    return archives | {"local": {"Url": f"{root}/{dicomweb}", "OrthancUrl": root} | archives["local"]}
+
+
+def read_hint(series_id: str, archive: str) -> Hint | None:
+    """Hint for a series of this Orthanc; None unless it is CT, so that our own SEG and SR start nothing.
+
+    Three small requests: with Python plugin 4.0 each holds the interpreter lock.
+    """
+    series = _rest(f"/series/{series_id}")
+    if series["MainDicomTags"].get("Modality") != "CT" or not series["Instances"]:
+        return None
+    study = _rest(f"/series/{series_id}/study")
+    received = _rest(f"/instances/{series['Instances'][0]}/metadata?expand")
+    return Hint(
+        archive=archive,
+        study_instance_uid=study["MainDicomTags"]["StudyInstanceUID"],
+        series_instance_uid=series["MainDicomTags"]["SeriesInstanceUID"],
+        orthanc_series_id=series_id,
+        stable=bool(series.get("IsStable")),
+        remote_aet=received.get("RemoteAET", ""),
+        remote_ip=received.get("RemoteIP", ""),
+        origin=received.get("Origin", ""),
+        anonymized_from=series.get("AnonymizedFrom", ""),
+        modified_from=series.get("ModifiedFrom", ""),
+    )
+
+
+def _rest(path: str) -> Json:
+    answer: Json = json.loads(orthanc.RestApiGet(path))
+    return answer
+
+
+def post_hint(address: str, secret: str, hint: Hint) -> int:
+    """Send one hint to the service, past proxies and redirects; returns the HTTP status."""
+    at = urllib.parse.urlsplit(address)
+    connect = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
+    connection = connect(at.netloc, timeout=HINT_TIMEOUT_S)
+    try:
+        headers = {"Content-Type": "application/json", "X-Enrichment-Secret": secret}
+        connection.request("POST", at.path + HINTS_PATH, json.dumps(asdict(hint)), headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+class Hints:
+    """A bounded queue of stable series and the thread that sends them.
+
+    A hint only saves time: one that is lost (full queue, restart) is found by the service's reconcile.
+    """
+
+    def __init__(self, settings: Settings, address: Callable[[], str]) -> None:
+        self.sent = self.refused = self.dropped = 0
+        self.error = ""
+        self._settings, self._address = settings, address
+        self._waiting: queue.Queue[str] = queue.Queue(HINTS_WAITING_MAX)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="enrichment-hints", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """Hints not yet sent."""
+        return self._waiting.qsize()
+
+    def offer(self, series_id: str) -> None:
+        """Take note of a stable series; never blocks."""
+        try:
+            self._waiting.put_nowait(series_id)
+        except queue.Full:
+            self.dropped += 1
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def join(self) -> None:
+        if self._thread.is_alive():
+            self._thread.join(HINT_TIMEOUT_S + 1.0)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._send_next()
+            except Exception as error:  # the thread has no caller: it says so and goes on
+                log_error(f"a hint was lost: {describe(error)}")
+
+    def _send_next(self) -> None:
+        address = self._address()
+        if not address:
+            self._stopping.wait(0.5)
+            return
+        try:
+            series_id = self._waiting.get(timeout=0.5)
+        except queue.Empty:
+            return
+        with contextlib.suppress(orthanc.OrthancException):  # deleted meanwhile
+            if hint := read_hint(series_id, self._settings.archive):
+                self._send(address, hint)
+
+    def _send(self, address: str, hint: Hint) -> None:
+        try:
+            status = post_hint(address, self._settings.secret, hint)
+        except (OSError, http.client.HTTPException) as error:
+            self._try_later(hint, type(error).__name__)
+            return
+        if status >= 500:
+            self._try_later(hint, f"HTTP {status}")
+        elif status >= 300:
+            self.refused += 1
+            self._complain(f"the service refused a hint: HTTP {status}")
+        else:
+            self.sent += 1
+            self.error = ""
+
+    def _try_later(self, hint: Hint, why: str) -> None:
+        self._complain(f"the service does not take hints ({why}); they wait")
+        self.offer(hint.orthanc_series_id)
+        self._stopping.wait(HINT_RETRY_S)
+
+    def _complain(self, error: str) -> None:
+        if error != self.error:
+            log_error(error)
+        self.error = error
+
+
+class Service:
+    """The service as a child process: started, watched, started again, stopped; one thread.
+
+    It ends with us, however we end: its stdin is our pipe, and end-of-file there tells it to stop.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.status = Status(State.STARTING) if settings.start else Status(State.REMOTE, address=settings.url)
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._thread = threading.Thread(target=self._watch, name="enrichment-service", daemon=True)
+
+    def start(self) -> None:
+        if self._settings.start:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop it within 9 s; safe to call again and before `start`."""
+        self._stopping.set()
+        for how, patience_s in STOP_STEPS:
+            if not self._thread.is_alive():
+                break
+            with self._lock:
+                if self._process is not None:
+                    _ask_to_end(self._process, how)
+            self._thread.join(patience_s)
+        self.status = replace(self.status, state=State.STOPPED, address="")
+
+    def _watch(self) -> None:
+        delay_s = BACKOFF_FIRST_S
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self._run_once()
+            except Exception as error:  # the thread has no caller: it says so and tries again
+                self._ended(State.WAITING, f"the service could not be started: {describe(error)}")
+            if self.status.state is State.WRONG_SETTING:
+                return
+            if time.monotonic() - began > HEALTHY_S:
+                delay_s = BACKOFF_FIRST_S
+            self._stopping.wait(delay_s)
+            delay_s = min(2 * delay_s, BACKOFF_LAST_S)
+
+    def _run_once(self) -> None:
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            self.status = replace(self.status, state=State.STARTING, starts=self.status.starts + 1)
+            process = self._process = _spawn(self._settings)
+        said: queue.Queue[Json] = queue.Queue()
+        threading.Thread(target=_listen, args=(process.stdout, said), name="enrichment-stdout", daemon=True).start()
+        error = ""
+        try:
+            _hand_over(process, self._settings)
+            error = self._accompany(process, said)
+        finally:
+            _ask_to_end(process, signal.SIGKILL)  # the whole group: nothing it started stays behind
+            code = process.wait()
+        if self._stopping.is_set():
+            return
+        state = State.WRONG_SETTING if code == EXIT_CONFIGURATION else State.WAITING
+        self._ended(state, error or f"the service ended with exit code {code}; its log tells why")
+
+    def _accompany(self, process: subprocess.Popen[str], said: queue.Queue[Json]) -> str:
+        """Wait for the port, then for the end of the process; returns what the process gave as its reason."""
+        try:
+            first = said.get(timeout=PORT_TIMEOUT_S)
+        except queue.Empty:
+            return f"the service did not report its port within {PORT_TIMEOUT_S:.0f} s"
+        if isinstance(port := first.get("port"), int):
+            address = f"http://{_reachable(self._settings.host)}:{port}"
+            self.status = replace(self.status, state=State.RUNNING, error="", address=address)
+            orthanc.LogWarning(f"Enrichment: the service answers at {address}")
+            process.wait()
+            first = said.get_nowait() if not said.empty() else {}
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5.0)
+        return str(first.get("error", ""))
+
+    def _ended(self, state: State, error: str) -> None:
+        self.status = replace(self.status, state=state, error=error, address="")
+        log_error(error)
+
+
+def _spawn(settings: Settings) -> subprocess.Popen[str]:
+    """Start the service in a session of its own. Never sys.executable: inside Orthanc that is Orthanc."""
+    with _stderr(settings.stderr_file) as stderr:
+        return subprocess.Popen(
+            [settings.python, "-P", "-m", "orthanc_plugin.cli", "service", "--stdin"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")},
+            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+
+
+def _stderr(path: str) -> contextlib.AbstractContextManager[IO[bytes] | None]:
+    """File for what the service writes past its log, begun anew when large; Orthanc's own where it cannot be made."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+    except OSError:
+        return contextlib.nullcontext()  # the service will say what is wrong with its StateDirectory
+    if file.tell() > STDERR_MAX_BYTES:
+        file.truncate(0)
+    return file
+
+
+def _hand_over(process: subprocess.Popen[str], settings: Settings) -> None:
+    stdin = cast("IO[str]", process.stdin)
+    with contextlib.suppress(BrokenPipeError):  # it ended at once: its exit code tells more
+        stdin.write(f"{settings.secret}\n{settings.section}\n")
+        stdin.flush()
+
+
+def _listen(stdout: IO[str], said: queue.Queue[Json]) -> None:
+    """Put each JSON object that the service prints into `said`, and an empty one at the end."""
+    with stdout:
+        for line in stdout:
+            with contextlib.suppress(ValueError):
+                if isinstance(words := json.loads(line), dict):
+                    said.put(words)
+    said.put({})
+
+
+def _ask_to_end(process: subprocess.Popen[str], how: signal.Signals | None) -> None:
+    """Close its stdin, then send `how`, if anything, to it and all it started."""
+    with contextlib.suppress(OSError):
+        cast("IO[str]", process.stdin).close()
+    if how is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+
+
+def _reachable(host: str) -> str:
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def log_error(text: str) -> None:
+    """One line in Orthanc's log."""
+    orthanc.LogError("Enrichment: " + " ".join(text.split()))
+
+
+def describe(error: Exception) -> str:
+    """Kind and place of an unexpected error. Its text stays out of the log: it could hold patient data."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return type(error).__name__ + (f" at line {trace.tb_lineno}" if trace else "")
+
+
+class Edge:
+    """What Orthanc calls: changes, the status page, the button in Orthanc Explorer."""
+
+    def __init__(self, settings: Settings | None, error: str = "") -> None:
+        self._error = error
+        self.service = Service(settings) if settings else None
+        self.hints = Hints(settings, lambda: self.status.address) if settings else None
+        self._url = settings.url if settings else ""
+
+    @property
+    def status(self) -> Status:
+        """State of the service, or of the settings where these are wrong."""
+        return self.service.status if self.service else Status(State.WRONG_SETTING, self._error)
+
+    @property
+    def link(self) -> str:
+        """Address of the dashboard; empty while the service does not answer."""
+        address = self.status.address
+        return f"{self._url or address}/enrichment/" if address else ""
+
+    def on_change(self, change: int, level: int, resource: str) -> None:
+        """Orthanc's change callback: events come one by one, so nothing slow happens here."""
+        if self.service is None or self.hints is None:
+            return
+        if change == orthanc.ChangeType.STABLE_SERIES:
+            self.hints.offer(resource)
+        elif change == orthanc.ChangeType.ORTHANC_STARTED:
+            self.service.start()
+            self.hints.start()
+        elif change == orthanc.ChangeType.ORTHANC_STOPPED:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the service and both threads, in less than 10 s."""
+        if self.service is not None and self.hints is not None:
+            self.hints.stop()
+            self.service.stop()
+            self.hints.join()
+
+    def report(self) -> Json:
+        """Content of /enrichment/status."""
+        status, hints = self.status, self.hints
+        counts = ("sent", "waiting", "refused", "dropped")
+        return {
+            "state": status.state.value,
+            "error": status.error or (hints.error if hints else ""),
+            "dashboard": self.link,
+            "starts": status.starts,
+            "hints": {name: getattr(hints, name) for name in counts} if hints else {},
+        }
+
+    def answer_status(self, output: orthanc.RestOutput) -> None:
+        output.AnswerBuffer(json.dumps(self.report()), "application/json")
+
+    def answer_page(self, output: orthanc.RestOutput) -> None:
+        output.AnswerBuffer(_page(self.report(), "5"), "text/html; charset=utf-8")
+
+    def answer_dashboard(self, output: orthanc.RestOutput) -> None:
+        """Lead to the dashboard. Orthanc's own redirect is a 301, which browsers keep although the port may change."""
+        link = self.link
+        output.AnswerBuffer(_page(self.report(), f"0;url={link}" if link else "5"), "text/html; charset=utf-8")
+
+
+def route(answer: Callable[[orthanc.RestOutput], None]) -> Callable[..., None]:
+    """REST callback that only reads: GET, not disguised as another method, and no exception reaches Orthanc's log."""
+
+    def callback(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
+        try:
+            headers = {name.lower() for name in request.get("headers", {})}
+            disguised = "x-http-method-override" in headers or "_method" in request.get("get", {})
+            if request.get("method") != "GET" or disguised:
+                output.SendMethodNotAllowed("GET")
+                return
+            output.SetHttpHeader("Cache-Control", "no-store")
+            output.SetHttpHeader("X-Content-Type-Options", "nosniff")
+            output.SetHttpHeader("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+            answer(output)
+        except Exception as error:  # Orthanc would log the message, which may hold what was asked
+            log_error(f"the status page failed: {describe(error)}")
+            output.SendHttpStatusCode(500)
+
+    return callback
+
+
+def _page(report: Json, refresh: str) -> str:
+    rows = {"Service": report["state"], "Last error": report["error"] or "none", "Starts": report["starts"]}
+    rows |= {f"Hints {name}": count for name, count in report["hints"].items()}
+    table = "".join(f"<tr><th>{html.escape(k)}<td>{html.escape(str(v))}" for k, v in rows.items())
+    link = report["dashboard"]
+    dashboard = f'<p><a href="{html.escape(link)}">Open the dashboard</a>' if link else ""
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{html.escape(refresh)}">
+<title>Enrichment</title>
+<style>body{{font:16px sans-serif;margin:2em}}th{{text-align:left;padding-right:1em}}</style>
+<h1>Enrichment</h1><table>{table}</table>{dashboard}<p>Research use only, not for diagnosis.</html>"""
+
+
+EXPLORER_BUTTON = """
+(function () {
+  function add() {
+    var link = document.createElement('a');
+    link.id = 'enrichment-dashboard';
+    link.href = '../enrichment/dashboard';
+    link.target = '_blank';
+    link.rel = 'noopener noreferrer';
+    link.textContent = 'AI enrichment';
+    link.setAttribute('data-ajax', 'false');
+    link.style.cssText = 'position:fixed;right:1em;bottom:1em;z-index:2000;padding:.5em 1em;border-radius:1em;' +
+      'background:#1f5f99;color:#fff;font:bold 14px sans-serif;text-decoration:none;text-shadow:none';
+    document.body.appendChild(link);
+  }
+  if (document.body) { add(); } else { document.addEventListener('DOMContentLoaded', add); }
+})();
+"""
+
+
+def load() -> Edge:
+    """Read the settings and register with Orthanc; a wrong setting is logged and shown, never raised."""
+    try:
+        edge = Edge(read_settings(orthanc.GetConfiguration(), os.environ))
+    except SettingsError as error:
+        log_error(str(error))
+        edge = Edge(None, str(error))
+    except Exception as error:  # an exception while loading would stop Orthanc
+        log_error(f"the settings cannot be read: {describe(error)}")
+        edge = Edge(None, f"the settings cannot be read: {describe(error)}")
+    orthanc.RegisterOnChangeCallback(edge.on_change)
+    orthanc.RegisterRestCallback("/enrichment", route(edge.answer_page))
+    orthanc.RegisterRestCallback("/enrichment/status", route(edge.answer_status))
+    orthanc.RegisterRestCallback("/enrichment/dashboard", route(edge.answer_dashboard))
+    orthanc.ExtendOrthancExplorer(EXPLORER_BUTTON)
+    atexit.register(edge.stop)  # where Orthanc ends without ORTHANC_STOPPED
+    return edge
+
+
+EDGE = load()
