@@ -1,0 +1,140 @@
+"""Stored pixels of one slice to Hounsfield units.
+
+The decoder is named for each transfer syntax, so that speed and result do not depend on what else is installed. Values
+that a CT cannot have (padding, the corners outside the scan field) become air at -1024 HU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+
+from orthanc_plugin.ct import Voxels
+from orthanc_plugin.errors import InputError, Refusal
+
+Stored = NDArray[np.integer]
+
+AIR_HU = -1024.0
+TISSUE_HU = (-500.0, 3000.0)
+"""Between these a declared padding value is not believed: real pixels have it (0 is declared where water is 0)."""
+
+_PLUGINS = {
+    uid.JPEGBaseline8Bit: "gdcm",
+    uid.JPEGExtended12Bit: "gdcm",
+    uid.JPEGLossless: "gdcm",
+    uid.JPEGLosslessSV1: "gdcm",
+    uid.JPEGLSLossless: "pyjpegls",
+    uid.JPEGLSNearLossless: "pyjpegls",
+    uid.JPEG2000Lossless: "gdcm",
+    uid.JPEG2000: "gdcm",
+    uid.HTJ2KLossless: "pylibjpeg",
+    uid.HTJ2KLosslessRPCL: "pylibjpeg",
+    uid.HTJ2K: "pylibjpeg",
+    uid.RLELossless: "pylibjpeg",
+}
+_LARGEST_SLOPE = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rescale:
+    """HU = stored * slope + intercept."""
+
+    slope: float
+    intercept: float
+
+
+def decode(ds: Dataset) -> Stored:
+    """Pixels of one single-frame instance as stored, before rescaling.
+
+    Returns
+    -------
+    ndarray, shape (rows, columns), integer
+
+    Raises
+    ------
+    InputError
+        NO_PIXELS, UNREADABLE (missing syntax, broken stream, no decoder), NOT_HU (not one plain grey channel).
+    """
+    if "PixelData" not in ds or not ds.PixelData:
+        raise InputError(Refusal.NO_PIXELS, "an instance has no pixel data; send the series again")
+    if ds.get("SamplesPerPixel") != 1 or ds.get("PhotometricInterpretation") != "MONOCHROME2":
+        raise InputError(Refusal.NOT_HU, "an instance is no MONOCHROME2 image: a picture, no CT values")
+    syntax = getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID")
+    try:
+        stored, _ = get_decoder(syntax).as_array(ds, decoding_plugin=_PLUGINS.get(syntax, ""))
+    except (RuntimeError, ValueError, AttributeError, KeyError, TypeError, NotImplementedError) as error:
+        # What decoders raise depends on the library and the damage; their texts may quote header values.
+        name = getattr(syntax, "name", "unknown transfer syntax")
+        message = f"a slice cannot be decoded ({name}, {type(error).__name__}); send the series again uncompressed"
+        raise InputError(Refusal.UNREADABLE, message) from error
+    if stored.ndim != 2 or not np.issubdtype(stored.dtype, np.integer):
+        raise InputError(Refusal.UNREADABLE, "decoded pixels are no plane of integers")
+    return stored
+
+
+def rescale_of(ds: Dataset) -> Rescale:
+    """Slope and intercept to HU.
+
+    Raises
+    ------
+    InputError
+        NOT_HU: RescaleType says otherwise, or slope and intercept are missing, no numbers, zero or absurd.
+
+    Source
+    ------
+    DICOM PS3.3 C.8.2.1 (CT Image): both are required; RescaleType is, if absent, HU.
+    """
+    if str(ds.get("RescaleType") or "HU") != "HU":
+        raise InputError(Refusal.NOT_HU, "RescaleType is not HU: these are no CT numbers (map, dose, monoenergetic)")
+    try:
+        rescale = Rescale(float(ds["RescaleSlope"].value), float(ds["RescaleIntercept"].value))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(Refusal.NOT_HU, "RescaleSlope or RescaleIntercept is missing or no number") from None
+    if not (0 < rescale.slope <= _LARGEST_SLOPE and abs(rescale.intercept) < 1e5):
+        raise InputError(Refusal.NOT_HU, "RescaleSlope or RescaleIntercept is zero, negative or absurd")
+    return rescale
+
+
+def padding_of(ds: Dataset, rescale: Rescale) -> tuple[int, int] | None:
+    """Stored values (lowest, highest) that mean "outside the image", or None where there are none to believe.
+
+    Source
+    ------
+    DICOM PS3.3 C.7.5.1.1.2.
+    """
+    ends = [_stored_value(ds, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    known = [value for value in ends if value is not None]
+    if ends[0] is None or any(TISSUE_HU[0] < _hu(value, rescale) < TISSUE_HU[1] for value in known):
+        return None
+    return min(known), max(known)
+
+
+def fill_hu(stored: Stored, rescale: Rescale, padding: tuple[int, int] | None, out: Voxels) -> bool:
+    """Write one slice in HU into `out` (rows, columns), air instead of padding; True where anything was replaced."""
+    np.multiply(stored, np.float32(rescale.slope), out=out, casting="same_kind")
+    out += np.float32(rescale.intercept)
+    outside = out < AIR_HU
+    if padding is not None:
+        outside |= (stored >= padding[0]) & (stored <= padding[1])
+    out[outside] = AIR_HU
+    return bool(outside.any())
+
+
+def _stored_value(ds: Dataset, keyword: str) -> int | None:
+    """A value in the representation of the pixels: headers write -2000 as 63536 and the other way round."""
+    raw = ds.get(keyword)
+    if isinstance(raw, bytes):
+        raw = int.from_bytes(raw[:2], "little")
+    if not isinstance(raw, int):
+        return None
+    unsigned = raw & 0xFFFF
+    return unsigned - 0x10000 if ds.get("PixelRepresentation") == 1 and unsigned >= 0x8000 else unsigned
+
+
+def _hu(stored: int, rescale: Rescale) -> float:
+    return stored * rescale.slope + rescale.intercept
