@@ -9,13 +9,31 @@ silent "no match".
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_pascal
 
-from orthanc_plugin.plan import Output
-from orthanc_plugin.tags import ImageKind
+from orthanc_plugin.errors import ModelError, Refusal
+from orthanc_plugin.plan import Output, Plan, PlannedModel
+from orthanc_plugin.tags import ImageKind, OrthancMetadata, SeriesTags, series_tags
+
+__all__ = [
+    "DEFAULT_RULE",
+    "Failure",
+    "Match",
+    "OrthancMetadata",
+    "Rule",
+    "RuleVerdict",
+    "SeriesTags",
+    "Settings",
+    "Skip",
+    "decide",
+    "explain",
+    "series_tags",
+]
 
 
 class Settings(BaseModel):
@@ -50,10 +68,11 @@ class Range(Settings):
     def __contains__(self, value: float) -> bool:
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
-    def __str__(self) -> str:
-        low = "" if self.min is None else f"{self.min:g}"
-        high = "" if self.max is None else f"{self.max:g}"
-        return f"{low}..{high}"
+    def told(self, unit: str = "") -> str:
+        """The range in words."""
+        if self.max is None:
+            return "known" if self.min is None else f"{self.min:g}{unit} or more"
+        return f"{self.max:g}{unit} or less" if self.min is None else f"{self.min:g} to {self.max:g}{unit}"
 
 
 class ImageTypeMatch(Settings):
@@ -63,6 +82,11 @@ class ImageTypeMatch(Settings):
     none: tuple[str, ...] = Field(default=(), description="a list of values; not one of them is there")
 
 
+_SOP_CLASS_NAMES = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "EnhancedCT",
+    "1.2.840.10008.5.1.4.1.1.2.2": "LegacyEnhancedCT",
+}
 SopClass = Annotated[str, Field(pattern=r"^(CT|EnhancedCT|LegacyEnhancedCT|[0-9]+(\.[0-9]+)+)$")]
 
 
@@ -138,3 +162,204 @@ class Rule(Settings):
 
 
 DEFAULT_RULE = Rule.model_validate({"Name": "default"})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A criterion that a series does not meet.
+
+    found: what the series has; may be a free text of the hospital, so it is for the terminal, not for logs.
+    undecidable: the archive cannot tell, so that the rule is in error.
+    """
+
+    criterion: str
+    found: str
+    wanted: str
+    private: bool = False
+    undecidable: bool = False
+
+    def __str__(self) -> str:
+        if self.undecidable:
+            return f"{self.criterion} cannot be decided: {self.found}"
+        return f"{self.criterion}: {'another' if self.private else self.found}, wanted {self.wanted}"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleVerdict:
+    """What one rule says about a series: it matches where no criterion failed."""
+
+    rule: str
+    failures: tuple[Failure, ...]
+
+    @property
+    def matches(self) -> bool:
+        """Whether all criteria are met."""
+        return not self.failures
+
+    @property
+    def in_error(self) -> bool:
+        """Whether the rule fails only by what the archive cannot tell."""
+        return bool(self.failures) and all(failure.undecidable for failure in self.failures)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The failed criteria, without free texts of the hospital."""
+        return tuple(map(str, self.failures))
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """No rule takes the series. The sentence holds no free text of the hospital: ledger and logs keep it."""
+
+    reason: Refusal
+    sentence: str
+    verdicts: tuple[RuleVerdict, ...]
+
+    @property
+    def in_error(self) -> bool:
+        """Whether a rule asks what the archive cannot tell: the operator must act."""
+        return any(verdict.in_error for verdict in self.verdicts)
+
+
+def decide(rules: Sequence[Rule], tags: SeriesTags, models: Mapping[str, str]) -> Plan | Skip:
+    """Plan of the first rule that matches, or why there is none.
+
+    Parameters
+    ----------
+    rules : sequence of Rule
+    tags : SeriesTags
+    models : mapping
+        Digest of each installed model, by name.
+
+    Raises
+    ------
+    ModelError
+        If the rule names a model that is not installed (`config.check_rules` refuses this at the start).
+    """
+    verdicts: list[RuleVerdict] = []
+    for rule in rules:
+        verdicts.append(RuleVerdict(rule.name, tuple(_failures(rule.match, tags))))
+        if verdicts[-1].matches:
+            return _plan(rule, tags, models)
+        if verdicts[-1].in_error:  # a later rule must not take what this one may want
+            break
+    return Skip(_reason(verdicts), _sentence(verdicts), tuple(verdicts))
+
+
+def explain(rules: Iterable[Rule], tags: SeriesTags) -> tuple[RuleVerdict, ...]:
+    """What each rule says, also those after the first match."""
+    return tuple(RuleVerdict(rule.name, tuple(_failures(rule.match, tags))) for rule in rules)
+
+
+def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str]) -> Plan:
+    absent = [name for name in rule.models if name not in models]
+    if absent:
+        raise ModelError(f"rule {rule.name}: model {', '.join(absent)} is not installed")
+    home = rule.home_archive or tags.archive
+    wanted = {*rule.outputs, *([Output.RADIOMICS] if rule.radiomics else [])}
+    return Plan(
+        rule=rule.name,
+        models=tuple(PlannedModel(name, models[name]) for name in dict.fromkeys(rule.models)),
+        outputs=tuple(output for output in Output if output in wanted),
+        home_archive=home,
+        destinations=tuple(name for name in dict.fromkeys(rule.destinations) if name != home),
+    )
+
+
+_REFUSALS = {
+    "Modality": Refusal.NOT_CT,
+    "SOPClass": Refusal.NOT_CT,
+    "Slices": Refusal.TOO_FEW_SLICES,
+    "Axial": Refusal.NOT_AXIAL,
+    "RescaleType": Refusal.NOT_HU,
+}
+
+
+def _reason(verdicts: Sequence[RuleVerdict]) -> Refusal:
+    """The refusal that all rules share, if there is one."""
+    for criterion, refusal in _REFUSALS.items():
+        if verdicts and all(any(f.criterion == criterion for f in verdict.failures) for verdict in verdicts):
+            return refusal
+    return Refusal.NO_RULE
+
+
+def _sentence(verdicts: Iterable[RuleVerdict]) -> str:
+    told = [f"rule {v.rule}{' is in error' if v.in_error else ''}: {'; '.join(v.reasons)}" for v in verdicts]
+    return ". ".join(told) or "there are no rules"
+
+
+def _failures(match: Match, tags: SeriesTags) -> Iterator[Failure]:
+    """Criteria that the tags do not meet, in the order of the schema; of what is no CT only that."""
+    yield from _listed("Archive", (tags.archive,), match.archive)
+    no_ct = [
+        *_listed("Modality", tags.modality, match.modality),
+        *_listed("SOPClass", _names(tags.sop_class_uids), _names(match.sop_class)),
+    ]
+    yield from no_ct
+    if not no_ct:
+        yield from _image_failures(match, tags)
+    yield from _known_to_orthanc("RemoteAET", tags.remote_aet, match.remote_aet)
+    yield from _known_to_orthanc("Origin", tags.origin, match.origin)
+
+
+def _names(sop_classes: Iterable[str]) -> list[str]:
+    return [_SOP_CLASS_NAMES.get(name, name) for name in sop_classes]
+
+
+def _image_failures(match: Match, tags: SeriesTags) -> Iterator[Failure]:
+    if not tags.complete:
+        yield Failure("ImageType", "the archive gives no whole headers, see SeriesMetadata", "", undecidable=True)
+    yield from _image_type(match, tags)
+    yield from _listed("BodyPartExamined", tags.body_part_examined, match.body_part_examined)
+    yield from _text("SeriesDescription", tags.series_description, match.series_description)
+    yield from _text("StudyDescription", tags.study_description, match.study_description)
+    yield from _text("ProtocolName", tags.protocol_name, match.protocol_name)
+    yield from _text("ConvolutionKernel", tags.convolution_kernel, match.convolution_kernel, private=False)
+    yield from _ranged("Slices", tags.slices, match.slices)
+    yield from _ranged("SliceThickness", tags.slice_thickness_mm, match.slice_thickness, " mm")
+    yield from _ranged("Spacing", tags.spacing_mm, match.spacing, " mm")
+    yield from _ranged("TimePoints", tags.time_points, match.time_points)
+    yield from _ranged("StudyAgeDays", tags.study_age_days, match.study_age_days)
+    if match.axial is not None and tags.axial is not match.axial:
+        yield Failure("Axial", _told(tags.axial), _told(match.axial))
+    if tags.rescale_types:
+        yield from _listed("RescaleType", tags.rescale_types, match.rescale_type)
+
+
+def _told(value: bool | None) -> str:
+    return "unknown" if value is None else str(value).lower()
+
+
+def _listed(criterion: str, found: Sequence[str], wanted: Sequence[str]) -> Iterator[Failure]:
+    allowed = {value.upper() for value in wanted}
+    if wanted and not (found and all(value.upper() in allowed for value in found)):
+        yield Failure(criterion, ", ".join(found) or "absent", " or ".join(wanted))
+
+
+def _image_type(match: Match, tags: SeriesTags) -> Iterator[Failure]:
+    wanted, unwanted = ({value.upper() for value in values} for values in (match.image_type.any, match.image_type.none))
+    if wanted and not wanted & set(tags.image_types):
+        yield Failure("ImageType", "\\".join(tags.image_types) or "absent", " or ".join(match.image_type.any))
+    for value in tags.image_types:
+        if value in unwanted:
+            yield Failure("ImageType", value, f"no {value}")
+    for kind, value in tags.kinds.items():
+        if kind in match.exclude_kinds:
+            yield Failure("ImageType", value, f"no {kind}")
+
+
+def _text(criterion: str, found: Sequence[str], pattern: str, *, private: bool = True) -> Iterator[Failure]:
+    if pattern and not any(re.search(pattern, value, re.IGNORECASE) for value in found):
+        yield Failure(criterion, ", ".join(found) or "absent", f"like {pattern}", private=private and bool(found))
+
+
+def _ranged(criterion: str, found: float | None, wanted: Range | None, unit: str = "") -> Iterator[Failure]:
+    if wanted is not None and (found is None or found not in wanted):
+        yield Failure(criterion, "unknown" if found is None else f"{found:g}{unit}", wanted.told(unit))
+
+
+def _known_to_orthanc(criterion: str, found: str | None, wanted: Sequence[str]) -> Iterator[Failure]:
+    if wanted and found is None:
+        yield Failure(criterion, "only Orthanc's own metadata tell it", " or ".join(wanted), undecidable=True)
+    elif wanted:
+        yield from _listed(criterion, (found,) if found else (), wanted)
