@@ -3,6 +3,7 @@ order. Works on the mask it is given (as stored), without resampling, normalisat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import numpy as np
@@ -40,7 +41,8 @@ def measure_segments(
     Returns
     -------
     tuple of SegmentFeatures
-        A segment of fewer than two voxels has no features and a note.
+        A segment of fewer than two voxels has no features and a note; a feature without a finite value is left out
+        and noted.
 
     Raises
     ------
@@ -58,9 +60,15 @@ def _measure(volume: Volume, segmentation: Segmentation, segment: Segment, with_
         return SegmentFeatures(segment.number, (), (_TOO_SMALL,))
     box = _bounding_box(mask)
     values = _values(np.ascontiguousarray(mask[box]), volume.voxels_hu[box], volume.spacing_mm, with_shape)
+    undefined = [name for name, value in values.items() if not math.isfinite(value)]
     return SegmentFeatures(
         segment.number,
-        tuple(FeatureValue(f.name, f.concept, f.unit, values[f.name]) for f in FEATURES if f.name in values),
+        tuple(
+            FeatureValue(coded.name, coded.concept, coded.unit, values[coded.name])
+            for coded in FEATURES
+            if coded.name in values and coded.name not in undefined
+        ),
+        (f"undefined in this segment: {', '.join(undefined)}",) if undefined else (),
     )
 
 

@@ -47,8 +47,8 @@ class _Histogram:
         return _Histogram(self.values[inside], self.counts[inside])
 
     def absolute_deviation(self) -> float:
-        """Mean distance from the mean."""
-        return self.mean(np.abs(self.values - self.mean(self.values)))
+        """Mean distance from the mean; NaN of nothing."""
+        return self.mean(np.abs(self.values - self.mean(self.values))) if self.size else float("nan")
 
 
 def first_order_features(values_hu: NDArray[np.float32], voxel_mm3: float) -> dict[str, float]:
@@ -64,7 +64,8 @@ def first_order_features(values_hu: NDArray[np.float32], voxel_mm3: float) -> di
     Returns
     -------
     dict
-        Feature name to value. Kurtosis is pyradiomics' (3 for a normal distribution, 0 where all values are equal).
+        Feature name to value. Kurtosis is pyradiomics' (3 for a normal distribution, 0 where all values are equal);
+        RobustMeanAbsoluteDeviation is NaN where no value lies between the percentiles (two different voxels).
 
     Source
     ------

@@ -47,7 +47,7 @@ def shape_features(mask: Mask, spacing_mm: Spacing) -> dict[str, float]:
     """
     padded = np.pad(mask, 1)
     area, volume = _mesh(padded, spacing_mm)
-    least, minor, major = _axis_lengths(mask, spacing_mm)
+    least, minor, major = map(float, _axis_lengths(mask, spacing_mm))
     return {
         "MeshVolume": volume,
         "VoxelVolume": voxel_volume(mask, spacing_mm),

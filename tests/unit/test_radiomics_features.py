@@ -1,0 +1,164 @@
+"""Radiomics of bodies with formulas, of the phantom, and of what is too small to measure."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LUNG
+from orthanc_plugin.ct import Volume
+from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.masks import Segment, Segmentation
+from orthanc_plugin.measures import SegmentFeatures
+from orthanc_plugin.radiomics.features import SETTINGS, measure_segments
+from orthanc_plugin.radiomics.reference import VERSION, pyradiomics
+from orthanc_plugin.validation.phantom import LABELS, make_phantom
+
+SPACING_MM = (1.5, 0.8, 0.8)
+SEMI_AXES_MM = (40.0, 30.0, 20.0)
+HU_PER_MM = 10.0
+
+
+def segment(number: int, key: str, covers: tuple[int, ...] = ()) -> Segment:
+    return Segment(number, key, key, ANATOMICAL_STRUCTURE, LUNG, None, (0, 0, 0), covers or (number,))
+
+
+def measure(
+    voxels_hu: NDArray[np.floating], labels: NDArray[np.generic], shape_keys: Collection[str] = ("organ",)
+) -> SegmentFeatures:
+    volume = Volume(np.asarray(voxels_hu, np.float32), SPACING_MM, np.eye(4))
+    segmentation = Segmentation(np.asarray(labels, np.uint8), (segment(1, "organ"),))
+    return measure_segments(volume, segmentation, shape_keys)[0]
+
+
+def by_name(features: SegmentFeatures) -> dict[str, float]:
+    return {feature.name: feature.value for feature in features.features}
+
+
+def ellipsoid() -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """HU that rise along z, and an ellipsoid about the centre."""
+    z, y, x = (np.arange(-60, 61) * step for step in SPACING_MM)
+    a, b, c = SEMI_AXES_MM
+    inside = (z[:, None, None] / a) ** 2 + (y[:, None] / b) ** 2 + (x / c) ** 2 <= 1
+    return np.broadcast_to(z[:, None, None] * HU_PER_MM, inside.shape), inside
+
+
+@pytest.fixture(scope="module")
+def ellipsoid_values() -> dict[str, float]:
+    return by_name(measure(*ellipsoid()))
+
+
+def test_volumes_axes_and_diameters_of_an_ellipsoid_are_those_of_its_formula(
+    ellipsoid_values: dict[str, float],
+) -> None:
+    a, b, c = SEMI_AXES_MM
+    volume = 4 / 3 * np.pi * a * b * c
+    formula = {
+        "shape_MeshVolume": volume,
+        "shape_VoxelVolume": volume,
+        "shape_MajorAxisLength": 4 * a / np.sqrt(5),
+        "shape_MinorAxisLength": 4 * b / np.sqrt(5),
+        "shape_LeastAxisLength": 4 * c / np.sqrt(5),
+        "shape_Elongation": b / a,
+        "shape_Flatness": c / a,
+        "shape_Maximum3DDiameter": 2 * a,
+        "shape_Maximum2DDiameterSlice": 2 * b,
+        "shape_Maximum2DDiameterColumn": 2 * a,
+        "shape_Maximum2DDiameterRow": 2 * a,
+    }
+    assert {name: ellipsoid_values[name] for name in formula} == pytest.approx(formula, rel=0.02)
+
+
+def test_first_order_of_a_gradient_in_an_ellipsoid_is_that_of_its_formula(ellipsoid_values: dict[str, float]) -> None:
+    a = SEMI_AXES_MM[0] * HU_PER_MM
+    formula = {
+        "firstorder_Mean": 0.0,
+        "firstorder_Median": 0.0,
+        "firstorder_Skewness": 0.0,
+        "firstorder_Variance": a**2 / 5,
+        "firstorder_Kurtosis": 15 / 7 - 3,
+        "firstorder_RootMeanSquared": a / np.sqrt(5),
+        "firstorder_MeanAbsoluteDeviation": a * 3 / 8,
+    }
+    assert {name: ellipsoid_values[name] for name in formula} == pytest.approx(formula, rel=0.02, abs=1e-6)
+
+
+def test_a_mesh_of_voxels_has_a_larger_surface_than_the_smooth_body(ellipsoid_values: dict[str, float]) -> None:
+    a, b, c = (axis**1.6075 for axis in SEMI_AXES_MM)
+    smooth = 4 * np.pi * ((a * b + a * c + b * c) / 3) ** (1 / 1.6075)
+    assert 1.02 < ellipsoid_values["shape_SurfaceArea"] / smooth < 1.12
+
+
+def test_the_phantom_measures_its_own_volumes_within_two_percent() -> None:
+    phantom = make_phantom()
+    segments = tuple(segment(n, key, tuple(LABELS.values()) if key == "body" else ()) for key, n in LABELS.items())
+    shape_keys = {"lung_left", "lung_right", "airway"}
+    measured = measure_segments(phantom.volume, Segmentation(phantom.labels, segments), shape_keys)
+    for one, features in zip(segments, measured, strict=True):
+        volumes = [f.value / 1000 for f in features.features if f.name in ("shape_MeshVolume", "shape_VoxelVolume")]
+        assert len(volumes) == (2 if one.key in shape_keys else 1)
+        assert volumes == pytest.approx([phantom.volumes_ml[one.key]] * len(volumes), rel=0.02), one.key
+
+
+def test_without_shape_a_segment_gets_its_volume_and_first_order() -> None:
+    names = [feature.name for feature in measure(*ellipsoid(), shape_keys=()).features]
+    assert names[0] == "shape_VoxelVolume"
+    assert len(names) == 19
+    assert all(name.startswith("firstorder_") for name in names[1:])
+
+
+@pytest.mark.parametrize("voxels", [0, 1])
+def test_a_segment_of_no_or_one_voxel_gets_a_note_and_no_features(voxels: int) -> None:
+    labels = np.zeros((3, 3, 3))
+    labels[1, 1, :voxels] = 1
+    features = measure(np.zeros(labels.shape), labels)
+    assert features.features == ()
+    assert features.notes == ("no radiomics: the segment has fewer than two voxels",)
+
+
+def test_a_feature_without_a_value_is_left_out_and_noted() -> None:
+    features = measure(np.arange(8.0).reshape(2, 2, 2), np.eye(8)[:2].sum(axis=0).reshape(2, 2, 2))
+    assert features.notes == ("undefined in this segment: firstorder_RobustMeanAbsoluteDeviation",)
+    assert len(features.features) == 31
+
+
+def test_equal_values_have_no_excess_kurtosis() -> None:
+    assert by_name(measure(np.full((4, 4, 4), 0.1), np.ones((4, 4, 4))))["firstorder_Kurtosis"] == 0
+
+
+def test_measuring_twice_gives_the_same_numbers() -> None:
+    hu = np.random.default_rng(0).normal(0, 100, (9, 9, 9))
+    assert measure(hu, hu > 0) == measure(hu, hu > 0)
+
+
+def test_measuring_says_nothing_on_stderr_and_logs_nothing(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        measure(np.zeros((4, 4, 4)), np.ones((4, 4, 4)))
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_the_settings_name_the_pyradiomics_that_is_installed() -> None:
+    assert pyradiomics().__version__.lstrip("v") == VERSION
+    assert VERSION in SETTINGS
+
+
+@pytest.fixture
+def _without_pyradiomics(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    pyradiomics.cache_clear()
+    monkeypatch.setitem(sys.modules, "radiomics", None)
+    yield
+    pyradiomics.cache_clear()
+
+
+@pytest.mark.usefixtures("_without_pyradiomics")
+def test_a_missing_pyradiomics_is_a_configuration_error_that_tells_how_to_install_it() -> None:
+    with pytest.raises(ConfigError, match=r"--no-build-isolation pyradiomics==3\.0\.1"):
+        measure(np.zeros((4, 4, 4)), np.ones((4, 4, 4)))
