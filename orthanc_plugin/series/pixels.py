@@ -71,7 +71,7 @@ def decode(ds: Dataset) -> Stored:
         # What decoders raise depends on the library and the damage; their texts may quote header values.
         name = getattr(syntax, "name", "unknown transfer syntax")
         message = f"a slice cannot be decoded ({name}, {type(error).__name__}); send the series again uncompressed"
-        raise InputError(Refusal.UNREADABLE, message) from error
+        raise InputError(Refusal.UNREADABLE, message) from None
     if stored.ndim != 2 or not np.issubdtype(stored.dtype, np.integer):
         raise InputError(Refusal.UNREADABLE, "decoded pixels are no plane of integers")
     return stored
@@ -127,7 +127,10 @@ def fill_hu(stored: Stored, rescale: Rescale, padding: tuple[int, int] | None, o
 
 def _stored_value(ds: Dataset, keyword: str) -> int | None:
     """A value in the representation of the pixels: headers write -2000 as 63536 and the other way round."""
-    raw = ds.get(keyword)
+    try:
+        raw = ds.get(keyword)
+    except ValueError:
+        return None
     if isinstance(raw, bytes):
         raw = int.from_bytes(raw[:2], "little")
     if not isinstance(raw, int):

@@ -21,12 +21,15 @@ from orthanc_plugin import identity
 from orthanc_plugin.ct import CtSeries, SeriesIdentity, Volume, Voxels
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.series.geometry import (
+    SAME_POSITION_MM,
     SlicePlane,
+    Stack,
     fit_grid,
     is_tilt_hidden,
     odd_planes,
-    same_positions,
+    same_heights,
     slice_plane,
+    stack_of,
 )
 from orthanc_plugin.series.pixels import Rescale, Stored, decode, fill_hu, padding_of, rescale_of
 
@@ -49,8 +52,11 @@ class _Slice:
     def uid(self) -> str:
         return str(self.header.SOPInstanceUID)
 
-    def same_image(self, other: _Slice) -> bool:
-        return self.rescale == other.rescale and np.array_equal(self.stored, other.stored)
+    def repeats(self, other: _Slice) -> bool:
+        """Whether it is the same image at the same place."""
+        distance = np.abs(self.plane.position - other.plane.position).max()
+        same_scale = self.rescale == other.rescale
+        return bool(distance <= SAME_POSITION_MM and same_scale and np.array_equal(self.stored, other.stored))
 
 
 def identity_of(headers: Sequence[Dataset]) -> SeriesIdentity:
@@ -76,8 +82,8 @@ def identity_of(headers: Sequence[Dataset]) -> SeriesIdentity:
         patient_id=_only({str(ds.get("PatientID") or "") for ds in headers}, "PatientID"),
         study_instance_uid=_only({_uid(ds, "StudyInstanceUID") for ds in headers}, "StudyInstanceUID"),
         series_instance_uid=_only({_uid(ds, "SeriesInstanceUID") for ds in headers}, "SeriesInstanceUID"),
-        sop_instance_uids=sop_uids,
-        frame_of_reference_uids=tuple(str(ds.FrameOfReferenceUID) for ds in headers if ds.get("FrameOfReferenceUID")),
+        sop_instance_uids=tuple(sorted(sop_uids)),
+        frame_of_reference_uids=tuple(sorted({str(ds.get("FrameOfReferenceUID") or "") for ds in headers} - {""})),
     )
 
 
@@ -106,12 +112,14 @@ def read_series(instances: Iterable[Dataset]) -> CtSeries:
     if not slices:
         raise InputError(Refusal.NOT_CT, "the series holds localizers only")
     notes = [f"{len(localizers)} localizer(s) left out"] if localizers else []
-    slices = _without_duplicates(_without_odd(slices, notes), notes)
+    slices = _without_odd(slices, notes)
+    stack = stack_of([s.plane for s in slices])
+    slices = _without_duplicates(stack, slices, notes)
     if len(slices) < MIN_SLICES:
         raise InputError(Refusal.TOO_FEW_SLICES, f"{len(slices)} slice(s), at least {MIN_SLICES} make a volume")
-    grid = fit_grid([s.plane for s in slices])
+    grid = fit_grid(stack, [s.plane for s in slices])
     slices = [slices[i] for i in grid.order]
-    if is_tilt_hidden(_tilt_degrees(slices[0].header), grid):
+    if is_tilt_hidden(max(_tilt_degrees(s.header) for s in slices), grid):
         message = "GantryDetectorTilt tells of a tilt that the slice planes do not show; reconstruct without tilt"
         raise InputError(Refusal.GANTRY_TILT, message)
     headers = tuple(s.header for s in slices)
@@ -153,12 +161,19 @@ def _check_kind(ds: Dataset) -> None:
     sop_class = ds.get("SOPClassUID")
     if ds.get("Modality") != "CT":
         raise InputError(Refusal.NOT_CT, "Modality is not CT")
-    if sop_class in _MULTI_FRAME or int(ds.get("NumberOfFrames") or 1) > 1:
+    if sop_class in _MULTI_FRAME or _frames(ds) > 1:
         raise InputError(
             Refusal.MULTI_FRAME, "multi-frame CT is not read yet; send it as single-frame CT Image Storage"
         )
     if sop_class != CTImageStorage:
         raise InputError(Refusal.NOT_CT, "SOPClassUID is missing or not CT Image Storage")
+
+
+def _frames(ds: Dataset) -> int:
+    try:
+        return int(ds.get("NumberOfFrames") or 1)
+    except (TypeError, ValueError):
+        raise InputError(Refusal.UNREADABLE, "NumberOfFrames is no number; export the series again") from None
 
 
 def _image_type(ds: Dataset) -> tuple[str, ...]:
@@ -187,12 +202,12 @@ def _without_odd(slices: list[_Slice], notes: list[str]) -> list[_Slice]:
     return [s for index, s in enumerate(slices) if index not in odd]
 
 
-def _without_duplicates(slices: list[_Slice], notes: list[str]) -> list[_Slice]:
-    """One slice a position; equal images beside it are dropped, different ones refuse the series."""
+def _without_duplicates(stack: Stack, slices: list[_Slice], notes: list[str]) -> list[_Slice]:
+    """One slice a height; equal images at its place are dropped, others refuse the series."""
     kept = []
-    groups = same_positions([s.plane for s in slices])
+    groups = same_heights(stack, [s.plane for s in slices])
     for first, *others in groups:
-        if not all(slices[first].same_image(slices[other]) for other in others):
+        if not all(slices[first].repeats(slices[other]) for other in others):
             raise InputError(Refusal.DUPLICATE_POSITIONS, _phases_message(len(slices), len(groups)))
         kept.append(slices[first])
     if len(kept) < len(slices):
@@ -208,7 +223,7 @@ def _phases_message(slices: int, positions: int) -> str:
 
 def _tilt_degrees(ds: Dataset) -> float:
     try:
-        return float(ds.get("GantryDetectorTilt") or 0.0)
+        return abs(float(ds.get("GantryDetectorTilt") or 0.0))
     except (TypeError, ValueError):
         return 0.0
 
