@@ -59,9 +59,8 @@ def _run(options: argparse.Namespace) -> int:
     else:
         for outcome in outcomes:
             _console().print(once.outcome_table(outcome))
-    if not outcomes:
-        raise ConfigError(f"no CT series in {options.directory}; name a folder that holds DICOM files")
-    return EXIT_DONE if any(o.done for o in outcomes) and not any(o.failed for o in outcomes) else EXIT_FAILED
+    states = [outcome.state for outcome in outcomes]
+    return EXIT_DONE if "done" in states and "failed" not in states else EXIT_FAILED
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -185,7 +184,7 @@ def _models_build(options: argparse.Namespace) -> int:
 def _rules_test(options: argparse.Namespace) -> int:
     from orthanc_plugin import once
 
-    verdicts = once.test_rules(options.directory, _configuration(options))
+    verdicts = once.check_rules(options.directory, _configuration(options))
     if options.json:
         _print_json([dataclasses.asdict(verdict) for verdict in verdicts])
     else:

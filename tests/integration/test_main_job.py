@@ -129,7 +129,7 @@ def test_a_late_slice_makes_a_new_job_that_supersedes(server: EnrichedOrthanc, p
     newest = server.await_final(ds.SeriesInstanceUID, rows=2)
     older = next(row for row in server.rows(ds.SeriesInstanceUID) if row["job_id"] != newest["job_id"])
     assert newest["state"] == "done"
-    assert older["superseded_by"] == newest["job_id"]
+    assert older["superseded_by"] == newest["fingerprint"]
 
 
 def test_delete_and_resend_gives_one_new_result(server: EnrichedOrthanc, phantom: Path, tmp_path: Path) -> None:
@@ -179,10 +179,14 @@ def test_what_cannot_be_enriched_gets_a_reason_and_orthanc_is_fine(
     server.stow([*mr, *two, *holed, *corrupt])
     reasons = {
         name: server.await_final(ds.SeriesInstanceUID)["reason"]
-        for name, ds in (("two", two_ds), ("holed", holed_ds), ("corrupt", corrupt_ds))
+        for name, ds in (("mr", mr_ds), ("two", two_ds), ("holed", holed_ds), ("corrupt", corrupt_ds))
     }
-    assert reasons == {"two": "no-rule", "holed": "missing-slice", "corrupt": "unreadable"}
-    assert server.rows(mr_ds.SeriesInstanceUID) == []
+    assert reasons == {
+        "mr": "not-ct",
+        "two": "too-few-slices",
+        "holed": "missing-slice",
+        "corrupt": "unreadable",
+    }
     for ds in (two_ds, holed_ds, corrupt_ds, mr_ds):
         assert server.results(ds.StudyInstanceUID) == []
     assert server.rest("/system")

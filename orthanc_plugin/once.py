@@ -1,0 +1,190 @@
+"""A folder of CT enriched once, in the foreground: no PACS, no queue, the same stages as in a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from orthanc_plugin import identity
+from orthanc_plugin.archive.folder import FolderArchive, FolderSeries
+from orthanc_plugin.catalog.shelf import list_models
+from orthanc_plugin.config import Configuration
+from orthanc_plugin.errors import ConfigError, InputError
+from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView
+from orthanc_plugin.jobs.stage import Found, run_stage
+from orthanc_plugin.jobs.steps import Stages
+from orthanc_plugin.jobs.workflow import stages_of
+from orthanc_plugin.plan import Plan
+from orthanc_plugin.rules import RuleVerdict, Skip, decide, explain
+from orthanc_plugin.series.read import identity_of
+from orthanc_plugin.tags import SeriesTags, series_tags
+
+ARCHIVE = "folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one series. `files`: objects written, by kind."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    state: JobState
+    rule: str
+    reason: str
+    detail: str
+    provider: str
+    volumes_ml: Mapping[str, float]
+    notes: tuple[str, ...]
+    stages: tuple[StageView, ...]
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesVerdict:
+    """What the rules say of one series; `takes` names the first rule that matches."""
+
+    series_instance_uid: str
+    description: str
+    takes: str
+    rules: tuple[RuleVerdict, ...]
+
+
+def enrich_folder(directory: Path, out: Path, configuration: Configuration, messages: Console) -> tuple[Outcome, ...]:
+    """Enrich every series of a folder; a series that cannot be used gets a reason and stops nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is none, or a rule asks for what a folder cannot tell.
+    """
+    archive = _open(directory, out)
+    stages = Stages(configuration, {ARCHIVE: archive})
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    outcomes = []
+    with Progress(*columns, console=messages) as progress:
+        for number, series in enumerate(archive.series, start=1):
+            name = f"series {number} of {len(archive.series)}"
+            task = progress.add_task(name, total=1)
+
+            def show(stage: str, task: TaskID = task, name: str = name) -> None:
+                progress.update(task, description=f"{name}: {stage}")
+
+            outcomes.append(_enrich(series, archive, stages, configuration, show))
+            progress.update(task, description=f"{name}: {outcomes[-1].state}", completed=1)
+    return tuple(outcomes)
+
+
+def check_rules(directory: Path, configuration: Configuration) -> tuple[SeriesVerdict, ...]:
+    """What each rule says of each series of a folder."""
+    archive = _open(directory, directory)
+    verdicts = []
+    for series in archive.series:
+        rules = explain(configuration.rules, _tags(series, archive))
+        takes = next((verdict.rule for verdict in rules if verdict.matches), "")
+        verdicts.append(SeriesVerdict(series.series_instance_uid, series.description, takes, rules))
+    return tuple(verdicts)
+
+
+def outcome_table(outcome: Outcome) -> Table:
+    """One outcome for people."""
+    title = f"series {outcome.series_instance_uid}: {outcome.state} {outcome.reason}".rstrip()
+    table = Table("structure", "mL", title=title, title_justify="left", caption_justify="left")
+    for key, volume_ml in outcome.volumes_ml.items():
+        table.add_row(key, f"{volume_ml:.1f}")
+    seconds = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in outcome.stages)
+    lines = [outcome.detail, *outcome.notes, seconds, *outcome.files.values()]
+    table.caption = "\n".join(line for line in lines if line)
+    return table
+
+
+def verdict_table(verdict: SeriesVerdict) -> Table:
+    """One series' verdicts for people: criterion, what was found, what was wanted."""
+    title = f"{verdict.series_instance_uid} {verdict.description}: {verdict.takes or 'no rule takes it'}"
+    table = Table("rule", "criterion", "found", "wanted", title=title, title_justify="left")
+    for rule in verdict.rules:
+        if rule.matches:
+            table.add_row(rule.rule, "matches", "", "")
+        for failure in rule.failures:
+            table.add_row(rule.rule, failure.criterion, failure.found, failure.wanted)
+    return table
+
+
+def _open(directory: Path, out: Path) -> FolderArchive:
+    if not directory.is_dir():
+        raise ConfigError(f"{directory} is no folder; name one that holds DICOM files")
+    archive = FolderArchive(directory, out, ARCHIVE)
+    if not archive.series:
+        raise ConfigError(f"{directory} holds no DICOM series")
+    return archive
+
+
+def _tags(series: FolderSeries, archive: FolderArchive) -> SeriesTags:
+    headers = archive.headers(series.study_instance_uid, series.series_instance_uid)
+    return series_tags(headers, None, archive=ARCHIVE, today=date.today())
+
+
+def _plan(series: FolderSeries, archive: FolderArchive, configuration: Configuration) -> Plan | Skip:
+    """The plan of the rules, with the folder as home."""
+    models = {card.name: card.digest for card in list_models(configuration.models_directory)}
+    plan = decide(configuration.rules, _tags(series, archive), models)
+    return plan if isinstance(plan, Skip) else replace(plan, home_archive=ARCHIVE, destinations=())
+
+
+def _enrich(
+    series: FolderSeries,
+    archive: FolderArchive,
+    stages: Stages,
+    configuration: Configuration,
+    show: Callable[[str], None],
+) -> Outcome:
+    study_uid, series_uid = series.study_instance_uid, series.series_instance_uid
+    try:
+        plan = _plan(series, archive, configuration)
+        if isinstance(plan, Skip):
+            return _outcome(series, archive, JobState.SKIPPED, plan.reason, plan.sentence)
+        fingerprint = identity.fingerprint(identity_of(archive.headers(study_uid, series_uid)), generation=0)
+    except InputError as error:
+        return _outcome(series, archive, JobState.SKIPPED, error.reason, str(error))
+
+    def run(name: str, body: Callable[[], Found]) -> StageOutcome:
+        show(name)
+        return run_stage(name, body, last_try=True)
+
+    job = EnrichJob(ARCHIVE, study_uid, series_uid, fingerprint, 0, plan)
+    outcomes = tuple(stages_of(stages, job, run))
+    last = outcomes[-1]
+    state = JobState.DONE if last.state is JobState.RUNNING else last.state
+    return _outcome(series, archive, state, last.reason, last.detail, plan.rule, outcomes)
+
+
+def _outcome(
+    series: FolderSeries,
+    archive: FolderArchive,
+    state: JobState,
+    reason: str,
+    detail: str,
+    rule: str = "",
+    outcomes: tuple[StageOutcome, ...] = (),
+) -> Outcome:
+    stored = [outcome.stored for outcome in outcomes if outcome.stored is not None]
+    volumes = {key: value for outcome in outcomes for key, value in outcome.volumes_ml.items()}
+    notes = dict.fromkeys(note for outcome in outcomes for note in outcome.notes)
+    return Outcome(
+        study_instance_uid=series.study_instance_uid,
+        series_instance_uid=series.series_instance_uid,
+        state=state,
+        rule=rule,
+        reason=reason,
+        detail=detail,
+        provider=next((outcome.provider for outcome in outcomes if outcome.provider), ""),
+        volumes_ml=volumes,
+        notes=tuple(notes),
+        stages=tuple(outcome.stage for outcome in outcomes),
+        files={str(o.kind): str(archive.stored_file(o.sop_instance_uid)) for o in stored},
+    )
