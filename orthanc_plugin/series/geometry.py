@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 
 from orthanc_plugin.ct import Affine
 from orthanc_plugin.errors import InputError, Refusal
@@ -175,7 +176,7 @@ def is_tilt_hidden(tilt_degrees: float, grid: Grid) -> bool:
 def _numbers(ds: Dataset, keyword: str, count: int) -> Vector:
     try:
         values = np.asarray(ds.get(keyword), dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, BytesLengthException):
         values = np.array([])
     if len(values) != count or not np.isfinite(values).all():
         raise InputError(Refusal.MISSING_GEOMETRY, f"{keyword} is missing or no number; export the series again")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.pixels.decoders.base import get_decoder
 
 from orthanc_plugin.ct import Voxels
@@ -38,6 +39,7 @@ _PLUGINS = {
     uid.RLELossless: "pylibjpeg",
 }
 _LARGEST_SLOPE = 1000.0
+_DECODER_ERRORS = (RuntimeError, ValueError, AttributeError, LookupError, TypeError, BytesLengthException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,12 @@ def decode(ds: Dataset) -> Stored:
     """
     if "PixelData" not in ds or not ds.PixelData:
         raise InputError(Refusal.NO_PIXELS, "an instance has no pixel data; send the series again")
-    if ds.get("SamplesPerPixel") != 1 or ds.get("PhotometricInterpretation") != "MONOCHROME2":
-        raise InputError(Refusal.NOT_HU, "an instance is no MONOCHROME2 image: a picture, no CT values")
     syntax = getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID")
     try:
+        if ds.get("SamplesPerPixel") != 1 or ds.get("PhotometricInterpretation") != "MONOCHROME2":
+            raise InputError(Refusal.NOT_HU, "an instance is no MONOCHROME2 image: a picture, no CT values")
         stored, _ = get_decoder(syntax).as_array(ds, decoding_plugin=_PLUGINS.get(syntax, ""))
-    except (RuntimeError, ValueError, AttributeError, KeyError, TypeError, NotImplementedError) as error:
+    except _DECODER_ERRORS as error:
         # What decoders raise depends on the library and the damage; their texts may quote header values.
         name = getattr(syntax, "name", "unknown transfer syntax")
         message = f"a slice cannot be decoded ({name}, {type(error).__name__}); send the series again uncompressed"
@@ -129,7 +131,7 @@ def _stored_value(ds: Dataset, keyword: str) -> int | None:
     """A value in the representation of the pixels: headers write -2000 as 63536 and the other way round."""
     try:
         raw = ds.get(keyword)
-    except ValueError:
+    except (ValueError, BytesLengthException):
         return None
     if isinstance(raw, bytes):
         raw = int.from_bytes(raw[:2], "little")

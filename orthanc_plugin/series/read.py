@@ -48,10 +48,6 @@ class _Slice:
     stored: Stored
     rescale: Rescale
 
-    @property
-    def uid(self) -> str:
-        return str(self.header.SOPInstanceUID)
-
     def repeats(self, other: _Slice) -> bool:
         """Whether it is the same image at the same place."""
         distance = np.abs(self.plane.position - other.plane.position).max()
@@ -107,7 +103,7 @@ def read_series(instances: Iterable[Dataset]) -> CtSeries:
         With the `Refusal` that docs/geometry.md lists.
     """
     localizers: list[Dataset] = []
-    slices = sorted(_decoded(instances, localizers), key=lambda s: s.uid)
+    slices = sorted(_decoded(instances, localizers), key=lambda s: str(s.header.get("SOPInstanceUID")))
     who = identity_of([*(s.header for s in slices), *localizers])
     if not slices:
         raise InputError(Refusal.NOT_CT, "the series holds localizers only")
