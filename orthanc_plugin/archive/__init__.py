@@ -1,0 +1,1 @@
+"""Archives behind one protocol: DICOMweb, folders, and what only Orthanc can tell."""

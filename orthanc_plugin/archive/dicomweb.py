@@ -1,0 +1,184 @@
+"""An archive behind DICOMweb (QIDO-RS, WADO-RS, STOW-RS), with an account of our own.
+
+Instances are asked for in the transfer syntax in which they lie there, and stored one a request, so that a refusal
+names its instance. Redirection, proxies and .netrc of the environment are ignored: credentials go to the configured
+address only. Orthanc answers 200 to a second object of the same UID and keeps the first, so a caller reads back.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TypeVar
+
+import requests
+from dicomweb_client.web import DICOMwebClient
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from requests.exceptions import HTTPError, RequestException
+
+from orthanc_plugin.config import ArchiveSettings
+from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 120.0
+"""Without a byte from the archive; a series of 300 slices takes Orthanc less than a second to begin."""
+
+_AS_STORED = (("application/dicom", "*"),)
+_ANSWER_CHARACTERS = 200
+_ABSENT = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+_AWAY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY,
+                   HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})  # fmt: skip
+
+Answer = TypeVar("Answer")
+
+
+def open_archive(name: str, settings: ArchiveSettings) -> DicomWebArchive:
+    """The archive of that name in the configuration."""
+    return DicomWebArchive(name, settings.url, settings.user, settings.password.get_secret_value())
+
+
+class DicomWebArchive:
+    """Archive (see `protocol.Archive`) on a DICOMweb server.
+
+    Parameters
+    ----------
+    name : str
+        Key of the archive in the configuration.
+    url : str
+        Root of the three services, e.g. `http://127.0.0.1:8042/dicom-web`.
+    user, password : str
+        For HTTP Basic authentication; none where `user` is empty.
+    timeouts_s : (float, float)
+        To connect, and between two bytes of an answer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        user: str = "",
+        password: str = "",
+        timeouts_s: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+    ) -> None:
+        self.name = name
+        session = requests.Session()
+        session.trust_env = False
+        session.max_redirects = 0
+        if user:
+            session.auth = (user, password)
+        self._client = DICOMwebClient(url.rstrip("/"), session=session, timeout=timeouts_s, permissive_uid=True)
+        self._client.set_http_retry_params(retry=False)
+
+    def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
+        """QIDO-RS over SeriesInstanceUID, every study and patient."""
+        found = self._read(
+            lambda: self._client.search_for_series(
+                search_filters={"SeriesInstanceUID": series_uid}, fields=["StudyInstanceUID", "PatientID"]
+            )
+        )
+        answers = (_dataset(item) for item in found or ())
+        return tuple(sorted({(str(ds.StudyInstanceUID), str(ds.get("PatientID") or "")) for ds in answers}))
+
+    def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
+        """WADO-RS metadata of the series."""
+        found = self._read(lambda: self._client.retrieve_series_metadata(study_uid, series_uid))
+        return tuple(_dataset(item) for item in found or ())
+
+    def retrieve(self, study_uid: str, series_uid: str) -> Iterator[Dataset]:
+        """WADO-RS of the series, streamed: one instance in memory besides those the caller keeps."""
+        instances = self._read(lambda: self._client.iter_series(study_uid, series_uid, media_types=_AS_STORED))
+        if instances is None:
+            raise InputError(Refusal.GONE, "the archive no longer has the series")
+        with _reading(self.name):
+            yield from instances
+
+    def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
+        """WADO-RS of one instance."""
+        return self._read(
+            lambda: self._client.retrieve_instance(study_uid, series_uid, sop_uid, media_types=_AS_STORED)
+        )
+
+    def store(self, ds: Dataset) -> None:
+        """STOW-RS of one instance; success is what the answer says of that instance, not the HTTP status alone."""
+        try:
+            answer = self._client.store_instances([ds])
+        except HTTPError as error:
+            raise _store_error(self.name, error.response) from error
+        except RequestException as error:
+            raise TransientError(f"archive {self.name}: {type(error).__name__}") from error
+        _check_stored(self.name, answer, str(ds.SOPInstanceUID))
+
+    def _read(self, request: Callable[[], Answer]) -> Answer | None:
+        """The answer of a read, None where the archive has no such thing."""
+        try:
+            with _reading(self.name):
+                return request()
+        except FileNotFoundError:
+            return None
+
+
+@contextmanager
+def _reading(archive: str) -> Iterator[None]:
+    """Errors of a read in our own terms; FileNotFoundError for what is not there."""
+    try:
+        with warnings.catch_warnings():
+            # Old archives hold values that today's pydicom warns of, message text included; the loader judges them.
+            warnings.simplefilter("ignore")
+            yield
+    except HTTPError as error:
+        if (response := error.response) is not None and response.status_code in _ABSENT:
+            raise FileNotFoundError(archive) from None
+        raise TransientError(f"archive {archive} answered {_status(response)}") from error
+    except RequestException as error:
+        raise TransientError(f"archive {archive}: {type(error).__name__}") from error
+    except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+        # The client and pydicom raise these for parts that are no DICOM; their text may quote the part.
+        raise InputError(Refusal.UNREADABLE, f"an answer of archive {archive} is no DICOM") from error
+
+
+def _dataset(item: Mapping[str, object]) -> Dataset:
+    try:
+        return Dataset.from_json(dict(item), bulk_data_uri_handler=lambda *_: None)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(Refusal.UNREADABLE, "the archive's metadata are no DICOM JSON") from error
+
+
+def _status(response: requests.Response | None) -> str:
+    return f"{response.status_code} {response.reason}" if response is not None else "nothing"
+
+
+def _store_error(archive: str, response: requests.Response | None) -> StoreError | TransientError:
+    if response is None or response.status_code in _AWAY:
+        return TransientError(f"archive {archive} answered {_status(response)}")
+    return StoreError(f"archive {archive} answered {_status(response)}{_details(response)}")
+
+
+def _details(response: requests.Response) -> str:
+    """What the archive said: failure reasons of PS3.18, or Orthanc's own error fields."""
+    try:
+        body = response.json()
+    except ValueError:
+        return ""
+    if not isinstance(body, dict):
+        return ""
+    if reasons := _failure_reasons(_dataset(body)) if "00081198" in body else "":
+        return f": {reasons}"
+    said = " ".join(str(body[key]) for key in ("OrthancError", "Message", "Details") if body.get(key))
+    return f": {said[:_ANSWER_CHARACTERS]}" if said else ""
+
+
+def _failure_reasons(answer: Dataset) -> str:
+    failed = answer.get("FailedSOPSequence") or ()
+    return ", ".join(f"failure reason 0x{int(item.get('FailureReason') or 0):04X}" for item in failed)
+
+
+def _check_stored(archive: str, answer: Dataset, sop_uid: str) -> None:
+    """The answer must list the instance as stored (DICOM PS3.18 10.5.3, PS3.18 I.2)."""
+    if reasons := _failure_reasons(answer):
+        raise StoreError(f"archive {archive} refused {sop_uid}: {reasons}")
+    stored = {str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("ReferencedSOPSequence") or ()}
+    if sop_uid not in stored:
+        raise StoreError(f"archive {archive} does not list {sop_uid} as stored")

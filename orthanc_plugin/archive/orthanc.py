@@ -1,0 +1,191 @@
+"""What only Orthanc can tell: which series were touched since a sequence number, and where they came from.
+
+Stable events are lost when Orthanc is killed inside StableAge, but every stored instance leaves a durable row in
+`/changes`. The feed walks those rows and names each touched series once; rows of what was deleted are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpx
+
+from orthanc_plugin.config import ArchiveSettings
+from orthanc_plugin.errors import TransientError
+from orthanc_plugin.identity import digest
+
+PAGE = 1000
+TIMEOUT_S = 30.0
+
+_TOUCHING = frozenset({"NewInstance", "NewSeries", "StableSeries"})
+
+
+@dataclass(frozen=True, slots=True)
+class OrthancSeries:
+    """A series as Orthanc's index knows it.
+
+    content: digest of its instance list.
+    received: Orthanc's LastUpdate, `YYYYMMDDThhmmss` UTC: when its last new instance came.
+    remote_aet, remote_ip, origin: of its first instance; empty where Orthanc does not know.
+    """
+
+    orthanc_id: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    content: str
+    received: str
+    remote_aet: str
+    remote_ip: str
+    origin: str
+    anonymized_from: str
+    modified_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Series touched by a page of changes. `last`: sequence up to which was read. `done`: no more for now."""
+
+    orthanc_series_ids: tuple[str, ...]
+    last: int
+    done: bool
+
+
+class Feed(Protocol):
+    """What reconcile needs of an archive that keeps a list of changes (see `OrthancFeed`)."""
+
+    def last_sequence(self) -> int:
+        """Sequence number of the newest change."""
+        ...
+
+    def changes(self, since: int) -> Changes:
+        """Series touched by the next page of changes after `since`."""
+        ...
+
+    def series(self, orthanc_id: str) -> OrthancSeries | None:
+        """One series, None where it is gone."""
+        ...
+
+    def lookup(self, study_uid: str, series_uid: str) -> str:
+        """The archive's own id of a series; empty where it is not there."""
+        ...
+
+
+def open_feed(name: str, settings: ArchiveSettings) -> OrthancFeed | None:
+    """The feed of an archive that is an Orthanc; None for others."""
+    if not settings.orthanc_url:
+        return None
+    return OrthancFeed(name, settings.orthanc_url, settings.user, settings.password.get_secret_value())
+
+
+class OrthancFeed:
+    """Orthanc's REST API, the few routes that are needed; every method raises TransientError when it is away."""
+
+    def __init__(self, name: str, url: str, user: str = "", password: str = "") -> None:
+        self.name = name
+        auth = httpx.BasicAuth(user, password) if user else None
+        self._http = httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=TIMEOUT_S, trust_env=False)
+
+    def last_sequence(self) -> int:
+        """Sequence number of the newest change."""
+        return int(str(self._object("/changes?last").get("Last", 0)))
+
+    def changes(self, since: int) -> Changes:
+        """Series touched by the next page of changes after `since`."""
+        page = self._object(f"/changes?since={since}&limit={PAGE}")
+        return Changes(self._series_of(_objects(page["Changes"])), int(str(page["Last"])), bool(page["Done"]))
+
+    def series(self, orthanc_id: str) -> OrthancSeries | None:
+        """One series, None where it is gone."""
+        found, metadata = self._get(f"/series/{orthanc_id}"), self._get(f"/series/{orthanc_id}/metadata?expand")
+        study = self._get(f"/series/{orthanc_id}/study")
+        if found is None or metadata is None or study is None:
+            return None
+        instances = sorted(_strings(found.get("Instances")))
+        source = self._get(f"/instances/{instances[0]}/metadata?expand") if instances else None
+        return _series(orthanc_id, found, study, metadata, instances, source or {})
+
+    def lookup(self, study_uid: str, series_uid: str) -> str:
+        """Orthanc's id of a series; empty where it is not there."""
+        query = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
+        found = self._request("POST", "/tools/find", {"Level": "Series", "Query": query})
+        return next(iter(_strings(found)), "")
+
+    def _series_of(self, rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
+        """The series of the changed instances, with one request a series."""
+        touched: dict[str, None] = {}
+        known: set[str] = set()
+        for row in rows:
+            if row["ChangeType"] not in _TOUCHING:
+                continue
+            if row["ResourceType"] == "Series":
+                touched[str(row["ID"])] = None
+            elif row["ID"] not in known and (series := self._get(f"/instances/{row['ID']}/series")) is not None:
+                touched[str(series["ID"])] = None
+                known.update(_strings(series.get("Instances")))
+        return tuple(touched)
+
+    def _object(self, path: str) -> Mapping[str, object]:
+        found = self._get(path)
+        if found is None:
+            raise TransientError(f"archive {self.name} has no {path.split('?')[0]}")
+        return found
+
+    def _get(self, path: str) -> Mapping[str, object] | None:
+        found = self._request("GET", path)
+        if found is not None and not isinstance(found, dict):
+            raise TransientError(f"archive {self.name} is no Orthanc")
+        return found
+
+    def _request(self, method: str, path: str, body: object = None) -> object:
+        """The answer as JSON; None where there is no such thing."""
+        try:
+            answer = self._http.request(method, path, json=body) if body else self._http.request(method, path)
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                return None
+            return answer.raise_for_status().json()
+        except httpx.HTTPStatusError as error:
+            raise TransientError(f"archive {self.name} answered {error.response.status_code}") from error
+        except (httpx.HTTPError, ValueError) as error:
+            raise TransientError(f"archive {self.name}: {type(error).__name__}") from error
+
+
+def _series(
+    orthanc_id: str,
+    series: Mapping[str, object],
+    study: Mapping[str, object],
+    metadata: Mapping[str, object],
+    instances: list[str],
+    source: Mapping[str, object],
+) -> OrthancSeries:
+    def known(key: str) -> str:
+        return str(source.get(key) or metadata.get(key) or "")
+
+    return OrthancSeries(
+        orthanc_id=orthanc_id,
+        study_instance_uid=_tag(study, "StudyInstanceUID"),
+        series_instance_uid=_tag(series, "SeriesInstanceUID"),
+        modality=_tag(series, "Modality"),
+        content=digest(instances),
+        received=str(metadata.get("LastUpdate", "")),
+        remote_aet=known("RemoteAET"),
+        remote_ip=known("RemoteIP"),
+        origin=known("Origin"),
+        anonymized_from=str(metadata.get("AnonymizedFrom", "")),
+        modified_from=str(metadata.get("ModifiedFrom", "")),
+    )
+
+
+def _tag(resource: Mapping[str, object], keyword: str) -> str:
+    tags = resource.get("MainDicomTags")
+    return str(tags.get(keyword, "")) if isinstance(tags, dict) else ""
+
+
+def _objects(values: object) -> list[Mapping[str, object]]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def _strings(values: object) -> list[str]:
+    return [str(value) for value in values] if isinstance(values, list) else []

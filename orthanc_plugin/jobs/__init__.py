@@ -1,0 +1,1 @@
+"""Which series become jobs, what has become of them, and the workers that carry them out."""

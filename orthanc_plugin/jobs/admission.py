@@ -1,0 +1,229 @@
+"""Admission: from "this series may be new" to one decision in the ledger.
+
+Hints and the archives' changes name series; each is kept in the ledger until it was decided on. A series is taken when
+its instances were unchanged for StableAge (Orthanc's stable event counts as that). An archive that is away delays and
+loses nothing. No threads of its own: the service calls `tick`, and `hint` from wherever it likes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from orthanc_plugin.archive.dicomweb import open_archive
+from orthanc_plugin.archive.orthanc import Feed, OrthancSeries, open_feed
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.catalog.shelf import list_models
+from orthanc_plugin.config import Configuration
+from orthanc_plugin.errors import EnrichError, InputError, ModelError, TransientError
+from orthanc_plugin.identity import digest
+from orthanc_plugin.jobs.decision import Judge
+from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.reconcile import read_changes
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
+"""Between two looks at a series whose archive is away; doubled each time."""
+
+DERIVED = frozenset({"SEG", "SR", "RTSTRUCT", "RTDOSE", "RTPLAN", "KO", "PR", "REG", "RWV", "DOC", "M3D", "FID"})
+"""Modalities of objects made of images, our results among them: they are no input, and start nothing."""
+
+_WAITING = "waiting:"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watch:
+    """A series that waits for its decision.
+
+    due: when to look at it next.
+    content, since: what it held at the last look, and since when.
+    """
+
+    hint: Hint
+    due: float
+    content: str = ""
+    since: float = 0.0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """A series as it lies in its archive now."""
+
+    hint: Hint
+    content: str
+    received: str
+
+
+def open_admission(configuration: Configuration, queue: JobQueue) -> Admission:
+    """Admission on the archives of the configuration and the models that are installed."""
+    archives = {name: open_archive(name, settings) for name, settings in configuration.archives.items()}
+    feeds = {name: feed for name, s in configuration.archives.items() if (feed := open_feed(name, s)) is not None}
+    models = {card.name: card.digest for card in list_models(configuration.models_directory)}
+    return Admission(configuration, queue, archives, feeds, models)
+
+
+class Admission:
+    """Decides on series; see the module.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Rules, StableAge, ReconcileSeconds.
+    queue : JobQueue
+        Gets the decisions and their jobs.
+    archives, feeds : mapping
+        By name; an archive that is no Orthanc has no feed, and its series come by hints only.
+    models : mapping
+        Digest of each installed model, by name.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        queue: JobQueue,
+        archives: Mapping[str, Archive],
+        feeds: Mapping[str, Feed],
+        models: Mapping[str, str],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._stable_age_s, self._reconcile_s = configuration.stable_age_s, configuration.reconcile_s
+        self._queue, self._archives, self._feeds = queue, archives, feeds
+        self._judge = Judge(configuration.rules, models, queue.ledger, clock)
+        self._lock = threading.Lock()
+        self._next_reconcile: float | None = None
+        kept = queue.ledger.notes(_WAITING)
+        self._watched = {key: _Watch(Hint.from_json(text), due=0.0) for key, text in kept.items()}
+
+    @property
+    def waiting(self) -> int:
+        """Number of series that wait for their decision."""
+        return len(self._watched)
+
+    def hint(self, hint: Hint) -> None:
+        """Keep a hint; the next tick looks at its series.
+
+        Raises
+        ------
+        EnrichError
+            If the configuration has no such archive.
+        """
+        if hint.archive not in self._archives:
+            raise EnrichError(f"no archive {hint.archive} in the configuration")
+        key = _key(hint)
+        with self._lock:
+            self._queue.ledger.keep_note(key, hint.to_json())
+            before = self._watched.get(key)
+            self._watched[key] = replace(before, hint=hint, due=0.0) if before else _Watch(hint, due=0.0)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: reconcile, and look at the series that wait.
+
+        Parameters
+        ----------
+        now : float
+            Seconds of any clock that never goes back; the same one each time.
+        """
+        if self._next_reconcile is None or now >= self._next_reconcile:
+            self.reconcile(now)
+        with self._lock:
+            due = [(key, watch) for key, watch in self._watched.items() if watch.due <= now]
+        for key, watch in due:
+            self._look(key, watch, now)
+
+    def reconcile(self, now: float) -> None:
+        """Read every archive's changes, and bring jobs that died to their end."""
+        self._next_reconcile = now + self._reconcile_s
+        for name, feed in self._feeds.items():
+            try:
+                read_changes(name, feed, self._queue.ledger, self._keep_touched)
+            except TransientError as error:
+                logger.warning("reconcile: %s; tried again later", error)
+                self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)
+        self._queue.settle()
+
+    def _keep_touched(self, hint: Hint) -> None:
+        """A hint of our own never takes the place of one that knows more."""
+        if _key(hint) not in self._watched:
+            self.hint(hint)
+
+    def _look(self, key: str, watch: _Watch, now: float) -> None:
+        try:
+            sight = self._sight(watch.hint)
+            if sight is None or self._is_decided(sight, watch, now):
+                self._drop(key, watch)
+                return
+        except (TransientError, ModelError) as error:
+            logger.warning("series %s waits: %s", watch.hint.series_instance_uid, error)
+            wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**watch.failures)
+            self._replace(key, watch, replace(watch, due=now + wait_s, failures=min(watch.failures + 1, 10)))
+            return
+        since = watch.since if sight.content == watch.content else now
+        due = since + self._stable_age_s
+        self._replace(key, watch, replace(watch, due=due, content=sight.content, since=since, failures=0))
+
+    def _is_decided(self, sight: _Sight, watch: _Watch, now: float) -> bool:
+        """Decide if the series has waited long enough; whether it has."""
+        unchanged = sight.content == watch.content and now - watch.since >= self._stable_age_s
+        if not (watch.hint.stable or unchanged or self._stable_age_s == 0):
+            return False
+        decided = self._judge.decide(sight.hint, sight.received, self._archives[sight.hint.archive])
+        if decided is not None and self._queue.enqueue(*decided):
+            decision, _ = decided
+            logger.info("series %s: %s %s", decision.series_instance_uid, decision.decision, decision.reason)
+        return True
+
+    def _sight(self, hint: Hint) -> _Sight | None:
+        """The series now; None where it is gone, or is no input."""
+        feed = self._feeds.get(hint.archive)
+        if feed is None:
+            return self._sight_by_headers(hint)
+        orthanc_id = hint.orthanc_series_id or feed.lookup(hint.study_instance_uid, hint.series_instance_uid)
+        found = feed.series(orthanc_id) if orthanc_id else None
+        if found is None or found.modality in DERIVED:
+            return None
+        return _Sight(_completed(hint, found), found.content, found.received)
+
+    def _sight_by_headers(self, hint: Hint) -> _Sight | None:
+        try:
+            headers = self._archives[hint.archive].headers(hint.study_instance_uid, hint.series_instance_uid)
+        except InputError as error:
+            return _Sight(hint, error.reason, "")
+        if not headers or headers[0].get("Modality") in DERIVED:
+            return None
+        return _Sight(hint, digest(sorted(str(header.get("SOPInstanceUID")) for header in headers)), "")
+
+    def _drop(self, key: str, watch: _Watch) -> None:
+        with self._lock:
+            if self._watched.get(key) is watch:  # else a new hint came meanwhile, and waits
+                del self._watched[key]
+                self._queue.ledger.drop_note(key)
+
+    def _replace(self, key: str, watch: _Watch, successor: _Watch) -> None:
+        with self._lock:
+            if self._watched.get(key) is watch:
+                self._watched[key] = successor
+
+
+def _key(hint: Hint) -> str:
+    series = hint.orthanc_series_id or f"{hint.study_instance_uid}:{hint.series_instance_uid}"
+    return f"{_WAITING}{hint.archive}:{series}"
+
+
+def _completed(hint: Hint, found: OrthancSeries) -> Hint:
+    """The hint with what Orthanc's index adds; the event itself knows better what was sent last."""
+    return replace(
+        hint,
+        study_instance_uid=found.study_instance_uid,
+        series_instance_uid=found.series_instance_uid,
+        orthanc_series_id=found.orthanc_id,
+        remote_aet=hint.remote_aet or found.remote_aet,
+        remote_ip=hint.remote_ip or found.remote_ip,
+        origin=hint.origin or found.origin,
+        anonymized_from=hint.anonymized_from or found.anonymized_from,
+        modified_from=hint.modified_from or found.modified_from,
+    )

@@ -1,0 +1,158 @@
+"""Decisions: what a series that is complete gets, as a row for the ledger and, where it gets something, a job.
+
+The generation tells a series that was deleted and sent again from one that lies there untouched: its content is the
+same, but the archive received it after the decision.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from pydicom.dataset import Dataset
+
+from orthanc_plugin import identity
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.ct import SeriesIdentity
+from orthanc_plugin.errors import InputError, Refusal
+from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.ledger import Decision, Ledger, Verdict
+from orthanc_plugin.jobs.record import EnrichJob, JobState
+from orthanc_plugin.jobs.stage import whereabouts
+from orthanc_plugin.plan import Plan
+from orthanc_plugin.rules import Rule, Skip, decide
+from orthanc_plugin.series.read import identity_of
+from orthanc_plugin.tags import OrthancMetadata, series_tags
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A series that gets nothing, and why."""
+
+    reason: Refusal
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Decides by rules.
+
+    models: digest of each installed model, by name.
+    """
+
+    rules: tuple[Rule, ...]
+    models: Mapping[str, str]
+    ledger: Ledger
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def decide(self, hint: Hint, received: str, archive: Archive) -> tuple[Decision, EnrichJob | None] | None:
+        """The decision on the content that the archive holds now; None where there is nothing to decide.
+
+        Raises
+        ------
+        TransientError
+            The archive is away.
+        ModelError
+            A rule names a model that is not installed.
+        """
+        places = archive.same_series_studies(hint.series_instance_uid)
+        if len(places) > 1:
+            said = f"the series lies under {len(places)} studies or patients"
+            return self._row(hint, _conflict(hint, places), "", Refused(Refusal.TWO_PATIENTS, said))
+        try:
+            headers = archive.headers(hint.study_instance_uid, hint.series_instance_uid)
+        except InputError as error:
+            return self._row(hint, _unknown(hint, ()), received, Refused(error.reason, str(error)))
+        if not headers:
+            return None
+        series, plan = _judged(headers, hint, self.rules, self.models, self.now().date())
+        return self._row(hint, series, received, plan)
+
+    def _row(
+        self, hint: Hint, series: SeriesIdentity, received: str, plan: Plan | Refused
+    ) -> tuple[Decision, EnrichJob | None] | None:
+        generation = generation_of(series, received, self.ledger.of_series(hint.archive, hint.series_instance_uid))
+        if generation is None:
+            return None
+        fingerprint = identity.fingerprint(series, generation)
+        place = (hint.archive, hint.study_instance_uid, hint.series_instance_uid, fingerprint, generation)
+        if isinstance(plan, Refused):
+            decision = Decision(
+                *place, received, self.now(), Verdict.SKIP, JobState.SKIPPED,
+                reason=plan.reason, detail=plan.sentence, ended_at=self.now(),
+            )  # fmt: skip
+            return decision, None
+        job = EnrichJob(*place, plan)
+        job_id = identity.job_id(hint.archive, fingerprint, plan.digest)
+        decision = Decision(
+            *place, received, self.now(), Verdict.ENRICH, JobState.QUEUED,
+            job_id=job_id, rule=plan.rule, argument=job.to_json(),
+        )  # fmt: skip
+        return decision, job
+
+
+def generation_of(series: SeriesIdentity, received: str, rows: Sequence[Decision]) -> int | None:
+    """Generation of the content, None where it was decided on before and has not come again.
+
+    Parameters
+    ----------
+    series : SeriesIdentity
+        What the archive holds now.
+    received : str
+        When the archive received the series' last new instance; empty where it cannot tell.
+    rows : sequence of Decision
+        All that was decided on this SeriesInstanceUID.
+    """
+    generation = max((row.generation for row in rows), default=0)
+    fingerprint = identity.fingerprint(series, generation)
+    known = next((row for row in rows if row.fingerprint == fingerprint), None)
+    if known is None:
+        return generation
+    came_again = bool(known.received) and received > known.received
+    return generation + 1 if came_again else None
+
+
+def _judged(
+    headers: Sequence[Dataset], hint: Hint, rules: Sequence[Rule], models: Mapping[str, str], today: date
+) -> tuple[SeriesIdentity, Plan | Refused]:
+    """Identity of the series, and its plan or why there is none."""
+    sops = tuple(str(header.get("SOPInstanceUID", "")) for header in headers)
+    orthanc = OrthancMetadata(hint.remote_aet, hint.origin) if hint.orthanc_series_id else None
+    try:
+        plan = decide(rules, series_tags(headers, orthanc, archive=hint.archive, today=today), models)
+        if isinstance(plan, Skip) and plan.in_error:
+            logger.error("series %s: %s", hint.series_instance_uid, plan.sentence)
+        judged = Refused(plan.reason, plan.sentence) if isinstance(plan, Skip) else plan
+        return _identity(headers, hint, sops, judged)
+    except InputError as error:
+        return _unknown(hint, sops), Refused(error.reason, str(error))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
+        # Odd values in a header, which pydicom only finds out when they are asked for.
+        said = f"its headers cannot be read: {type(error).__name__} {whereabouts(error)}"
+        return _unknown(hint, sops), Refused(Refusal.UNREADABLE, said)
+
+
+def _identity(
+    headers: Sequence[Dataset], hint: Hint, sops: tuple[str, ...], judged: Plan | Refused
+) -> tuple[SeriesIdentity, Plan | Refused]:
+    """What the rules said comes first: an MR series is "not CT" whatever else is wrong with it."""
+    try:
+        return identity_of(headers), judged
+    except InputError as error:
+        refused = judged if isinstance(judged, Refused) else Refused(error.reason, str(error))
+        return _unknown(hint, sops), refused
+
+
+def _unknown(hint: Hint, sops: tuple[str, ...]) -> SeriesIdentity:
+    """Stands for a series whose own identity cannot be told."""
+    return SeriesIdentity("", hint.study_instance_uid, hint.series_instance_uid, sops, ())
+
+
+def _conflict(hint: Hint, places: Sequence[tuple[str, str]]) -> SeriesIdentity:
+    """Stands for one SeriesInstanceUID in several places, so that the conflict is decided once."""
+    everywhere = tuple(identity.digest(study, patient) for study, patient in places)
+    return SeriesIdentity("", "", hint.series_instance_uid, everywhere, ())

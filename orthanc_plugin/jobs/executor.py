@@ -1,0 +1,68 @@
+"""Who a worker is: the id of its state directory and the slot it has locked.
+
+Two live workers must never share an executor id (each would take up the other's job), and a worker that starts again
+must have its old one (so that its jobs come back). The lock dies with the process, whatever kills it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import uuid
+from pathlib import Path
+
+from orthanc_plugin.errors import EnrichError
+
+LOCK_WAIT_S = 15.0
+"""A worker that is being stopped has let go of its slot by then (it stops in less than 10 s)."""
+
+
+def state_id(state_directory: Path) -> str:
+    """The id of a state directory; made at its first use."""
+    state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = state_directory / "id"
+    if not file.exists():
+        draft = state_directory / f"id.{os.getpid()}"
+        draft.touch(mode=0o600)
+        draft.write_text(uuid.uuid4().hex)
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            pass  # another process was first, and its id counts
+        finally:
+            draft.unlink()
+    return file.read_text().strip()
+
+
+def executor_id(state_directory: Path, slot: int) -> str:
+    """Name of the worker of that slot, for the job engine."""
+    return f"{state_id(state_directory)}-{slot}"
+
+
+def lock_slot(state_directory: Path, slot: int, wait_s: float = LOCK_WAIT_S) -> int:
+    """Lock a slot for the life of this process.
+
+    Returns
+    -------
+    int
+        File descriptor that holds the lock; not inherited by children.
+
+    Raises
+    ------
+    EnrichError
+        Another live process holds the slot.
+    """
+    state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(state_directory / f"worker-{slot}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise EnrichError(f"worker slot {slot} is taken by another process") from None
+            time.sleep(0.2)
+        else:
+            return descriptor

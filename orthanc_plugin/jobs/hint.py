@@ -1,0 +1,35 @@
+"""A hint: somebody says that a series is worth a look. It may come often, late or never; the ledger makes it one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A series, and what only its Orthanc knows of it.
+
+    archive: name in the configuration.
+    stable: Orthanc saw no new instance for StableAge.
+    """
+
+    archive: str
+    study_instance_uid: str
+    series_instance_uid: str
+    orthanc_series_id: str = ""
+    stable: bool = False
+    remote_aet: str = ""
+    remote_ip: str = ""
+    origin: str = ""
+    anonymized_from: str = ""
+    modified_from: str = ""
+
+    def to_json(self) -> str:
+        """The hint as it waits in the ledger."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Hint:
+        """A hint that waited."""
+        return cls(**json.loads(text))

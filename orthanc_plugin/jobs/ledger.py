@@ -1,0 +1,274 @@
+"""The ledger: one row for each content of a series that was decided on, and what became of it.
+
+The job engine keeps no skips and forgets finished jobs; the ledger keeps both, in the same database (SQLite, or
+PostgreSQL by URL), so that a decision and its job are written in one transaction. Beside it lies a small table of
+notes: how far each archive's changes were read, and the hints that still wait. Rows hold UIDs and never patient data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from orthanc_plugin.jobs.record import OPEN_STATES, JobState, Summary
+
+BUSY_TIMEOUT_MS = 30_000
+"""As long as the job engine waits for the same SQLite file."""
+
+_schema = sa.MetaData()
+_decisions = sa.Table(
+    "enrichment_decisions",
+    _schema,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("archive", sa.String(64), nullable=False),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("received", sa.String(32), nullable=False),
+    sa.Column("first_seen", sa.String(40), nullable=False),
+    sa.Column("decision", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(64), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("job_id", sa.String(64), nullable=False, index=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("superseded_by", sa.String(64), nullable=False),
+    sa.Column("rule", sa.String(64), nullable=False),
+    sa.Column("argument", sa.Text, nullable=False),
+    sa.Column("started_at", sa.String(40), nullable=False),
+    sa.Column("ended_at", sa.String(40), nullable=False),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.UniqueConstraint("archive", "fingerprint"),
+)
+_notes = sa.Table(
+    "enrichment_notes",
+    _schema,
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+
+_NOTHING = Summary()
+
+
+class Verdict(StrEnum):
+    """What was decided on a series."""
+
+    ENRICH = "enrich"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One row of the ledger.
+
+    received: Orthanc's LastUpdate of the series when it was decided on; empty for other archives.
+    reason: of a skip or a failure; a `Refusal`, `failed` or `cancelled`.
+    detail: the same in a sentence, with the archive's answer where there is one.
+    superseded_by: fingerprint of the content that came later.
+    argument: of the job, as `EnrichJob` writes it; empty for a skip.
+    """
+
+    archive: str
+    study_instance_uid: str
+    series_instance_uid: str
+    fingerprint: str
+    generation: int
+    received: str
+    first_seen: datetime
+    decision: Verdict
+    state: JobState
+    reason: str = ""
+    detail: str = ""
+    job_id: str = ""
+    superseded_by: str = ""
+    rule: str = ""
+    argument: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    summary: Summary = _NOTHING
+
+
+class Ledger:
+    """Reads and writes decisions; one object may serve several threads.
+
+    Parameters
+    ----------
+    database_url : str
+        `sqlite:////absolute/path` or `postgresql://...`; a missing SQLite file is made, readable by its owner only.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        url = database_engine_url(database_url)
+        make_database_file(database_url)
+        self.engine = sa.create_engine(url)
+        if url.get_backend_name() == "sqlite":
+            sa.event.listen(self.engine, "connect", _set_up_sqlite)
+        _schema.create_all(self.engine)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    def begin(self) -> AbstractContextManager[sa.Connection]:
+        """One transaction."""
+        return self.engine.begin()
+
+    def add(self, connection: sa.Connection, decision: Decision) -> None:
+        """Write a new row; raises sqlalchemy's IntegrityError where the content was decided on before."""
+        connection.execute(sa.insert(_decisions).values(_columns(decision)))
+
+    def supersede(self, connection: sa.Connection, decision: Decision) -> tuple[str, ...]:
+        """Point the older rows of that series to this content; returns the jobs that were still queued."""
+        older = sa.and_(
+            _decisions.c.archive == decision.archive,
+            _decisions.c.series_instance_uid == decision.series_instance_uid,
+            _decisions.c.superseded_by == "",
+            _decisions.c.fingerprint != decision.fingerprint,
+        )
+        queued = sa.and_(older, _decisions.c.state == JobState.QUEUED)
+        jobs = tuple(connection.execute(sa.select(_decisions.c.job_id).where(queued)).scalars())
+        ended = {"state": JobState.SUPERSEDED, "ended_at": _time(datetime.now(UTC))}
+        connection.execute(sa.update(_decisions).where(queued).values(ended))
+        connection.execute(sa.update(_decisions).where(older).values(superseded_by=decision.fingerprint))
+        return jobs
+
+    def of_series(self, archive: str, series_uid: str) -> tuple[Decision, ...]:
+        """All that was decided on a series, oldest first."""
+        same = (_decisions.c.archive == archive, _decisions.c.series_instance_uid == series_uid)
+        return self._rows(sa.select(_decisions).where(*same).order_by(_decisions.c.id))
+
+    def of_job(self, job_id: str) -> Decision | None:
+        """The row of a job."""
+        return next(iter(self._rows(sa.select(_decisions).where(_decisions.c.job_id == job_id))), None)
+
+    def open_jobs(self) -> tuple[Decision, ...]:
+        """Jobs that are queued or running."""
+        return self._rows(sa.select(_decisions).where(_decisions.c.state.in_(OPEN_STATES)).order_by(_decisions.c.id))
+
+    def decisions(
+        self, *, state: str | None = None, jobs_only: bool = False, limit: int = 50, offset: int = 0
+    ) -> tuple[Decision, ...]:
+        """Rows, newest first; of one state, or of all."""
+        query = sa.select(_decisions).order_by(_decisions.c.id.desc()).limit(limit).offset(offset)
+        if state is not None:
+            query = query.where(_decisions.c.state == state)
+        return self._rows(query.where(_decisions.c.job_id != "") if jobs_only else query)
+
+    def counts(self) -> dict[JobState, int]:
+        """Number of rows in each state."""
+        query = sa.select(_decisions.c.state, sa.func.count()).group_by(_decisions.c.state)
+        with self.engine.connect() as connection:
+            return {JobState(state): int(number) for state, number in connection.execute(query)}
+
+    def start(self, job_id: str) -> bool:
+        """Say that a worker has the job; False where it was superseded, cancelled or ended meanwhile."""
+        return self._move(job_id, OPEN_STATES, state=JobState.RUNNING, started_at=_time(datetime.now(UTC)))
+
+    def end(self, job_id: str, state: JobState, reason: str, detail: str, summary: Summary | None = None) -> bool:
+        """Say how an open job ended; False where it had ended before."""
+        values = {"state": state, "reason": reason, "detail": detail, "ended_at": _time(datetime.now(UTC))}
+        return self._move(job_id, OPEN_STATES, **values, **({"summary": summary.to_json()} if summary else {}))
+
+    def reopen(self, job_id: str) -> bool:
+        """Queue a job that ended once more."""
+        ends = tuple(set(JobState) - set(OPEN_STATES))
+        return self._move(job_id, ends, state=JobState.QUEUED, reason="", detail="", started_at="", ended_at="")
+
+    def note(self, key: str) -> str | None:
+        """The note of that key."""
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(_notes.c.value).where(_notes.c.key == key)).scalar_one_or_none()
+
+    def notes(self, prefix: str) -> Mapping[str, str]:
+        """All notes whose key begins so."""
+        query = sa.select(_notes).where(_notes.c.key.startswith(prefix, autoescape=True)).order_by(_notes.c.key)
+        with self.engine.connect() as connection:
+            return {str(key): str(value) for key, value in connection.execute(query)}
+
+    def keep_note(self, key: str, value: str) -> None:
+        """Write or replace a note."""
+        with self.engine.begin() as connection:
+            if not connection.execute(sa.update(_notes).where(_notes.c.key == key).values(value=value)).rowcount:
+                connection.execute(sa.insert(_notes).values(key=key, value=value))
+
+    def drop_note(self, key: str) -> None:
+        """Remove a note, if it is there."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(_notes).where(_notes.c.key == key))
+
+    def _rows(self, query: sa.Select[tuple[object, ...]]) -> tuple[Decision, ...]:
+        with self.engine.connect() as connection:
+            return tuple(_decision(row) for row in connection.execute(query))
+
+    def _move(self, job_id: str, states: tuple[JobState, ...], **values: str) -> bool:
+        row = sa.and_(_decisions.c.job_id == job_id, _decisions.c.state.in_(states))
+        with self.engine.begin() as connection:
+            return connection.execute(sa.update(_decisions).where(row).values(values)).rowcount > 0
+
+
+def database_engine_url(database_url: str) -> sa.URL:
+    """The URL with the driver that is installed (psycopg 3)."""
+    url = sa.make_url(database_url)
+    return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
+
+
+def make_database_file(database_url: str) -> None:
+    """Make the SQLite file, 0600 in a folder that is 0700 when new: who writes it runs code in every reader."""
+    url = sa.make_url(database_url)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return
+    file = Path(url.database)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    file.chmod(0o600)
+
+
+def _set_up_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+    # Writers take the lock at once and wait for it: two processes never fail with "database is locked".
+    connection.isolation_level = "IMMEDIATE"
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.close()
+
+
+def _columns(decision: Decision) -> dict[str, object]:
+    plain = {name: getattr(decision, name) for name in decision.__slots__ if name != "summary"}
+    times = {name: _time(plain[name]) for name in ("first_seen", "started_at", "ended_at")}
+    return {**plain, **times, "summary": decision.summary.to_json()}
+
+
+def _decision(row: sa.Row[tuple[object, ...]]) -> Decision:
+    values = {str(key): value for key, value in row._mapping.items() if key != "id"}
+    first_seen, started_at, ended_at = (str(values.pop(name)) for name in ("first_seen", "started_at", "ended_at"))
+    return Decision(
+        archive=str(values["archive"]),
+        study_instance_uid=str(values["study_instance_uid"]),
+        series_instance_uid=str(values["series_instance_uid"]),
+        fingerprint=str(values["fingerprint"]),
+        generation=int(str(values["generation"])),
+        received=str(values["received"]),
+        first_seen=datetime.fromisoformat(first_seen),
+        decision=Verdict(str(values["decision"])),
+        state=JobState(str(values["state"])),
+        reason=str(values["reason"]),
+        detail=str(values["detail"]),
+        job_id=str(values["job_id"]),
+        superseded_by=str(values["superseded_by"]),
+        rule=str(values["rule"]),
+        argument=str(values["argument"]),
+        started_at=datetime.fromisoformat(started_at) if started_at else None,
+        ended_at=datetime.fromisoformat(ended_at) if ended_at else None,
+        summary=Summary.from_json(str(values["summary"])),
+    )
+
+
+def _time(moment: datetime | None) -> str:
+    return moment.isoformat(timespec="milliseconds") if moment else ""

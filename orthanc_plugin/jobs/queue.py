@@ -1,0 +1,201 @@
+"""The queue: decisions go in with their jobs, and what has become of them comes out.
+
+Built on a DBOS client; the workers are other processes (see `worker`). Everything is JSON in the database, names and
+version are fixed here, and a job and its row in the ledger are written in one transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
+from sqlalchemy.exc import IntegrityError
+
+from orthanc_plugin.errors import EnrichError
+from orthanc_plugin.jobs.ledger import Decision, Ledger, make_database_file
+from orthanc_plugin.jobs.record import (
+    OPEN_STATES,
+    DeliveryView,
+    EnrichJob,
+    JobState,
+    JobView,
+    ObjectView,
+    StageOutcome,
+    Summary,
+)
+
+APPLICATION_NAME = "enrich"
+APPLICATION_VERSION = "steps-1"
+"""Raised when the steps of the workflow change: a worker resumes only jobs of its own version."""
+ENRICH, DELIVER = "enrich", "deliver"
+"""Names of the two workflows and of their queues."""
+POLL_S = 1.0
+DELIVERIES_AT_ONCE = 2
+
+_STATES = {
+    "ENQUEUED": JobState.QUEUED,
+    "DELAYED": JobState.QUEUED,
+    "PENDING": JobState.RUNNING,
+    "SUCCESS": JobState.DONE,
+}
+logger = logging.getLogger(__name__)
+
+
+class JobQueue:
+    """The job database, seen from outside the workers.
+
+    Parameters
+    ----------
+    database_url : str
+        Of the ledger and the engine; its tables are made where they are missing.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        make_database_file(database_url)
+        DBOS.migrate(database_url)
+        self.ledger = Ledger(database_url)
+        self._client = DBOSClient(system_database_url=database_url, serializer=DBOSPortableJSONSerializer())
+        # Limits live in the database and must be there before a worker asks for jobs.
+        self._client.register_queue(ENRICH, worker_concurrency=1, polling_interval_sec=POLL_S)
+        self._client.register_queue(DELIVER, worker_concurrency=DELIVERIES_AT_ONCE, polling_interval_sec=POLL_S)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.destroy()
+        self.ledger.close()
+
+    def enqueue(self, decision: Decision, job: EnrichJob | None = None) -> bool:
+        """Write a decision and, where it is one, its job; what was decided before on that series is superseded.
+
+        Returns
+        -------
+        bool
+            False where this content was decided on before: nothing was written.
+        """
+        try:
+            with self.ledger.begin() as connection:
+                self.ledger.add(connection, decision)
+                superseded = self.ledger.supersede(connection, decision)
+                if job is not None:
+                    self._client.enqueue_in_transaction(connection, _options(ENRICH, decision.job_id), job.to_json())
+        except IntegrityError:
+            return False
+        self._client.cancel_workflows(list(superseded))
+        return True
+
+    def list(self, state: str | None = None, limit: int = 50, offset: int = 0) -> tuple[JobView, ...]:
+        """Jobs, newest first, as the ledger has them."""
+        rows = self.ledger.decisions(state=state, jobs_only=True, limit=limit, offset=offset)
+        return tuple(_view(row, row.summary) for row in rows)
+
+    def show(self, job_id: str) -> JobView:
+        """One job with its stages so far and its deliveries; raises EnrichError where there is no such job."""
+        row = self._row(job_id)
+        deliveries = tuple(
+            DeliveryView(w.workflow_id.rpartition(":")[2], _STATES.get(w.status, JobState.FAILED), _delivery_error(w))
+            for w in self._client.list_workflows(workflow_id_prefix=f"{DELIVER}:{row.job_id}:")
+        )
+        if row.state is not JobState.RUNNING:
+            return _view(row, row.summary, deliveries=deliveries)
+        stage = self._client.get_event(row.job_id, "stage", timeout_seconds=0.05) or ""
+        return _view(row, self._progress(row.job_id), str(stage), deliveries)
+
+    def retry(self, job_id: str) -> None:
+        """Run a job that ended once more, from its first step; what is stored is adopted.
+
+        Raises
+        ------
+        EnrichError
+            There is no such job, or it has not ended.
+        """
+        row = self._row(job_id)
+        if not self.ledger.reopen(row.job_id):
+            raise EnrichError(f"job {row.job_id} is {row.state}; only a job that ended can be retried")
+        self._run_again(ENRICH, row.job_id, row.argument)
+        for delivery in self._client.list_workflows(workflow_id_prefix=f"{DELIVER}:{row.job_id}:", status="ERROR"):
+            self._client.rewind_workflow(delivery.workflow_id, queue_name=DELIVER)
+
+    def cancel(self, job_id: str) -> None:
+        """End an open job; a stage that runs ends first. Raises EnrichError where there is no such job."""
+        row = self._row(job_id)
+        self._client.cancel_workflow(row.job_id)
+        self.ledger.end(row.job_id, JobState.FAILED, "cancelled", "cancelled by a person")
+
+    def deliver(self, job_id: str, destination: str, argument: str) -> None:
+        """Queue the copy of a job's results to one destination; once, however often it is called."""
+        self._client.enqueue(_options(DELIVER, f"{DELIVER}:{job_id}:{destination}"), argument)
+
+    def resume_dead(self, executor_id: str) -> int:
+        """Give the jobs of a worker that is gone for good back to the queue; returns how many.
+
+        A worker that starts again under the same executor id takes its jobs up by itself.
+        """
+        jobs = self._client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False)
+        for job in jobs:
+            self._client.resume_workflow(job.workflow_id, queue_name=job.queue_name or ENRICH)
+        return len(jobs)
+
+    def settle(self) -> None:
+        """Bring jobs that the engine ended without a worker's word (poison, cancelled) to their end in the ledger."""
+        rows = {row.job_id: row for row in self.ledger.open_jobs()}
+        if not rows:
+            return
+        for workflow in self._client.list_workflows(workflow_ids=[*rows], load_input=False):
+            if _STATES.get(workflow.status) not in OPEN_STATES:
+                self.ledger.end(workflow.workflow_id, JobState.FAILED, "failed", _error_text(workflow))
+                logger.warning("job %s ended as %s", workflow.workflow_id, workflow.status)
+
+    def _row(self, job_id: str) -> Decision:
+        row = self.ledger.of_job(job_id)
+        if row is None:
+            raise EnrichError(f"there is no job {job_id}")
+        return row
+
+    def _run_again(self, workflow: str, workflow_id: str, argument: str) -> None:
+        if self._client.list_workflows(workflow_ids=[workflow_id], load_input=False):
+            self._client.rewind_workflow(workflow_id, queue_name=workflow, application_version=APPLICATION_VERSION)
+        else:
+            self._client.enqueue(_options(workflow, workflow_id), argument)
+
+    def _progress(self, job_id: str) -> Summary:
+        steps = self._client.list_workflow_steps(job_id)
+        outcomes = [StageOutcome.from_json(step["output"]) for step in steps if isinstance(step["output"], str)]
+        return summarise(outcomes)
+
+
+def summarise(outcomes: Sequence[StageOutcome]) -> Summary:
+    """Stages and objects of the outcomes of a job."""
+    objects: tuple[ObjectView, ...] = tuple(o.stored for o in outcomes if o.stored is not None)
+    return Summary(tuple(outcome.stage for outcome in outcomes), objects)
+
+
+def _options(workflow: str, workflow_id: str) -> EnqueueOptions:
+    return {
+        "queue_name": workflow,
+        "workflow_name": workflow,
+        "workflow_id": workflow_id,
+        "app_version": APPLICATION_VERSION,
+    }
+
+
+def _delivery_error(workflow: WorkflowStatus) -> str:
+    return _error_text(workflow) if _STATES.get(workflow.status) is None else ""
+
+
+def _error_text(workflow: WorkflowStatus) -> str:
+    if workflow.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        return "the worker died each time it ran this job"
+    if workflow.status == "CANCELLED":
+        return "cancelled"
+    if workflow.status == "SUCCESS":
+        return "a retry did not begin; retry it again"
+    return str(workflow.error) if workflow.error is not None else ""
+
+
+def _view(row: Decision, summary: Summary, stage: str = "", deliveries: tuple[DeliveryView, ...] = ()) -> JobView:
+    error = row.detail or row.reason if row.state in (JobState.FAILED, JobState.SKIPPED) else ""
+    return JobView(
+        row.job_id, row.state, row.archive, row.study_instance_uid, row.series_instance_uid, row.rule,
+        row.first_seen, row.started_at, row.ended_at, error, summary.stages, summary.objects, stage, deliveries,
+    )  # fmt: skip

@@ -1,0 +1,154 @@
+"""What a job is told, what its stages say, and what others see of it: small records that go to and from JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from orthanc_plugin.plan import Plan
+
+
+class JobState(StrEnum):
+    """Where a decision stands. The last four are ends."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    SUPERSEDED = "superseded"
+
+
+OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichJob:
+    """All that a worker is told. `archive` holds the series; results go to `plan.home_archive`."""
+
+    archive: str
+    study_instance_uid: str
+    series_instance_uid: str
+    fingerprint: str
+    generation: int
+    plan: Plan
+
+    def to_json(self) -> str:
+        """The job as the one argument of its workflow."""
+        flat = {key: getattr(self, key) for key in self.__slots__ if key != "plan"}
+        return json.dumps({**flat, "plan": self.plan.to_json()}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> EnrichJob:
+        """The job of a workflow's argument."""
+        raw = json.loads(text)
+        return cls(**{**raw, "plan": Plan.from_json(raw["plan"])})
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectView:
+    """One stored result (fields of `pipeline.StoredObject`)."""
+
+    kind: str
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """One stage that ended: wall seconds, peak resident memory of the worker during it, and what it found."""
+
+    name: str
+    seconds: float
+    peak_mib: float
+    summary: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """What one step of the workflow leaves behind.
+
+    stored: the object it stored or adopted.
+    state: RUNNING when the job goes on; FAILED or SKIPPED when it ends here, with `reason` and `detail`.
+    provider, notes: of the segmentation, for the reports made of it.
+    """
+
+    stage: StageView
+    stored: ObjectView | None = None
+    state: JobState = JobState.RUNNING
+    reason: str = ""
+    detail: str = ""
+    provider: str = ""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The outcome as a step's recorded result."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> StageOutcome:
+        """The outcome of a recorded result."""
+        raw = json.loads(text)
+        stored = raw["stored"]
+        return cls(
+            stage=StageView(**raw["stage"]),
+            stored=ObjectView(**stored) if stored else None,
+            state=JobState(raw["state"]),
+            reason=raw["reason"],
+            detail=raw["detail"],
+            provider=raw["provider"],
+            notes=tuple(raw["notes"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the ledger keeps of a job that ended."""
+
+    stages: tuple[StageView, ...] = ()
+    objects: tuple[ObjectView, ...] = ()
+
+    def to_json(self) -> str:
+        """The summary as the ledger's column."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Summary:
+        """The summary of the ledger's column; empty for an empty text."""
+        raw = json.loads(text) if text else {"stages": (), "objects": ()}
+        return cls(tuple(StageView(**s) for s in raw["stages"]), tuple(ObjectView(**o) for o in raw["objects"]))
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """Copy of a job's results to one further destination."""
+
+    destination: str
+    state: JobState
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as the API and the command line show it. Times are UTC."""
+
+    id: str
+    state: JobState
+    archive: str
+    study_instance_uid: str
+    series_instance_uid: str
+    rule: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: str
+    stages: tuple[StageView, ...]
+    objects: tuple[ObjectView, ...]
+    stage: str = ""
+    deliveries: tuple[DeliveryView, ...] = field(default=())

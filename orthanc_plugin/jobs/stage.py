@@ -1,0 +1,100 @@
+"""One stage of a job: measured, and with every error brought to a word of the ledger.
+
+This is the one border of a job where any exception is caught. What is worth another try goes up to the job engine,
+until its last try; everything else becomes an outcome that ends the job with a reason. The text of an exception that
+is not ours may quote a patient's data, so only its kind and place are kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orthanc_plugin.errors import EnrichError, InputError, StoreError, TransientError
+from orthanc_plugin.jobs.record import JobState, ObjectView, StageOutcome, StageView
+
+_PACKAGE = "orthanc_plugin"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the body of a stage gives: its object, and words and numbers for people."""
+
+    stored: ObjectView | None = None
+    summary: Mapping[str, object] = field(default_factory=dict)
+    provider: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageOutcome:
+    """Run a stage and say how it went.
+
+    Parameters
+    ----------
+    name : str
+        Of the stage, e.g. `segment chest_structures`.
+    body : callable
+        The stage itself.
+    last_try : bool
+        Whether what could be tried again ends the job now.
+
+    Raises
+    ------
+    TransientError, StoreError
+        If the stage is worth another try.
+    """
+    began = time.monotonic()
+    _forget_peak()
+
+    def outcome(found: Found, state: JobState = JobState.RUNNING, reason: str = "", detail: str = "") -> StageOutcome:
+        stage = StageView(name, round(time.monotonic() - began, 3), round(_peak_mib(), 1), found.summary)
+        return StageOutcome(stage, found.stored, state, reason, detail, found.provider, found.notes)
+
+    try:
+        return outcome(body())
+    except InputError as error:
+        return outcome(Found(), JobState.SKIPPED, error.reason, str(error))
+    except (TransientError, StoreError) as error:
+        if not last_try:
+            raise
+        return outcome(Found(), JobState.FAILED, "failed", f"{type(error).__name__}: {error}")
+    except EnrichError as error:
+        return outcome(Found(), JobState.FAILED, "failed", f"{type(error).__name__}: {error}")
+    except MemoryError as error:
+        if not last_try:
+            raise TransientError(f"out of memory in stage {name}") from error
+        return outcome(Found(), JobState.FAILED, "failed", f"out of memory in stage {name}")
+    except Exception as error:
+        place = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("stage %s: unexpected %s\n%s", name, type(error).__name__, place)
+        return outcome(Found(), JobState.FAILED, "failed", f"unexpected {type(error).__name__} {whereabouts(error)}")
+
+
+def whereabouts(error: Exception) -> str:
+    """File and line of ours that the error went through last; all of an unknown error that may be kept."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if _PACKAGE in frame.filename] or list(frames)
+    return f"at {Path(ours[-1].filename).name}:{ours[-1].lineno}"
+
+
+def _forget_peak() -> None:
+    """Begin a new peak of resident memory; where Linux forbids it, the peak is that of the process so far."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        logger.debug("the peak of memory cannot be reset here")
+
+
+def _peak_mib() -> float:
+    """Highest resident memory since the last reset (VmHWM), in MiB."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

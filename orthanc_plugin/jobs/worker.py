@@ -1,0 +1,108 @@
+"""A worker: a process of its own that takes jobs from the queue, one at a time, with models kept warm.
+
+It knows the job database and the archives, nothing else. It stops on SIGTERM, on SIGINT, and at the end of its stdin
+when a parent holds that (a parent that was killed leaves no orphan). A job that is cut off goes on in the next worker,
+at its first step that is not recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
+
+from orthanc_plugin.archive.dicomweb import open_archive
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.config import Configuration
+from orthanc_plugin.jobs.executor import executor_id, lock_slot
+from orthanc_plugin.jobs.queue import APPLICATION_NAME, APPLICATION_VERSION, JobQueue
+from orthanc_plugin.jobs.steps import Steps
+from orthanc_plugin.jobs.workflow import Retries, register_workflows
+
+logger = logging.getLogger(__name__)
+
+
+def run_worker(
+    configuration: Configuration,
+    slot: int,
+    parent_is_stdin: bool,
+    retries: Retries | None = None,
+) -> NoReturn:
+    """Take jobs until told to stop. A step that runs then is abandoned: it ends the process, whatever threads are left.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        As the service has it; a remote worker has its own.
+    slot : int
+        Number among the workers of this state directory; locked while the process lives.
+    parent_is_stdin : bool
+        Stop when stdin ends.
+    retries : Retries, optional
+        Of steps that an absent archive interrupts.
+
+    Raises
+    ------
+    EnrichError
+        Another live worker has the slot.
+    """
+    os.umask(0o077)
+    lock_slot(configuration.state_directory, slot)
+    stopping = _stop_event(parent_is_stdin)
+    me = executor_id(configuration.state_directory, slot)
+    queue = JobQueue(configuration.database)
+    archives: dict[str, Archive] = {name: open_archive(name, a) for name, a in configuration.archives.items()}
+    DBOS(config=_engine_configuration(configuration.database, me))
+    register_workflows(Steps(configuration, archives, queue), archives, retries or Retries())
+    DBOS.launch()
+    logger.info("worker %s takes jobs", me)
+    stopping.wait()
+    logger.info("worker %s stops", me)
+    _leave(queue, me)
+
+
+def _engine_configuration(database: str, me: str) -> DBOSConfig:
+    return {
+        "name": APPLICATION_NAME,
+        "system_database_url": database,
+        "application_version": APPLICATION_VERSION,
+        "executor_id": me,
+        "log_level": "WARNING",
+        "serializer": DBOSPortableJSONSerializer(),
+    }
+
+
+def _stop_event(parent_is_stdin: bool) -> threading.Event:
+    """Set when somebody wants the worker to stop."""
+    stopping = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    def watch_parent() -> None:
+        # The descriptor, not sys.stdin: a thread inside its lock would break the exit.
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    if parent_is_stdin:
+        threading.Thread(target=watch_parent, name="parent", daemon=True).start()
+    return stopping
+
+
+def _leave(queue: JobQueue, me: str) -> NoReturn:
+    """Stop taking jobs, give the unfinished one back to the queue, and go."""
+    DBOS.destroy()
+    # Given back by the engine's own recovery it would count as a crash, and three of those end a job.
+    queue.resume_dead(me)
+    logging.shutdown()
+    os._exit(0)

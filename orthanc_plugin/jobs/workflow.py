@@ -1,0 +1,111 @@
+"""The workflow of a job: which steps, in which order, and which of them are tried again.
+
+The body is deterministic (no clock, no I/O outside steps), as the engine replays it after a crash: steps that are
+recorded are not run again, the interrupted one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from dbos import DBOS, StepOptions
+
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.errors import StoreError, TransientError
+from orthanc_plugin.jobs.delivery import Delivery, copy_objects
+from orthanc_plugin.jobs.queue import DELIVER, ENRICH
+from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
+from orthanc_plugin.jobs.stage import Found, run_stage
+from orthanc_plugin.jobs.steps import Steps
+from orthanc_plugin.plan import Output
+
+MAX_RECOVERY_ATTEMPTS = 3
+"""A job that kills its worker each time ends after three (facts: the engine's own limit is 100)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a step is tried, and the wait before the second try; each further wait is twice as long.
+
+    The defaults hold a job through about ten minutes of an absent archive (5 + 10 + ... + 320 s).
+    """
+
+    tries: int = 8
+    first_wait_s: float = 5.0
+
+
+def register_workflows(steps: Steps, archives: Mapping[str, Archive], retries: Retries) -> None:
+    """Make the two workflows known to the engine; once a process, before it launches."""
+
+    @DBOS.workflow(name=ENRICH, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
+    def enrich(argument: str) -> str:
+        return run_job(steps, EnrichJob.from_json(argument), retries)
+
+    @DBOS.workflow(name=DELIVER, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
+    def deliver(argument: str) -> int:
+        delivery = Delivery.from_json(argument)
+        return DBOS.run_step(
+            _options(DELIVER, retries),
+            copy_objects,
+            archives,
+            delivery,
+        )
+
+
+def run_job(steps: Steps, job: EnrichJob, retries: Retries) -> str:
+    """The steps of one job; returns the state in which it ended."""
+    job_id = str(DBOS.workflow_id)
+    if not DBOS.run_step({"name": "begin"}, steps.begin, job, job_id):
+        return JobState.SUPERSEDED
+    outcomes: list[StageOutcome] = []
+    for outcome in _stages(steps, job, retries):
+        outcomes.append(outcome)
+        if outcome.state is not JobState.RUNNING:
+            break
+    DBOS.run_step({"name": "close"}, steps.close, job, job_id, outcomes)
+    return outcomes[-1].state
+
+
+def _stages(steps: Steps, job: EnrichJob, retries: Retries) -> Iterator[StageOutcome]:
+    """Each stage of the plan as its step, in order; the next one runs when it is asked for."""
+    yield _step("retrieve", partial(steps.retrieve, job), retries)
+    segmented: list[StageOutcome] = []
+    for model in job.plan.models:
+        segmented.append(_step(f"segment {model.name}", partial(steps.segment, job, model), retries))
+        yield segmented[-1]
+    found = [(model, seg) for model, seg in zip(job.plan.models, segmented, strict=True) if seg.stored is not None]
+    for output, verb, stage in (
+        (Output.RADIOMICS, "measure", steps.measure),
+        (Output.LANDMARKS, "report", steps.report),
+    ):
+        for model, seg in found if output in job.plan.outputs else ():
+            yield _step(f"{verb} {model.name}", partial(stage, job, model, seg), retries)
+
+
+def _step(name: str, body: Callable[[], Found], retries: Retries) -> StageOutcome:
+    """One step of the engine around one stage."""
+
+    def attempt() -> str:
+        DBOS.set_event("stage", name)
+        status = DBOS.step_status
+        tries = (status.current_attempt or 0) + 1 if status is not None else retries.tries
+        return run_stage(name, body, last_try=tries >= retries.tries).to_json()
+
+    return StageOutcome.from_json(DBOS.run_step(_options(name, retries), attempt))
+
+
+def _options(name: str, retries: Retries) -> StepOptions:
+    return {
+        "name": name,
+        "should_retry": _worth_another_try,
+        "retries_allowed": True,
+        "max_attempts": retries.tries,
+        "interval_seconds": retries.first_wait_s,
+        "backoff_rate": 2.0,
+    }
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, (TransientError, StoreError))
