@@ -357,7 +357,7 @@ def _problem(detail: Mapping[str, Any], notes: Mapping[str, str]) -> str:
 
 
 def _is_secret(keys: Sequence[int | str]) -> bool:
-    return bool({"Database", "Password", "Secret"} & set(keys))
+    return bool({"Database", "Password", "Secret", "User"} & set(keys))
 
 
 def _shown(value: object) -> str:

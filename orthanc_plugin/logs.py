@@ -26,9 +26,11 @@ class _PrivateRotatingFileHandler(RotatingFileHandler):
 
     def _open(self) -> TextIOWrapper:
         def private(path: str, flags: int) -> int:
-            return os.open(path, flags, 0o600)
+            descriptor = os.open(path, flags, 0o600)
+            os.fchmod(descriptor, 0o600)  # a file that was there before keeps its mode otherwise
+            return descriptor
 
-        return open(self.baseFilename, self.mode, encoding="utf-8", opener=private)
+        return open(self.baseFilename, "a", encoding="utf-8", opener=private)
 
 
 def configure_logging(path: Path | None, level: int = logging.INFO) -> None:

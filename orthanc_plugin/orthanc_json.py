@@ -55,7 +55,7 @@ def read_orthanc_json(path: Path, environ: Mapping[str, str]) -> tuple[JsonObjec
     ------
     Orthanc, OrthancServer/Sources/OrthancConfiguration.cpp.
     """
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".json") if path.is_dir() else [path]
+    files = sorted(filter(_is_json_file, path.iterdir())) if path.is_dir() else [path]
     merged: JsonObject = {}
     for file in files:
         document = _read_file(file, environ)
@@ -64,6 +64,10 @@ def read_orthanc_json(path: Path, environ: Mapping[str, str]) -> tuple[JsonObjec
         merged |= document
     notes: dict[str, str] = {}
     return _without_marks(merged, "", notes), notes
+
+
+def _is_json_file(path: Path) -> bool:
+    return path.suffix.lower() == ".json" and not path.is_dir()
 
 
 def _read_file(file: Path, environ: Mapping[str, str]) -> JsonObject:
