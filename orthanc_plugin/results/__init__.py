@@ -1,0 +1,1 @@
+"""Results: arrays and numbers in, DICOM SEG and SR out."""

@@ -1,0 +1,51 @@
+"""Landmarks out of masks: the slices where the lungs begin and end.
+
+Refuses to guess: where an organ touches the first or last slice its end lies outside the volume and is not reported.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orthanc_plugin.codes import BOTTOM, LUNG, TOP
+from orthanc_plugin.ct import Volume
+from orthanc_plugin.masks import Segmentation
+from orthanc_plugin.measures import Landmark
+
+
+def find_landmarks(segmentation: Segmentation, volume: Volume) -> tuple[Landmark, ...]:
+    """Lung bottom and lung top over both lungs, the published landmarks lung_start and lung_end.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        Structures on the grid of the volume; lungs are those coded as Lung.
+    volume : Volume
+        The CT; z rises toward the head.
+
+    Returns
+    -------
+    tuple of Landmark
+        From the bottom up; only levels inside the volume, empty without lungs.
+
+    Source
+    ------
+    Landmarks of the published CT annotations (Krishnaswamy et al., Scientific Data 2024).
+    """
+    lungs = [segment for segment in segmentation.segments if segment.type.value == LUNG.value]
+    if not lungs:
+        return ()
+    levels = np.flatnonzero(np.any([segmentation.mask(lung).any(axis=(1, 2)) for lung in lungs], axis=0))
+    if not levels.size:
+        return ()
+    ends = (("lung bottom", BOTTOM, int(levels[0])), ("lung top", TOP, int(levels[-1])))
+    outermost = (0, len(volume.voxels_hu) - 1)
+    return tuple(
+        Landmark(name, LUNG, modifier, index, _z_mm(volume, index))
+        for name, modifier, index in ends
+        if index not in outermost
+    )
+
+
+def _z_mm(volume: Volume, index: int) -> float:
+    return float(volume.affine[2] @ (0, 0, index, 1))
