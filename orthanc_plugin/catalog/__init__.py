@@ -1,0 +1,1 @@
+"""Model cards: list, find, verify, build."""

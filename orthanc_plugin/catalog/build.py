@@ -1,0 +1,124 @@
+"""Build the models whose graphs are written in this project: the same bytes on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from orthanc_plugin.catalog.card import Engine, ModelCard
+from orthanc_plugin.catalog.chest_graph import chest_graph
+from orthanc_plugin.catalog.reader import CARD, SCHEMA, read_card
+from orthanc_plugin.errors import ModelError
+
+CHEST = "chest_structures"
+
+
+def build_model(name: str, out: Path) -> ModelCard:
+    """Write a model into the folder `out / name`.
+
+    Parameters
+    ----------
+    name : str
+        `chest_structures`.
+    out : Path
+        Existing folder of models.
+
+    Returns
+    -------
+    ModelCard
+        As read back from the folder.
+
+    Raises
+    ------
+    ModelError
+        If this project builds no such model, or onnx is not installed.
+    """
+    if name not in _BUILDERS:
+        raise ModelError(f"no recipe for {name!r}; this project builds: {', '.join(_BUILDERS)}")
+    directory = out / name
+    directory.mkdir(exist_ok=True)
+    _BUILDERS[name](directory)
+    return read_card(directory)
+
+
+def _build_chest(directory: Path) -> None:
+    graph = chest_graph().SerializeToString(deterministic=True)
+    (directory / f"{CHEST}.onnx").write_bytes(graph)
+    card = _chest_card(hashlib.sha256(graph).hexdigest())
+    (directory / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    (directory / "LICENSE").write_text(_LICENCE, encoding="utf-8")
+
+
+def _code(value: str, meaning: str) -> dict[str, str]:
+    return {"scheme": "SCT", "value": value, "meaning": meaning}
+
+
+def _label(
+    number: int,
+    key: str,
+    label: str,
+    kind: dict[str, str],
+    colour: tuple[int, int, int],
+    *,
+    category: dict[str, str] | None = None,
+    modifier: dict[str, str] | None = None,
+    covers: tuple[int, ...] = (),
+    shape_features: bool = False,
+) -> dict[str, object]:
+    return {
+        "number": number,
+        "key": key,
+        "label": label,
+        "category": category or _code("91723000", "Anatomical Structure"),
+        "type": kind,
+        "modifier": modifier,
+        "colour": colour,
+        "covers": covers or (number,),
+        "shape_features": shape_features,
+    }
+
+
+def _chest_card(graph_sha256: str) -> dict[str, object]:
+    lung, left, right = _code("39607008", "Lung"), _code("7771000", "Left"), _code("24028007", "Right")
+    trachea = _code("110726009", "Trachea and bronchus")
+    tissue = _code("85756007", "Tissue")
+    return {
+        "schema": SCHEMA,
+        "name": CHEST,
+        "version": "1.0.0",
+        "engine": Engine.CLASSICAL_CHEST.value,
+        "graphs": [{"file": f"{CHEST}.onnx", "sha256": graph_sha256}],
+        "axes": ["z:S", "y:P", "x:L"],
+        "preprocessing": {"grid_mm": 3.0, "airway_grid_mm": 1.5},
+        "labels": [
+            _label(1, "body", "Body", _code("38266002", "Entire body"), (177, 122, 101), covers=(1, 2, 3, 4, 5)),
+            _label(2, "lung_left", "Left lung", lung, (65, 170, 220), modifier=left, shape_features=True),
+            _label(3, "lung_right", "Right lung", lung, (60, 110, 200), modifier=right, shape_features=True),
+            _label(4, "airway", "Trachea and main bronchi", trachea, (120, 225, 160), shape_features=True),
+            _label(5, "bone", "Bone", _code("3138006", "Bone"), (241, 214, 145), category=tissue),
+        ],
+        "manufacturer": "orthanc-enrichment",
+        "licence": "AGPL-3.0-or-later",
+        "citation": "orthanc-enrichment, chest_structures: classical morphology without training data",
+        "intended_use": "Research use only, not for diagnosis. CT of the adult chest.",
+        "limits": [
+            "Lung filled with fluid, tumour or consolidation is not part of the lung masks; a pneumothorax may be.",
+            "Lungs cut by the edge of the image, or below 100 mL a side, are not segmented.",
+            "Airways end behind the main bronchi; with voxels above 2.5 mm the bronchi may be missing.",
+            "Bone is what exceeds 200 HU: dense contrast medium, metal and calcifications may be part of it.",
+        ],
+    }
+
+
+_LICENCE = """chest_structures: a segmentation model made of constants only, without training data.
+Copyright (C) 2026 the orthanc-enrichment authors
+
+This model is free software: you can redistribute it and/or modify it under the terms of the GNU Affero General Public
+License as published by the Free Software Foundation, either version 3 of the License, or (at your option) any later
+version. It is distributed in the hope that it will be useful, but WITHOUT ANY WARRANTY; without even the implied
+warranty of MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE. The full text is at https://www.gnu.org/licenses/.
+"""
+
+_BUILDERS: dict[str, Callable[[Path], None]] = {CHEST: _build_chest}

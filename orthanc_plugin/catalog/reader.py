@@ -1,0 +1,159 @@
+"""card.json read strictly: every key known, every value checked, every error naming the file and what is allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
+from orthanc_plugin.codes import Code
+from orthanc_plugin.errors import ModelError
+
+CARD = "card.json"
+SCHEMA = 1
+
+Text = Annotated[str, Field(min_length=1)]
+Number = Annotated[int, Field(ge=1, le=255)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _CodeFile(_Strict):
+    scheme: Text
+    value: Text
+    meaning: Annotated[str, Field(min_length=1, max_length=64)]
+
+    def code(self) -> Code:
+        return Code(self.value, self.scheme, self.meaning)
+
+
+class _LabelFile(_Strict):
+    number: Number
+    key: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    label: Annotated[str, Field(min_length=1, max_length=64)]
+    category: _CodeFile
+    type: _CodeFile
+    modifier: _CodeFile | None = None
+    colour: tuple[Byte, Byte, Byte]
+    covers: tuple[Number, ...]
+    shape_features: bool
+
+    def label_of_card(self) -> CardLabel:
+        modifier = self.modifier.code() if self.modifier else None
+        kind = (self.category.code(), self.type.code(), modifier)
+        return CardLabel(self.number, self.key, self.label, *kind, self.colour, self.covers, self.shape_features)
+
+
+class _GraphFile(_Strict):
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.onnx$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _CardFile(_Strict):
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+    version: Text
+    engine: Engine
+    graphs: Annotated[tuple[_GraphFile, ...], Field(min_length=1)]
+    axes: tuple[Text, Text, Text]
+    preprocessing: dict[str, float]
+    labels: Annotated[tuple[_LabelFile, ...], Field(min_length=1)]
+    manufacturer: Text
+    licence: Text
+    citation: Text
+    intended_use: Text
+    limits: tuple[Text, ...]
+
+    @model_validator(mode="after")
+    def _labels_fit_together(self) -> _CardFile:
+        numbers = [label.number for label in self.labels]
+        keys = {label.key for label in self.labels}
+        if numbers != sorted(set(numbers)) or len(keys) != len(numbers):
+            raise ValueError("labels: numbers rise and keys differ")
+        if any(label.number not in label.covers or not set(label.covers) <= set(numbers) for label in self.labels):
+            raise ValueError("labels: covers holds the label's own number and numbers of this card")
+        return self
+
+
+def read_card(directory: Path) -> ModelCard:
+    """Read card.json of one model's folder.
+
+    Raises
+    ------
+    ModelError
+        Naming the file, the key and what is allowed.
+    """
+    path = directory / CARD
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        card = _CardFile.model_validate(raw)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); install the model again") from error
+    except ValidationError as error:
+        raise ModelError(f"{path}: {_first(error)}; docs/models.md has the schema") from error
+    if card.name != directory.name:
+        raise ModelError(f"{path}: name is {card.name!r} but the folder is {directory.name!r}; rename one of them")
+    graphs = tuple(graph.file for graph in card.graphs)
+    return ModelCard(
+        directory=directory,
+        schema=card.schema_,
+        name=card.name,
+        version=card.version,
+        engine=card.engine,
+        digest=_digest(directory, raw, graphs),
+        graphs=graphs,
+        axes=card.axes,
+        preprocessing=card.preprocessing,
+        labels=tuple(label.label_of_card() for label in card.labels),
+        manufacturer=card.manufacturer,
+        licence=card.licence,
+        citation=card.citation,
+        intended_use=card.intended_use,
+        limits=card.limits,
+    )
+
+
+def verify_model(card: ModelCard) -> None:
+    """Check that the files of a model are those its card names, and unchanged since the card was read.
+
+    Raises
+    ------
+    ModelError
+        Naming the file that is missing or differs.
+    """
+    raw = json.loads((card.directory / CARD).read_text(encoding="utf-8"))
+    for graph in raw["graphs"]:
+        path = card.directory / graph["file"]
+        if hashlib.sha256(_bytes(path)).hexdigest() != graph["sha256"]:
+            raise ModelError(f"{path} is not the file its card names (SHA-256 differs); install the model again")
+    if read_card(card.directory).digest != card.digest:
+        raise ModelError(f"model {card.name} was changed while in use; restart the service")
+
+
+def _digest(directory: Path, raw: object, graphs: tuple[str, ...]) -> str:
+    """SHA-256 over the canonical card and the bytes of its graphs, in the card's order."""
+    canonical = json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    total = hashlib.sha256(canonical.encode())
+    for graph in graphs:
+        total.update(hashlib.sha256(_bytes(directory / graph)).digest())
+    return total.hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); install the model again") from error
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(str(part) for part in detail["loc"])
+    return f"{key}: {detail['msg']}" if key else detail["msg"]

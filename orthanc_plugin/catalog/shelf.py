@@ -1,0 +1,67 @@
+"""Where models lie: the operator's `ModelsDirectory` first, then the built-in ones.
+
+A model is a folder with its name, holding card.json (schema in docs/models.md), ONNX graphs and a LICENSE.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orthanc_plugin.catalog.build import build_model
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.catalog.reader import CARD, read_card, verify_model
+from orthanc_plugin.errors import ModelError
+
+__all__ = ["build_model", "find_model", "list_models", "verify_model"]
+
+_PACKAGED = Path(__file__).resolve().parent / "builtin"
+_CHECKOUT = Path(__file__).resolve().parents[2] / "models"
+
+
+def find_model(name: str, models_directory: Path | None) -> ModelCard:
+    """Read the card of a model.
+
+    Parameters
+    ----------
+    name : str
+        Folder and name of the model.
+    models_directory : Path or None
+        Where the operator keeps models; its models hide built-in ones of the same name.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its card cannot be used.
+    """
+    for directory in _shelves(models_directory):
+        if _is_model(directory / name):
+            return read_card(directory / name)
+    known = ", ".join(card.name for card in list_models(models_directory))
+    raise ModelError(f"no model {name!r}; known are: {known}. Put its folder into ModelsDirectory")
+
+
+def list_models(models_directory: Path | None) -> tuple[ModelCard, ...]:
+    """All models by name, those of `models_directory` before built-in ones.
+
+    Raises
+    ------
+    ModelError
+        If the directory is missing or a card cannot be used.
+    """
+    found: dict[str, Path] = {}
+    for directory in _shelves(models_directory):
+        for folder in directory.iterdir():
+            if _is_model(folder):
+                found.setdefault(folder.name, folder)
+    return tuple(read_card(found[name]) for name in sorted(found))
+
+
+def _shelves(models_directory: Path | None) -> tuple[Path, ...]:
+    if models_directory is not None and not models_directory.is_dir():
+        raise ModelError(f"ModelsDirectory {models_directory} is no folder; create it or remove the setting")
+    builtin = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+    return tuple(directory for directory in (models_directory, builtin) if directory is not None)
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / CARD).is_file()

@@ -1,0 +1,1 @@
+"""ONNX Runtime sessions and the engines that turn a volume into a segmentation."""

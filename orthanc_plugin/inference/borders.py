@@ -1,0 +1,136 @@
+"""Borders at full resolution: coarse signed distances say where, HU say exactly.
+
+Well inside a structure it holds what is there (vessels of a lung); in a band around its coarse border HU decide; far
+outside nothing does. So topology comes from the coarse grid and no border shows its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from orthanc_plugin.inference.airway import Airway
+from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing
+from orthanc_plugin.inference.lungs import Lungs
+from orthanc_plugin.masks import Labels, Mask
+
+_LUNG_HU, _AIRWAY_HU, _BODY_HU, _BONE_HU = -400.0, -500.0, -320.0, 200.0
+_LUNG_BAND_MM, _BONE_BAND_MM = 3.0, 3.0
+_BODY_BAND_MM = (-6.0, 2.0)
+_AIRWAY_BAND_MM, _WALL_MM = (-0.75, 1.5), 2.0
+_SMALLEST_BODY_ML, _SMALLEST_LUNG_ML, _SMALLEST_BONE_ML = 20.0, 1.0, 0.5
+_FAR_MM = 100.0
+_ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Structures on the coarse grid, canonical; the airway on its own finer grid."""
+
+    body: Mask
+    bone: Mask
+    lungs: Lungs
+    airway: Airway | None
+
+    @property
+    def lung_count(self) -> int:
+        """0, 1 or 2."""
+        return int(self.lungs.left.any()) + int(self.lungs.right.any())
+
+    def without_chest(self) -> Found:
+        """The same without lungs and airways."""
+        nothing = np.zeros_like(self.body)
+        return replace(self, lungs=Lungs(nothing, nothing), airway=None)
+
+
+def _distance(mask: Mask, spacing_mm: Spacing) -> Field:
+    """Signed distance to the border in mm, negative inside; exact near the mask, `_FAR_MM` far from it."""
+    field = np.full(mask.shape, _FAR_MM, np.float32)
+    if not mask.any():
+        return field
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    grown = tuple(slice(max(0, s.start - 4), s.stop + 4) for s in box)
+    part, half = mask[grown], min(spacing_mm) / 2
+    outside = ndimage.distance_transform_edt(~part, spacing_mm) - half
+    inside = ndimage.distance_transform_edt(np.pad(part, 1, mode="edge"), spacing_mm)[1:-1, 1:-1, 1:-1] - half
+    field[grown] = np.where(part, -inside, outside)
+    return field
+
+
+def fine_labels(
+    hu: Field, grid: CoarseGrid, airway_grid: CoarseGrid, found: Found, number: Callable[[str], int]
+) -> Labels:
+    """Paint the label map of a canonical volume.
+
+    Parameters
+    ----------
+    hu : (z, y, x) float32
+        Canonical, full resolution.
+    grid, airway_grid : CoarseGrid
+        Those of `found` and of its airway.
+    found : Found
+        Structures on the coarse grids.
+    number : callable
+        Label number of a key.
+
+    Returns
+    -------
+    (z, y, x) uint8
+        Disjoint labels without islands.
+    """
+    masks = (found.body, found.bone, found.lungs.left, found.lungs.right)
+    body, bone, left, right = (_distance(mask, grid.spacing_mm) for mask in masks)
+    main = np.zeros(airway_grid.shape, bool) if found.airway is None else found.airway.main
+    airway = _distance(main, airway_grid.spacing_mm)
+    labels = np.zeros(hu.shape, np.uint8)
+    for z, plane in enumerate(hu):
+        b, o, le, ri = (grid.refine(field, z) for field in (body, bone, left, right))
+        a = airway_grid.refine(airway, z)
+        paint = labels[z]
+        paint[_body(b, plane)] = number("body")
+        paint[(o < _BONE_BAND_MM) & (plane > _BONE_HU) & (paint > 0)] = number("bone")
+        lung = _either(np.minimum(le, ri), plane, -_LUNG_BAND_MM, _LUNG_BAND_MM, _LUNG_HU) & (a > _WALL_MM)
+        paint[lung & (le <= ri)] = number("lung_left")
+        paint[lung & (le > ri)] = number("lung_right")
+        paint[_either(a, plane, *_AIRWAY_BAND_MM, _AIRWAY_HU)] = number("airway")
+    _remove_islands(labels, float(np.prod(grid.fine_spacing_mm)) / 1000.0, number)
+    return labels
+
+
+def _either(distance: Field, hu: Field, surely: float, perhaps: float, below_hu: float) -> Mask:
+    return np.asarray((distance < surely) | ((distance < perhaps) & (hu < below_hu)))
+
+
+def _body(distance: Field, hu: Field) -> Mask:
+    surely, perhaps = _BODY_BAND_MM
+    return np.asarray(ndimage.binary_fill_holes((distance < surely) | ((distance < perhaps) & (hu > _BODY_HU))))
+
+
+def _remove_islands(labels: Labels, voxel_ml: float, number: Callable[[str], int]) -> None:
+    """Small parts become body; small parts of everything become outside. In place."""
+    smallest = {"lung_left": _SMALLEST_LUNG_ML, "lung_right": _SMALLEST_LUNG_ML, "bone": _SMALLEST_BONE_ML}
+    for key, least_ml in smallest.items():
+        box, small = _islands(labels == number(key), least_ml / voxel_ml)
+        labels[box][small] = number("body")
+    box, small = _islands(labels == number("airway"), np.inf)
+    labels[box][small] = number("body")
+    box, small = _islands(labels > 0, _SMALLEST_BODY_ML / voxel_ml)
+    labels[box][small] = 0
+
+
+def _islands(mask: Mask, least_voxels: float) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:
+    """Box of a mask, and its parts below `least_voxels` in it; the largest part always stays."""
+    boxes = ndimage.find_objects(mask.view(np.uint8))
+    if not boxes:
+        return (slice(0),) * 3, np.zeros((0, 0, 0), bool)
+    part = mask[boxes[0]]
+    labels, _ = ndimage.label(part, _ALL_NEIGHBOURS)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    small = sizes < min(least_voxels, sizes.max())
+    small[0] = False
+    return boxes[0], small[labels]

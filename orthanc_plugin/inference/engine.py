@@ -1,0 +1,50 @@
+"""What an engine is, and the one place where a model card becomes a running engine."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orthanc_plugin.catalog.card import Engine, ModelCard
+from orthanc_plugin.catalog.shelf import verify_model
+from orthanc_plugin.ct import Volume
+from orthanc_plugin.inference.classical import ClassicalChestEngine
+from orthanc_plugin.inference.providers import Provider, open_session
+from orthanc_plugin.masks import Segmentation
+
+
+class SegmentationEngine(Protocol):
+    """A model that is loaded and can segment volumes, one after the other."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The model that runs."""
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that really runs it."""
+
+    def segment(self, volume: Volume) -> Segmentation:
+        """Segment a volume; labels lie on the volume's own grid.
+
+        Raises
+        ------
+        InputError
+            If the volume's slices are not axial.
+        """
+
+
+def open_engine(card: ModelCard, wanted: Provider) -> SegmentationEngine:
+    """Load a model after its digests have been checked.
+
+    Raises
+    ------
+    ModelError
+        If a file of the model is missing, altered or cannot be loaded.
+    ConfigError
+        If the provider does not run here.
+    """
+    verify_model(card)
+    match card.engine:
+        case Engine.CLASSICAL_CHEST:
+            session, provider = open_session(card.directory / card.graphs[0], wanted)
+            return ClassicalChestEngine(card, session, provider)

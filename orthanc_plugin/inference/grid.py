@@ -1,0 +1,131 @@
+"""Canonical orientation and the way between a volume's own grid and a coarse one.
+
+Canonical means z:S, y:P, x:L: index grows toward head, back and left. Only axes are turned, nothing is interpolated.
+Coarse grids keep the extent of the volume; their voxel size is the wanted one up to rounding. Resampling is linear with
+a kernel that widens when shrinking, so that no fine structure is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from orthanc_plugin.ct import Volume
+from orthanc_plugin.errors import InputError, Refusal
+
+Field = NDArray[np.float32]
+Spacing = tuple[float, float, float]
+
+_MAX_OBLIQUE_DEGREES = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a volume's array becomes canonical: axes reordered, then some reversed."""
+
+    axes: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+
+    def forward(self, array: NDArray[Any]) -> NDArray[Any]:
+        """View of `array` in canonical order."""
+        return array.transpose(self.axes)[self._slices]
+
+    def backward(self, array: NDArray[Any]) -> NDArray[Any]:
+        """View of a canonical array in the volume's own order."""
+        return array[self._slices].transpose(tuple(np.argsort(self.axes)))
+
+    @property
+    def _slices(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)
+
+
+def canonical_turn(volume: Volume) -> Turn:
+    """Find the turn to z:S, y:P, x:L.
+
+    Raises
+    ------
+    InputError
+        NOT_AXIAL where no axis follows the patient's (more than 30 degrees off).
+    """
+    directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    towards = directions[::-1, ::-1]  # rows: patient z, y, x; columns: array axes z, y, x
+    axes = tuple(int(axis) for axis in np.abs(towards).argmax(axis=1))
+    cosines = [towards[row, axis] for row, axis in enumerate(axes)]
+    if sorted(axes) != [0, 1, 2] or axes[0] != 0 or min(map(abs, cosines)) < np.cos(np.radians(_MAX_OBLIQUE_DEGREES)):
+        raise InputError(Refusal.NOT_AXIAL, "the slices are not axial")
+    return Turn((axes[0], axes[1], axes[2]), (cosines[0] < 0, cosines[1] < 0, cosines[2] < 0))
+
+
+def _linear(size_in: int, size_out: int) -> Any:
+    """Sparse (size_out, size_in) matrix of linear interpolation between grids of the same extent."""
+    ratio = size_in / size_out
+    centres = (np.arange(size_out) + 0.5) * ratio - 0.5
+    width = max(1.0, ratio)
+    rows, columns = np.meshgrid(np.arange(size_out), np.arange(-int(width) - 1, int(width) + 2), indexing="ij")
+    columns = columns + np.round(centres).astype(int)[:, None]
+    weights = np.clip(1.0 - np.abs(columns - centres[:, None]) / width, 0.0, None)
+    weights[(columns < 0) | (columns >= size_in)] = 0.0
+    weights /= weights.sum(axis=1, keepdims=True)
+    used = weights > 0
+    entries = (weights[used].astype(np.float32), (rows[used], columns[used]))
+    return sparse.csr_matrix(entries, shape=(size_out, size_in))
+
+
+def resize(mask: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.bool_]:
+    """A mask on another grid of the same extent: set where any voxel below is set."""
+    for axis, size in enumerate(shape):
+        old = mask.shape[axis]
+        first = np.arange(size) * old // size
+        last = np.maximum(first, ((np.arange(size) + 1) * old - 1) // size)
+        counts = np.cumsum(mask, axis=axis, dtype=np.int32)
+        before = np.take(counts, first, axis=axis) - np.take(mask, first, axis=axis)
+        mask = np.take(counts, last, axis=axis) > before
+    return mask
+
+
+class CoarseGrid:
+    """A grid of about `wanted_mm` over a canonical array.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (z, y, x).
+    spacing_mm : tuple of float
+        (z, y, x), of the coarse grid.
+    fine_spacing_mm : tuple of float
+        (z, y, x), of the array it lies over.
+    """
+
+    def __init__(self, shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: float) -> None:
+        self._fine = tuple(shape)
+        self.fine_spacing_mm = tuple(spacing_mm)
+        sizes = [max(1, round(size * step / wanted_mm)) for size, step in zip(shape, spacing_mm, strict=True)]
+        self.shape = (sizes[0], sizes[1], sizes[2])
+        steps = [s * mm / n for s, mm, n in zip(shape, spacing_mm, sizes, strict=True)]
+        self.spacing_mm = (steps[0], steps[1], steps[2])
+        self._down = [_linear(fine, coarse) for fine, coarse in zip(shape, self.shape, strict=True)]
+        self._up = [_linear(coarse, fine) for fine, coarse in zip(shape, self.shape, strict=True)]
+
+    def shrink(self, fine: NDArray[Any], low: float, high: float) -> Field:
+        """(z, y, x) float32 on the coarse grid of a fine array, clipped to [low, high] before; slice by slice."""
+        slices = np.empty((self._fine[0], *self.shape[1:]), np.float32)
+        for index, plane in enumerate(fine):
+            clipped = np.clip(plane, low, high).astype(np.float32)
+            slices[index] = self._in_plane(self._down, clipped)
+        flat = self._down[0] @ slices.reshape(len(slices), -1)
+        return np.asarray(flat, np.float32).reshape(self.shape)
+
+    def refine(self, coarse: Field, z: int) -> Field:
+        """Slice z (y, x) of a coarse field on the fine grid."""
+        row = self._up[0].getrow(z)
+        plane = np.tensordot(row.data, coarse[row.indices], axes=1)
+        return self._in_plane(self._up, plane)
+
+    @staticmethod
+    def _in_plane(matrices: Sequence[Any], plane: NDArray[Any]) -> Field:
+        return np.asarray((matrices[2] @ (matrices[1] @ plane).T).T, np.float32)

@@ -1,0 +1,137 @@
+"""Which air is lung: cores, their sides, a plausible size and place; on the coarse canonical grid (z:S, y:P, x:L)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from orthanc_plugin.inference.grid import Field, Spacing
+from orthanc_plugin.masks import Mask
+
+_CUBE = np.ones((3, 3, 3), bool)
+_CORE_EROSIONS, _SPLIT_EROSIONS, _REACH_DILATIONS = 2, 8, 12
+_SLIVER_HU = -450.0
+_LUNG_HU = (-972.0, -300.0)  # median of a core: gas of bowel, skull and pneumothorax lies below, about -1000
+_PART_HU = (-960.0, -400.0)
+_SMALLEST_ML, _SMALLEST_PART_ML = 100.0, 3.0
+_JOINED_SHARE = 0.15
+_BONE_SHELL_MM, _BONE_SHELL_SHARE = 9.0, 0.65
+_CLOSING_MM = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lungs:
+    """Left and right lung on the coarse grid; empty where there is none. `closed` masks hold their vessels too."""
+
+    left: Mask
+    right: Mask
+
+
+def _cut_in_two(core: Mask, middle_x: float) -> NDArray[np.int32]:
+    """Labels 1, 2 of a core: two where it lies on both sides and comes apart, or is cut at the middle."""
+    x = np.arange(core.shape[2])
+    whole = core.sum()
+    left_share = core[:, :, x > middle_x].sum() / whole
+    if min(left_share, 1 - left_share) < _JOINED_SHARE:
+        return core.astype(np.int32)
+    eroded = core
+    for _ in range(_SPLIT_EROSIONS):
+        eroded = ndimage.binary_erosion(eroded, border_value=1)
+        labels, count = ndimage.label(eroded)
+        sizes = ndimage.sum_labels(eroded, labels, np.arange(1, count + 1)) if count else np.zeros(0)
+        order = np.argsort(sizes)[::-1]
+        if count > 1 and sizes[order[1]] > 0.4 * _JOINED_SHARE * whole:
+            seeds = np.where(labels == order[0] + 1, 1, np.where(labels == order[1] + 1, 2, 0)).astype(np.int32)
+            return _nearest(seeds, core)
+    return np.where(core, np.where(x > middle_x, 2, 1), 0).astype(np.int32)
+
+
+def _nearest(seeds: NDArray[np.int32], region: Mask) -> NDArray[np.int32]:
+    """The nearest seed's number, within the region."""
+    at = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+    return np.where(region, seeds[tuple(at)], 0).astype(np.int32)
+
+
+def _cores(free: Mask, middle_x: float) -> NDArray[np.int32]:
+    """Numbered cores of all air; lungs that touch are told apart."""
+    core = ndimage.binary_erosion(free, _CUBE, iterations=_CORE_EROSIONS, border_value=1)
+    labels, _ = ndimage.label(core)
+    numbered = np.zeros(labels.shape, np.int32)
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        two = _cut_in_two(labels[box] == number, middle_x - box[2].start)
+        numbered[box] = np.where(two > 0, two + numbered.max(), numbered[box])
+    return numbered
+
+
+def _in_bone(core: Mask, bone: Mask, spacing_mm: Spacing) -> bool:
+    """Whether a shell around the core is mostly bone, as in a skull."""
+    reach = round(_BONE_SHELL_MM / spacing_mm[0])
+    wide = ndimage.binary_dilation(core, _CUBE, iterations=reach + 2)
+    shell = wide & ~ndimage.binary_dilation(core, _CUBE, iterations=2)
+    return bool(ndimage.binary_dilation(bone, _CUBE)[shell].mean() > _BONE_SHELL_SHARE)
+
+
+def _closed(mask: Mask, spacing_mm: Spacing) -> Mask:
+    """Closing by a ball of 8 mm: vessels inside and small notches at the hilum."""
+    if not mask.any():
+        return mask
+    pad = [(round(_CLOSING_MM / mm) + 1,) * 2 for mm in spacing_mm]
+    padded = np.pad(mask, [(0, 0), *pad[1:]])
+    padded = np.pad(padded, [pad[0], (0, 0), (0, 0)], mode="edge")
+    wide = ndimage.distance_transform_edt(~padded, spacing_mm) <= _CLOSING_MM
+    closed = ndimage.distance_transform_edt(wide, spacing_mm) > _CLOSING_MM
+    inner = tuple(slice(p[0], -p[1]) for p in pad)
+    return np.asarray(closed[inner] | mask)
+
+
+def find_lungs(
+    hu: Field, air: Mask, airway: Mask, bone: Mask, middle_x: float, lowest_top_z: int, spacing_mm: Spacing
+) -> Lungs:
+    """Find the lungs in the air of a body.
+
+    Parameters
+    ----------
+    hu : (z, y, x) float32
+        Canonical coarse grid.
+    air, airway, bone : (z, y, x) bool
+        Air inside the body; the airway tree, which is no lung; bone.
+    middle_x : float
+        Index of the body's middle.
+    lowest_top_z : int
+        A lung reaches up to this slice at least: the carina, or the top of the scan where no trachea is seen.
+    spacing_mm : tuple of float
+        (z, y, x).
+
+    Returns
+    -------
+    Lungs
+        What is plausible by size (100 mL), median HU, place and surroundings; bowel gas and hollow bones are not.
+    """
+    free = air & ~ndimage.binary_dilation(airway, iterations=1)
+    cores = _cores(free, middle_x)
+    region = ndimage.binary_dilation(cores > 0, iterations=_REACH_DILATIONS, mask=free & (hu < _SLIVER_HU))
+    region |= ndimage.binary_dilation(cores > 0, _CUBE, iterations=_CORE_EROSIONS + 1, mask=free)
+    parts = _nearest(cores, region)
+    count = int(cores.max())
+    numbers = np.arange(1, count + 1)
+    if not count:
+        return Lungs(np.zeros(hu.shape, bool), np.zeros(hu.shape, bool))
+    volume = ndimage.sum_labels(region, parts, numbers) * float(np.prod(spacing_mm)) / 1000.0
+    median = ndimage.median(hu, cores, numbers)
+    centre_x = np.array([centre[2] for centre in ndimage.center_of_mass(cores > 0, cores, numbers)])
+    tops = np.array([box[0].stop - 1 for box in ndimage.find_objects(parts)])
+    lungs = []
+    for left in (True, False):
+        side = (centre_x > middle_x) == left
+        main = (
+            side & (volume >= _SMALLEST_ML) & (median > _LUNG_HU[0]) & (median < _LUNG_HU[1]) & (tops >= lowest_top_z)
+        )
+        main &= np.array([m and not _in_bone(parts == n, bone, spacing_mm) for n, m in zip(numbers, main, strict=True)])
+        extra = side & (volume >= _SMALLEST_PART_ML) & (median > _PART_HU[0]) & (median < _PART_HU[1])
+        chosen = main | (extra & main.any())
+        lungs.append(np.isin(parts, numbers[chosen]) & region)
+    left_lung, right_lung = (_closed(lung, spacing_mm) & ~airway for lung in lungs)
+    return Lungs(left_lung & ~lungs[1], right_lung & ~left_lung)
