@@ -1,0 +1,146 @@
+"""The API under `/enrichment/api/v1`: jobs, decisions on series, health, and hints from Orthanc's plugin. See
+docs/api.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from orthanc_plugin.errors import EnrichError
+from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.record import JobState
+from orthanc_plugin.service.health import HealthCheck
+from orthanc_plugin.service.routes import answer, guarded, in_thread, problem
+from orthanc_plugin.service.schema import Accepted, HintBody, Job, JobList, SeriesDecision, SeriesList
+
+ROOT = "/enrichment/api/v1"
+HINT_BYTES = 32 * 1024
+DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 50, 500, 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which rows are asked for."""
+
+    state: JobState | None
+    limit: int
+    offset: int
+
+
+class Api:
+    """Handlers of the API.
+
+    Parameters
+    ----------
+    queue : JobQueue
+        Jobs and, in its ledger, decisions.
+    health : HealthCheck
+        How everything does.
+    take_hint : callable
+        Keeps a hint; raises EnrichError for an archive that is not configured.
+    """
+
+    def __init__(self, queue: JobQueue, health: HealthCheck, take_hint: Callable[[Hint], None]) -> None:
+        self._queue, self._health, self._take_hint = queue, health, take_hint
+
+    def routes(self) -> list[Route]:
+        """All routes of the API."""
+        return [
+            Route(f"{ROOT}/health", guarded(self.health)),
+            Route(f"{ROOT}/jobs", in_thread(self.jobs)),
+            Route(f"{ROOT}/jobs/{{id}}", in_thread(self.job)),
+            Route(f"{ROOT}/jobs/{{id}}/retry", in_thread(self.retry), methods=["POST"]),
+            Route(f"{ROOT}/series", in_thread(self.series)),
+            Route(f"{ROOT}/hints", guarded(self.hints), methods=["POST"]),
+        ]
+
+    async def health(self, request: Request) -> Response:
+        """How everything does; always 200, the body says `ok` or `degraded`."""
+        return answer(await self._health.look())
+
+    def jobs(self, request: Request) -> Response:
+        """Jobs, newest first."""
+        page = _page(request)
+        rows = self._queue.list(state=page.state, limit=page.limit, offset=page.offset)
+        jobs = tuple(Job.model_validate(row) for row in rows)
+        return answer(JobList(jobs=jobs, limit=page.limit, offset=page.offset))
+
+    def job(self, request: Request) -> Response:
+        """One job, with the stages so far and its deliveries."""
+        return answer(self._job(self._known_job(request)))
+
+    def retry(self, request: Request) -> Response:
+        """Run a job that ended once more; 409 while it is open."""
+        job_id = self._known_job(request)
+        try:
+            self._queue.retry(job_id)
+        except EnrichError as error:
+            return problem(409, str(error))
+        return answer(self._job(job_id))
+
+    def series(self, request: Request) -> Response:
+        """Decisions on series, newest first."""
+        page = _page(request)
+        rows = self._queue.ledger.decisions(state=page.state, limit=page.limit, offset=page.offset)
+        series = tuple(SeriesDecision.model_validate(row) for row in rows)
+        return answer(SeriesList(series=series, limit=page.limit, offset=page.offset))
+
+    async def hints(self, request: Request) -> Response:
+        """Keep a hint; 202 says that it waits in the database, not what comes of it."""
+        body = await _small_body(request)
+        try:
+            hint = Hint(**HintBody.model_validate_json(body).model_dump())
+            await run_in_threadpool(self._take_hint, hint)
+        except ValidationError as error:
+            return problem(400, _what_is_wrong(error))
+        except EnrichError as error:
+            return problem(400, str(error))
+        return answer(Accepted(), 202)
+
+    def _job(self, job_id: str) -> Job:
+        return Job.model_validate(self._queue.show(job_id))
+
+    def _known_job(self, request: Request) -> str:
+        job_id = str(request.path_params["id"])
+        if self._queue.ledger.of_job(job_id) is None:
+            raise HTTPException(404, "there is no such job")
+        return job_id
+
+
+def _page(request: Request) -> Page:
+    state = request.query_params.get("state") or None
+    if state is not None and state not in list(JobState):
+        raise HTTPException(400, f"state: not one of {', '.join(JobState)}")
+    limit = _number(request, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT)
+    offset = _number(request, "offset", 0, 0, LARGEST_OFFSET)
+    return Page(JobState(state) if state else None, limit, offset)
+
+
+def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    text = request.query_params.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise HTTPException(400, f"{name}: a number from {least} to {most}")
+    return int(text)
+
+
+async def _small_body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > HINT_BYTES:
+            raise HTTPException(413, f"a hint has at most {HINT_BYTES} bytes")
+    return body
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    """Fields and rules, never values: the JSON library's own text may quote the body."""
+    details = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, d['loc'])) or 'body'}: {d['type'].replace('_', ' ')}" for d in details)

@@ -1,0 +1,94 @@
+"""The application: every route behind the gate, and the gate behind the cross-site check."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from orthanc_plugin.config import ArchiveSettings, Configuration
+from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.jobs.admission import Admission
+from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.service.admitting import AdmissionState
+from orthanc_plugin.service.api import Api
+from orthanc_plugin.service.dashboard import Dashboard
+from orthanc_plugin.service.gate import Gate, OrthancLogin
+from orthanc_plugin.service.health import HealthCheck
+from orthanc_plugin.service.proxy import METHODS, PREFIX, PassThrough
+from orthanc_plugin.service.readiness import Readiness
+from orthanc_plugin.service.routes import http_problem
+from orthanc_plugin.service.same_origin import SameOrigin
+from orthanc_plugin.service.workers import WorkerState
+
+# Orthanc closes idle connections after one second: ours go first, so that no request meets a closed one.
+_IDLE_S = 0.5
+_MOST_TRANSFERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Backstage:
+    """What the routes show and reach."""
+
+    configuration: Configuration
+    secret: str
+    queue: JobQueue
+    admission: Admission
+    admission_state: Callable[[], AdmissionState]
+    workers: Callable[[], tuple[WorkerState, ...]]
+    readiness: Readiness
+    started_at: datetime
+
+
+def build_app(backstage: Backstage) -> ASGIApp:
+    """The whole web application.
+
+    Raises
+    ------
+    ConfigError
+        If no archive is an Orthanc that could say who may enter.
+    """
+    front = front_archive(backstage.configuration)
+    login, transfers = _client(20), _client(_MOST_TRANSFERS)
+    archives = backstage.configuration.archives
+    health = HealthCheck(
+        login, archives, backstage.queue.ledger, backstage.readiness, backstage.started_at,
+        backstage.admission_state, backstage.workers,
+    )  # fmt: skip
+    api = Api(backstage.queue, health, backstage.admission.hint)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with login, transfers:
+            yield
+
+    inside = Starlette(
+        routes=[
+            *api.routes(),
+            *Dashboard(backstage.queue, health).routes(),
+            Route(f"{PREFIX}{{path:path}}", PassThrough(transfers, front.url), methods=list(METHODS)),
+        ],
+        exception_handlers={HTTPException: http_problem},
+        lifespan=lifespan,
+    )
+    return SameOrigin(Gate(inside, OrthancLogin(login, front.orthanc_url), backstage.secret))
+
+
+def front_archive(configuration: Configuration) -> ArchiveSettings:
+    """The Orthanc behind the front door: the archive "local", else the first that is an Orthanc."""
+    orthancs = {name: archive for name, archive in configuration.archives.items() if archive.orthanc_url}
+    if not orthancs:
+        raise ConfigError("no archive in Enrichment.Archives has an OrthancUrl: the service asks Orthanc who may enter")
+    return orthancs.get("local") or next(iter(orthancs.values()))
+
+
+def _client(connections: int) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=connections, keepalive_expiry=_IDLE_S)
+    return httpx.AsyncClient(limits=limits, trust_env=False, follow_redirects=False)

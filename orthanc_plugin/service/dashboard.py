@@ -1,0 +1,111 @@
+"""The dashboard: one plain page of what came, what became of it and how the service does; UIDs, no patient data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from orthanc_plugin.jobs.ledger import Decision
+from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.record import JobState, JobView
+from orthanc_plugin.service.health import HealthCheck
+from orthanc_plugin.service.routes import guarded
+
+ROWS = 25
+SHORT_UID = 12
+_HERE = Path(__file__).parent
+
+
+class Dashboard:
+    """Handlers of the pages.
+
+    Parameters
+    ----------
+    queue : JobQueue
+        Jobs and, in its ledger, decisions.
+    health : HealthCheck
+        How everything does.
+    """
+
+    def __init__(self, queue: JobQueue, health: HealthCheck) -> None:
+        self._queue, self._health = queue, health
+        pages = Environment(
+            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+            lstrip_blocks=True,
+        )  # fmt: skip
+        pages.filters |= {
+            "short": short_uid,
+            "seconds": seconds,
+            "time": clock_time,
+            "volumes": volumes,
+            "notes": notes,
+        }
+        self._page = pages.get_template("dashboard.html")
+
+    def routes(self) -> list[BaseRoute]:
+        """The page, its files, and the way to it."""
+        return [
+            Route("/", guarded(self.home)),
+            Route("/enrichment", guarded(self.home)),
+            Route("/enrichment/", guarded(self.page)),
+            Mount("/enrichment/static", StaticFiles(directory=_HERE / "static")),
+        ]
+
+    async def home(self, request: Request) -> Response:
+        """To the dashboard."""
+        return RedirectResponse("/enrichment/", 303)
+
+    async def page(self, request: Request) -> Response:
+        """The dashboard as it is now."""
+        health = await self._health.look()
+        jobs, decisions = await run_in_threadpool(self._rows) if health.database.ok else ((), ())
+        return HTMLResponse(
+            self._page.render(health=health, jobs=jobs, decisions=decisions, states=list(JobState), rows=ROWS)
+        )
+
+    def _rows(self) -> tuple[tuple[JobView, ...], tuple[Decision, ...]]:
+        jobs = tuple(
+            self._queue.show(job.id) if job.state is JobState.RUNNING else job for job in self._queue.list(limit=ROWS)
+        )
+        return jobs, self._queue.ledger.decisions(limit=ROWS)
+
+
+def short_uid(uid: str) -> str:
+    """The end of a UID, where UIDs of one site differ."""
+    return uid if len(uid) <= SHORT_UID else "…" + uid[-SHORT_UID:]
+
+
+def seconds(value: float) -> str:
+    """Seconds as people read them."""
+    return f"{value:.1f} s" if value < 100 else f"{int(value) // 60} min {int(value) % 60:02d} s"
+
+
+def clock_time(moment: datetime | None) -> str:
+    """Date and time, UTC, to the second."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+
+
+def volumes(job: JobView) -> dict[str, float]:
+    """Millilitres of each structure, over all models of a job."""
+    return {str(key): float(str(ml)) for part in _summaries(job, "volumes_ml") for key, ml in part.items()}
+
+
+def notes(job: JobView) -> list[str]:
+    """What the stages had to say, each once."""
+    return list(dict.fromkeys(str(note) for stage in job.stages for note in _list(stage.summary.get("notes"))))
+
+
+def _summaries(job: JobView, key: str) -> list[Mapping[str, object]]:
+    return [part for stage in job.stages if isinstance(part := stage.summary.get(key), Mapping)]
+
+
+def _list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []

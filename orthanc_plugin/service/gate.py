@@ -1,0 +1,166 @@
+"""The gate: who may enter is asked of Orthanc, so Orthanc keeps the only password list.
+
+Each request carries HTTP Basic credentials of an Orthanc user; the gate asks Orthanc's `/system` with them and
+remembers a yes for a few seconds, never a no. The one route that Orthanc's own plugin uses (hints) is let in by a
+secret shared at start-up and by nothing else, and the secret opens nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import Enum
+from urllib.parse import urlsplit
+
+import httpx
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+HINTS_PATH = "/enrichment/api/v1/hints"
+SECRET_HEADER = "x-enrichment-secret"  # noqa: S105 (the header's name, not a secret)
+REMEMBERED_S = 5.0
+REMEMBERED_LOGINS = 1000
+
+
+class Access(Enum):
+    """What Orthanc says about a caller."""
+
+    GRANTED = "granted"
+    DENIED = "denied"
+    UNREACHABLE = "unreachable"
+    UNCLEAR = "unclear"
+
+
+class OrthancLogin:
+    """Asks Orthanc whether credentials are good.
+
+    One question at a time per credentials: a viewer's burst of requests costs Orthanc one answer.
+
+    Parameters
+    ----------
+    client : httpx.AsyncClient
+        Follows no redirects and ignores proxy settings.
+    orthanc_url : str
+        Root of Orthanc's REST interface.
+    clock : callable
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient, orthanc_url: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._question_url = orthanc_url.rstrip("/") + "/system"
+        self._clock = clock
+        self._granted: OrderedDict[bytes, float] = OrderedDict()
+        self._asking: dict[bytes, asyncio.Task[Access]] = {}
+
+    async def access(self, authorization: bytes) -> Access:
+        """What Orthanc says about an Authorization header; empty means no credentials."""
+        key = hashlib.sha256(authorization).digest()
+        if self._granted.get(key, 0.0) > self._clock():
+            return Access.GRANTED
+        if key not in self._asking:
+            self._asking[key] = asyncio.create_task(self._ask(key, authorization))
+            self._asking[key].add_done_callback(lambda _: self._asking.pop(key))
+        return await asyncio.shield(self._asking[key])  # one caller that leaves takes the answer from nobody
+
+    async def _ask(self, key: bytes, authorization: bytes) -> Access:
+        headers = [(b"authorization", authorization)] if authorization else []
+        try:
+            answer = await self._client.get(self._question_url, headers=headers, timeout=httpx.Timeout(10, connect=5))
+        except httpx.HTTPError:
+            return Access.UNREACHABLE
+        if answer.status_code in (401, 403):
+            return Access.DENIED
+        if answer.status_code != 200:
+            return Access.UNCLEAR
+        self._remember(key)
+        return Access.GRANTED
+
+    def _remember(self, key: bytes) -> None:
+        self._granted[key] = self._clock() + REMEMBERED_S
+        self._granted.move_to_end(key)
+        if len(self._granted) > REMEMBERED_LOGINS:
+            self._granted.popitem(last=False)
+
+
+class Gate:
+    """ASGI middleware that lets in who may enter. Pure ASGI: bodies stream past it untouched.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        What lies behind the gate.
+    login : OrthancLogin
+        Who may enter.
+    secret : str
+        What the hints route asks for; empty shuts that route.
+    """
+
+    def __init__(self, app: ASGIApp, login: OrthancLogin, secret: str) -> None:
+        self._app = app
+        self._login = login
+        self._secret = secret.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request pass or answer it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            refusal = await self._refusal(scope)
+            await (refusal or self._app)(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if scope["path"] == HINTS_PATH:
+            given = headers.get(SECRET_HEADER, "").encode("latin-1")
+            return None if self._secret and hmac.compare_digest(given, self._secret) else _FORBIDDEN
+        authorization = headers.get("authorization", "").encode("latin-1")
+        access = await self._login.access(authorization)
+        if access is Access.GRANTED and not authorization and not _is_local(scope, headers):
+            return _NOT_OPEN
+        return None if access is Access.GRANTED else _REFUSALS[access]
+
+
+def _is_local(scope: Scope, headers: Headers) -> bool:
+    """Whether both ends are this machine; the Host keeps a foreign site that rebinds its name from passing as local."""
+    server = (scope.get("server") or ("",))[0]
+    return _is_loopback(server) and _is_loopback(_host_name(headers.get("host", "")))
+
+
+def _host_name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_FORBIDDEN = PlainTextResponse("This route is for Orthanc's plugin.\n", 403)
+_NOT_OPEN = PlainTextResponse(
+    "Orthanc asks for no password (AuthenticationEnabled is false), so only this machine may enter.\n", 403
+)
+_REFUSALS = {
+    Access.DENIED: PlainTextResponse(
+        "Log in as a user of Orthanc.\n",
+        401,
+        {"WWW-Authenticate": 'Basic realm="Orthanc", charset="UTF-8"'},
+    ),
+    Access.UNREACHABLE: PlainTextResponse("Orthanc does not answer.\n", 503, {"Retry-After": "5"}),
+    Access.UNCLEAR: PlainTextResponse("Orthanc answers, but not to who you are.\n", 502),
+}

@@ -1,0 +1,89 @@
+"""Health: one look at everything the service depends on, for the API and the dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+import sqlalchemy as sa
+from starlette.concurrency import run_in_threadpool
+
+from orthanc_plugin import RESULTS_VERSION, __version__
+from orthanc_plugin.config import ArchiveSettings
+from orthanc_plugin.jobs.ledger import Ledger
+from orthanc_plugin.jobs.record import JobState
+from orthanc_plugin.service.admitting import AdmissionState
+from orthanc_plugin.service.incident import describe
+from orthanc_plugin.service.readiness import Readiness
+from orthanc_plugin.service.schema import (
+    AdmissionHealth,
+    ArchiveHealth,
+    DatabaseHealth,
+    Health,
+    HealthStatus,
+    ModelHealth,
+    WorkerHealth,
+)
+from orthanc_plugin.service.workers import WorkerState
+
+ARCHIVE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """Asks archives, database, workers and the admission loop how they do."""
+
+    client: httpx.AsyncClient
+    archives: dict[str, ArchiveSettings]
+    ledger: Ledger
+    readiness: Readiness
+    started_at: datetime
+    admission: Callable[[], AdmissionState]
+    workers: Callable[[], tuple[WorkerState, ...]]
+
+    async def look(self) -> Health:
+        """How everything does now."""
+        archives = await asyncio.gather(*[self._archive(name, settings) for name, settings in self.archives.items()])
+        database, counts = await run_in_threadpool(self._database)
+        admission = AdmissionHealth.model_validate(self.admission())
+        workers = tuple(WorkerHealth.model_validate(worker) for worker in self.workers())
+        well = (
+            database.ok
+            and not admission.error
+            and all(archive.reachable for archive in archives)
+            and all(worker.pid is not None for worker in workers)
+        )
+        return Health(
+            status=HealthStatus.OK if well else HealthStatus.DEGRADED,
+            version=__version__,
+            results_version=RESULTS_VERSION,
+            started_at=self.started_at,
+            provider=self.readiness.provider,
+            database=database,
+            admission=admission,
+            archives=tuple(archives),
+            workers=workers,
+            models=tuple(ModelHealth.model_validate(card) for card in self.readiness.models),
+            counts=counts,
+        )
+
+    async def _archive(self, name: str, settings: ArchiveSettings) -> ArchiveHealth:
+        url = f"{settings.orthanc_url}/system" if settings.orthanc_url else f"{settings.url}/studies?limit=1"
+        auth = httpx.BasicAuth(settings.user, settings.password.get_secret_value()) if settings.user else None
+        try:
+            answer = await self.client.get(url, auth=auth, timeout=ARCHIVE_TIMEOUT_S)
+        except httpx.HTTPError as error:
+            return ArchiveHealth(name=name, reachable=False, problem=type(error).__name__)
+        problem = "" if answer.is_success else f"HTTP {answer.status_code}"
+        return ArchiveHealth(name=name, reachable=answer.is_success, problem=problem)
+
+    def _database(self) -> tuple[DatabaseHealth, dict[JobState, int]]:
+        kind = self.ledger.engine.dialect.name
+        try:
+            counts = self.ledger.counts()
+        except sa.exc.SQLAlchemyError as error:
+            return DatabaseHealth(ok=False, kind=kind, problem=describe(error)), {}
+        return DatabaseHealth(ok=True, kind=kind, problem=""), counts

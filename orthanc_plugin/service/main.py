@@ -1,0 +1,152 @@
+"""The service process: front door, admission and local workers, started together and stopped together.
+
+Started by Orthanc's plugin it lives as long as its stdin is open, so it never outlives Orthanc. It holds its state
+directory alone, checks all it needs before it says its port, and stops within ten seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from orthanc_plugin import __version__
+from orthanc_plugin.config import Configuration
+from orthanc_plugin.errors import EnrichError
+from orthanc_plugin.jobs.admission import open_admission
+from orthanc_plugin.jobs.executor import executor_id, lock_slot
+from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.logs import configure_logging
+from orthanc_plugin.service.admitting import AdmissionLoop
+from orthanc_plugin.service.app import Backstage, build_app, front_archive
+from orthanc_plugin.service.readiness import check_readiness
+from orthanc_plugin.service.server import FrontDoorServer, listen
+from orthanc_plugin.service.state import own_state
+from orthanc_plugin.service.workers import Supervisor
+
+_log = logging.getLogger(__name__)
+
+WORKERS_STOP_S, ADMISSION_STOP_S = 8.0, 1.0
+_STDIN = 0
+
+
+def run_service(
+    configuration: Configuration, secret: str, *, parent_is_stdin: bool, report_port: Callable[[int], None]
+) -> int:
+    """Run until stdin ends (`parent_is_stdin`), SIGTERM or SIGINT; call from the main thread.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        The section "Enrichment".
+    secret : str
+        What the plugin shows with its hints; empty shuts that route.
+    parent_is_stdin : bool
+        Stop at the end of stdin, and log to `service.log` in the state directory instead of stderr.
+    report_port : callable
+        Gets the port, once the service answers there.
+
+    Returns
+    -------
+    int
+        Exit code, 0 after a stop that was asked for.
+
+    Raises
+    ------
+    ConfigError
+        If the state directory is in use, no Orthanc is configured, or a model, the runtime or radiomics
+        is missing.
+    TransientError
+        If the port is taken.
+    """
+    with own_state(configuration.state_directory) as state:
+        configure_logging(state / "service.log" if parent_is_stdin else None)
+        _log.info("orthanc-enrichment %s starts", __version__)
+        front_archive(configuration)
+        readiness = check_readiness(configuration)
+        stopping = threading.Event()
+        with closing(JobQueue(configuration.database)) as queue, stop_on_signals(stopping):
+            admission = open_admission(configuration, queue)
+            loop = AdmissionLoop(admission)
+            workers = Supervisor(configuration.workers, worker_command, worker_greeting(configuration), state)
+            app = build_app(
+                Backstage(
+                    configuration, secret, queue, admission, loop.state, workers.states, readiness, datetime.now(UTC)
+                )
+            )
+            free_removed_slots(queue, state, configuration.workers)
+            with closing(listen(configuration.service.host, configuration.service.port)) as sock:
+                port: int = sock.getsockname()[1]
+                if parent_is_stdin:
+                    _thread("parent", stop_on_end_of_stdin, stopping)
+                threads = (_thread("workers", workers.run, stopping), _thread("admission", loop.run, stopping))
+                try:
+                    FrontDoorServer(app, stopping, lambda: report_port(port)).run([sock])
+                finally:
+                    stopping.set()
+                    threads[0].join(WORKERS_STOP_S)
+                    threads[1].join(ADMISSION_STOP_S)
+        _log.info("stopped")
+    return 0
+
+
+def _thread(name: str, body: Callable[[threading.Event], None], stopping: threading.Event) -> threading.Thread:
+    thread = threading.Thread(target=body, args=(stopping,), name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+@contextmanager
+def stop_on_signals(stopping: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set the event."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_on_end_of_stdin(stopping: threading.Event) -> None:
+    """Set the event when the parent is gone. Reads the descriptor: a thread inside sys.stdin's lock breaks the exit."""
+    with contextlib.suppress(OSError):
+        while os.read(_STDIN, 4096):
+            pass
+    _log.info("end of stdin: the parent is gone")
+    stopping.set()
+
+
+def worker_command(slot: int) -> Sequence[str]:
+    """Command line of the worker in a slot."""
+    return [sys.executable, "-P", "-m", "orthanc_plugin.cli", "worker", "--stdin", "--slot", str(slot)]
+
+
+def worker_greeting(configuration: Configuration) -> bytes:
+    """The two lines that a worker reads first: no secret, and the section with the archives' passwords."""
+    section = configuration.model_dump_json(by_alias=True, context="secrets")
+    return f"\n{section}\n".encode()
+
+
+def free_removed_slots(queue: JobQueue, state: Path, count: int) -> None:
+    """Give back the jobs of slots that a smaller `Workers` leaves without a worker; no other process takes them up."""
+    for file in state.glob("worker-*.lock"):
+        number = file.stem.removeprefix("worker-")
+        if not number.isdigit() or int(number) < count:
+            continue
+        with contextlib.suppress(EnrichError):  # a worker that somebody runs by hand
+            lock = lock_slot(state, int(number), wait_s=0)
+            if resumed := queue.resume_dead(executor_id(state, int(number))):
+                _log.info("%d jobs of the removed worker %s go back to the queue", resumed, number)
+            os.close(lock)

@@ -1,0 +1,72 @@
+"""What must be there before the service says its port: the runtime, the models that rules name, radiomics if a rule
+asks."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.catalog.shelf import find_model, verify_model
+from orthanc_plugin.config import Configuration
+from orthanc_plugin.errors import ConfigError, ModelError
+from orthanc_plugin.inference.providers import Provider, choose_provider, open_session
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What the start-up checks found. `provider`: the execution provider that really runs."""
+
+    models: tuple[ModelCard, ...]
+    provider: Provider
+
+
+def check_readiness(configuration: Configuration) -> Readiness:
+    """Check all that the workers will need.
+
+    Raises
+    ------
+    ConfigError
+        If the runtime, a model or radiomics is missing or does not work; the message says what to do.
+    """
+    try:
+        models = tuple(_verified(name, configuration.models_directory) for name in _named_models(configuration))
+        provider = _running_provider(models, Provider(configuration.provider))
+    except ModelError as error:
+        raise ConfigError(str(error)) from error
+    if any(rule.radiomics for rule in configuration.rules) and importlib.util.find_spec("radiomics") is None:
+        raise ConfigError(
+            "a rule has Radiomics true but pyradiomics is not installed: see docs/install.md, or set Radiomics to false"
+        )
+    _log.info("provider %s, models %s", provider, ", ".join(f"{card.name} {card.version}" for card in models))
+    return Readiness(models, provider)
+
+
+def _named_models(configuration: Configuration) -> list[str]:
+    return list(dict.fromkeys(name for rule in configuration.rules for name in rule.models))
+
+
+def _verified(name: str, directory: Path | None) -> ModelCard:
+    card = find_model(name, directory)
+    verify_model(card)
+    return card
+
+
+def _running_provider(models: tuple[ModelCard, ...], wanted: Provider) -> Provider:
+    """The provider that a session really gets. GPUs are tried in a process that ends: the service holds none."""
+    candidates = choose_provider(wanted)
+    graphs = [card.directory / graph for card in models for graph in card.graphs]
+    if candidates == (Provider.CPU,) or not graphs:
+        return candidates[-1]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_try, min(graphs, key=lambda graph: graph.stat().st_size), wanted).result(timeout=60)
+
+
+def _try(graph: Path, wanted: Provider) -> Provider:
+    return open_session(graph, wanted)[1]

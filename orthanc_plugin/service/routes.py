@@ -1,0 +1,78 @@
+"""The border of every route: whatever goes wrong behind it becomes an answer with a code, and nothing of it leaks."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+
+import sqlalchemy as sa
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from orthanc_plugin.service.incident import describe
+from orthanc_plugin.service.schema import Error, Problem, Shape
+
+_log = logging.getLogger(__name__)
+
+BlockingHandler = Callable[[Request], Response]
+Handler = Callable[[Request], Awaitable[Response]]
+
+_CODES = {
+    400: "bad-request",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    409: "wrong-state",
+    413: "too-large",
+    500: "internal",
+    503: "unavailable",
+}
+
+
+def answer(shape: Shape, status: int = 200) -> Response:
+    """A body of the API as JSON."""
+    return Response(shape.model_dump_json(), status, media_type="application/json")
+
+
+def problem(status: int, message: str) -> Response:
+    """An error as every route of the API gives it."""
+    return answer(Error(error=Problem(code=_CODES[status], message=message)), status)
+
+
+def http_problem(request: Request, error: Exception) -> Response:
+    """Answer of Starlette's own refusals (no such route, wrong method)."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    response = problem(status, error.detail if isinstance(error, HTTPException) else "unexpected")
+    response.headers.update((error.headers or {}) if isinstance(error, HTTPException) else {})
+    return response
+
+
+def in_thread(handler: BlockingHandler) -> Handler:
+    """A guarded handler whose database calls block a thread and not the server."""
+
+    async def handle(request: Request) -> Response:
+        return await run_in_threadpool(handler, request)
+
+    return guarded(handle)
+
+
+def guarded(handler: Handler) -> Handler:
+    """The handler with every exception turned into an answer."""
+
+    @functools.wraps(handler)
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except (HTTPException, ClientDisconnect):
+            raise
+        except sa.exc.SQLAlchemyError as error:
+            _log.error("%s: %s", request.url.path, describe(error))
+            return problem(503, "the job database does not answer")
+        except Exception as error:
+            _log.error("%s: %s", request.url.path, describe(error))
+            return problem(500, "an unexpected error; the log of the service names its place")
+
+    return handle

@@ -1,0 +1,77 @@
+"""Protection of browsers: no other site may act through one, and pages get strict headers.
+
+A browser sends its stored credentials along with any request to this origin, whoever wrote the page. So whatever
+changes something must come from a page of this origin, or from a program (which sends neither Sec-Fetch-Site nor
+Origin). Orthanc reads `_method` and `X-HTTP-Method-Override` as the method: with those a harmless GET would be a
+DELETE behind us, so both are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_plus, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_OVERRIDE_HEADERS = ("x-http-method-override", "x-http-method", "x-method-override")
+_PAGES_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+)
+_ARCHIVE_POLICY = "frame-ancestors 'self'"
+
+
+class SameOrigin:
+    """ASGI middleware: refuses cross-site changes and method overrides, adds security headers to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 400 or 403."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _add_headers(MutableHeaders(scope=message), scope["path"])
+            await send(message)
+
+        await (_refusal(scope) or self._app)(scope, receive, send_guarded)
+
+
+def _refusal(scope: Scope) -> Response | None:
+    headers = Headers(scope=scope)
+    if any(name in headers for name in _OVERRIDE_HEADERS) or _overrides_method(scope["query_string"]):
+        return PlainTextResponse("A request may not name another method than its own.\n", 400)
+    if scope["method"] not in _SAFE_METHODS and not _is_same_origin(headers):
+        return PlainTextResponse("Changes are accepted from pages of this origin only.\n", 403)
+    return None
+
+
+def _overrides_method(query: bytes) -> bool:
+    names = (part.partition("=")[0] for part in re.split("[&;]", query.decode("latin-1")))
+    return any(unquote_plus(name).strip().lower() == "_method" for name in names)
+
+
+def _is_same_origin(headers: Headers) -> bool:
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def _add_headers(headers: MutableHeaders, path: str) -> None:
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    if path.startswith("/dicom-web/"):
+        headers["Content-Security-Policy"] = _ARCHIVE_POLICY
+    else:
+        headers["Content-Security-Policy"] = _PAGES_POLICY
+        headers.setdefault("Cache-Control", "no-store")

@@ -1,0 +1,226 @@
+"""The JSON of the API, version 1. Fields may be added; none is renamed, removed or given another meaning.
+
+Times are UTC (ISO 8601). A text that does not apply is empty. Only UIDs name a series: no route gives patient data.
+The schema in `docs/api-v1.schema.json` is written from here: `python -m orthanc_plugin.service.schema`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.json_schema import models_json_schema
+
+from orthanc_plugin.jobs.record import JobState
+
+Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
+Name = Annotated[str, Field(max_length=64)]
+
+
+class Shape(BaseModel):
+    """Base of all answers: made from our own records, never changed."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class Stage(Shape):
+    """One stage that ended: wall seconds, the worker's peak resident memory during it, and what it found."""
+
+    name: str
+    seconds: float
+    peak_mib: float
+    summary: dict[str, JsonValue]
+
+
+class StoredObject(Shape):
+    """One result in its home archive. `adopted`: it lay there before this run."""
+
+    kind: str
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    adopted: bool
+
+
+class Delivery(Shape):
+    """The copy of a job's results to one further destination."""
+
+    destination: str
+    state: JobState
+    error: str
+
+
+class Job(Shape):
+    """One series being enriched. `stage`: the one that runs now; deliveries come with a single job only."""
+
+    id: str
+    state: JobState
+    archive: str
+    study_instance_uid: str
+    series_instance_uid: str
+    rule: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: str
+    stage: str
+    stages: tuple[Stage, ...]
+    objects: tuple[StoredObject, ...]
+    deliveries: tuple[Delivery, ...]
+
+
+class JobList(Shape):
+    """Jobs, newest first."""
+
+    jobs: tuple[Job, ...]
+    limit: int
+    offset: int
+
+
+class SeriesDecision(Shape):
+    """What was decided on one content of a series, and where that stands.
+
+    decision: `enrich` or `skip`. reason: why there is no result (a code); detail: the same in a sentence.
+    superseded_by: fingerprint of the content that came later.
+    """
+
+    archive: str
+    study_instance_uid: str
+    series_instance_uid: str
+    fingerprint: str
+    generation: int
+    first_seen: datetime
+    decision: str
+    state: JobState
+    reason: str
+    detail: str
+    rule: str
+    job_id: str
+    superseded_by: str
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class SeriesList(Shape):
+    """Decisions, newest first."""
+
+    series: tuple[SeriesDecision, ...]
+    limit: int
+    offset: int
+
+
+class HealthStatus(StrEnum):
+    """`degraded`: something below is not as it should be."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+
+
+class ArchiveHealth(Shape):
+    """Whether an archive lets our own account in."""
+
+    name: str
+    reachable: bool
+    problem: str
+
+
+class DatabaseHealth(Shape):
+    """The job database."""
+
+    ok: bool
+    kind: str
+    problem: str
+
+
+class AdmissionHealth(Shape):
+    """The loop that decides on series. `waiting_series`: not decided on yet; `error`: of its last round."""
+
+    waiting_series: int
+    last_round: datetime | None
+    error: str
+
+
+class WorkerHealth(Shape):
+    """One local worker; `pid` is null while it waits for its next start, `last_exit` is negative for a signal."""
+
+    slot: int
+    pid: int | None
+    restarts: int
+    last_exit: int | None
+
+
+class ModelHealth(Shape):
+    """A model that a rule names, verified at the start."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class Health(Shape):
+    """How the service does. `provider` is the execution provider that models run on; `counts`: decisions by state."""
+
+    status: HealthStatus
+    version: str
+    results_version: int
+    started_at: datetime
+    provider: str
+    database: DatabaseHealth
+    admission: AdmissionHealth
+    archives: tuple[ArchiveHealth, ...]
+    workers: tuple[WorkerHealth, ...]
+    models: tuple[ModelHealth, ...]
+    counts: dict[JobState, int]
+
+
+class HintBody(BaseModel):
+    """What Orthanc's plugin says of a series that became stable (fields of `jobs.hint.Hint`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    archive: Name
+    study_instance_uid: Uid
+    series_instance_uid: Uid
+    orthanc_series_id: Name = ""
+    stable: bool = False
+    remote_aet: Name = ""
+    remote_ip: Name = ""
+    origin: Name = ""
+    anonymized_from: Name = ""
+    modified_from: Name = ""
+
+
+class Accepted(Shape):
+    """The request was taken and will be seen to."""
+
+    accepted: bool = True
+
+
+class Problem(Shape):
+    """What went wrong: a code for programs, a message for people."""
+
+    code: str
+    message: str
+
+
+class Error(Shape):
+    """Every answer with a status of 400 or more."""
+
+    error: Problem
+
+
+def api_schema() -> str:
+    """JSON Schema (2020-12) of all bodies, as committed in `docs/api-v1.schema.json`."""
+    answers = (Health, JobList, Job, SeriesList, Accepted, Error)
+    models = [*((model, "serialization") for model in answers), (HintBody, "validation")]
+    _, schema = models_json_schema(models, title="Enrichment API v1")  # type: ignore[arg-type]
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(api_schema())

@@ -1,0 +1,81 @@
+"""The web server as one part of the service: listens where it is told, says when it does, stops with an event."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from orthanc_plugin.errors import TransientError
+
+GRACE_S = 3
+"""For answers under way at the stop; then they are cut."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one.
+
+    Raises
+    ------
+    TransientError
+        If the address is taken: a predecessor may still be stopping.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen()
+    except OSError as error:
+        sock.close()
+        reason = error.strerror or type(error).__name__
+        raise TransientError(f"Service.Host {host}, Service.Port {port} cannot be used: {reason}") from error
+    return sock
+
+
+class FrontDoorServer(uvicorn.Server):
+    """A uvicorn that stops when an event is set and leaves signals to the process.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        What it serves.
+    stopping : threading.Event
+        Ends it.
+    started : callable
+        Called once it answers.
+    """
+
+    def __init__(self, app: ASGIApp, stopping: threading.Event, started: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        self._stopping = stopping
+        self._started = started
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave signals as they are: the process handles them."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        self._started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, whether to stop."""
+        return self._stopping.is_set() or await super().on_tick(counter)

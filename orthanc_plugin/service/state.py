@@ -1,0 +1,54 @@
+"""The state directory: one service at a time, readable by its user only."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from orthanc_plugin.errors import ConfigError
+
+LOCK_FILE = "service.lock"
+
+
+@contextmanager
+def own_state(directory: Path) -> Iterator[Path]:
+    """Create the directory (0700) if need be and hold it against every other service.
+
+    The lock ends with the process, however that ends.
+
+    Raises
+    ------
+    ConfigError
+        If another service holds it, or it cannot be made or written.
+    """
+    os.umask(0o077)
+    lock = _open_lock(directory)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"StateDirectory {directory} is in use by another running service") from None
+    else:
+        _close_to_others(directory)
+        yield directory
+    finally:
+        os.close(lock)
+
+
+def _open_lock(directory: Path) -> int:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        return os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"StateDirectory {directory} cannot be used: {error.strerror}") from error
+
+
+def _close_to_others(directory: Path) -> None:
+    """Job databases and logs of an older run, or of a careless copy: whoever writes them runs code here."""
+    for file in directory.iterdir():
+        with suppress(FileNotFoundError):  # a journal of SQLite may end meanwhile
+            if file.is_file() and not file.is_symlink():
+                file.chmod(0o600)
