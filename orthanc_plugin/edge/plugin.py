@@ -458,6 +458,13 @@ class Edge:
         self.service = Service(settings) if settings else None
         self.hints = Hints(settings, lambda: self.status.address) if settings else None
         self._url = settings.url if settings else ""
+        # Held here, and this object by the module: Python plugin 5.0 gives its own reference up only after the
+        # interpreter has ended, and Orthanc 1.12.7 then crashes at exit if that was the last one.
+        self.routes = {
+            "/enrichment": route(self.answer_page),
+            "/enrichment/status": route(self.answer_status),
+            "/enrichment/dashboard": route(self.answer_dashboard),
+        }
 
     @property
     def status(self) -> Status:
@@ -577,9 +584,8 @@ def load() -> Edge:
         log_error(f"the settings cannot be read: {describe(error)}")
         edge = Edge(None, f"the settings cannot be read: {describe(error)}")
     orthanc.RegisterOnChangeCallback(edge.on_change)
-    orthanc.RegisterRestCallback("/enrichment", route(edge.answer_page))
-    orthanc.RegisterRestCallback("/enrichment/status", route(edge.answer_status))
-    orthanc.RegisterRestCallback("/enrichment/dashboard", route(edge.answer_dashboard))
+    for path, callback in edge.routes.items():
+        orthanc.RegisterRestCallback(path, callback)
     orthanc.ExtendOrthancExplorer(EXPLORER_BUTTON)
     atexit.register(edge.stop)  # where Orthanc ends without ORTHANC_STOPPED
     return edge

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,6 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
-from pynetdicom import AE
 
 from tests.fakes.service import fake_python
 from tests.orthanc_server import PLUGIN_SCRIPT, OrthancServer, wait_until
@@ -80,12 +80,11 @@ def stow(edge: Edge, *instances: Dataset) -> None:
 
 
 def send(edge: Edge, ds: Dataset) -> None:
-    sender = AE("SCANNER")
-    sender.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
-    association = sender.associate("127.0.0.1", edge.server.dicom_port, ae_title="ORTHANC")
-    assert association.is_established
-    assert association.send_c_store(ds).Status == 0
-    association.release()
+    """C-STORE from the AE title SCANNER."""
+    file = edge.directory / "sent.dcm"
+    ds.save_as(file, enforce_file_format=True)
+    titles = ["-aet", "SCANNER", "-aec", "ORTHANC"]
+    subprocess.run(["storescu", *titles, "127.0.0.1", str(edge.server.dicom_port), str(file)], check=True)
 
 
 def gone(pid: int) -> bool:

@@ -401,6 +401,12 @@ def test_only_the_plugin_imports_orthanc_and_it_imports_the_standard_library_alo
             assert "orthanc" not in names, file
 
 
+def test_callbacks_are_held_until_the_interpreter_ends(load: Load) -> None:
+    """Orthanc 1.12.7 crashes at exit where its plugin holds the last reference (scripts/try-debian13 shows it)."""
+    plugin, orthanc = load()
+    assert plugin.EDGE.routes == orthanc.routes
+
+
 def test_plugin_lies_alone_in_its_folder() -> None:
     assert [file.name for file in PLUGIN_SCRIPT.parent.iterdir() if file.name != "__pycache__"] == ["plugin.py"]
 
