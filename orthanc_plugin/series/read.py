@@ -120,6 +120,8 @@ def read_series(instances: Iterable[Dataset]) -> CtSeries:
         raise InputError(Refusal.GANTRY_TILT, message)
     headers = tuple(s.header for s in slices)
     frame = _frame_of_reference(headers, who, notes)
+    if any(ds.get("LossyImageCompression") == "01" for ds in headers):
+        notes.append("pixels were compressed with loss before they came here")
     volume = Volume(_voxels(slices, notes), grid.spacing_mm, grid.affine)
     return CtSeries(who, volume, headers, frame, tuple(notes))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,12 +162,15 @@ def _textured(hu: Voxels, labels: Labels, seed: int) -> Voxels:
 
 
 def _exact_volumes_ml(scale: Triple) -> dict[str, float]:
+    stretch = float(np.prod(scale))
+    return {key: stretch * volume for key, volume in _reference_volumes_ml().items()}
+
+
+@cache
+def _reference_volumes_ml() -> dict[str, float]:
     """Integral of the exact section areas over height; steps of 0.1 mm end where structures end."""
     extent = anatomy.FIELD_OF_VIEW_MM[0]
     steps = round(extent / 0.1)
-    zs = _centres(steps, extent / steps)
-    factor = float(np.prod(scale)) * extent / steps / 1000.0
-    volumes = {"body": anatomy.BODY.area() * steps * factor}
-    for key, section in _SECTIONS.items():
-        volumes[key] = factor * sum(section(float(z)).area() for z in zs)
-    return volumes
+    zs, step = _centres(steps, extent / steps), extent / steps / 1000.0
+    volumes = {key: step * sum(section(float(z)).area() for z in zs) for key, section in _SECTIONS.items()}
+    return {"body": anatomy.BODY.area() * extent / 1000.0, **volumes}

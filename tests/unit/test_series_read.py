@@ -223,6 +223,19 @@ def test_padding_and_impossible_values_become_air_with_a_note() -> None:
     assert series.notes == ("padding and values below -1024 HU set to -1024 HU in 12 slice(s)",)
 
 
+def test_padding_that_looks_like_tissue_is_not_believed() -> None:
+    instances = small_series()
+    for ds in instances:
+        ds.PixelPaddingValue = 1024 + int(small_phantom().volume.voxels_hu[6, 8, 10])
+    assert_same_volume(read_series(instances), small_phantom())
+
+
+def test_lossy_compression_is_noted() -> None:
+    instances = small_series()
+    instances[3].LossyImageCompression = "01"
+    assert read_series(instances).notes == ("pixels were compressed with loss before they came here",)
+
+
 def test_coronal_series_rises_toward_the_back() -> None:
     instances = small_series()
     for number, ds in enumerate(instances):
