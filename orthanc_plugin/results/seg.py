@@ -97,6 +97,7 @@ def encode_seg(
         specific_character_set=CHARACTER_SET,
     )
     complete(ds, series, created)
+    ds.ContentCreatorName = ""  # type 2 (PS3.3 Table 10-12); nobody did
     _drop_background(ds)
     _derive_dimension_uid(ds)
     return ds

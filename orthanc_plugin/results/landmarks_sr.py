@@ -1,0 +1,85 @@
+"""Landmarks as a report: one image-level group a landmark, with the slice it lies on.
+
+Name and slice stand in the tracking identifier too, because OHIF's text view shows neither modifiers nor images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from highdicom import sr
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+
+from orthanc_plugin import identity
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.codes import Code
+from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.measures import Landmark
+from orthanc_plugin.results.algorithm import concept, group_algorithm
+from orthanc_plugin.results.headers import instance_number
+from orthanc_plugin.results.report import encode_report
+
+SERIES_NUMBER = 9803
+
+_TARGET_REGION = CodedConcept("123014", "DCM", "Target Region")
+_TOPOGRAPHICAL_MODIFIER = CodedConcept("106233006", "SCT", "Topographical modifier")
+
+
+def encode_landmarks_sr(
+    series: CtSeries,
+    seg: Dataset,
+    landmarks: Sequence[Landmark],
+    card: ModelCard,
+    *,
+    sop_instance_uid: str,
+    provider: str,
+    created: datetime,
+    title: Code,
+    notes: Sequence[str],
+) -> Dataset:
+    """Levels found in a stored SEG (PS3.16 TID 1500, 1501).
+
+    Raises
+    ------
+    EncodingError
+        If there is no landmark.
+    """
+    algorithm = group_algorithm(card, provider)
+    groups = [_group(landmark, series, seg, algorithm) for landmark in landmarks]
+    return encode_report(
+        series,
+        seg,
+        groups,
+        card,
+        sop_instance_uid=sop_instance_uid,
+        created=created,
+        title=title,
+        description="landmarks",
+        series_number=SERIES_NUMBER,
+        notes=notes,
+    )
+
+
+def _group(
+    landmark: Landmark, series: CtSeries, seg: Dataset, algorithm: sr.AlgorithmIdentification
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    header = series.headers[landmark.slice_index]
+    text = f"{landmark.name}, instance {instance_number(header)}, z {landmark.z_mm:.1f} mm"
+    return sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(uid=identity.tracking_uid(seg.SOPInstanceUID, landmark.name), identifier=text),
+        algorithm_id=algorithm,
+        qualitative_evaluations=[_region(landmark)],
+        source_images=[sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)],
+    )
+
+
+def _region(landmark: Landmark) -> sr.QualitativeEvaluation:
+    evaluation = sr.QualitativeEvaluation(_TARGET_REGION, concept(landmark.structure))
+    if landmark.modifier is not None:
+        modifier = sr.CodeContentItem(
+            _TOPOGRAPHICAL_MODIFIER, concept(landmark.modifier), sr.RelationshipTypeValues.HAS_CONCEPT_MOD
+        )
+        evaluation[0].ContentSequence = sr.ContentSequence([modifier])
+    return evaluation
