@@ -32,15 +32,18 @@ HINTS_PATH = "/enrichment/api/v1/hints"
 HINT_TIMEOUT_S, HINT_RETRY_S, HINTS_WAITING_MAX = 2.0, 5.0, 10_000
 PORT_TIMEOUT_S, HEALTHY_S, BACKOFF_FIRST_S, BACKOFF_LAST_S = 60.0, 60.0, 1.0, 60.0
 STOP_STEPS: tuple[tuple[signal.Signals | None, float], ...] = (
-    (None, 6.0),  # end-of-file on its stdin
-    (signal.SIGTERM, 1.5),
-    (signal.SIGKILL, 1.0),
+    (None, 8.0),  # end-of-file on its stdin
+    (signal.SIGTERM, 0.8),
+    (signal.SIGKILL, 0.5),
 )
 EXIT_CONFIGURATION = 78  # sysexits.h, EX_CONFIG
 STDERR_MAX_BYTES = 1_000_000
 
 Json = dict[str, Any]
 Kind = TypeVar("Kind")
+
+
+HINTS_OFF = "Enrichment.Service.Secret is empty: no hints, the service finds series by ReconcileSeconds"
 
 
 class SettingsError(ValueError):
@@ -142,11 +145,8 @@ def _check(settings: Settings) -> None:
             "Enrichment.Service.Python must be the absolute path of the Python of the virtual environment that holds"
             f" orthanc-enrichment; {settings.python!r} cannot be executed"
         )
-    if not settings.start and not (settings.url and settings.secret):
-        raise SettingsError(
-            "Enrichment.Service.Start is false: set Enrichment.Service.Url to where the service runs, and give both"
-            " Orthanc and the service the same ENRICHMENT_SECRET in their environment"
-        )
+    if not settings.start and not settings.url:
+        raise SettingsError("Enrichment.Service.Start is false: set Enrichment.Service.Url to where the service runs")
 
 
 def _get(holder: Json, key: str, default: Kind, prefix: str) -> Kind:
@@ -217,7 +217,7 @@ class Hints:
 
     def __init__(self, settings: Settings, address: Callable[[], str]) -> None:
         self.sent = self.refused = self.dropped = 0
-        self.error = ""
+        self.error = "" if settings.secret else HINTS_OFF
         self._settings, self._address = settings, address
         self._waiting: queue.Queue[str] = queue.Queue(HINTS_WAITING_MAX)
         self._stopping = threading.Event()
@@ -230,18 +230,26 @@ class Hints:
 
     def offer(self, series_id: str) -> None:
         """Take note of a stable series; never blocks."""
+        if not self._settings.secret:
+            return
         try:
             self._waiting.put_nowait(series_id)
         except queue.Full:
             self.dropped += 1
 
     def start(self) -> None:
-        self._thread.start()
+        """Begin to send; call once."""
+        if self.error:
+            log_error(self.error)
+        else:
+            self._thread.start()
 
     def stop(self) -> None:
+        """Let the thread end; `join` waits for it."""
         self._stopping.set()
 
     def join(self) -> None:
+        """Wait until nothing is being sent."""
         if self._thread.is_alive():
             self._thread.join(HINT_TIMEOUT_S + 1.0)
 
@@ -306,11 +314,12 @@ class Service:
         self._thread = threading.Thread(target=self._watch, name="enrichment-service", daemon=True)
 
     def start(self) -> None:
+        """Start it, if that is our part; call once."""
         if self._settings.start:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop it within 9 s; safe to call again and before `start`."""
+        """Stop it within 9.3 s; safe to call again and before `start`."""
         self._stopping.set()
         for how, patience_s in STOP_STEPS:
             if not self._thread.is_alive():
@@ -490,7 +499,7 @@ class Edge:
             self.stop()
 
     def stop(self) -> None:
-        """End the service and both threads, in less than 10 s."""
+        """End the service and both threads in less than 10 s; a hint under way ends meanwhile."""
         if self.service is not None and self.hints is not None:
             self.hints.stop()
             self.service.stop()
@@ -503,6 +512,7 @@ class Edge:
         return {
             "state": status.state.value,
             "error": status.error or (hints.error if hints else ""),
+            "url": status.address,
             "dashboard": self.link,
             "starts": status.starts,
             "hints": {name: getattr(hints, name) for name in counts} if hints else {},
