@@ -46,7 +46,7 @@ class TestDefaults:
 
     def test_configuration_cannot_be_changed(self) -> None:
         with pytest.raises(ValueError, match="frozen"):
-            parse_section({}, {}).workers = 3  # type: ignore[misc]
+            parse_section({}, {}).workers = 3
 
     def test_trailing_slash_of_an_address_does_not_matter(self) -> None:
         section = {"Archives": {"a": {"Url": "http://pacs/dicom-web/"}}}

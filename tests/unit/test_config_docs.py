@@ -22,7 +22,7 @@ SAMPLE = ROOT / "orthanc.json"
 PASSWORDS = {"ORTHANC_PASSWORD": "for-people", "ENRICHMENT_PASSWORD": "for-workers"}
 
 # The table below describes what one archive and one rule hold.
-ONE_OF_MANY = {dict: ".NAME.", tuple: "[]."}
+ONE_OF_MANY: dict[Any, str] = {dict: ".NAME.", tuple: "[]."}
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
