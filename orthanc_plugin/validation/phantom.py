@@ -34,6 +34,7 @@ _SECTIONS: dict[str, Callable[[float], Section]] = {
 }
 _AIR, _LUNG, _FAT, _SOFT, _ORGAN, _BLOOD, _BONE, _TABLE = -1000.0, -860.0, -100.0, 40.0, 55.0, 45.0, 500.0, -250.0
 _NOISE_HU, _LUNG_TEXTURE_HU, _BONE_TEXTURE_HU, _BLUR_VOXELS = 20.0, 30.0, 70.0, 0.5
+_BRANCH_DISTANCE_MM, _BRANCH_WIDTH = 7.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def make_phantom(
         hu[index] = _paint_slice(float(z), x, y, labels[index])
         if progress is not None:
             progress(index + 1, len(zs))
-    volume = Volume(_textured(hu, labels, seed), spacing, _affine(shape, spacing))
+    volume = Volume(_textured(hu, labels, spacing, seed), spacing, _affine(shape, spacing))
     return Phantom(volume, labels, _exact_volumes_ml(scale), seed)
 
 
@@ -148,17 +149,30 @@ def _paint_slice(z: float, x: Plane, y: Plane, labels: NDArray[np.uint8]) -> NDA
     return hu
 
 
-def _textured(hu: Voxels, labels: Labels, seed: int) -> Voxels:
-    """Texture in lung and bone, a little blur, scanner noise; whole HU, air not below -1024."""
+def _textured(hu: Voxels, labels: Labels, spacing: Triple, seed: int) -> Voxels:
+    """Vessels and texture in the lungs, texture in bone, a little blur, scanner noise; whole HU, not below -1024."""
     rng = np.random.default_rng(seed)
-    coarse = ndimage.gaussian_filter(rng.standard_normal(hu.shape, np.float32), 1.5)
-    coarse /= coarse.std()
     lung = (labels == LABELS["lung_left"]) | (labels == LABELS["lung_right"])
-    hu += np.where(lung, np.float32(_LUNG_TEXTURE_HU), np.float32(0)) * coarse
-    hu += np.where(labels == LABELS["bone"], np.float32(_BONE_TEXTURE_HU), np.float32(0)) * coarse
+    texture = _smooth_noise(rng, hu.shape, (1.5, 1.5, 1.5))
+    hu += np.where(lung, np.float32(_LUNG_TEXTURE_HU), np.float32(0)) * texture
+    hu += np.where(labels == LABELS["bone"], np.float32(_BONE_TEXTURE_HU), np.float32(0)) * texture
+    hu[lung & _branches(rng, hu.shape, spacing)] = _BLOOD
     blurred = ndimage.gaussian_filter(hu, _BLUR_VOXELS)
     blurred += _NOISE_HU * rng.standard_normal(hu.shape, np.float32)
     return np.asarray(np.clip(np.rint(blurred), -1024, 3071), np.float32)
+
+
+def _branches(rng: np.random.Generator, shape: tuple[int, ...], spacing: Triple) -> Mask:
+    """A net of thin tubes: where two smooth random fields are near zero at once."""
+    sigma = tuple(_BRANCH_DISTANCE_MM / step for step in spacing)
+    near = [np.abs(_smooth_noise(rng, shape, sigma)) < _BRANCH_WIDTH for _ in range(2)]
+    return np.asarray(near[0] & near[1])
+
+
+def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float, ...]) -> Voxels:
+    """Unit variance, zero mean."""
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), sigma, truncate=3.0)
+    return np.asarray((noise - noise.mean()) / noise.std(), np.float32)
 
 
 def _exact_volumes_ml(scale: Triple) -> dict[str, float]:
