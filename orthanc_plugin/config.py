@@ -215,7 +215,8 @@ def check_rules(configuration: Configuration, models: Collection[str]) -> None:
         for model in rule.models
         if model not in models
     ]
-    _raise_any(problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _parse(section: object, environ: Mapping[str, str], local: JsonObject, notes: Mapping[str, str]) -> Configuration:
@@ -234,11 +235,6 @@ def _parse(section: object, environ: Mapping[str, str], local: JsonObject, notes
         if not problems:
             return configuration
     raise ConfigError("\n".join(problems))
-
-
-def _raise_any(problems: Collection[str]) -> None:
-    if problems:
-        raise ConfigError("\n".join(problems))
 
 
 def _local_archive(document: JsonObject) -> JsonObject:

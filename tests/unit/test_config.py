@@ -11,6 +11,7 @@ import pytest
 from orthanc_plugin.codes import REPORT_TITLE
 from orthanc_plugin.config import check_rules, load_configuration, parse_section, section_json
 from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.rules import DEFAULT_RULE
 
 LOCAL = {"Url": "http://127.0.0.1:8042/dicom-web"}
@@ -43,6 +44,10 @@ class TestDefaults:
     @pytest.mark.parametrize("archives", [{}, None])
     def test_no_archives_means_local(self, archives: object) -> None:
         assert list(parse_section({"Archives": archives}, {}).archives) == ["local"]
+
+    @pytest.mark.parametrize("provider", list(Provider))
+    def test_every_provider_can_be_chosen(self, provider: Provider) -> None:
+        assert parse_section({"Provider": provider.value}, {}).provider == provider
 
     def test_configuration_cannot_be_changed(self) -> None:
         with pytest.raises(ValueError, match="frozen"):
