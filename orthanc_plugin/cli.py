@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         _print_json([dataclasses.asdict(outcome) for outcome in outcomes])
     else:
         for outcome in outcomes:
-            _console().print(once.outcome_table(outcome))
+            once.show_outcome(outcome, _console())
     states = [outcome.state for outcome in outcomes]
     return EXIT_DONE if "done" in states and "failed" not in states else EXIT_FAILED
 
@@ -72,7 +72,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _phantom(options: argparse.Namespace) -> int:
-    from orthanc_plugin.validation.phantom import make_phantom, write_phantom
+    from orthanc_plugin.validation.phantom import make_phantom
+    from orthanc_plugin.validation.phantom_dicom import write_phantom
 
     phantom = make_phantom(seed=options.seed)
     files = write_phantom(options.out, phantom)
@@ -189,7 +190,7 @@ def _rules_test(options: argparse.Namespace) -> int:
         _print_json([dataclasses.asdict(verdict) for verdict in verdicts])
     else:
         for verdict in verdicts:
-            _console().print(once.verdict_table(verdict))
+            once.show_verdict(verdict, _console())
     return EXIT_DONE
 
 

@@ -33,7 +33,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from orthanc_plugin.errors import ConfigError, EnrichError, StoreError, TransientError
-from orthanc_plugin.validation.phantom import make_phantom, write_phantom
+from orthanc_plugin.validation.phantom import make_phantom
+from orthanc_plugin.validation.phantom_dicom import write_phantom
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ def _send(sent: list[tuple[Path, Dataset]], servers: Servers, messages: Console)
         try:
             client.store_instances([dcmread(path) for path, _ in batch])
         except HTTPError as error:
-            raise StoreError(f"Orthanc refused the CT: {error.response.status_code}") from None
+            raise StoreError(f"Orthanc refused the CT: {error}") from None
 
 
 def _await_decisions(series_uids: set[str], servers: Servers, messages: Console) -> list[dict[str, Any]]:

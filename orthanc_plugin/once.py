@@ -18,8 +18,7 @@ from orthanc_plugin.config import Configuration
 from orthanc_plugin.errors import ConfigError, InputError
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView
 from orthanc_plugin.jobs.stage import Found, run_stage
-from orthanc_plugin.jobs.steps import Stages
-from orthanc_plugin.jobs.workflow import stages_of
+from orthanc_plugin.jobs.stages import Stages, stages_of
 from orthanc_plugin.plan import Plan
 from orthanc_plugin.rules import RuleVerdict, Skip, decide, explain
 from orthanc_plugin.series.read import identity_of
@@ -91,28 +90,32 @@ def check_rules(directory: Path, configuration: Configuration) -> tuple[SeriesVe
     return tuple(verdicts)
 
 
-def outcome_table(outcome: Outcome) -> Table:
+def show_outcome(outcome: Outcome, console: Console) -> None:
     """One outcome for people."""
-    title = f"series {outcome.series_instance_uid}: {outcome.state} {outcome.reason}".rstrip()
-    table = Table("structure", "mL", title=title, title_justify="left", caption_justify="left")
-    for key, volume_ml in outcome.volumes_ml.items():
-        table.add_row(key, f"{volume_ml:.1f}")
-    seconds = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in outcome.stages)
-    lines = [outcome.detail, *outcome.notes, seconds, *outcome.files.values()]
-    table.caption = "\n".join(line for line in lines if line)
-    return table
+    console.print(f"series {outcome.series_instance_uid}: [bold]{outcome.state}[/bold] {outcome.reason}".rstrip())
+    if outcome.volumes_ml:
+        table = Table("structure", "mL")
+        for key, volume_ml in outcome.volumes_ml.items():
+            table.add_row(key, f"{volume_ml:.1f}")
+        console.print(table)
+    for stage in outcome.stages:
+        console.print(f"  {stage.name}: {stage.seconds:.1f} s, {stage.peak_mib:.0f} MiB")
+    for line in (outcome.detail, *outcome.notes, *outcome.files.values()):
+        if line:
+            console.print(f"  {line}", soft_wrap=True)
 
 
-def verdict_table(verdict: SeriesVerdict) -> Table:
+def show_verdict(verdict: SeriesVerdict, console: Console) -> None:
     """One series' verdicts for people: criterion, what was found, what was wanted."""
-    title = f"{verdict.series_instance_uid} {verdict.description}: {verdict.takes or 'no rule takes it'}"
-    table = Table("rule", "criterion", "found", "wanted", title=title, title_justify="left")
+    takes = f"rule {verdict.takes}" if verdict.takes else "no rule takes it"
+    console.print(f"series {verdict.series_instance_uid} {verdict.description}: [bold]{takes}[/bold]", soft_wrap=True)
+    table = Table("rule", "criterion", "found", "wanted")
     for rule in verdict.rules:
         if rule.matches:
             table.add_row(rule.rule, "matches", "", "")
         for failure in rule.failures:
             table.add_row(rule.rule, failure.criterion, failure.found, failure.wanted)
-    return table
+    console.print(table)
 
 
 def _open(directory: Path, out: Path) -> FolderArchive:

@@ -88,7 +88,8 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context) -> S
     """
     uid = identity.seg_uid(context.fingerprint, engine.card.digest, seg.SETTINGS)
     stored = _find(series, uid, context)
-    adopted, notes = stored is not None, ("adopted: this SEG was stored before",)
+    adopted = stored is not None
+    notes: tuple[str, ...] = ("adopted: this SEG was stored before",)
     if stored is None:
         found = engine.segment(series.volume)
         notes = found.notes

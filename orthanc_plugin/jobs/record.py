@@ -87,6 +87,12 @@ class StageOutcome:
     provider: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def volumes_ml(self) -> Mapping[str, float]:
+        """Volumes of the segments, where the stage found any."""
+        volumes = self.stage.summary.get("volumes_ml")
+        return volumes if isinstance(volumes, Mapping) else {}
+
     def to_json(self) -> str:
         """The outcome as a step's recorded result."""
         return json.dumps(asdict(self), sort_keys=True)

@@ -1,48 +1,30 @@
-"""The steps of a job, as a worker carries them out on the stages of `pipeline`.
-
-Each step ends when its object is stored in the plan's home archive, and leaves a few lines of JSON. The series is kept
-in memory between the steps; after a crash it is read again, and only used if it still has the content of the job.
-"""
+"""The steps of a worker: the stages of a job, and what the ledger is told at its begin and end."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 
-from orthanc_plugin import identity, pipeline
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.catalog.shelf import find_model, verify_model
 from orthanc_plugin.config import Configuration
-from orthanc_plugin.ct import CtSeries
-from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal, StoreError
-from orthanc_plugin.inference.engine import SegmentationEngine, open_engine
-from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.delivery import Delivery
 from orthanc_plugin.jobs.queue import JobQueue, summarise
-from orthanc_plugin.jobs.record import EnrichJob, JobState, ObjectView, StageOutcome
-from orthanc_plugin.jobs.stage import Found
-from orthanc_plugin.plan import Output, PlannedModel
-from orthanc_plugin.series.read import read_series
+from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
+from orthanc_plugin.jobs.stages import Stages
 
 logger = logging.getLogger(__name__)
 
 
-class Steps:
-    """The steps, with what a worker keeps warm: engines, and the series of its job.
+class Steps(Stages):
+    """The stages, with a ledger that learns how jobs go and a queue that takes their deliveries.
 
     Parameters
     ----------
-    configuration : Configuration
-        Models, provider, report title.
-    archives : mapping
-        By name.
+    configuration, archives, clock
+        As in `Stages`.
     queue : JobQueue
-        Its ledger learns how jobs go; deliveries are queued there.
-    clock : callable
-        Time of results.
+        Of the job database.
     """
 
     def __init__(
@@ -52,45 +34,16 @@ class Steps:
         queue: JobQueue,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._configuration, self._archives, self._queue, self._clock = configuration, archives, queue, clock
-        self._engines: dict[str, SegmentationEngine] = {}
-        self._held: tuple[str, CtSeries] | None = None
+        super().__init__(configuration, archives, clock)
+        self._queue = queue
 
     def begin(self, job: EnrichJob, job_id: str) -> bool:
         """Whether the job is still wanted; the ledger then says that it runs."""
         return self._queue.ledger.start(job_id)
 
-    def retrieve(self, job: EnrichJob) -> Found:
-        """Read the series and vouch for it."""
-        series = self._series(job)
-        shape = series.volume.voxels_hu.shape
-        spacing = [round(mm, 4) for mm in series.volume.spacing_mm]
-        return Found(summary={"slices": shape[0], "shape": list(shape), "spacing_mm": spacing}, notes=series.notes)
-
-    def segment(self, job: EnrichJob, model: PlannedModel) -> Found:
-        """Find and store the structures of one model."""
-        result = pipeline.segment(self._series(job), self._engine(model), self._context(job))
-        volumes = {key: round(volume_ml, 3) for key, volume_ml in result.volumes_ml.items()}
-        summary = {"volumes_ml": volumes, "provider": result.provider, "notes": list(result.notes)}
-        return Found(_view(result.seg), summary, result.provider, result.notes)
-
-    def measure(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
-        """Radiomics of the stored SEG."""
-        seg = _stored(segmented)
-        result = pipeline.measure(self._series(job), self._card(model), seg, segmented.provider, self._context(job))
-        return Found(_view(result.sr), {"notes": list(result.notes)}, notes=result.notes)
-
-    def report(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
-        """Landmarks of the stored SEG."""
-        seg = _stored(segmented)
-        result = pipeline.report(
-            self._series(job), self._card(model), seg, segmented.provider, self._context(job), segmented.notes
-        )
-        return Found(_view(result.sr), {"notes": list(result.notes)}, notes=result.notes)
-
     def close(self, job: EnrichJob, job_id: str, outcomes: Sequence[StageOutcome]) -> None:
         """Queue the deliveries, then write the end of the job to the ledger."""
-        self._held = None
+        self.release()
         last, summary = outcomes[-1], summarise(outcomes)
         state = JobState.DONE if last.state is JobState.RUNNING else last.state
         if state is JobState.DONE:
@@ -99,50 +52,3 @@ class Steps:
                 self._queue.deliver(job_id, destination, delivery.to_json())
         self._queue.ledger.end(job_id, state, last.reason, last.detail, summary)
         logger.info("job %s: %s %s", job_id, state, last.reason)
-
-    def _series(self, job: EnrichJob) -> CtSeries:
-        if self._held is not None and self._held[0] == job.fingerprint:
-            return self._held[1]
-        self._held = None  # the last series goes before the next one comes: one in memory at a time
-        archive = self._archive(job.archive)
-        series = read_series(archive.retrieve(job.study_instance_uid, job.series_instance_uid))
-        if identity.fingerprint(series.identity, job.generation) != job.fingerprint:
-            raise InputError(Refusal.GONE, "the series has changed since it was decided on; a new decision follows")
-        self._held = (job.fingerprint, series)
-        return series
-
-    def _engine(self, model: PlannedModel) -> SegmentationEngine:
-        if model.digest not in self._engines:
-            card = self._card(model)
-            verify_model(card)
-            self._engines[model.digest] = open_engine(card, Provider(self._configuration.provider))
-        return self._engines[model.digest]
-
-    def _card(self, model: PlannedModel) -> ModelCard:
-        if (engine := self._engines.get(model.digest)) is not None:
-            return engine.card
-        card = find_model(model.name, self._configuration.models_directory)
-        if card.digest != model.digest:
-            raise ModelError(f"model {model.name} is {card.digest[:12]} here, the job asks for {model.digest[:12]}")
-        return card
-
-    def _context(self, job: EnrichJob) -> pipeline.Context:
-        home, title = self._archive(job.plan.home_archive), self._configuration.report_title.code
-        return pipeline.Context(job.fingerprint, home, self._clock, title)
-
-    def _archive(self, name: str) -> Archive:
-        archive = self._archives.get(name)
-        if archive is None:
-            raise ConfigError(f"this worker's configuration has no archive {name}")
-        return archive
-
-
-def _view(stored: pipeline.StoredObject | None) -> ObjectView | None:
-    return ObjectView(**asdict(stored)) if stored is not None else None
-
-
-def _stored(segmented: StageOutcome) -> pipeline.StoredObject:
-    if segmented.stored is None:
-        raise StoreError("no SEG was stored")
-    stored = asdict(segmented.stored)
-    return pipeline.StoredObject(**{**stored, "kind": Output(stored["kind"])})

@@ -6,7 +6,7 @@ recorded are not run again, the interrupted one is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,8 +18,8 @@ from orthanc_plugin.jobs.delivery import Delivery, copy_objects
 from orthanc_plugin.jobs.queue import DELIVER, ENRICH
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
 from orthanc_plugin.jobs.stage import Found, run_stage
+from orthanc_plugin.jobs.stages import stages_of
 from orthanc_plugin.jobs.steps import Steps
-from orthanc_plugin.plan import Output
 
 MAX_RECOVERY_ATTEMPTS = 3
 """A job that kills its worker each time ends after three (facts: the engine's own limit is 100)."""
@@ -59,32 +59,12 @@ def run_job(steps: Steps, job: EnrichJob, retries: Retries) -> str:
     job_id = str(DBOS.workflow_id)
     if not DBOS.run_step({"name": "begin"}, steps.begin, job, job_id):
         return JobState.SUPERSEDED
-    outcomes: list[StageOutcome] = []
-    for outcome in _stages(steps, job, retries):
-        outcomes.append(outcome)
-        if outcome.state is not JobState.RUNNING:
-            break
+    outcomes = list(stages_of(steps, job, partial(_step, retries)))
     DBOS.run_step({"name": "close"}, steps.close, job, job_id, outcomes)
     return outcomes[-1].state
 
 
-def _stages(steps: Steps, job: EnrichJob, retries: Retries) -> Iterator[StageOutcome]:
-    """Each stage of the plan as its step, in order; the next one runs when it is asked for."""
-    yield _step("retrieve", partial(steps.retrieve, job), retries)
-    segmented: list[StageOutcome] = []
-    for model in job.plan.models:
-        segmented.append(_step(f"segment {model.name}", partial(steps.segment, job, model), retries))
-        yield segmented[-1]
-    found = [(model, seg) for model, seg in zip(job.plan.models, segmented, strict=True) if seg.stored is not None]
-    for output, verb, stage in (
-        (Output.RADIOMICS, "measure", steps.measure),
-        (Output.LANDMARKS, "report", steps.report),
-    ):
-        for model, seg in found if output in job.plan.outputs else ():
-            yield _step(f"{verb} {model.name}", partial(stage, job, model, seg), retries)
-
-
-def _step(name: str, body: Callable[[], Found], retries: Retries) -> StageOutcome:
+def _step(retries: Retries, name: str, body: Callable[[], Found]) -> StageOutcome:
     """One step of the engine around one stage."""
 
     def attempt() -> str:

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from pydicom import dcmread
 
-from orthanc_plugin.validation.phantom import make_phantom, write_phantom
+from orthanc_plugin.validation.phantom import make_phantom
+from orthanc_plugin.validation.phantom_dicom import write_phantom
 from tests.enriched import EnrichedOrthanc, files_of
 from tests.orthanc_server import wait_until
 

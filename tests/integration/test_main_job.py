@@ -13,7 +13,8 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
-from orthanc_plugin.validation.phantom import make_phantom, write_phantom
+from orthanc_plugin.validation.phantom import make_phantom
+from orthanc_plugin.validation.phantom_dicom import write_phantom
 from tests.enriched import EnrichedOrthanc, files_of
 from tests.orthanc_server import wait_until
 from tests.realct import real_ct

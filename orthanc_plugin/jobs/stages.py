@@ -1,0 +1,156 @@
+"""The stages of a job on `pipeline`, and their order; whoever runs them says how (a worker by steps, the CLI at once).
+
+Each stage ends when its object is stored in the plan's home archive. The series is kept in memory between the stages;
+after a crash it is read again, and only used if it still has the content of the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+
+from orthanc_plugin import identity, pipeline
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.catalog.shelf import find_model, verify_model
+from orthanc_plugin.config import Configuration
+from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal, StoreError
+from orthanc_plugin.inference.engine import SegmentationEngine, open_engine
+from orthanc_plugin.inference.providers import Provider
+from orthanc_plugin.jobs.record import EnrichJob, JobState, ObjectView, StageOutcome
+from orthanc_plugin.jobs.stage import Found
+from orthanc_plugin.plan import Output, PlannedModel
+from orthanc_plugin.series.read import read_series
+
+
+class Stages:
+    """The stages, with what a process keeps warm: engines, and the series of its job.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Models, provider, report title.
+    archives : mapping
+        By name.
+    clock : callable
+        Time of results.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        archives: Mapping[str, Archive],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._configuration, self._archives, self._clock = configuration, archives, clock
+        self._engines: dict[str, SegmentationEngine] = {}
+        self._held: tuple[str, CtSeries] | None = None
+
+    def retrieve(self, job: EnrichJob) -> Found:
+        """Read the series and vouch for it."""
+        series = self._series(job)
+        shape = series.volume.voxels_hu.shape
+        spacing = [round(mm, 4) for mm in series.volume.spacing_mm]
+        return Found(summary={"slices": shape[0], "shape": list(shape), "spacing_mm": spacing}, notes=series.notes)
+
+    def segment(self, job: EnrichJob, model: PlannedModel) -> Found:
+        """Find and store the structures of one model."""
+        result = pipeline.segment(self._series(job), self._engine(model), self._context(job))
+        volumes = {key: round(volume_ml, 3) for key, volume_ml in result.volumes_ml.items()}
+        summary = {"volumes_ml": volumes, "provider": result.provider, "notes": list(result.notes)}
+        return Found(_view(result.seg), summary, result.provider, result.notes)
+
+    def measure(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
+        """Radiomics of the stored SEG."""
+        seg = _stored(segmented)
+        result = pipeline.measure(self._series(job), self._card(model), seg, segmented.provider, self._context(job))
+        return Found(_view(result.sr), {"notes": list(result.notes)}, notes=result.notes)
+
+    def report(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
+        """Landmarks of the stored SEG."""
+        seg = _stored(segmented)
+        result = pipeline.report(
+            self._series(job), self._card(model), seg, segmented.provider, self._context(job), segmented.notes
+        )
+        return Found(_view(result.sr), {"notes": list(result.notes)}, notes=result.notes)
+
+    def release(self) -> None:
+        """Let the series go."""
+        self._held = None
+
+    def _series(self, job: EnrichJob) -> CtSeries:
+        if self._held is not None and self._held[0] == job.fingerprint:
+            return self._held[1]
+        self._held = None  # the last series goes before the next one comes: one in memory at a time
+        archive = self._archive(job.archive)
+        series = read_series(archive.retrieve(job.study_instance_uid, job.series_instance_uid))
+        if identity.fingerprint(series.identity, job.generation) != job.fingerprint:
+            raise InputError(Refusal.GONE, "the series has changed since it was decided on; a new decision follows")
+        self._held = (job.fingerprint, series)
+        return series
+
+    def _engine(self, model: PlannedModel) -> SegmentationEngine:
+        if model.digest not in self._engines:
+            card = self._card(model)
+            verify_model(card)
+            self._engines[model.digest] = open_engine(card, Provider(self._configuration.provider))
+        return self._engines[model.digest]
+
+    def _card(self, model: PlannedModel) -> ModelCard:
+        if (engine := self._engines.get(model.digest)) is not None:
+            return engine.card
+        card = find_model(model.name, self._configuration.models_directory)
+        if card.digest != model.digest:
+            raise ModelError(f"model {model.name} is {card.digest[:12]} here, the job asks for {model.digest[:12]}")
+        return card
+
+    def _context(self, job: EnrichJob) -> pipeline.Context:
+        home, title = self._archive(job.plan.home_archive), self._configuration.report_title.code
+        return pipeline.Context(job.fingerprint, home, self._clock, title)
+
+    def _archive(self, name: str) -> Archive:
+        archive = self._archives.get(name)
+        if archive is None:
+            raise ConfigError(f"this worker's configuration has no archive {name}")
+        return archive
+
+
+Run = Callable[[str, Callable[[], Found]], StageOutcome]
+"""Runs one stage, given its name and its body."""
+
+
+def stages_of(stages: Stages, job: EnrichJob, run: Run) -> Iterator[StageOutcome]:
+    """Each stage of the plan in order, up to the one that ends the job; the next one runs when it is asked for."""
+    for outcome in _all_stages(stages, job, run):
+        yield outcome
+        if outcome.state is not JobState.RUNNING:
+            return
+
+
+def _all_stages(stages: Stages, job: EnrichJob, run: Run) -> Iterator[StageOutcome]:
+    yield run("retrieve", partial(stages.retrieve, job))
+    segmented: list[StageOutcome] = []
+    for model in job.plan.models:
+        segmented.append(run(f"segment {model.name}", partial(stages.segment, job, model)))
+        yield segmented[-1]
+    found = [(model, seg) for model, seg in zip(job.plan.models, segmented, strict=True) if seg.stored is not None]
+    for output, verb, stage in (
+        (Output.RADIOMICS, "measure", stages.measure),
+        (Output.LANDMARKS, "report", stages.report),
+    ):
+        for model, seg in found if output in job.plan.outputs else ():
+            yield run(f"{verb} {model.name}", partial(stage, job, model, seg))
+
+
+def _view(stored: pipeline.StoredObject | None) -> ObjectView | None:
+    return ObjectView(**asdict(stored)) if stored is not None else None
+
+
+def _stored(segmented: StageOutcome) -> pipeline.StoredObject:
+    if segmented.stored is None:
+        raise StoreError("no SEG was stored")
+    stored = asdict(segmented.stored)
+    return pipeline.StoredObject(**{**stored, "kind": Output(stored["kind"])})
