@@ -19,6 +19,7 @@ TISSUE = Code("85756007", "SCT", "Tissue")
 LUNG = Code("39607008", "SCT", "Lung")
 LEFT = Code("7771000", "SCT", "Left")
 RIGHT = Code("24028007", "SCT", "Right")
+BILATERAL = Code("51440002", "SCT", "Bilateral")
 TOP = Code("421812003", "SCT", "Top")
 BOTTOM = Code("421610009", "SCT", "Bottom")
 

@@ -127,8 +127,11 @@ def _ds(value: float) -> DSfloat:
 
 def _sanitised(source: Dataset, keyword: str) -> str:
     """The value as text that fits its VR, repaired where possible; empty where there is none."""
-    value = source.get(keyword)
     vr = dictionary_VR(keyword)
+    try:
+        value = source.get(keyword)
+    except ValueError:  # a DS that is no number
+        return ""
     whole = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
     text = _REPAIRS.get(vr, str)(whole.strip())
     return _REPAIRS.get(keyword, str)(text) if _fits(vr, text) else ""

@@ -10,7 +10,7 @@ from highdicom import sr
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.codes import LEFT, RIGHT, Code
+from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
 from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.masks import Segment, Segmentation
@@ -20,8 +20,7 @@ from orthanc_plugin.results.report import encode_report
 
 SERIES_NUMBER = 9802
 
-_BILATERAL = "51440002"
-_LATERALITIES = {LEFT.value, RIGHT.value, _BILATERAL}
+_LATERALITIES = {LEFT.value, RIGHT.value, BILATERAL.value}
 
 
 def encode_radiomics_sr(
