@@ -64,13 +64,17 @@ class DicomWebArchive:
         timeouts_s: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
     ) -> None:
         self.name = name
-        session = requests.Session()
-        session.trust_env = False
-        session.max_redirects = 0
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.max_redirects = 0
         if user:
-            session.auth = (user, password)
-        self._client = DICOMwebClient(url.rstrip("/"), session=session, timeout=timeouts_s, permissive_uid=True)
+            self._session.auth = (user, password)
+        self._client = DICOMwebClient(url.rstrip("/"), session=self._session, timeout=timeouts_s, permissive_uid=True)
         self._client.set_http_retry_params(retry=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
         """QIDO-RS over SeriesInstanceUID, every study and patient."""
@@ -103,6 +107,8 @@ class DicomWebArchive:
 
     def store(self, ds: Dataset) -> None:
         """STOW-RS of one instance; success is what the answer says of that instance, not the HTTP status alone."""
+        # Without it pydicom writes no file header, Orthanc stores that, and nobody can read it back (1.10.1).
+        ds.preamble = getattr(ds, "preamble", None) or bytes(128)
         try:
             answer = self._client.store_instances([ds])
         except HTTPError as error:

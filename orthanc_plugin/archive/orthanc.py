@@ -88,6 +88,10 @@ class OrthancFeed:
         auth = httpx.BasicAuth(user, password) if user else None
         self._http = httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=TIMEOUT_S, trust_env=False)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
     def last_sequence(self) -> int:
         """Sequence number of the newest change."""
         return int(str(self._object("/changes?last").get("Last", 0)))

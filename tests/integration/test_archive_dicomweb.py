@@ -1,0 +1,209 @@
+"""Archive and feed against a real Orthanc: what it answers is what the code believes it answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from orthanc_plugin.archive.dicomweb import DicomWebArchive
+from orthanc_plugin.archive.orthanc import OrthancFeed
+from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
+from tests.memory_archive import ct_series, ct_slice
+from tests.orthanc_server import OrthancServer, free_port
+
+
+@pytest.fixture
+def archive(orthanc: OrthancServer) -> Iterator[DicomWebArchive]:
+    with closing(DicomWebArchive("local", orthanc.dicomweb_url, orthanc.user, orthanc.password)) as made:
+        yield made
+
+
+@pytest.fixture
+def feed(orthanc: OrthancServer) -> Iterator[OrthancFeed]:
+    with closing(OrthancFeed("local", orthanc.url, orthanc.user, orthanc.password)) as made:
+        yield made
+
+
+def new_series(slices: int = 3, patient: str = "P1", study: str = "") -> list[Dataset]:
+    series = str(generate_uid())
+    return ct_series(slices, series=series[:56], study=study or str(generate_uid()), patient=patient)
+
+
+def place(ds: Dataset) -> tuple[str, str]:
+    return str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)
+
+
+def store(archive: DicomWebArchive, series: list[Dataset]) -> None:
+    for ds in series:
+        archive.store(ds)
+
+
+def test_what_is_stored_comes_back(archive: DicomWebArchive) -> None:
+    series = new_series()
+    store(archive, series)
+    retrieved = {ds.SOPInstanceUID: ds for ds in archive.retrieve(*place(series[0]))}
+    assert set(retrieved) == {ds.SOPInstanceUID for ds in series}
+    assert all(retrieved[ds.SOPInstanceUID].PixelData == ds.PixelData for ds in series)
+    headers = archive.headers(*place(series[0]))
+    assert {h.SOPInstanceUID for h in headers} == set(retrieved)
+    assert {h.FrameOfReferenceUID for h in headers} == {"1.2.9"}
+    assert all("PixelData" not in h or not h.PixelData for h in headers)
+    found = archive.find(*place(series[0]), series[0].SOPInstanceUID)
+    assert found is not None
+    assert found.ImagePositionPatient == series[0].ImagePositionPatient
+
+
+def test_the_first_object_of_a_uid_stays(archive: DicomWebArchive) -> None:
+    first = new_series(1)[0]
+    archive.store(first)
+    second = ct_slice(1, series=first.SeriesInstanceUID, study=first.StudyInstanceUID)
+    second.PixelData = bytes([1]) * 128
+    archive.store(second)
+    found = archive.find(*place(first), first.SOPInstanceUID)
+    assert found is not None
+    assert found.PixelData == first.PixelData
+
+
+def test_what_is_not_there_is_none_empty_or_gone(archive: DicomWebArchive) -> None:
+    assert archive.find("1.2.3", "1.2.3", "1.2.3") is None
+    assert archive.headers("1.2.3", "1.2.3") == ()
+    assert archive.same_series_studies("1.2.3") == ()
+    with pytest.raises(InputError) as refusal:
+        list(archive.retrieve("1.2.3", "1.2.3"))
+    assert refusal.value.reason is Refusal.GONE
+
+
+@pytest.mark.parametrize("same_study", [True, False])
+def test_a_series_under_two_patients_is_seen(archive: DicomWebArchive, same_study: bool) -> None:
+    one = new_series(1, patient="P1")[0]
+    other = ct_slice(2, series=one.SeriesInstanceUID, study=one.StudyInstanceUID, patient="P2")
+    if not same_study:
+        other.StudyInstanceUID = str(generate_uid())
+    store(archive, [one, other])
+    places = {(one.StudyInstanceUID, "P1"), (other.StudyInstanceUID, "P2")}
+    assert set(archive.same_series_studies(one.SeriesInstanceUID)) == places
+
+
+def test_a_refused_object_is_a_store_error_with_the_answer(archive: DicomWebArchive) -> None:
+    ds = new_series(1)[0]
+    del ds.SOPClassUID
+    with pytest.raises(StoreError, match="archive local answered 400 Bad Request"):
+        archive.store(ds)
+
+
+def test_a_wrong_password_is_told_as_the_archive_tells_it(orthanc: OrthancServer) -> None:
+    with closing(DicomWebArchive("local", orthanc.dicomweb_url, orthanc.user, "wrong")) as stranger:
+        with pytest.raises(TransientError, match="401 Unauthorized"):
+            stranger.headers("1.2.3", "1.2.3")
+        with pytest.raises(StoreError, match="401 Unauthorized"):
+            stranger.store(new_series(1)[0])
+
+
+def test_an_archive_that_is_away_is_transient() -> None:
+    away = DicomWebArchive("local", f"http://127.0.0.1:{free_port()}/dicom-web")
+    with pytest.raises(TransientError):
+        away.headers("1.2.3", "1.2.3")
+    with pytest.raises(TransientError):
+        away.store(new_series(1)[0])
+    with pytest.raises(TransientError):
+        OrthancFeed("local", f"http://127.0.0.1:{free_port()}").last_sequence()
+
+
+@contextmanager
+def answering(reply: bytes) -> Iterator[DicomWebArchive]:
+    """A server that reads a request and gives one answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.wfile.write(reply)
+            self.close_connection = True
+
+        do_GET = do_POST
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request, daemon=True)
+        thread.start()
+        with closing(DicomWebArchive("local", f"http://127.0.0.1:{server.server_port}/dicom-web")) as archive:
+            yield archive
+        thread.join(10)
+
+
+def answer(status: str, body: str, kind: str = "application/dicom+json") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return (head + body).encode()
+
+
+FAILED = '{"00081198":{"vr":"SQ","Value":[{"00081197":{"vr":"US","Value":[42752]}}]}}'
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "said"),
+    [
+        (answer("200 OK", FAILED), StoreError, "failure reason 0xA700"),
+        (answer("409 Conflict", FAILED), StoreError, "409 Conflict: failure reason 0xA700"),
+        (answer("200 OK", "{}"), StoreError, "does not list"),
+        (answer("507 Insufficient Storage", '{"Message": "Storage area is full"}'), StoreError, "Storage area is full"),
+        (answer("503 Service Unavailable", ""), TransientError, "503 Service Unavailable"),
+    ],
+)
+def test_the_answer_to_a_store_is_read_instance_by_instance(reply: bytes, error: type[Exception], said: str) -> None:
+    with answering(reply) as archive, pytest.raises(error, match=said):
+        archive.store(new_series(1)[0])
+
+
+def test_a_part_that_is_no_dicom_makes_the_series_unreadable() -> None:
+    body = "--b\r\nContent-Type: application/dicom\r\n\r\nrubbish\r\n--b--"
+    reply = answer("200 OK", body, 'multipart/related; type="application/dicom"; boundary=b')
+    with answering(reply) as archive, pytest.raises(InputError) as refusal:
+        list(archive.retrieve("1.2.3", "1.2.3"))
+    assert refusal.value.reason is Refusal.UNREADABLE
+
+
+def test_the_feed_names_each_touched_series_once(archive: DicomWebArchive, feed: OrthancFeed) -> None:
+    since = feed.last_sequence()
+    one, other = new_series(), new_series(2)
+    store(archive, [one[0], *other, one[1], one[2]])
+    changes = feed.changes(since)
+    uids = [series.series_instance_uid for i in changes.orthanc_series_ids if (series := feed.series(i)) is not None]
+    assert uids == [one[0].SeriesInstanceUID, other[0].SeriesInstanceUID]
+    assert changes.done
+    assert feed.changes(changes.last).orthanc_series_ids == ()
+
+
+def test_the_feed_passes_over_what_was_deleted(
+    orthanc: OrthancServer, archive: DicomWebArchive, feed: OrthancFeed
+) -> None:
+    since = feed.last_sequence()
+    store(archive, new_series())
+    (orthanc_id,) = feed.changes(since).orthanc_series_ids
+    orthanc.rest(f"/series/{orthanc_id}", "DELETE")
+    assert feed.changes(since).orthanc_series_ids == ()
+    assert feed.series(orthanc_id) is None
+
+
+def test_the_feed_tells_content_reception_and_origin(archive: DicomWebArchive, feed: OrthancFeed) -> None:
+    series = new_series(2)
+    archive.store(series[0])
+    orthanc_id = feed.lookup(*place(series[0]))
+    before = feed.series(orthanc_id)
+    archive.store(series[0])
+    assert feed.series(orthanc_id) == before
+    archive.store(series[1])
+    after = feed.series(orthanc_id)
+    assert before is not None
+    assert after is not None
+    assert (after.study_instance_uid, after.series_instance_uid) == place(series[0])
+    assert (after.modality, after.origin) == ("CT", "Plugins")
+    assert after.content != before.content
+    assert after.received >= before.received != ""
+    assert feed.lookup("1.2.3", "1.2.3") == ""
