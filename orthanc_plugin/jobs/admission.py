@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -64,7 +65,12 @@ def open_admission(configuration: Configuration, queue: JobQueue) -> Admission:
     archives = {name: open_archive(name, settings) for name, settings in configuration.archives.items()}
     feeds = {name: feed for name, s in configuration.archives.items() if (feed := open_feed(name, s)) is not None}
     models = {card.name: card.digest for card in list_models(configuration.models_directory)}
-    return Admission(configuration, queue, archives, feeds, models)
+    admission = Admission(configuration, queue, archives, feeds, models)
+    for archive in archives.values():
+        admission.closing.callback(archive.close)
+    for feed in feeds.values():
+        admission.closing.callback(feed.close)
+    return admission
 
 
 class Admission:
@@ -95,6 +101,7 @@ class Admission:
         self._queue, self._archives, self._feeds = queue, archives, feeds
         self._judge = Judge(configuration.rules, models, queue.ledger, clock)
         self._lock = threading.Lock()
+        self.closing = ExitStack()
         self._next_reconcile: float | None = None
         kept = queue.ledger.notes(_WAITING)
         self._watched = {key: _Watch(Hint.from_json(text), due=0.0) for key, text in kept.items()}
@@ -103,6 +110,10 @@ class Admission:
     def waiting(self) -> int:
         """Number of series that wait for their decision."""
         return len(self._watched)
+
+    def close(self) -> None:
+        """Close the connections that `open_admission` opened."""
+        self.closing.close()
 
     def hint(self, hint: Hint) -> None:
         """Keep a hint; the next tick looks at its series.

@@ -23,7 +23,7 @@ KINDS = ["SEG", "SR", "SR"]
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(folder, make_phantom(shape=(48, 96, 96)))
+    write_phantom(folder, make_phantom(shape=(64, 96, 96)))
     return folder
 
 
