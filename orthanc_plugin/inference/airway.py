@@ -7,6 +7,7 @@ nothing where no trachea of plausible size is seen.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from orthanc_plugin.inference.grid import Field, Spacing
 from orthanc_plugin.masks import Mask
 
 _LUMEN_HU = -850.0  # mean of a candidate section
-_SECTION_HU = -600.0
+_SECTIONS_HU = (-600.0, -750.0, -850.0)  # thin walls open at the higher ones
 _SECTION_MM2 = (45.0, 800.0)  # a trachea is 10 to 27 mm wide
 _SECTION_WIDTH_MM = (6.0, 34.0)
 _FROM_MIDDLE_MM = 50.0
@@ -25,8 +26,8 @@ _BOX_MM = (130.0, 70.0, 85.0)  # below the lowest section; to front and back; to
 _THRESHOLDS_HU = tuple(range(-980, -680, 20))
 _TREE_FACTOR, _TREE_ML = 2.5, 40.0  # a tree to the segments holds about twice its trachea
 _WALL_HU = -500.0
-_BRANCH_MM2 = 18.0
-_FORK_MM = 9.0
+_BRANCH_MM2 = 10.0
+_FORK_MM = 12.0
 _LEFT_MM, _RIGHT_MM = 52.0, 38.0  # main bronchi: about 50 mm left, 25 mm right and the intermediate bronchus
 
 
@@ -48,8 +49,8 @@ def _sections(hu: Field, inside: Mask, middle_x: float, spacing_mm: Spacing) -> 
     """Per slice, the air sections that could be a trachea."""
     found = np.zeros(hu.shape, bool)
     dy, dx = spacing_mm[1:]
-    for z in range(hu.shape[0]):
-        labels, _ = ndimage.label((hu[z] < _SECTION_HU) & inside[z])
+    for z, limit in product(range(hu.shape[0]), _SECTIONS_HU):
+        labels, _ = ndimage.label((hu[z] < limit) & inside[z])
         for number, box in enumerate(ndimage.find_objects(labels), start=1):
             part = labels[box] == number
             height, width = part.shape[0] * dy, part.shape[1] * dx
@@ -94,24 +95,26 @@ def _grow(hu: Field, region: Mask, seed: Mask, limit_voxels: float) -> Mask:
 
 
 def _fork(tree: Mask, spacing_mm: Spacing, top_z: int) -> tuple[int, float] | None:
-    """(z, x) of the carina: the highest slice below which the tree has two big branches for a while."""
-    needed = max(2, round(_FORK_MM / spacing_mm[0]))
-    smallest = _BRANCH_MM2 / (spacing_mm[1] * spacing_mm[2])
-    run, last = 0, 0.0
-    for z in range(top_z, -1, -1):
-        labels, count = ndimage.label(tree[z], np.ones((3, 3)))
-        sizes = ndimage.sum_labels(tree[z], labels, np.arange(1, count + 1)) if count else np.array([])
-        big = np.flatnonzero(sizes >= smallest) + 1
-        if len(big) < 2:
-            run = 0
-            continue
-        last = (
-            float(np.mean([centre[1] for centre in ndimage.center_of_mass(tree[z], labels, big)])) if run == 0 else last
-        )
-        run += 1
-        if run == needed:
-            return z + run, last
+    """(z, x) of the carina: going down, the first slice where the lumen becomes two that last.
+
+    A lobar bronchus that rises beside the trachea makes no fork: the lumen above does not touch it.
+    """
+    lasts = max(2, round(_FORK_MM / spacing_mm[0]))
+    voxel_mm2 = spacing_mm[1] * spacing_mm[2]
+    lumen = tree[top_z]
+    for z in range(top_z - 1, -1, -1):
+        labels, _ = ndimage.label(tree[z], np.ones((3, 3)))
+        below = np.unique(labels[lumen & tree[z]])
+        lumen = np.isin(labels, below) & tree[z]
+        wide = [part for part in below if (labels == part).sum() * voxel_mm2 >= _BRANCH_MM2]
+        if len(wide) > 1 and all(_branches(tree[lower], voxel_mm2) > 1 for lower in range(max(0, z - lasts), z + 1)):
+            return z + 1, float(np.mean([ndimage.center_of_mass(labels == part)[1] for part in wide]))
     return None
+
+
+def _branches(section: Mask, voxel_mm2: float) -> int:
+    sizes = np.bincount(ndimage.label(section, np.ones((3, 3)))[0].ravel())[1:]
+    return int((sizes * voxel_mm2 >= _BRANCH_MM2 / 2).sum())
 
 
 def _connected(mask: Mask, seed: Mask) -> Mask:

@@ -22,6 +22,7 @@ _LUNG_HU, _AIRWAY_HU, _BODY_HU, _BONE_HU = -400.0, -500.0, -320.0, 200.0
 _LUNG_BAND_MM, _BONE_BAND_MM = 3.0, 3.0
 _BODY_BAND_MM = (-6.0, 2.0)
 _AIRWAY_BAND_MM, _WALL_MM = (-0.75, 1.5), 2.0
+_SKIN_MM = 3.0  # electrodes, beads and zips lie nearer to the air than bones
 _SMALLEST_BODY_ML, _SMALLEST_LUNG_ML, _SMALLEST_BONE_ML = 20.0, 1.0, 0.5
 _FAR_MM = 100.0
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
@@ -92,7 +93,7 @@ def fine_labels(
         a = airway_grid.refine(airway, z)
         paint = labels[z]
         paint[_body(b, plane)] = number("body")
-        paint[(o < _BONE_BAND_MM) & (plane > _BONE_HU) & (paint > 0)] = number("bone")
+        paint[(o < _BONE_BAND_MM) & (plane > _BONE_HU) & (b < -_SKIN_MM)] = number("bone")
         lung = _either(np.minimum(le, ri), plane, -_LUNG_BAND_MM, _LUNG_BAND_MM, _LUNG_HU) & (a > _WALL_MM)
         paint[lung & (le <= ri)] = number("lung_left")
         paint[lung & (le > ri)] = number("lung_right")

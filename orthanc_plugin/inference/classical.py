@@ -19,13 +19,14 @@ from orthanc_plugin.ct import Volume
 from orthanc_plugin.inference.airway import Airway, find_airway
 from orthanc_plugin.inference.borders import Found, fine_labels
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing, canonical_turn, resize
-from orthanc_plugin.inference.lungs import find_lungs
+from orthanc_plugin.inference.lungs import find_lungs, without_vessels
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.masks import Labels, Mask, Segment, Segmentation
 
 _LOW_HU, _HIGH_HU = -1024.0, 3071.0
 _AIR_ABOVE_HU = -970.0  # median of a border patch: open air lies below, cut lung above
 _CUT_MM2, _WALL_VOXELS = 500.0, 3
+_VESSELS_HU = 60.0
 _LARYNX_ABOVE_APEX_MM = 35.0
 
 
@@ -75,7 +76,7 @@ class ClassicalChestEngine:
         if found.lung_count < 2:
             walls = _cut_lung_at_the_edge(scan)
             walled = self._find_within(scan, np.where(walls, 0.0, scan.hu).astype(np.float32)) if walls.any() else found
-            if walled.lung_count > found.lung_count:
+            if walled.lung_count > found.lung_count and _has_vessels(scan.hu, walled):
                 return walled.without_chest(), ("the lungs are cut by the edge of the image: no lungs, no airways",)
         return found, _notes(found)
 
@@ -89,7 +90,7 @@ class ClassicalChestEngine:
         tree = np.zeros(hu.shape, bool) if airway is None else resize(airway.tree, hu.shape)
         reach = hu.shape[0] - 1 if airway is None else _lowest(tree, airway, scan)
         lungs = find_lungs(hu, air, tree, bone, middle_x, reach, scan.grid.spacing_mm)
-        found = Found(body, bone & body, lungs, airway)
+        found = Found(body, without_vessels(bone & body, lungs), lungs, airway)
         return found if found.lung_count else found.without_chest()
 
     def _map(self, hu: Field) -> Labels:
@@ -147,9 +148,17 @@ def _cut_lung_at_the_edge(scan: _Scan) -> Mask:
     if not count:
         return np.zeros(scan.hu.shape, bool)
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:] * scan.grid.spacing_mm[0] * scan.grid.spacing_mm[1]
-    cut = (area >= _CUT_MM2) & (ndimage.median(scan.hu, labels, numbers) > _AIR_ABOVE_HU)
+    cut = ndimage.median(scan.hu, labels, numbers) > _AIR_ABOVE_HU
+    cut &= bool((cut & (area >= _CUT_MM2)).any())
     walls = ndimage.binary_dilation(np.isin(labels, numbers[cut]), np.ones((1, 3, 3), bool), iterations=_WALL_VOXELS)
     return np.asarray(walls)
+
+
+def _has_vessels(hu: Field, found: Found) -> bool:
+    """Whether what looks like lung holds vessels; the foam of a table does not."""
+    inside = ndimage.binary_erosion(found.lungs.left | found.lungs.right, iterations=2, border_value=1)
+    middle, bright = np.percentile(hu[inside], (50, 95)) if inside.any() else (0.0, 0.0)
+    return bool(bright - middle > _VESSELS_HU)
 
 
 def _notes(found: Found) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ _SMALLEST_ML, _SMALLEST_PART_ML = 100.0, 3.0
 _JOINED_SHARE = 0.15
 _BONE_SHELL_MM, _BONE_SHELL_SHARE = 9.0, 0.65
 _CLOSING_MM = 8.0
+_BETWEEN_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +136,20 @@ def find_lungs(
         lungs.append(np.isin(parts, numbers[chosen]) & region)
     left_lung, right_lung = (_closed(lung, spacing_mm) & ~airway for lung in lungs)
     return Lungs(left_lung & ~lungs[1], right_lung & ~left_lung)
+
+
+def without_vessels(bone: Mask, lungs: Lungs) -> Mask:
+    """Bone without what lies between the lungs: calcified vessel walls, valves, contrast medium.
+
+    The largest part always stays; the spine extends behind the lungs and so stays too.
+    """
+    lung = lungs.left | lungs.right
+    between = np.logical_or.accumulate(lung, axis=2)
+    between &= np.logical_or.accumulate(lung[:, :, ::-1], axis=2)[:, :, ::-1]
+    parts, count = ndimage.label(bone, _CUBE)
+    if not count:
+        return bone
+    sizes = np.bincount(parts.ravel())
+    vessels = np.bincount(parts[between], minlength=count + 1) > _BETWEEN_SHARE * sizes
+    vessels[0] = vessels[1 + int(sizes[1:].argmax())] = False
+    return np.asarray(bone & ~vessels[parts])
