@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from orthanc_plugin import __version__
-from orthanc_plugin.config import Configuration
+from orthanc_plugin.config import Configuration, section_json
 from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.jobs.admission import open_admission
 from orthanc_plugin.jobs.executor import executor_id, lock_slot
@@ -135,8 +135,7 @@ def worker_command(slot: int) -> Sequence[str]:
 
 def worker_greeting(configuration: Configuration) -> bytes:
     """The two lines that a worker reads first: no secret, and the section with the archives' passwords."""
-    section = configuration.model_dump_json(by_alias=True, context="secrets")
-    return f"\n{section}\n".encode()
+    return f"\n{section_json(configuration)}\n".encode()
 
 
 def free_removed_slots(queue: JobQueue, state: Path, count: int) -> None:
