@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,10 @@ import pydicom
 import pydicom.config
 import pytest
 import SimpleITK
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.ct import CtSeries
-from orthanc_plugin.masks import Segmentation
+from orthanc_plugin.masks import Labels, Segmentation
 from orthanc_plugin.results import seg
 from orthanc_plugin.series.read import read_series
 from orthanc_plugin.validation.phantom import make_phantom
@@ -101,8 +100,15 @@ def real(name: str) -> CtSeries:
     return read_series(pydicom.dcmread(path) for path in files)
 
 
+def lowest(series: CtSeries, slices: int) -> CtSeries:
+    """The lowest slices of a series: the traits of its headers without its whole weight."""
+    volume = replace(series.volume, voxels_hu=series.volume.voxels_hu[:slices].copy())
+    return replace(series, volume=volume, headers=series.headers[:slices])
+
+
 CASES: dict[str, Callable[[], CtSeries]] = {
     "cip_ct64": lambda: real("cip_ct64/dicom"),
+    "lidc_0314_chest, 48 slices": lambda: lowest(real("lidc_0314_chest/dicom"), 48),
     "cip_ct64 in odd size": lambda: cut(real("cip_ct64/dicom"), 61, 63),
     "phantom": lambda: read_series(encode_phantom(make_phantom((24, 48, 56)))),
     "201 x 204": lambda: small_series(201, 204),
@@ -146,17 +152,16 @@ def test_dcmqi_reads_the_same_voxels(objects: Objects, tmp_path: Path) -> None:
     assert np.array_equal(stored.labels > 0, objects.found.labels > 0)
 
 
-def on_grid(path: Path, series: CtSeries) -> NDArray[np.int64]:
-    """dcmqi's image placed on the grid of the series by millimetres alone."""
+def on_grid(path: Path, series: CtSeries) -> Labels:
+    """dcmqi's image placed on the grid of the series by the millimetres of its first and last voxel."""
     image = SimpleITK.ReadImage(str(path))
-    array = SimpleITK.GetArrayFromImage(image).astype(np.int64)
-    where = np.argwhere(array)
-    axes = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    points = np.array(image.GetOrigin()) + where[:, ::-1] @ axes.T
-    affine = series.volume.affine
-    index = np.rint(np.linalg.solve(affine[:3, :3], (points - affine[:3, 3]).T)).astype(int)
-    placed = np.zeros(series.volume.voxels_hu.shape, np.int64)
-    placed[index[2], index[1], index[0]] = array[tuple(where.T)]
+    ends = [(0, 0, 0), tuple(size - 1 for size in image.GetSize())]
+    points = np.array([[*image.TransformIndexToPhysicalPoint(end), 1.0] for end in ends])
+    first, last = np.rint(np.linalg.solve(series.volume.affine, points.T)).astype(int)[2::-1].T
+    placed = np.zeros(series.volume.voxels_hu.shape, np.uint8)
+    there = tuple(slice(min(ends), max(ends) + 1) for ends in zip(first, last, strict=True))
+    flipped = tuple(slice(None, None, 1 if start <= stop else -1) for start, stop in zip(first, last, strict=True))
+    placed[there] = SimpleITK.GetArrayViewFromImage(image)[flipped]
     return placed
 
 
