@@ -74,6 +74,21 @@ def phantom() -> Sequence[Dataset]:
     return encode_phantom(make_phantom((56, 64, 64)), uid_seed="jobs")
 
 
+@pytest.fixture(scope="module")
+def server(orthanc_installed: None) -> Iterator[OrthancServer]:
+    """An Orthanc for this module, since results are told from one another by an empty archive."""
+    with OrthancServer() as started:
+        yield started
+
+
+@pytest.fixture
+def empty(server: OrthancServer) -> OrthancServer:
+    """That Orthanc with nothing in it."""
+    for patient in server.rest("/patients"):  # type: ignore[attr-defined]
+        server.rest(f"/patients/{patient}", "DELETE")
+    return server
+
+
 def send(orthanc: OrthancServer, instances: Sequence[Dataset]) -> None:
     """As one STOW request would, through files."""
     folder = orthanc.directory / "sent"
@@ -134,21 +149,17 @@ def results_in(orthanc: OrthancServer) -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    tmp_path_factory: pytest.TempPathFactory, orthanc_installed: None, phantom: Sequence[Dataset]
+    tmp_path_factory: pytest.TempPathFactory, server: OrthancServer, phantom: Sequence[Dataset]
 ) -> tuple[JobView, dict[str, str]]:
     """A run in which nothing happens."""
-    place_directory = tmp_path_factory.mktemp("undisturbed")
-    with OrthancServer() as orthanc:
-        place = site(place_directory, orthanc)
-        send(orthanc, phantom)
-        with queue_of(place) as queue, place.worker() as worker:
-            job = admit(place, queue, phantom[0])
-            view = ended(queue, job, place)
-            assert worker.stdin is not None
-            worker.stdin.close()
-            assert worker.wait(10) == 0
-        assert results_in(orthanc) == len(view.objects)
-        return view, stored(place, view)
+    place = site(tmp_path_factory.mktemp("undisturbed"), server)
+    send(server, phantom)
+    with queue_of(place) as queue, place.worker() as worker:
+        view = ended(queue, admit(place, queue, phantom[0]), place)
+        assert worker.stdin is not None
+        worker.stdin.close()
+        assert worker.wait(10) == 0
+    return view, stored(place, view)
 
 
 def test_a_job_ends_done_with_seconds_and_memory_of_each_stage(undisturbed: tuple[JobView, dict[str, str]]) -> None:
@@ -162,12 +173,11 @@ def test_a_job_ends_done_with_seconds_and_memory_of_each_stage(undisturbed: tupl
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_after_a_step_it_ends_with_the_same_objects(
-    step: str, tmp_path: Path, new_orthanc: object, phantom: Sequence[Dataset],
-    undisturbed: tuple[JobView, dict[str, str]],
+    step: str, tmp_path: Path, undisturbed: tuple[JobView, dict[str, str]], empty: OrthancServer,
+    phantom: Sequence[Dataset],
 ) -> None:  # fmt: skip
-    orthanc = new_orthanc().start()  # type: ignore[operator]
-    place = site(tmp_path, orthanc)
-    send(orthanc, phantom)
+    place = site(tmp_path, empty)
+    send(empty, phantom)
     with queue_of(place) as queue:
         job = admit(place, queue, phantom[0])
         with place.worker(dies_after=step) as victim:
@@ -176,14 +186,13 @@ def test_killed_after_a_step_it_ends_with_the_same_objects(
             view = ended(queue, job, place)
     assert view.state is JobState.DONE, view.error
     assert stored(place, view) == undisturbed[1]
-    assert results_in(orthanc) == len(view.objects)
+    assert results_in(empty) == len(view.objects)
 
 
-def test_what_is_done_with_a_job(tmp_path: Path, new_orthanc: object, phantom: Sequence[Dataset]) -> None:
+def test_what_is_done_with_a_job(tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]) -> None:
     """Retried it adopts; with a slice more it is another job; one that changed before it ran is gone."""
-    orthanc = new_orthanc().start()  # type: ignore[operator]
-    place = site(tmp_path, orthanc)
-    send(orthanc, phantom[:-2])
+    place = site(tmp_path, empty)
+    send(empty, phantom[:-2])
     with queue_of(place) as queue, place.worker():
         first = admit(place, queue, phantom[0])
         assert ended(queue, first, place).state is JobState.DONE
@@ -191,28 +200,28 @@ def test_what_is_done_with_a_job(tmp_path: Path, new_orthanc: object, phantom: S
         again = ended(queue, first, place)
         assert again.state is JobState.DONE
         assert all(item.adopted for item in again.objects)
-        send(orthanc, phantom[-2:-1])
+        send(empty, phantom[-2:-1])
         late = admit(place, queue, phantom[0])
         assert late != first
         assert ended(queue, late, place).state is JobState.DONE
         row = queue.ledger.of_job(first)
         assert row is not None
         assert row.superseded_by
-        assert results_in(orthanc) == 6
-        send(orthanc, phantom[-1:])
+        assert results_in(empty) == 6
+        send(empty, phantom[-1:])
         queue.retry(late)
         gone = ended(queue, late, place)
         assert (gone.state, queue.ledger.of_job(late).reason) == (JobState.SKIPPED, "gone")  # type: ignore[union-attr]
 
 
 def test_an_archive_that_refuses_ends_the_job_with_its_answer(
-    tmp_path: Path, orthanc: OrthancServer, phantom: Sequence[Dataset]
+    tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]
 ) -> None:
-    place = site(tmp_path, orthanc)
-    send(orthanc, phantom)
+    place = site(tmp_path, empty)
+    send(empty, phantom)
     with queue_of(place) as queue:
         job = admit(place, queue, phantom[0])
-        away = site(tmp_path, orthanc, url=f"http://127.0.0.1:{free_port()}/dicom-web")
+        away = site(tmp_path, empty, url=f"http://127.0.0.1:{free_port()}/dicom-web")
         with away.worker():
             view = ended(queue, job, place)
     assert view.state is JobState.FAILED
@@ -220,10 +229,10 @@ def test_an_archive_that_refuses_ends_the_job_with_its_answer(
 
 
 def test_a_poison_job_ends_after_three_workers(
-    tmp_path: Path, orthanc: OrthancServer, phantom: Sequence[Dataset]
+    tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]
 ) -> None:
-    place = site(tmp_path, orthanc)
-    send(orthanc, phantom)
+    place = site(tmp_path, empty)
+    send(empty, phantom)
     with queue_of(place) as queue:
         job = admit(place, queue, phantom[0])
         for _ in range(4):
@@ -244,10 +253,10 @@ def settled(queue: JobQueue, job: str) -> bool:
 
 
 def test_a_worker_stops_within_ten_seconds_and_its_job_goes_on(
-    tmp_path: Path, orthanc: OrthancServer, phantom: Sequence[Dataset]
+    tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]
 ) -> None:
-    place = site(tmp_path, orthanc)
-    send(orthanc, phantom)
+    place = site(tmp_path, empty)
+    send(empty, phantom)
     with queue_of(place) as queue:
         job = admit(place, queue, phantom[0])
         with place.worker() as first:
@@ -258,8 +267,8 @@ def test_a_worker_stops_within_ten_seconds_and_its_job_goes_on(
             assert ended(queue, job, place).state is JobState.DONE
 
 
-def test_two_workers_never_share_a_slot(tmp_path: Path, orthanc: OrthancServer) -> None:
-    place = site(tmp_path, orthanc)
+def test_two_workers_never_share_a_slot(tmp_path: Path, empty: OrthancServer) -> None:
+    place = site(tmp_path, empty)
     with place.worker() as first:
         wait_until(lambda: (tmp_path / "state" / "worker-0.lock").exists(), 30)
         wait_until(lambda: (tmp_path / "state" / "jobs.db").exists(), 30)
