@@ -111,7 +111,9 @@ def _parent_or_file(options: argparse.Namespace) -> tuple[str, Configuration]:
     from orthanc_plugin.config import parse_section
 
     if not options.stdin:
-        return os.environ.get("ENRICHMENT_SECRET", ""), _configuration(options)
+        configuration = _configuration(options)
+        secret = configuration.service.secret.get_secret_value()
+        return secret or os.environ.get("ENRICHMENT_SECRET", ""), configuration
     secret, section = sys.stdin.readline().strip(), sys.stdin.readline()
     try:
         return secret, parse_section(json.loads(section), os.environ)

@@ -21,6 +21,7 @@ class Refusal(StrEnum):
 
     NOT_CT = "not-ct"
     NO_RULE = "no-rule"
+    RULE_ERROR = "rule-error"
     TOO_FEW_SLICES = "too-few-slices"
     UNREADABLE = "unreadable"
     NO_PIXELS = "no-pixels"
@@ -36,6 +37,7 @@ class Refusal(StrEnum):
     NOT_AXIAL = "not-axial"
     MULTI_FRAME = "multi-frame"
     MIXED_IDENTITY = "mixed-identity"
+    MISSING_IDENTITY = "missing-identity"
     TWO_PATIENTS = "two-patients"
     GONE = "gone"
 

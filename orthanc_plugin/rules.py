@@ -276,7 +276,9 @@ _REFUSALS = {
 
 
 def _reason(verdicts: Sequence[RuleVerdict]) -> Refusal:
-    """The refusal that all rules share, if there is one."""
+    """The refusal that all rules share, if there is one; a rule in error comes first: the operator must act."""
+    if any(verdict.in_error for verdict in verdicts):
+        return Refusal.RULE_ERROR
     for criterion, refusal in _REFUSALS.items():
         if verdicts and all(any(f.criterion == criterion for f in verdict.failures) for verdict in verdicts):
             return refusal

@@ -69,7 +69,7 @@ def front_door(directory: Path) -> Iterator[FrontDoor]:
                     configuration,
                     SECRET,
                     queue,
-                    hints,
+                    hints.hint,
                     lambda: AdmissionState(0, SEEN, ""),
                     lambda: (WorkerState(0, 4711, 0, None),),
                     Readiness((), Provider.CPU),

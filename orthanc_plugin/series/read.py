@@ -66,8 +66,8 @@ def identity_of(headers: Sequence[Dataset]) -> SeriesIdentity:
     Raises
     ------
     InputError
-        GONE: there is no instance. MIXED_IDENTITY: PatientID, StudyInstanceUID or SeriesInstanceUID differ, a UID is
-        missing, or a SOPInstanceUID comes twice.
+        GONE: there is no instance. MIXED_IDENTITY: PatientID, StudyInstanceUID or SeriesInstanceUID differ, or a
+        SOPInstanceUID comes twice. MISSING_IDENTITY: a UID is missing.
     """
     if not headers:
         raise InputError(Refusal.GONE, "the series has no instances")
@@ -129,7 +129,7 @@ def read_series(instances: Iterable[Dataset]) -> CtSeries:
 def _uid(ds: Dataset, keyword: str) -> str:
     value = str(ds.get(keyword) or "")
     if not value:
-        raise InputError(Refusal.MIXED_IDENTITY, f"an instance has no {keyword}; de-identify again, keeping UIDs")
+        raise InputError(Refusal.MISSING_IDENTITY, f"an instance has no {keyword}; de-identify again, keeping UIDs")
     return value
 
 

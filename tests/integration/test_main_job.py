@@ -26,7 +26,7 @@ KINDS = ["SEG", "SR", "SR"]
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small phantom as DICOM files."""
     folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(folder, make_phantom(shape=(48, 96, 96)))
+    write_phantom(folder, make_phantom(shape=(64, 96, 96)))
     return folder
 
 
@@ -87,7 +87,7 @@ def test_ct_by_stow_and_by_cstore_come_out_enriched_alike(server: EnrichedOrthan
 def test_results_start_nothing(server: EnrichedOrthanc, phantom: Path, tmp_path: Path) -> None:
     files, ds = copy_of(phantom, tmp_path)
     server.stow(files)
-    server.await_final(ds.SeriesInstanceUID)
+    assert server.await_final(ds.SeriesInstanceUID)["state"] == "done"
     results = server.results(ds.StudyInstanceUID)
     result_series = {result.SeriesInstanceUID for result in results}
 
@@ -113,6 +113,7 @@ def test_the_same_ct_twice_gives_one_result(server: EnrichedOrthanc, phantom: Pa
     files, ds = copy_of(phantom, tmp_path)
     server.stow(files)
     first = server.await_final(ds.SeriesInstanceUID)
+    assert first["state"] == "done"
     before = [result.SOPInstanceUID for result in server.results(ds.StudyInstanceUID)]
     server.stow(files)
     other, other_ds = copy_of(phantom, tmp_path / "other")
@@ -157,8 +158,9 @@ def test_one_series_uid_under_two_patients_is_refused(server: EnrichedOrthanc, p
         twin.SOPInstanceUID = twin.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         twin.save_as(tmp_path / path.name)
     server.stow([*files, *(path for path in files_of(tmp_path) if path.parent == tmp_path)])
-    wait_until(lambda: len(server.rows(ds.SeriesInstanceUID)) == 2, 60, "a decision for both")
+    assert server.await_final(ds.SeriesInstanceUID)["reason"] == "two-patients"
     assert {row["reason"] for row in server.rows(ds.SeriesInstanceUID)} == {"two-patients"}
+    assert server.results(ds.StudyInstanceUID) == []
 
 
 def test_what_cannot_be_enriched_gets_a_reason_and_orthanc_is_fine(

@@ -116,13 +116,9 @@ def test_series_stored_through_the_front_door_reads_back_byte_for_byte(
     )
     assert stored.status_code == 200, stored.text
     assert len(stored.json()["00081199"]["Value"]) == len(series)
-    found = running.get("/dicom-web/series?Modality=CT&StudyInstanceUID=&limit=100").json()
-    direct = orthanc.client.get("/dicom-web/series?Modality=CT&StudyInstanceUID=&limit=100").json()
-    uids = {(row["0020000D"]["Value"][0], row["0020000E"]["Value"][0]) for row in found}
-    assert uids == {(row["0020000D"]["Value"][0], row["0020000E"]["Value"][0]) for row in direct}
-    address = stored.json()["00081190"]["vr"] == "UR" and f"/dicom-web/studies/{_study(series)}"
+    address = f"/dicom-web/studies/{_study(series)}"
     accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
-    through, straight = (client.get(str(address), headers=accept) for client in (running, orthanc.client))
+    through, straight = (client.get(address, headers=accept) for client in (running, orthanc.client))
     assert through.status_code == straight.status_code == 200
     assert parts(through) == parts(straight)
     assert len(parts(through)) == len(series) + 2
@@ -160,13 +156,6 @@ def test_second_service_on_the_same_state_is_refused(
     with service(section(orthanc, state)) as (process, said):
         assert process.wait(30) == 78
     assert said == {"error": f"StateDirectory {state} is in use by another running service"}
-
-
-def test_unknown_model_stops_the_start(orthanc: OrthancServer, tmp_path: Path) -> None:
-    content = section(orthanc, tmp_path / "state", Rules=[{"Name": "wrong", "Models": ["no_such_model"]}])
-    with service(content) as (process, said):
-        assert process.wait(30) == 78
-    assert "no_such_model" in str(said["error"])
 
 
 def test_end_of_stdin_ends_service_and_workers(orthanc: OrthancServer, tmp_path: Path) -> None:

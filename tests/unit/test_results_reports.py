@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
@@ -124,6 +125,15 @@ def test_encoding_twice_gives_equal_bytes(stored: Dataset) -> None:
 
     for report in (radiomics_report, landmarks_report):
         assert written(report(SERIES, stored)) == written(report(SERIES, stored))
+
+
+def test_what_is_built_equals_what_is_read_back(radiomics: Dataset, landmarks: Dataset, stored: Dataset) -> None:
+    for built in (radiomics, landmarks, stored):
+        buffer = io.BytesIO()
+        built.save_as(buffer, enforce_file_format=True)
+        read = pydicom.dcmread(io.BytesIO(buffer.getvalue()))
+        for keyword in ("PixelData", "ContentSequence", "ContentDate", "ContentTime", "InstanceCreationTime"):
+            assert read.get(keyword) == built.get(keyword)
 
 
 def test_seg_and_reports_are_series_of_their_own(radiomics: Dataset, landmarks: Dataset, stored: Dataset) -> None:

@@ -201,7 +201,7 @@ class TestWhatTheArchiveCannotTell:
     def test_is_an_error_of_the_rule_and_no_later_rule_takes_the_series(self, criteria: dict[str, Any]) -> None:
         refused = skip([matching(**criteria), DEFAULT_RULE], self.NO_ORTHANC)
         assert refused.in_error
-        assert refused.reason is Refusal.NO_RULE
+        assert refused.reason is Refusal.RULE_ERROR
         assert refused.sentence.startswith("rule a is in error: ")
         assert "cannot be decided" in refused.sentence
 

@@ -350,8 +350,8 @@ REFUSALS: dict[str, tuple[Callable[[Series], Series], Refusal, str]] = {
     "two patients": (one(setting(PatientID="OTHER")), Refusal.MIXED_IDENTITY, "PatientID"),
     "two studies": (one(setting(StudyInstanceUID="2.25.8")), Refusal.MIXED_IDENTITY, "StudyInstanceUID"),
     "two series": (one(setting(SeriesInstanceUID="2.25.8")), Refusal.MIXED_IDENTITY, "SeriesInstanceUID"),
-    "no series uid": (each(setting(SeriesInstanceUID="")), Refusal.MIXED_IDENTITY, "SeriesInstanceUID"),
-    "no instance uid": (one(without("SOPInstanceUID")), Refusal.MIXED_IDENTITY, "SOPInstanceUID"),
+    "no series uid": (each(setting(SeriesInstanceUID="")), Refusal.MISSING_IDENTITY, "SeriesInstanceUID"),
+    "no instance uid": (one(without("SOPInstanceUID")), Refusal.MISSING_IDENTITY, "SOPInstanceUID"),
     "instance twice": (lambda s: [*s, deepcopy(s[3])], Refusal.MIXED_IDENTITY, "more than once"),
 }
 
