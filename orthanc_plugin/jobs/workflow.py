@@ -21,8 +21,8 @@ from orthanc_plugin.jobs.stage import Found, run_stage
 from orthanc_plugin.jobs.stages import stages_of
 from orthanc_plugin.jobs.steps import Steps
 
-MAX_RECOVERY_ATTEMPTS = 3
-"""A job that kills its worker each time ends after three (facts: the engine's own limit is 100)."""
+MAX_RECOVERY_ATTEMPTS = 2
+"""After the first run: a job that kills its worker each time ends after three runs (the engine alone allows 100)."""
 
 
 @dataclass(frozen=True, slots=True)
