@@ -159,7 +159,9 @@ def features_of(segmentation: Segmentation) -> list[SegmentFeatures]:
         SegmentFeatures(
             s.number,
             (
-                FeatureValue("shape_VoxelVolume", volume, Code("mm3", "UCUM", "cubic millimeter"), 1.5e6 + s.number),
+                FeatureValue(
+                    "shape_VoxelVolume", volume, Code("mm3", "UCUM", "cubic millimeter"), 1.5e6 + s.number + 1 / 3
+                ),
                 FeatureValue("firstorder_Mean", mean, Code("[hnsf'U]", "UCUM", "Hounsfield unit"), -800.25),
             ),
         )

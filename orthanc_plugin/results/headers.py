@@ -62,11 +62,15 @@ def result_headers(series: CtSeries) -> list[Dataset]:
 
 
 def complete(ds: SOPClass, series: CtSeries, created: datetime) -> None:
-    """Give a built result its patient's name, and replace highdicom's clock readings by `created` (equal reruns)."""
+    """Give a built result its patient's name, and replace highdicom's clock readings by `created` (equal reruns).
+
+    Dates are text, as they are in an object that was read: the two can be compared.
+    """
     with pydicom.config.disable_value_validation():
         ds.PatientName = _sanitised(series.headers[0], "PatientName")
-    ds.InstanceCreationDate = DA(created.date())
-    ds.InstanceCreationTime = TM(created.time())
+    for kind in ("InstanceCreation", "Content"):
+        setattr(ds, f"{kind}Date", f"{created:%Y%m%d}")
+        setattr(ds, f"{kind}Time", f"{created:%H%M%S.%f}")
     for item in ds.ContributingEquipmentSequence:
         if item.get("ManufacturerModelName") == "highdicom":
             item.ContributionDateTime = DT(created)

@@ -114,4 +114,9 @@ def _site(segment: Segment) -> sr.FindingSite:
 def _measurement(feature: FeatureValue) -> sr.Measurement:
     if not math.isfinite(feature.value):
         raise EncodingError(f"{feature.name} is not a finite number")
-    return sr.Measurement(concept(feature.concept), feature.value, concept(feature.unit))
+    measurement = sr.Measurement(concept(feature.concept), feature.value, concept(feature.unit))
+    measured = measurement[0].MeasuredValueSequence[0]
+    measured.NumericValue = str(
+        measured.NumericValue
+    )  # the 16 characters that are stored; all digits: FloatingPointValue
+    return measurement

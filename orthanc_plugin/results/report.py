@@ -71,8 +71,6 @@ def encode_report(
         is_complete=True,
         contributing_equipment=[contributing_equipment(card, created)],
         series_description=f"AI research: {card.name} {card.version} {description}"[:64],
-        content_date=created.date(),
-        content_time=created.time(),
         content_qualification="RESEARCH",
         specific_character_set=CHARACTER_SET,
     )

@@ -91,8 +91,6 @@ def encode_seg(
         series_description=f"AI research: {card.name} {card.version} segmentation"[:64],
         content_label="AI_RESEARCH",
         content_description=RESEARCH_USE,
-        content_date=created.date(),
-        content_time=created.time(),
         content_qualification="RESEARCH",
         specific_character_set=CHARACTER_SET,
     )

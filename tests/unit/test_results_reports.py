@@ -78,7 +78,8 @@ def test_each_segment_has_a_group_with_its_side_values_and_units(radiomics: Data
     assert stored.SegmentSequence[1].TrackingUID == values(left, "112040")[0].UID
     assert values(left, "272741003")[0].ConceptCodeSequence[0].CodeValue == "7771000"
     volume = values(left, "YEKZ")[0].MeasuredValueSequence[0]
-    assert (float(volume.NumericValue), volume.MeasurementUnitsCodeSequence[0].CodeValue) == (1500002.0, "mm3")
+    assert (volume.FloatingPointValue, str(volume.NumericValue)) == (1500002 + 1 / 3, "1500002.33333333")
+    assert volume.MeasurementUnitsCodeSequence[0].CodeValue == "mm3"
     reference = values(left, "121191")[0].ReferencedSOPSequence[0]
     assert (reference.ReferencedSOPInstanceUID, reference.ReferencedSegmentNumber) == (SEG_UID, 2)
     assert SERIES.identity.series_instance_uid == values(left, "121232")[0].UID
