@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from orthanc_plugin.config import ArchiveSettings, Configuration
 from orthanc_plugin.errors import ConfigError
-from orthanc_plugin.jobs.admission import Admission
+from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.api import Api
@@ -40,7 +40,7 @@ class Backstage:
     configuration: Configuration
     secret: str
     queue: JobQueue
-    admission: Admission
+    take_hint: Callable[[Hint], None]
     admission_state: Callable[[], AdmissionState]
     workers: Callable[[], tuple[WorkerState, ...]]
     readiness: Readiness
@@ -62,7 +62,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
         login, archives, backstage.queue.ledger, backstage.readiness, backstage.started_at,
         backstage.admission_state, backstage.workers,
     )  # fmt: skip
-    api = Api(backstage.queue, health, backstage.admission.hint)
+    api = Api(backstage.queue, health, backstage.take_hint)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -48,7 +48,7 @@ def run_service(
     configuration : Configuration
         The section "Enrichment".
     secret : str
-        What the plugin shows with its hints; empty shuts that route.
+        What the plugin shows with its hints; empty takes `Service.Secret`, and where that is empty too the route is shut.
     parent_is_stdin : bool
         Stop at the end of stdin, and log to `service.log` in the state directory instead of stderr.
     report_port : callable
@@ -71,6 +71,7 @@ def run_service(
         configure_logging(state / "service.log" if parent_is_stdin else None)
         _log.info("orthanc-enrichment %s starts", __version__)
         front_archive(configuration)
+        secret = secret or configuration.service.secret.get_secret_value()
         readiness = check_readiness(configuration)
         stopping = threading.Event()
         with closing(JobQueue(configuration.database)) as queue, stop_on_signals(stopping):
@@ -79,7 +80,14 @@ def run_service(
             workers = Supervisor(configuration.workers, worker_command, worker_greeting(configuration), state)
             app = build_app(
                 Backstage(
-                    configuration, secret, queue, admission, loop.state, workers.states, readiness, datetime.now(UTC)
+                    configuration,
+                    secret,
+                    queue,
+                    admission.hint,
+                    loop.state,
+                    workers.states,
+                    readiness,
+                    datetime.now(UTC),
                 )
             )
             free_removed_slots(queue, state, configuration.workers)

@@ -10,7 +10,8 @@ async function refresh() {
     if (!answer.ok) throw new Error(String(answer.status));
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("content");
     const content = document.getElementById("content");
-    if (fresh && fresh.innerHTML !== content.innerHTML && !content.contains(document.activeElement)) content.replaceWith(fresh);
+    const inUse = content.contains(document.activeElement); // swapping would take the keyboard's place away
+    if (fresh && !inUse && fresh.innerHTML !== content.innerHTML) content.replaceWith(fresh);
     connection.hidden = true;
   } catch {
     connection.hidden = false;
@@ -21,7 +22,9 @@ document.addEventListener("click", async (event) => {
   const job = event.target.dataset?.retry;
   if (!job) return;
   event.target.disabled = true;
-  const answer = await fetch(`/enrichment/api/v1/jobs/${encodeURIComponent(job)}/retry`, { method: "POST" });
+  // Absolute: a page opened as http://user:password@host would make a relative address one that fetch refuses.
+  const address = new URL(`/enrichment/api/v1/jobs/${encodeURIComponent(job)}/retry`, location.origin);
+  const answer = await fetch(address, { method: "POST" });
   event.target.blur();
   if (answer.ok) await refresh();
   else event.target.textContent = (await answer.json().catch(() => null))?.error?.message ?? "failed";
