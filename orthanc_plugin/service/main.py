@@ -48,7 +48,7 @@ def run_service(
     configuration : Configuration
         The section "Enrichment".
     secret : str
-        What the plugin shows with its hints; empty takes `Service.Secret`, and where that is empty too the route is shut.
+        What the plugin shows with its hints; empty takes `Service.Secret`, and if that is empty the route is shut.
     parent_is_stdin : bool
         Stop at the end of stdin, and log to `service.log` in the state directory instead of stderr.
     report_port : callable
