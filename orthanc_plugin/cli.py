@@ -101,7 +101,9 @@ def _service(options: argparse.Namespace) -> int:
 
 def _worker(options: argparse.Namespace) -> int:
     from orthanc_plugin.jobs.worker import run_worker
+    from orthanc_plugin.logs import configure_logging
 
+    configure_logging(None)
     _, configuration = _parent_or_file(options)
     return run_worker(configuration, slot=options.slot, parent_is_stdin=options.stdin)
 

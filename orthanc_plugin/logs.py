@@ -18,7 +18,7 @@ MAX_BYTES = 10 * 1024 * 1024
 KEPT_FILES = 5
 
 # They log each request with its whole query (QIDO: patient identifiers), or each data element.
-_QUIET = ("dicomweb_client", "httpcore", "httpx", "highdicom", "pydicom", "pynetdicom", "radiomics", "urllib3")
+_QUIET = ("dbos", "dicomweb_client", "httpcore", "httpx", "highdicom", "pydicom", "pynetdicom", "radiomics", "urllib3")
 
 
 class _PrivateRotatingFileHandler(RotatingFileHandler):

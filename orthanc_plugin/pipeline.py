@@ -7,7 +7,7 @@ so a report never contradicts its segmentation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -89,18 +89,17 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context) -> S
     uid = identity.seg_uid(context.fingerprint, engine.card.digest, seg.SETTINGS)
     stored = _find(series, uid, context)
     adopted = stored is not None
-    notes: tuple[str, ...] = ("adopted: this SEG was stored before",)
     if stored is None:
         found = engine.segment(series.volume)
-        notes = found.notes
         if not found.segments:
-            return SegmentResult(None, {}, engine.provider, notes or ("no structure of the model was found",))
+            return SegmentResult(None, {}, engine.provider, found.notes or ("no structure of the model was found",))
         encoded = seg.encode_seg(
             series, found, engine.card, sop_instance_uid=uid, provider=engine.provider, created=context.clock()
         )
         stored, adopted = _store(series, encoded, context)
     kept = seg.decode_seg(stored, series, engine.card)
-    return SegmentResult(_reference(stored, Output.SEG, adopted), _volumes_ml(kept, series), engine.provider, notes)
+    reference = _reference(stored, Output.SEG, adopted)
+    return SegmentResult(reference, _volumes_ml(kept, series), engine.provider, kept.notes)
 
 
 def measure(
@@ -116,6 +115,7 @@ def measure(
     encoded = radiomics_sr.encode_radiomics_sr(
         series, seg_ds, kept, measured, card,
         sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
+        settings=features.SETTINGS,
     )  # fmt: skip
     stored, adopted = _store(series, encoded, context)
     notes = tuple(note for segment_features in measured for note in segment_features.notes)
@@ -123,12 +123,7 @@ def measure(
 
 
 def report(
-    series: CtSeries,
-    card: ModelCard,
-    stored_seg: StoredObject,
-    provider: str,
-    context: Context,
-    notes: Sequence[str] = (),
+    series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
 ) -> ReportResult:
     """Landmarks of the SEG as stored, as SR; none where no organ lies whole inside the volume."""
     uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.LANDMARKS, _settings(context))
@@ -141,7 +136,7 @@ def report(
     encoded = landmarks_sr.encode_landmarks_sr(
         series, seg_ds, found, card,
         sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
-        notes=(*series.notes, *notes),
+        notes=(*series.notes, *kept.notes),
     )  # fmt: skip
     stored, adopted = _store(series, encoded, context)
     return ReportResult(_reference(stored, Output.LANDMARKS, adopted), ())
@@ -184,6 +179,4 @@ def _volumes_ml(segmentation: Segmentation, series: CtSeries) -> dict[str, float
 
 
 def _reference(ds: Dataset, kind: Output, adopted: bool) -> StoredObject:
-    return StoredObject(
-        kind, ds.SOPClassUID, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, adopted
-    )
+    return StoredObject(kind, ds.SOPClassUID, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, adopted)

@@ -72,9 +72,7 @@ class Stages:
     def report(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
         """Landmarks of the stored SEG."""
         seg = _stored(segmented)
-        result = pipeline.report(
-            self._series(job), self._card(model), seg, segmented.provider, self._context(job), segmented.notes
-        )
+        result = pipeline.report(self._series(job), self._card(model), seg, segmented.provider, self._context(job))
         return Found(_view(result.sr), {"notes": list(result.notes)}, notes=result.notes)
 
     def release(self) -> None:

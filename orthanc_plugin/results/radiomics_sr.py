@@ -69,7 +69,7 @@ def encode_radiomics_sr(
         title=title,
         description="radiomics",
         series_number=SERIES_NUMBER,
-        notes=[*series.notes, *_notes(features, segments)],
+        notes=[*series.notes, *segmentation.notes, *_notes(features, segments)],
     )
 
 

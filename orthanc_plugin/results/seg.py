@@ -95,6 +95,8 @@ def encode_seg(
         specific_character_set=CHARACTER_SET,
     )
     complete(ds, series, created)
+    if segmentation.notes:
+        ds.ImageComments = "\n".join(segmentation.notes)
     ds.ContentCreatorName = ""  # type 2 (PS3.3 Table 10-12); nobody did
     _drop_background(ds)
     _derive_dimension_uid(ds)
@@ -126,7 +128,7 @@ def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
     counts = sum((_counts(plane) for plane in labels), np.zeros(256, np.int64))
     if any(counts[list(segment.covers)].sum() != stored[segment.number] for segment in segments):
         raise EncodingError(f"SEG {seg.SOPInstanceUID} holds overlaps that {card.name} does not know")
-    return Segmentation(labels, segments)
+    return Segmentation(labels, segments, tuple(str(seg.get("ImageComments") or "").splitlines()))
 
 
 def _counts(frame: Labels) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from orthanc_plugin.errors import ConfigError
 
 LOCK_FILE = "service.lock"
+PREDECESSOR_STOP_S = 12.0
+"""A service stops within ten seconds."""
 
 
 @contextmanager
@@ -27,14 +30,26 @@ def own_state(directory: Path) -> Iterator[Path]:
     os.umask(0o077)
     lock = _open_lock(directory)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"StateDirectory {directory} is in use by another running service") from None
-    else:
+        if not _locked(lock):
+            raise ConfigError(f"StateDirectory {directory} is in use by another running service")
         _close_to_others(directory)
         yield directory
     finally:
         os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    """Take the lock; the service of an Orthanc that was killed a moment ago may need some seconds to let it go."""
+    deadline = time.monotonic() + PREDECESSOR_STOP_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        else:
+            return True
 
 
 def _open_lock(directory: Path) -> int:

@@ -78,6 +78,7 @@ def test_cut_stream_is_refused(tmp_path: Path) -> None:
     assert caught.value.reason is Refusal.UNREADABLE
 
 
+@pytest.mark.filterwarnings("ignore:The number of bytes of compressed pixel data")
 def test_wrong_syntax_for_the_stream_is_refused() -> None:
     ds = encode_phantom(make_phantom((4, 16, 20)))[0]
     ds.file_meta.TransferSyntaxUID = HTJ2KLossless
