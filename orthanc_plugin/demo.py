@@ -302,10 +302,9 @@ def _show_job(job: dict[str, Any], console: Console) -> None:
     notes: list[str] = []
     for stage in job["stages"]:
         stages.add_row(stage["name"], f"{stage['seconds']:.1f}", f"{stage['peak_mib']:.0f}")
-        summary = stage.get("summary") or {}
-        for key, volume_ml in (summary.get("volumes_ml") or {}).items():
+        for key, volume_ml in stage["volumes_ml"].items():
             volumes.add_row(key, f"{volume_ml:.1f}")
-        notes += summary.get("notes") or []
+        notes += stage["notes"]
     console.print(volumes)
     console.print(stages)
     for note in dict.fromkeys(notes):

@@ -176,8 +176,7 @@ def _outcome(
     outcomes: tuple[StageOutcome, ...] = (),
 ) -> Outcome:
     stored = [outcome.stored for outcome in outcomes if outcome.stored is not None]
-    volumes = {key: value for outcome in outcomes for key, value in outcome.volumes_ml.items()}
-    notes = dict.fromkeys(note for outcome in outcomes for note in outcome.notes)
+    stages = tuple(outcome.stage for outcome in outcomes)
     return Outcome(
         study_instance_uid=series.study_instance_uid,
         series_instance_uid=series.series_instance_uid,
@@ -185,9 +184,9 @@ def _outcome(
         rule=rule,
         reason=reason,
         detail=detail,
-        provider=next((outcome.provider for outcome in outcomes if outcome.provider), ""),
-        volumes_ml=volumes,
-        notes=tuple(notes),
-        stages=tuple(outcome.stage for outcome in outcomes),
+        provider=next((stage.provider for stage in stages if stage.provider), ""),
+        volumes_ml={key: volume_ml for stage in stages for key, volume_ml in stage.volumes_ml.items()},
+        notes=tuple(dict.fromkeys(note for stage in stages for note in stage.notes)),
+        stages=stages,
         files={str(o.kind): str(archive.stored_file(o.sop_instance_uid)) for o in stored},
     )

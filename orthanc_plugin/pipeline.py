@@ -21,7 +21,7 @@ from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import StoreError
 from orthanc_plugin.inference.engine import SegmentationEngine
 from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.plan import Output
+from orthanc_plugin.plan import Output, StoredObject
 from orthanc_plugin.radiomics import features
 from orthanc_plugin.results import landmarks, landmarks_sr, radiomics_sr, seg
 
@@ -36,18 +36,6 @@ class ObjectStore(Protocol):
     def store(self, ds: Dataset) -> None:
         """Store one object; raises StoreError or TransientError."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """One result as it lies in the home archive. `adopted`: it was there before this run."""
-
-    kind: Output
-    sop_class_uid: str
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    adopted: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A plan: what one series gets. Rules make plans; the worker carries them out."""
+"""A plan: what one series gets, and the objects that come of it. Rules make plans; the worker carries them out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ class Output(StrEnum):
     SEG = "seg"
     RADIOMICS = "radiomics"
     LANDMARKS = "landmarks"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One result as it lies in the home archive. `adopted`: it was there before this run."""
+
+    kind: Output
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    adopted: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import EnrichJob, JobState, ObjectView, StageView, Summary
-from orthanc_plugin.plan import Output, Plan, PlannedModel
+from orthanc_plugin.jobs.record import EnrichJob, JobState, StageView, Summary
+from orthanc_plugin.plan import Output, Plan, PlannedModel, StoredObject
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.app import Backstage, build_app
 from orthanc_plugin.service.readiness import Readiness
@@ -114,8 +114,8 @@ def enqueue(queue: JobQueue, series: str, rule: str = "default") -> str:
 
 def finish(queue: JobQueue, job_id: str, state: JobState = JobState.DONE, detail: str = "", note: str = "") -> None:
     """End a job as a worker would."""
-    stage = StageView("segment chest_structures", 6.7, 477.2, {"volumes_ml": {"lung_left": 2171.6}, "notes": [note]})
-    stored = ObjectView("seg", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3", "2.25.7", "2.25.8", False)
+    stage = StageView("segment chest_structures", 6.7, 477.2, "cpu", {"lung_left": 2171.6}, (note,))
+    stored = StoredObject(Output.SEG, "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3", "2.25.7", "2.25.8", False)
     assert queue.ledger.start(job_id)
     queue.ledger.end(job_id, state, "failed" if detail else "", detail, Summary((stage,), (stored,)))
 

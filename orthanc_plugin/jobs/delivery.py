@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.errors import ConfigError, StoreError
-from orthanc_plugin.jobs.record import ObjectView
+from orthanc_plugin.jobs.record import stored_object
+from orthanc_plugin.plan import StoredObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Delivery:
 
     home: str
     destination: str
-    objects: tuple[ObjectView, ...]
+    objects: tuple[StoredObject, ...]
 
     def to_json(self) -> str:
         """The delivery as the one argument of its workflow."""
@@ -27,7 +28,7 @@ class Delivery:
     def from_json(cls, text: str) -> Delivery:
         """The delivery of a workflow's argument."""
         raw = json.loads(text)
-        return cls(raw["home"], raw["destination"], tuple(ObjectView(**item) for item in raw["objects"]))
+        return cls(raw["home"], raw["destination"], tuple(map(stored_object, raw["objects"])))
 
 
 def copy_objects(archives: Mapping[str, Archive], delivery: Delivery) -> int:

@@ -20,7 +20,6 @@ from orthanc_plugin.jobs.record import (
     EnrichJob,
     JobState,
     JobView,
-    ObjectView,
     StageOutcome,
     Summary,
 )
@@ -166,7 +165,7 @@ class JobQueue:
 
 def summarise(outcomes: Sequence[StageOutcome]) -> Summary:
     """Stages and objects of the outcomes of a job."""
-    objects: tuple[ObjectView, ...] = tuple(o.stored for o in outcomes if o.stored is not None)
+    objects = tuple(o.stored for o in outcomes if o.stored is not None)
     return Summary(tuple(outcome.stage for outcome in outcomes), objects)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from orthanc_plugin.plan import Plan
+from orthanc_plugin.plan import Output, Plan, StoredObject
 
 
 class JobState(StrEnum):
@@ -49,25 +50,21 @@ class EnrichJob:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectView:
-    """One stored result (fields of `pipeline.StoredObject`)."""
-
-    kind: str
-    sop_class_uid: str
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    adopted: bool
-
-
-@dataclass(frozen=True, slots=True)
 class StageView:
-    """One stage that ended: wall seconds, peak resident memory of the worker during it, and what it found."""
+    """One stage that ended.
+
+    seconds, peak_mib: wall time, and peak resident memory of the worker during it.
+    provider: what the model really ran on; of a segmentation only.
+    volumes_ml: of the structures that were found, by key.
+    notes: what people should know of it.
+    """
 
     name: str
     seconds: float
     peak_mib: float
-    summary: Mapping[str, object]
+    provider: str = ""
+    volumes_ml: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +73,13 @@ class StageOutcome:
 
     stored: the object it stored or adopted.
     state: RUNNING when the job goes on; FAILED or SKIPPED when it ends here, with `reason` and `detail`.
-    provider, notes: of the segmentation, for the reports made of it.
     """
 
     stage: StageView
-    stored: ObjectView | None = None
+    stored: StoredObject | None = None
     state: JobState = JobState.RUNNING
     reason: str = ""
     detail: str = ""
-    provider: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def volumes_ml(self) -> Mapping[str, float]:
-        """Volumes of the segments, where the stage found any."""
-        volumes = self.stage.summary.get("volumes_ml")
-        return volumes if isinstance(volumes, Mapping) else {}
 
     def to_json(self) -> str:
         """The outcome as a step's recorded result."""
@@ -101,16 +89,18 @@ class StageOutcome:
     def from_json(cls, text: str) -> StageOutcome:
         """The outcome of a recorded result."""
         raw = json.loads(text)
-        stored = raw["stored"]
-        return cls(
-            stage=StageView(**raw["stage"]),
-            stored=ObjectView(**stored) if stored else None,
-            state=JobState(raw["state"]),
-            reason=raw["reason"],
-            detail=raw["detail"],
-            provider=raw["provider"],
-            notes=tuple(raw["notes"]),
-        )
+        stored = stored_object(raw["stored"]) if raw["stored"] else None
+        return cls(stage_view(raw["stage"]), stored, JobState(raw["state"]), raw["reason"], raw["detail"])
+
+
+def stage_view(raw: Mapping[str, Any]) -> StageView:
+    """A stage out of JSON."""
+    return StageView(**{**raw, "notes": tuple(raw["notes"])})
+
+
+def stored_object(raw: Mapping[str, Any]) -> StoredObject:
+    """A stored object out of JSON."""
+    return StoredObject(**{**raw, "kind": Output(raw["kind"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +108,7 @@ class Summary:
     """What the ledger keeps of a job that ended."""
 
     stages: tuple[StageView, ...] = ()
-    objects: tuple[ObjectView, ...] = ()
+    objects: tuple[StoredObject, ...] = ()
 
     def to_json(self) -> str:
         """The summary as the ledger's column."""
@@ -128,7 +118,7 @@ class Summary:
     def from_json(cls, text: str) -> Summary:
         """The summary of the ledger's column; empty for an empty text."""
         raw = json.loads(text) if text else {"stages": (), "objects": ()}
-        return cls(tuple(StageView(**s) for s in raw["stages"]), tuple(ObjectView(**o) for o in raw["objects"]))
+        return cls(tuple(map(stage_view, raw["stages"])), tuple(map(stored_object, raw["objects"])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +145,6 @@ class JobView:
     ended_at: datetime | None
     error: str
     stages: tuple[StageView, ...]
-    objects: tuple[ObjectView, ...]
+    objects: tuple[StoredObject, ...]
     stage: str = ""
     deliveries: tuple[DeliveryView, ...] = field(default=())

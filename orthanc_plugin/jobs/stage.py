@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orthanc_plugin.errors import EnrichError, InputError, StoreError, TransientError
-from orthanc_plugin.jobs.record import JobState, ObjectView, StageOutcome, StageView
+from orthanc_plugin.jobs.record import JobState, StageOutcome, StageView
+from orthanc_plugin.plan import StoredObject
 
 _PACKAGE = "orthanc_plugin"
 logger = logging.getLogger(__name__)
@@ -26,9 +27,9 @@ logger = logging.getLogger(__name__)
 class Found:
     """What the body of a stage gives: its object, and words and numbers for people."""
 
-    stored: ObjectView | None = None
-    summary: Mapping[str, object] = field(default_factory=dict)
+    stored: StoredObject | None = None
     provider: str = ""
+    volumes_ml: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -53,8 +54,9 @@ def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageO
     _forget_peak()
 
     def outcome(found: Found, state: JobState = JobState.RUNNING, reason: str = "", detail: str = "") -> StageOutcome:
-        stage = StageView(name, round(time.monotonic() - began, 3), round(_peak_mib(), 1), found.summary)
-        return StageOutcome(stage, found.stored, state, reason, detail, found.provider, found.notes)
+        seconds, peak_mib = round(time.monotonic() - began, 3), round(_peak_mib(), 1)
+        stage = StageView(name, seconds, peak_mib, found.provider, found.volumes_ml, found.notes)
+        return StageOutcome(stage, found.stored, state, reason, detail)
 
     try:
         return outcome(body())

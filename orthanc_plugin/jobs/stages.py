@@ -7,7 +7,6 @@ after a crash it is read again, and only used if it still has the content of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 
@@ -20,10 +19,12 @@ from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal, StoreError
 from orthanc_plugin.inference.engine import SegmentationEngine, open_engine
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.jobs.record import EnrichJob, JobState, ObjectView, StageOutcome
+from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
 from orthanc_plugin.jobs.stage import Found
-from orthanc_plugin.plan import Output, PlannedModel
+from orthanc_plugin.plan import Output, PlannedModel, StoredObject
 from orthanc_plugin.series.read import read_series
+
+_Report = Callable[[CtSeries, ModelCard, StoredObject, str, pipeline.Context], pipeline.ReportResult]
 
 
 class Stages:
@@ -51,33 +52,32 @@ class Stages:
 
     def retrieve(self, job: EnrichJob) -> Found:
         """Read the series and vouch for it."""
-        series = self._series(job)
-        shape = series.volume.voxels_hu.shape
-        spacing = [round(mm, 4) for mm in series.volume.spacing_mm]
-        return Found(summary={"slices": shape[0], "shape": list(shape), "spacing_mm": spacing}, notes=series.notes)
+        return Found(notes=self._series(job).notes)
 
     def segment(self, job: EnrichJob, model: PlannedModel) -> Found:
         """Find and store the structures of one model."""
         result = pipeline.segment(self._series(job), self._engine(model), self._context(job))
-        volumes = {key: round(volume_ml, 3) for key, volume_ml in result.volumes_ml.items()}
-        summary = {"volumes_ml": volumes, "provider": result.provider, "notes": list(result.notes)}
-        return Found(_view(result.seg), summary, result.provider, result.notes)
+        volumes_ml = {key: round(volume_ml, 3) for key, volume_ml in result.volumes_ml.items()}
+        return Found(result.seg, result.provider, volumes_ml, result.notes)
 
     def measure(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
         """Radiomics of the stored SEG."""
-        seg = _stored(segmented)
-        result = pipeline.measure(self._series(job), self._card(model), seg, segmented.provider, self._context(job))
-        return Found(_view(result.sr), {"notes": list(result.notes)}, notes=result.notes)
+        return self._reported(pipeline.measure, job, model, segmented)
 
     def report(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
         """Landmarks of the stored SEG."""
-        seg = _stored(segmented)
-        result = pipeline.report(self._series(job), self._card(model), seg, segmented.provider, self._context(job))
-        return Found(_view(result.sr), {"notes": list(result.notes)}, notes=result.notes)
+        return self._reported(pipeline.report, job, model, segmented)
 
     def release(self) -> None:
         """Let the series go."""
         self._held = None
+
+    def _reported(self, make: _Report, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
+        if segmented.stored is None:
+            raise StoreError("no SEG was stored")
+        provider = segmented.stage.provider
+        result = make(self._series(job), self._card(model), segmented.stored, provider, self._context(job))
+        return Found(result.sr, notes=result.notes)
 
     def _series(self, job: EnrichJob) -> CtSeries:
         if self._held is not None and self._held[0] == job.fingerprint:
@@ -141,14 +141,3 @@ def _all_stages(stages: Stages, job: EnrichJob, run: Run) -> Iterator[StageOutco
     ):
         for model, seg in found if output in job.plan.outputs else ():
             yield run(f"{verb} {model.name}", partial(stage, job, model, seg))
-
-
-def _view(stored: pipeline.StoredObject | None) -> ObjectView | None:
-    return ObjectView(**asdict(stored)) if stored is not None else None
-
-
-def _stored(segmented: StageOutcome) -> pipeline.StoredObject:
-    if segmented.stored is None:
-        raise StoreError("no SEG was stored")
-    stored = asdict(segmented.stored)
-    return pipeline.StoredObject(**{**stored, "kind": Output(stored["kind"])})

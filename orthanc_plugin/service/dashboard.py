@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -95,17 +94,9 @@ def clock_time(moment: datetime | None) -> str:
 
 def volumes(job: JobView) -> dict[str, float]:
     """Millilitres of each structure, over all models of a job."""
-    return {str(key): float(str(ml)) for part in _summaries(job, "volumes_ml") for key, ml in part.items()}
+    return {key: volume_ml for stage in job.stages for key, volume_ml in stage.volumes_ml.items()}
 
 
 def notes(job: JobView) -> list[str]:
     """What the stages had to say, each once."""
-    return list(dict.fromkeys(str(note) for stage in job.stages for note in _list(stage.summary.get("notes"))))
-
-
-def _summaries(job: JobView, key: str) -> list[Mapping[str, object]]:
-    return [part for stage in job.stages if isinstance(part := stage.summary.get(key), Mapping)]
-
-
-def _list(value: object) -> list[object]:
-    return list(value) if isinstance(value, list | tuple) else []
+    return list(dict.fromkeys(note for stage in job.stages for note in stage.notes))

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from orthanc_plugin.jobs.record import JobState
@@ -28,12 +28,17 @@ class Shape(BaseModel):
 
 
 class Stage(Shape):
-    """One stage that ended: wall seconds, the worker's peak resident memory during it, and what it found."""
+    """One stage that ended: wall seconds, the worker's peak resident memory during it, and what it found.
+
+    provider: execution provider that the model really ran on; volumes_ml: by structure; both of a segmentation only.
+    """
 
     name: str
     seconds: float
     peak_mib: float
-    summary: dict[str, JsonValue]
+    provider: str
+    volumes_ml: dict[str, float]
+    notes: tuple[str, ...]
 
 
 class StoredObject(Shape):

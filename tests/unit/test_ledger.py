@@ -11,13 +11,16 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from orthanc_plugin.jobs.ledger import Decision, Ledger, Verdict
-from orthanc_plugin.jobs.record import JobState, ObjectView, StageView, Summary
+from orthanc_plugin.jobs.record import JobState, StageView, Summary
+from orthanc_plugin.plan import Output, StoredObject
 
 ROW = Decision(
     "local", "1.2", "1.2.3", "f1", 0, "20260101T000000", datetime(2026, 1, 1, tzinfo=UTC), Verdict.ENRICH,
     JobState.QUEUED, job_id="j1", rule="default", argument="{}",
 )  # fmt: skip
-SUMMARY = Summary((StageView("retrieve", 1.5, 80.0, {"slices": 20}),), (ObjectView("seg", "c", "s", "e", "i", False),))
+SUMMARY = Summary(
+    (StageView("retrieve", 1.5, 80.0, "", {}, ("a note",)),), (StoredObject(Output.SEG, "c", "s", "e", "i", False),)
+)
 
 
 @pytest.fixture

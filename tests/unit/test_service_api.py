@@ -38,7 +38,7 @@ def test_job_is_listed_and_shown_with_its_stages(door: FrontDoor) -> None:
     shown = Job.model_validate_json(door.ask(f"{API}/jobs/{job_id}").content)
     assert [job.id for job in listed.jobs] == [job_id]
     assert shown.state is JobState.DONE
-    assert shown.stages[0].summary["volumes_ml"] == {"lung_left": 2171.6}
+    assert shown.stages[0].volumes_ml == {"lung_left": 2171.6}
     assert [stored.kind for stored in shown.objects] == ["seg"]
 
 
