@@ -1,0 +1,176 @@
+"""The stages on hand-made masks and a store in memory: what is stored first counts, and reports are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from orthanc_plugin import identity, pipeline
+from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.errors import StoreError
+from orthanc_plugin.masks import Segmentation
+from orthanc_plugin.plan import StoredObject
+from orthanc_plugin.results import seg
+from tests.results_case import AIRWAY, CARD, CREATED, LUNG_LEFT, LUNG_RIGHT, REPORT_TITLE, ellipsoids, small_series
+
+FINGERPRINT = "f" * 64
+SEG_UID = identity.seg_uid(FINGERPRINT, CARD.digest, seg.SETTINGS)
+
+
+class Store:
+    """Keeps the first object of a UID and gives back what it read from bytes; `late` comes between look and store."""
+
+    def __init__(self, *first: Dataset, late: Dataset | None = None, loses: bool = False) -> None:
+        self.objects: dict[str, Dataset] = {}
+        self.late, self.loses = late, loses
+        for ds in first:
+            self._keep(ds)
+
+    def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
+        found = self.objects.get(sop_uid)
+        return found if found and (study_uid, series_uid) == (found.StudyInstanceUID, found.SeriesInstanceUID) else None
+
+    def store(self, ds: Dataset) -> None:
+        if self.late is not None:
+            self._keep(self.late)
+        if not self.loses:
+            self._keep(ds)
+
+    def _keep(self, ds: Dataset) -> None:
+        stream = BytesIO()
+        ds.save_as(stream, enforce_file_format=True)
+        self.objects.setdefault(str(ds.SOPInstanceUID), dcmread(BytesIO(stream.getvalue())))
+
+
+class Engine:
+    """Finds what it is told and counts how often it is asked."""
+
+    card, provider = CARD, "cpu"
+
+    def __init__(self, found: Segmentation) -> None:
+        self.found, self.runs = found, 0
+
+    def segment(self, volume: object) -> Segmentation:
+        self.runs += 1
+        return self.found
+
+
+def context(store: Store) -> pipeline.Context:
+    return pipeline.Context(FINGERPRINT, store, lambda: CREATED, REPORT_TITLE)
+
+
+def run(series: CtSeries, engine: Engine, store: Store) -> pipeline.SegmentResult:
+    return pipeline.segment(series, engine, context(store))
+
+
+def half(whole: Segmentation) -> Segmentation:
+    """The same chest with half of its left lung: what other software may have stored."""
+    labels = whole.labels.copy()
+    lower = np.arange(len(labels))[:, None, None] < len(labels) / 2
+    labels[(labels == LUNG_LEFT.number) & lower] = 1
+    return replace(whole, labels=labels, notes=("made elsewhere",))
+
+
+def stored_seg(series: CtSeries, found: Segmentation) -> Dataset:
+    return seg.encode_seg(series, found, CARD, sop_instance_uid=SEG_UID, provider="cpu", created=CREATED)
+
+
+def reference(result: pipeline.SegmentResult) -> StoredObject:
+    assert result.seg is not None
+    return result.seg
+
+
+def volume_of(report: Dataset, label: str) -> float:
+    """Volume of a segment as a radiomics report says it, in mL."""
+    (groups,) = (i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010")
+    for group in groups.ContentSequence:
+        values = {i.ConceptNameCodeSequence[0].CodeValue: i for i in group.ContentSequence}
+        if values["112039"].TextValue == label:
+            return float(values["YEKZ"].MeasuredValueSequence[0].NumericValue) / 1000
+    raise AssertionError(f"no group {label}")
+
+
+def test_what_is_not_there_is_made_and_stored() -> None:
+    series = small_series()
+    found, store = ellipsoids(series), Store()
+    result = run(series, engine := Engine(found), store)
+    assert (engine.runs, [*store.objects], reference(result).adopted) == (1, [SEG_UID], False)
+    voxels = np.count_nonzero(found.labels == LUNG_LEFT.number)
+    assert result.volumes_ml["lung_left"] == pytest.approx(voxels * series.volume.voxel_ml)
+
+
+def test_a_seg_that_is_there_is_adopted_without_inference_and_measured_as_it_is() -> None:
+    series = small_series()
+    whole = ellipsoids(series)
+    store = Store(stored_seg(series, half(whole)))
+    result = run(series, engine := Engine(whole), store)
+    assert (engine.runs, reference(result).adopted, result.notes) == (0, True, ("made elsewhere",))
+    lung_ml = np.count_nonzero(half(whole).labels == LUNG_LEFT.number) * series.volume.voxel_ml
+    assert result.volumes_ml["lung_left"] == pytest.approx(lung_ml)
+    measured = pipeline.measure(series, CARD, reference(result), "cpu", context(store))
+    assert measured.sr is not None
+    report = store.objects[measured.sr.sop_instance_uid]
+    assert volume_of(report, LUNG_LEFT.label) == pytest.approx(lung_ml)
+
+
+def test_a_seg_that_came_first_while_we_worked_is_adopted() -> None:
+    series = small_series()
+    whole = ellipsoids(series)
+    result = run(series, engine := Engine(whole), Store(late=stored_seg(series, half(whole))))
+    assert (engine.runs, reference(result).adopted, result.notes) == (1, True, ("made elsewhere",))
+
+
+def test_reports_that_are_there_are_adopted() -> None:
+    series, store = small_series(), Store()
+    stored = reference(run(series, Engine(ellipsoids(series)), store))
+    for make in (pipeline.measure, pipeline.report):
+        first, again = (make(series, CARD, stored, "cpu", context(store)).sr for _ in range(2))
+        assert first is not None
+        assert again == replace(first, adopted=True)
+    assert len(store.objects) == 3
+
+
+def test_an_archive_that_takes_and_does_not_give_back_is_an_error() -> None:
+    series = small_series()
+    with pytest.raises(StoreError, match="does not give it back"):
+        run(series, Engine(ellipsoids(series)), Store(loses=True))
+
+
+def test_a_seg_that_is_gone_stops_its_reports() -> None:
+    series, store = small_series(), Store()
+    stored = reference(run(series, Engine(ellipsoids(series)), store))
+    store.objects.clear()
+    for make in (pipeline.measure, pipeline.report):
+        with pytest.raises(StoreError, match="is gone"):
+            make(series, CARD, stored, "cpu", context(store))
+
+
+def test_nothing_found_stores_nothing_and_says_why() -> None:
+    series, store = small_series(), Store()
+    nothing = Segmentation(np.zeros_like(series.volume.voxels_hu, np.uint8), (), ("no lung of plausible size",))
+    result = run(series, Engine(nothing), store)
+    assert (result.seg, result.volumes_ml, result.notes) == (None, {}, nothing.notes)
+    assert store.objects == {}
+
+
+def test_without_lungs_there_is_no_landmark_report() -> None:
+    series, store = small_series(), Store()
+    stored = reference(run(series, Engine(ellipsoids(series, LUNG_LEFT, LUNG_RIGHT, AIRWAY)), store))
+    result = pipeline.report(series, CARD, stored, "cpu", context(store))
+    assert result.sr is None
+    assert result.notes
+    assert len(store.objects) == 1
+
+
+def test_another_title_is_another_report_of_the_same_seg() -> None:
+    series, store = small_series(), Store()
+    stored = reference(run(series, Engine(ellipsoids(series)), store))
+    ours = context(store)
+    titled = replace(ours, title=replace(REPORT_TITLE, value="OTHER"))
+    uids = {pipeline.report(series, CARD, stored, "cpu", c).sr for c in (ours, titled)}
+    assert len(uids) == 2
