@@ -1,4 +1,7 @@
-"""Coded concepts: anatomy, features and units as scheme, value, meaning (PS3.3 8.8; facts in docs/codes.md)."""
+"""Coded concepts: anatomy, features and units as scheme, value, meaning (PS3.3 8.8).
+
+Codes of structures stand in the model cards, codes of features in `radiomics.feature_codes`.
+"""
 
 from __future__ import annotations
 
