@@ -6,7 +6,8 @@
 PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
 RUN := .venv/bin/
 TIERS ?= unit integration parity faults security
-export PYTHONDONTWRITEBYTECODE := 1
+# Every test of the main job starts several Pythons: without cached bytecode each would compile its libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test check bench clean pins
 
@@ -16,7 +17,7 @@ setup: .venv/.installed
 	./scripts/install-system
 	test -x $(RUN)python || $(PYTHON) -m venv .venv
 	$(RUN)python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
-	$(RUN)uv pip install --quiet --python $(RUN)python --require-hashes -r requirements/dev.txt
+	$(RUN)uv pip install --quiet --compile-bytecode --python $(RUN)python --require-hashes -r requirements/dev.txt
 	$(RUN)uv pip install --quiet --python $(RUN)python --no-deps -e .
 	touch $@
 

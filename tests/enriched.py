@@ -12,6 +12,7 @@ import psutil
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from orthanc_plugin.validation.phantom import Phantom, make_phantom
 from tests.orthanc_server import PLUGIN_SCRIPT, OrthancServer, free_port, wait_until
 
 FINAL = ("done", "skipped", "failed")
@@ -107,3 +108,8 @@ class EnrichedOrthanc(OrthancServer):
 def files_of(folder: Path) -> list[Path]:
     """DICOM files of a folder, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def small_chest() -> Phantom:
+    """A chest of 17 x 20 x 20 cm: the model's grid is in millimetres, so a small patient is what makes a job short."""
+    return make_phantom(shape=(56, 64, 64), spacing_mm=(3.0, 3.2, 3.2))

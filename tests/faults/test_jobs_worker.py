@@ -21,8 +21,8 @@ from orthanc_plugin.jobs.executor import executor_id
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import JobState, JobView
-from orthanc_plugin.validation.phantom import make_phantom
 from orthanc_plugin.validation.phantom_dicom import encode_phantom
+from tests.enriched import small_chest
 from tests.orthanc_server import OrthancServer, free_port, wait_until
 
 STEPS = ("retrieve", "segment", "measure", "report", "close")
@@ -71,7 +71,7 @@ def site(directory: Path, orthanc: OrthancServer, url: str = "") -> Site:
 
 @pytest.fixture(scope="module")
 def phantom() -> Sequence[Dataset]:
-    return encode_phantom(make_phantom((56, 64, 64)), uid_seed="jobs")
+    return encode_phantom(small_chest(), uid_seed="jobs")
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ import psutil
 import pytest
 from pydicom import dcmread
 
-from orthanc_plugin.validation.phantom import make_phantom
 from orthanc_plugin.validation.phantom_dicom import write_phantom
-from tests.enriched import EnrichedOrthanc, files_of
+from tests.enriched import EnrichedOrthanc, files_of, small_chest
 from tests.orthanc_server import wait_until
 
 KINDS = ["SEG", "SR", "SR"]
@@ -23,7 +22,7 @@ KINDS = ["SEG", "SR", "SR"]
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(folder, make_phantom(shape=(64, 96, 96)))
+    write_phantom(folder, small_chest())
     return folder
 
 

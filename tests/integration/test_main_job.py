@@ -13,9 +13,8 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
-from orthanc_plugin.validation.phantom import make_phantom
 from orthanc_plugin.validation.phantom_dicom import write_phantom
-from tests.enriched import EnrichedOrthanc, files_of
+from tests.enriched import EnrichedOrthanc, files_of, small_chest
 from tests.orthanc_server import wait_until
 from tests.realct import real_ct
 
@@ -26,7 +25,7 @@ KINDS = ["SEG", "SR", "SR"]
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small phantom as DICOM files."""
     folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(folder, make_phantom(shape=(64, 96, 96)))
+    write_phantom(folder, small_chest())
     return folder
 
 
