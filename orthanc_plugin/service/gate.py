@@ -1,7 +1,8 @@
 """The gate: who may enter is asked of Orthanc, so Orthanc keeps the only password list.
 
 Each request carries HTTP Basic credentials of an Orthanc user; the gate asks Orthanc's `/system` with them and
-remembers a yes for a few seconds, never a no. The one route that Orthanc's own plugin uses (hints) is let in by a
+remembers a yes for a few seconds, never a no to a password. Where Orthanc asks for no password any header would do, so
+only this machine may enter. The one route that Orthanc's own plugin uses (hints) is let in by a
 secret shared at start-up and by nothing else, and the secret opens nothing else.
 """
 
@@ -59,6 +60,7 @@ class OrthancLogin:
         self._question_url = orthanc_url.rstrip("/") + "/system"
         self._clock = clock
         self._granted: OrderedDict[bytes, float] = OrderedDict()
+        self._closed_until = 0.0
         self._asking: dict[bytes, asyncio.Task[Access]] = {}
 
     async def access(self, authorization: bytes) -> Access:
@@ -66,6 +68,8 @@ class OrthancLogin:
         key = hashlib.sha256(authorization).digest()
         if self._granted.get(key, 0.0) > self._clock():
             return Access.GRANTED
+        if not authorization and self._closed_until > self._clock():
+            return Access.DENIED
         if key not in self._asking:
             self._asking[key] = asyncio.create_task(self._ask(key, authorization))
             self._asking[key].add_done_callback(lambda _: self._asking.pop(key))
@@ -78,6 +82,8 @@ class OrthancLogin:
         except httpx.HTTPError:
             return Access.UNREACHABLE
         if answer.status_code in (401, 403):
+            if not authorization:
+                self._closed_until = self._clock() + REMEMBERED_S
             return Access.DENIED
         if answer.status_code != 200:
             return Access.UNCLEAR
@@ -126,8 +132,9 @@ class Gate:
             return None if self._secret and hmac.compare_digest(given, self._secret) else _FORBIDDEN
         authorization = headers.get("authorization", "").encode("latin-1")
         access = await self._login.access(authorization)
-        if access is Access.GRANTED and not authorization and not _is_local(scope, headers):
-            return _NOT_OPEN
+        if access is Access.GRANTED and not _is_local(scope, headers):
+            nobody = await self._login.access(b"")
+            return None if nobody is Access.DENIED else _REFUSALS.get(nobody, _NOT_OPEN)
         return None if access is Access.GRANTED else _REFUSALS[access]
 
 

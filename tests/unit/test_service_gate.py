@@ -105,6 +105,13 @@ def test_open_orthanc_lets_in_this_machine_only() -> None:
         assert ask(open_orthanc, host=foreign_host).status_code == 403
 
 
+def test_open_orthanc_lets_nobody_in_for_made_up_credentials() -> None:
+    open_orthanc = Orthanc(password_needed=False)
+    assert ask(open_orthanc, authorization=WRONG).status_code == 200
+    assert ask(open_orthanc, base="http://192.0.2.7:8043", authorization=WRONG).status_code == 403
+    assert ask(open_orthanc, host="rebound.example:8043", authorization=WRONG).status_code == 403
+
+
 def test_a_yes_is_remembered_for_a_few_seconds_and_a_no_is_not() -> None:
     orthanc, clock = Orthanc(), Clock()
     login = login_of(orthanc, clock)
