@@ -19,12 +19,13 @@ from orthanc_plugin.archive.orthanc import Feed, OrthancSeries, open_feed
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.catalog.shelf import list_models
 from orthanc_plugin.config import Configuration
-from orthanc_plugin.errors import EnrichError, InputError, ModelError, TransientError
+from orthanc_plugin.errors import EnrichError, InputError, TransientError
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.decision import Judge
-from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.hint import WAITING, Hint
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
+from orthanc_plugin.jobs.stage import whereabouts
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 """Between two looks at a series whose archive is away; doubled each time."""
@@ -32,7 +33,6 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 DERIVED = frozenset({"SEG", "SR", "RTSTRUCT", "RTDOSE", "RTPLAN", "KO", "PR", "REG", "RWV", "DOC", "M3D", "FID"})
 """Modalities of objects made of images, our results among them: they are no input, and start nothing."""
 
-_WAITING = "waiting:"
 logger = logging.getLogger(__name__)
 
 
@@ -103,8 +103,8 @@ class Admission:
         self._lock = threading.Lock()
         self.closing = ExitStack()
         self._next_reconcile: float | None = None
-        kept = queue.ledger.notes(_WAITING)
-        self._watched = {key: _Watch(Hint.from_json(text), due=0.0) for key, text in kept.items()}
+        self._watched: dict[str, _Watch] = {}
+        self._read_waiting()
 
     @property
     def waiting(self) -> int:
@@ -125,7 +125,7 @@ class Admission:
         """
         if hint.archive not in self._archives:
             raise EnrichError(f"no archive {hint.archive} in the configuration")
-        key = _key(hint)
+        key = hint.key
         with self._lock:
             self._queue.ledger.keep_note(key, hint.to_json())
             before = self._watched.get(key)
@@ -143,39 +143,52 @@ class Admission:
             self.reconcile(now)
         with self._lock:
             due = [(key, watch) for key, watch in self._watched.items() if watch.due <= now]
+        away: set[str] = set()  # one timeout a round: an archive that is away does not hold up the others
         for key, watch in due:
-            self._look(key, watch, now)
+            if watch.hint.archive not in away and not self._look(key, watch, now):
+                away.add(watch.hint.archive)
 
     def reconcile(self, now: float) -> None:
         """Read every archive's changes, and bring jobs that died to their end."""
         self._next_reconcile = now + self._reconcile_s
+        self._read_waiting()
         for name, feed in self._feeds.items():
             try:
                 read_changes(name, feed, self._queue.ledger, self._keep_touched)
-            except TransientError as error:
-                logger.warning("reconcile: %s; tried again later", error)
+            except Exception as error:  # the border of one archive: the others go on
+                logger.warning("reconcile of archive %s: %s; tried again later", name, _told(error))
                 self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)
         self._queue.settle()
 
+    def _read_waiting(self) -> None:
+        """Take up the hints that wait in the ledger: of an earlier run, and of workers whose series had changed."""
+        for key, text in self._queue.ledger.notes(WAITING).items():
+            hint = Hint.from_json(text)
+            with self._lock:
+                if hint.archive in self._archives:  # else it waits until the configuration has its archive again
+                    self._watched.setdefault(key, _Watch(hint, due=0.0))
+
     def _keep_touched(self, hint: Hint) -> None:
         """A hint of our own never takes the place of one that knows more."""
-        if _key(hint) not in self._watched:
+        if hint.key not in self._watched:
             self.hint(hint)
 
-    def _look(self, key: str, watch: _Watch, now: float) -> None:
+    def _look(self, key: str, watch: _Watch, now: float) -> bool:
+        """Look at one series; False where its archive is away."""
         try:
             sight = self._sight(watch.hint)
             if sight is None or self._is_decided(sight, watch, now):
                 self._drop(key, watch)
-                return
-        except (TransientError, ModelError) as error:
-            logger.warning("series %s waits: %s", watch.hint.series_instance_uid, error)
+                return True
+        except Exception as error:  # the border of one series: whatever is wrong with it, the others go on
+            logger.warning("series %s waits: %s", watch.hint.series_instance_uid or key, _told(error))
             wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**watch.failures)
             self._replace(key, watch, replace(watch, due=now + wait_s, failures=min(watch.failures + 1, 10)))
-            return
+            return not isinstance(error, TransientError)
         since = watch.since if sight.content == watch.content else now
         due = since + self._stable_age_s
         self._replace(key, watch, replace(watch, due=due, content=sight.content, since=since, failures=0))
+        return True
 
     def _is_decided(self, sight: _Sight, watch: _Watch, now: float) -> bool:
         """Decide if the series has waited long enough; whether it has."""
@@ -183,6 +196,8 @@ class Admission:
         if not (watch.hint.stable or unchanged or self._stable_age_s == 0):
             return False
         decided = self._judge.decide(sight.hint, sight.received, self._archives[sight.hint.archive])
+        if sight.received and self._sight(watch.hint) != sight:
+            return False  # instances came while their headers were read
         if decided is not None and self._queue.enqueue(*decided):
             decision, _ = decided
             logger.info("series %s: %s %s", decision.series_instance_uid, decision.decision, decision.reason)
@@ -220,9 +235,9 @@ class Admission:
                 self._watched[key] = successor
 
 
-def _key(hint: Hint) -> str:
-    series = hint.orthanc_series_id or f"{hint.study_instance_uid}:{hint.series_instance_uid}"
-    return f"{_WAITING}{hint.archive}:{series}"
+def _told(error: Exception) -> str:
+    """What may be logged of an error: the text of one that is not ours could hold patient data."""
+    return str(error) if isinstance(error, EnrichError) else f"{type(error).__name__} {whereabouts(error)}"
 
 
 def _completed(hint: Hint, found: OrthancSeries) -> Hint:

@@ -1,7 +1,8 @@
 """Decisions: what a series that is complete gets, as a row for the ledger and, where it gets something, a job.
 
 The generation tells a series that was deleted and sent again from one that lies there untouched: its content is the
-same, but the archive received it after the decision.
+same, but the archive received it at another time. A content whose job never began, as another one came between, is
+decided on anew as well when it is back.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def generation_of(series: SeriesIdentity, received: str, rows: Sequence[Decision
     known = next((row for row in rows if row.fingerprint == fingerprint), None)
     if known is None:
         return generation
-    came_again = bool(known.received) and received > known.received
+    received_again = bool(known.received and received) and received != known.received
+    came_again = received_again or known.state is JobState.SUPERSEDED
     return generation + 1 if came_again else None
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+WAITING = "waiting:"
+"""Begin of the keys of the ledger's notes that are hints."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hint:
@@ -24,6 +27,12 @@ class Hint:
     origin: str = ""
     anonymized_from: str = ""
     modified_from: str = ""
+
+    @property
+    def key(self) -> str:
+        """Of the note under which it waits; one a series."""
+        series = self.orthanc_series_id or f"{self.study_instance_uid}:{self.series_instance_uid}"
+        return f"{WAITING}{self.archive}:{series}"
 
     def to_json(self) -> str:
         """The hint as it waits in the ledger."""

@@ -141,8 +141,9 @@ class JobQueue:
         if not rows:
             return
         for workflow in self._client.list_workflows(workflow_ids=[*rows], load_input=False):
-            if _STATES.get(workflow.status) not in OPEN_STATES:
-                self.ledger.end(workflow.workflow_id, JobState.FAILED, "failed", _error_text(workflow))
+            if _STATES.get(workflow.status) in OPEN_STATES:
+                continue
+            if self.ledger.end(workflow.workflow_id, JobState.FAILED, "failed", _error_text(workflow)):
                 logger.warning("job %s ended as %s", workflow.workflow_id, workflow.status)
 
     def _row(self, job_id: str) -> Decision:

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config import Configuration
+from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.delivery import Delivery
+from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.queue import JobQueue, summarise
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
 from orthanc_plugin.jobs.stages import Stages
@@ -50,5 +52,8 @@ class Steps(Stages):
             for destination in job.plan.destinations:
                 delivery = Delivery(job.plan.home_archive, destination, summary.objects)
                 self._queue.deliver(job_id, destination, delivery.to_json())
+        if last.reason == Refusal.GONE:  # deleting an instance makes no event: what is left is hinted from here
+            hint = Hint(job.archive, job.study_instance_uid, job.series_instance_uid)
+            self._queue.ledger.keep_note(hint.key, hint.to_json())
         self._queue.ledger.end(job_id, state, last.reason, last.detail, summary)
         logger.info("job %s: %s %s", job_id, state, last.reason)

@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from orthanc_plugin.config import ArchiveSettings, Configuration
-from orthanc_plugin.errors import EnrichError, Refusal
+from orthanc_plugin.errors import EnrichError, InputError, Refusal
 from orthanc_plugin.jobs.admission import Admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import EnrichJob, JobState
+from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView
+from orthanc_plugin.jobs.steps import Steps
 from tests.memory_archive import MemoryArchive, ct_series, ct_slice
 
 STABLE_AGE_S, RECONCILE_S = 60.0, 300.0
@@ -252,6 +254,92 @@ def test_a_rule_whose_model_is_not_installed_waits_for_the_operator(house: House
     house.start()
     house.admission.tick(0.0)
     assert len(house.rows()) == 1
+
+
+def test_a_series_of_an_archive_that_left_the_configuration_holds_nobody_up(house: House) -> None:
+    house.queue.ledger.keep_note("waiting:gone:1", Hint("gone", "1.2", "1.2.9").to_json())
+    house.archive.put(*ct_series())
+    house.start()
+    house.hint()
+    assert len(house.rows()) == 1
+    assert house.queue.ledger.note("waiting:gone:1") is not None
+
+
+@pytest.mark.parametrize("error", [InputError(Refusal.UNREADABLE), KeyError("P^ATIENT"), ValueError("P^ATIENT")])
+def test_a_series_that_nobody_foresaw_waits_alone(
+    house: House, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def ask(series_uid: str) -> tuple[tuple[str, str], ...]:
+        if series_uid == "1.2.2":
+            raise error
+        return studies(series_uid)
+
+    studies = house.archive.same_series_studies
+    monkeypatch.setattr(house.archive, "same_series_studies", ask)
+    house.archive.put(*ct_series(series="1.2.2"), *ct_series())
+    house.hint(series="1.2.2")
+    house.hint()
+    assert (len(house.rows()), len(house.rows("1.2.2")), house.admission.waiting) == (1, 0, 1)
+    assert "P^ATIENT" not in caplog.text
+    monkeypatch.undo()
+    house.admission.tick(10.0)
+    assert len(house.rows("1.2.2")) == 1
+
+
+def test_a_late_slice_that_is_deleted_again_leaves_a_job_for_what_is_there(house: House) -> None:
+    house.start(feed=False)
+    house.archive.put(*ct_series(20))
+    house.hint()
+    house.archive.put(ct_slice(21))
+    house.hint()
+    house.archive.delete("1.2.3")
+    house.archive.put(*ct_series(20))
+    house.hint()
+    assert [row.state for row in house.rows()] == [JobState.SUPERSEDED, JobState.SUPERSEDED, JobState.QUEUED]
+
+
+def test_a_series_sent_again_after_the_clock_was_set_back_is_a_new_job(house: House) -> None:
+    house.archive.seconds = 100
+    house.archive.put(*ct_series())
+    house.hint()
+    house.archive.delete("1.2.3")
+    house.archive.seconds = 50
+    house.archive.put(*ct_series())
+    house.hint()
+    assert [row.generation for row in house.rows()] == [0, 1]
+
+
+def test_a_slice_that_comes_while_it_is_decided_makes_no_second_job(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def headers(study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
+        house.archive.seconds = 100
+        house.archive.put(ct_slice(21))
+        return read(study_uid, series_uid)
+
+    read = house.archive.headers
+    house.archive.put(*ct_series(20))
+    monkeypatch.setattr(house.archive, "headers", headers)
+    house.hint()
+    house.hint(now=2.0)  # the stable event of the late slice
+    house.admission.tick(2.0 + STABLE_AGE_S)
+    (row,) = house.rows()
+    assert row.received.endswith("100")
+
+
+def test_a_series_that_lost_a_slice_before_its_job_began_is_decided_anew(house: House) -> None:
+    house.archive.put(*ct_series(21))
+    house.hint()
+    (row,) = house.rows()
+    house.admission.reconcile(2.0)
+    house.admission.tick(2.0)  # what reconcile found is known
+    del house.archive.instances[("P1", "1.2", "1.2.3", "1.2.3.21")]
+    gone = StageOutcome(StageView("retrieve", 0.1, 1.0), None, JobState.SKIPPED, Refusal.GONE, "changed")
+    house.queue.ledger.start(row.job_id)
+    Steps(house.configuration, {}, house.queue).close(EnrichJob.from_json(row.argument), row.job_id, [gone])
+    house.admission.tick(2.0 + RECONCILE_S)
+    house.admission.tick(2.0 + RECONCILE_S + STABLE_AGE_S)
+    assert [row.state for row in house.rows()] == [JobState.SKIPPED, JobState.QUEUED]
 
 
 def test_a_hint_for_an_unknown_archive_is_refused(house: House) -> None:
