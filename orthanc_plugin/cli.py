@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from orthanc_plugin import __version__
@@ -22,6 +23,7 @@ from orthanc_plugin.errors import ConfigError, EnrichError
 
 if TYPE_CHECKING:
     from orthanc_plugin.config import Configuration
+    from orthanc_plugin.jobs.record import JobState
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
 
@@ -46,7 +48,7 @@ def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
     if getattr(options, "stdin", False) or getattr(options, "json", False):
         print(json.dumps({"error": str(error)}), flush=True)
     else:
-        messages.print(f"[red]error:[/red] {error}", highlight=False, markup=True)
+        messages.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
     return code
 
 
@@ -123,6 +125,14 @@ def _parent_or_file(options: argparse.Namespace) -> tuple[str, Configuration]:
         raise ConfigError(f"the section on stdin is no JSON: {error}") from None
 
 
+def _job_state(text: str) -> JobState:
+    from orthanc_plugin.jobs.record import JobState
+
+    if text not in list(JobState):
+        raise argparse.ArgumentTypeError(f"one of {', '.join(JobState)}")
+    return JobState(text)
+
+
 def _jobs_list(options: argparse.Namespace) -> int:
     from orthanc_plugin.jobs.queue import JobQueue
 
@@ -130,10 +140,11 @@ def _jobs_list(options: argparse.Namespace) -> int:
     if options.json:
         _print_json([dataclasses.asdict(job) for job in jobs])
         return EXIT_DONE
-    table = Table("job", "state", "rule", "series", "created", "error")
-    for job in jobs:
-        table.add_row(job.id[:12], job.state, job.rule, job.series_instance_uid, str(job.created_at), job.error or "")
-    _console().print(table)
+    for job in jobs:  # no table: it would cut the ids that `jobs show` asks for
+        _console().print(f"{job.id} [bold]{job.state}[/bold]", soft_wrap=True)
+        _console().print(f"  rule {job.rule}, series {job.series_instance_uid}, {job.created_at:%Y-%m-%d %H:%M:%S} UTC")
+        if job.error:
+            _console().print(f"  {job.error}", soft_wrap=True, markup=False)
     return EXIT_DONE
 
 
@@ -214,7 +225,7 @@ def _say(options: argparse.Namespace, facts: Mapping[str, Any]) -> None:
     if options.json:
         _print_json(facts)
     else:
-        _console().print("\n".join(f"{key}: {value}" for key, value in facts.items()))
+        _console().print("\n".join(f"{key}: {value}" for key, value in facts.items()), markup=False)
 
 
 def _print_json(value: object) -> None:
@@ -264,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
 
     jobs = commands.add_parser("jobs", help="list, show and retry jobs").add_subparsers(required=True)
     listing = add(jobs, "list", _jobs_list, "newest jobs first")
-    listing.add_argument("--state", help="only jobs in this state")
+    listing.add_argument("--state", type=_job_state, help="only jobs in this state")
     listing.add_argument("--limit", type=int, default=50)
     for name, function, text in (
         ("show", _jobs_show, "one job with its stages and objects"),

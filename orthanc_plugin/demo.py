@@ -29,6 +29,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from requests.exceptions import HTTPError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
 from rich.table import Table
 
@@ -240,9 +241,7 @@ def _await_decisions(series_uids: set[str], servers: Servers, messages: Console)
     with servers.client() as client, Progress(*columns, console=messages) as progress:
         task = progress.add_task("waiting for the series to be stable", total=None)
         while time.monotonic() - changed < SILENCE_TIMEOUT_S:
-            rows = [
-                row for row in _api(client, servers, "series")["series"] if row["series_instance_uid"] in series_uids
-            ]
+            rows = [row for row in _latest(client, servers) if row["series_instance_uid"] in series_uids]
             if {row["series_instance_uid"] for row in rows} == series_uids and all(
                 row["state"] in FINAL_STATES for row in rows
             ):
@@ -253,6 +252,12 @@ def _await_decisions(series_uids: set[str], servers: Servers, messages: Console)
                 progress.update(task, description=now)
             time.sleep(0.3)
     raise TransientError(f"nothing happened for {SILENCE_TIMEOUT_S} s; see the logs in the demo directory")
+
+
+def _latest(client: httpx.Client, servers: Servers) -> list[dict[str, Any]]:
+    """The ledger's rows of series as they are now: a slow disk may make a series look stable before its last slice."""
+    rows = _api(client, servers, "series?limit=500")["series"]
+    return [row for row in rows if not row["superseded_by"]]
 
 
 def _api(client: httpx.Client, servers: Servers, path: str) -> dict[str, Any]:
@@ -310,7 +315,7 @@ def _show_job(job: dict[str, Any], console: Console) -> None:
     for note in dict.fromkeys(notes):
         console.print(f"  note: {note}")
     if job.get("error"):
-        console.print(f"  [red]{job['error']}[/red]")
+        console.print(f"  [red]{escape(job['error'])}[/red]")
 
 
 def _stay(servers: Servers, messages: Console) -> None:

@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -102,19 +103,20 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         console.print(f"  {stage.name}: {stage.seconds:.1f} s, {stage.peak_mib:.0f} MiB")
     for line in (outcome.detail, *outcome.notes, *outcome.files.values()):
         if line:
-            console.print(f"  {line}", soft_wrap=True)
+            console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
 def show_verdict(verdict: SeriesVerdict, console: Console) -> None:
     """One series' verdicts for people: criterion, what was found, what was wanted."""
     takes = f"rule {verdict.takes}" if verdict.takes else "no rule takes it"
-    console.print(f"series {verdict.series_instance_uid} {verdict.description}: [bold]{takes}[/bold]", soft_wrap=True)
+    name = f"{verdict.series_instance_uid} {escape(verdict.description)}"
+    console.print(f"series {name}: [bold]{takes}[/bold]", soft_wrap=True)
     table = Table("rule", "criterion", "found", "wanted")
     for rule in verdict.rules:
         if rule.matches:
             table.add_row(rule.rule, "matches", "", "")
         for failure in rule.failures:
-            table.add_row(rule.rule, failure.criterion, failure.found, failure.wanted)
+            table.add_row(rule.rule, failure.criterion, escape(failure.found), escape(failure.wanted))
     console.print(table)
 
 

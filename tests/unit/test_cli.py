@@ -6,11 +6,15 @@ import argparse
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from orthanc_plugin import cli
+from orthanc_plugin.jobs.queue import JobQueue
+from tests.front_door import enqueue
+from tests.memory_archive import ct_series
 from tests.realct import ROOT
 
 
@@ -28,9 +32,10 @@ def test_every_command_has_its_section_and_every_section_its_command() -> None:
     assert set(re.findall(r"^## (.+)$", page, re.MULTILINE)) == set(commands(cli._parser()))
 
 
-def test_wrong_use_is_exit_2() -> None:
+@pytest.mark.parametrize("words", [["run"], ["jobs", "list", "--state", "finished"], ["no-such-command"], []])
+def test_wrong_use_is_exit_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["run"])
+        cli.main(words)
     assert exit_.value.code == cli.EXIT_USAGE
 
 
@@ -53,3 +58,38 @@ def test_a_folder_without_dicom_is_a_clear_error(tmp_path: Path, capsys: pytest.
 def test_a_failed_command_is_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "verify", "no_such_model", "--json"]) == cli.EXIT_FAILED
     assert "no_such_model" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("command", sorted(commands(cli._parser())))
+def test_every_command_has_a_help_and_takes_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([*command.split(), "--help"])
+    assert exit_.value.code == cli.EXIT_DONE
+    assert {"--json", "--config"} <= set(re.findall(r"--[a-z]+", capsys.readouterr().out))
+
+
+def test_jobs_are_listed_with_the_whole_id_that_show_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENRICHMENT__STATE_DIRECTORY", str(tmp_path / "state"))
+    with closing(JobQueue(f"sqlite:///{tmp_path}/state/jobs.db")) as queue:
+        job_id = enqueue(queue, "1.2.3")
+    assert cli.main(["jobs", "list"]) == cli.EXIT_DONE
+    assert capsys.readouterr().out.split()[0] == job_id
+    assert cli.main(["jobs", "show", job_id, "--json"]) == cli.EXIT_DONE
+    assert json.loads(capsys.readouterr().out)["state"] == "queued"
+    assert cli.main(["jobs", "retry", job_id]) == cli.EXIT_FAILED
+    assert "only a job that ended" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_rules_of_a_folder_are_told_with_any_description(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (ds,) = ct_series(1)
+    ds.SeriesDescription = "LUNG [/b] 1.0"
+    ds.save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    assert cli.main(["rules", "test", str(tmp_path)]) == cli.EXIT_DONE
+    out = capsys.readouterr().out
+    assert "LUNG [/b] 1.0: no rule takes it" in out
+    assert "Slices" in out
+    assert cli.main(["rules", "test", str(tmp_path), "--json"]) == cli.EXIT_DONE
+    (verdict,) = json.loads(capsys.readouterr().out)
+    assert (verdict["takes"], verdict["description"]) == ("", ds.SeriesDescription)
