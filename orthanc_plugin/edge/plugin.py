@@ -517,9 +517,11 @@ class Edge:
         }
 
     def answer_status(self, output: orthanc.RestOutput) -> None:
+        """The report as JSON."""
         output.AnswerBuffer(json.dumps(self.report()), "application/json")
 
     def answer_page(self, output: orthanc.RestOutput) -> None:
+        """The report as a page that reads itself anew every 5 seconds."""
         output.AnswerBuffer(_page(self.report(), "5"), "text/html; charset=utf-8")
 
     def answer_dashboard(self, output: orthanc.RestOutput) -> None:
