@@ -23,34 +23,35 @@ BUSY_TIMEOUT_MS = 30_000
 """As long as the job engine waits for the same SQLite file."""
 
 _schema = sa.MetaData()
+# Texts without a length: PostgreSQL refuses a row for a UID that is too long, and archives hold such UIDs.
 _decisions = sa.Table(
     "enrichment_decisions",
     _schema,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("archive", sa.String(64), nullable=False),
-    sa.Column("study_instance_uid", sa.String(64), nullable=False),
-    sa.Column("series_instance_uid", sa.String(64), nullable=False, index=True),
-    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("archive", sa.Text, nullable=False),
+    sa.Column("study_instance_uid", sa.Text, nullable=False),
+    sa.Column("series_instance_uid", sa.Text, nullable=False, index=True),
+    sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("received", sa.String(32), nullable=False),
-    sa.Column("first_seen", sa.String(40), nullable=False),
-    sa.Column("decision", sa.String(16), nullable=False),
-    sa.Column("reason", sa.String(64), nullable=False),
+    sa.Column("received", sa.Text, nullable=False),
+    sa.Column("first_seen", sa.Text, nullable=False),
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
-    sa.Column("job_id", sa.String(64), nullable=False, index=True),
-    sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("superseded_by", sa.String(64), nullable=False),
-    sa.Column("rule", sa.String(64), nullable=False),
+    sa.Column("job_id", sa.Text, nullable=False, index=True),
+    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("superseded_by", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
     sa.Column("argument", sa.Text, nullable=False),
-    sa.Column("started_at", sa.String(40), nullable=False),
-    sa.Column("ended_at", sa.String(40), nullable=False),
+    sa.Column("started_at", sa.Text, nullable=False),
+    sa.Column("ended_at", sa.Text, nullable=False),
     sa.Column("summary", sa.Text, nullable=False),
     sa.UniqueConstraint("archive", "fingerprint"),
 )
 _notes = sa.Table(
     "enrichment_notes",
     _schema,
-    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
 
@@ -108,7 +109,8 @@ class Ledger:
     def __init__(self, database_url: str) -> None:
         url = database_engine_url(database_url)
         make_database_file(database_url)
-        self.engine = sa.create_engine(url)
+        # A PostgreSQL that was started again has closed the connections of the pool: each is tried before its use.
+        self.engine = sa.create_engine(url, pool_pre_ping=True)
         if url.get_backend_name() == "sqlite":
             sa.event.listen(self.engine, "connect", _set_up_sqlite)
         _schema.create_all(self.engine)

@@ -1,0 +1,83 @@
+"""The job database on PostgreSQL: ledger, queue and a worker of its own configuration, by nothing but the URL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from orthanc_plugin.config import load_configuration
+from orthanc_plugin.jobs.admission import open_admission
+from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.ledger import Decision, Verdict
+from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.record import JobState
+from orthanc_plugin.validation.phantom_dicom import encode_phantom
+from tests.enriched import small_chest
+from tests.orthanc_server import OrthancServer, wait_until
+from tests.postgresql import PASSWORD, PostgreSql, postgresql
+
+LONG_UID = "1.2." + "9" * 100
+SKIP = Decision(
+    "local", "1.2", LONG_UID, "f1", 0, "", datetime(2026, 1, 1, tzinfo=UTC), Verdict.SKIP, JobState.SKIPPED,
+    reason="no-rule", detail="rule " * 1000,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgreSql]:
+    with postgresql() as server:
+        yield server
+
+
+def test_uids_that_are_too_long_are_decided_on_all_the_same(database: PostgreSql) -> None:
+    with closing(JobQueue(database.url)) as queue:
+        assert queue.enqueue(SKIP)
+        assert not queue.enqueue(SKIP)
+        assert queue.ledger.of_series("local", LONG_UID) == (SKIP,)
+
+
+def test_a_restart_of_the_database_is_not_noticed(database: PostgreSql) -> None:
+    with closing(JobQueue(database.url)) as queue:
+        before = queue.ledger.counts()
+        database.restart()
+        assert queue.ledger.counts() == before
+
+
+def test_a_worker_with_a_configuration_of_its_own_carries_a_job_out(
+    tmp_path: Path, database: PostgreSql, orthanc: OrthancServer
+) -> None:
+    files = []
+    for number, ds in enumerate(encode_phantom(small_chest(), uid_seed="postgresql")):
+        files.append(tmp_path / f"{number}.dcm")
+        ds.save_as(files[-1], enforce_file_format=True)
+    orthanc.stow(files)
+    local = {"Url": orthanc.dicomweb_url, "OrthancUrl": orthanc.url, "User": orthanc.user, "Password": orthanc.password}
+    section = {"StateDirectory": str(tmp_path / "state"), "Database": database.url, "Archives": {"local": local}}
+    file = tmp_path / "orthanc.json"
+    file.write_text(json.dumps({"Enrichment": section | {"Provider": "cpu"}}))
+    command = [sys.executable, "-m", "orthanc_plugin.cli", "worker", "--config", str(file), "--slot", "3"]
+    configuration = load_configuration(file, {})
+    log = tmp_path / "worker.log"
+    with closing(JobQueue(configuration.database)) as queue, closing(open_admission(configuration, queue)) as admission:
+        admission.hint(Hint("local", str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), stable=True))
+        admission.tick(0.0)
+        (job,) = queue.list()
+        with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as worker:
+            try:
+                ends = (JobState.DONE, JobState.FAILED, JobState.SKIPPED)
+                view = wait_until(lambda: v if (v := queue.show(job.id)).state in ends else None, 120.0, "the job")
+                assert (view.state, view.error) == (JobState.DONE, "")
+                assert len(view.objects) == 3
+                worker.terminate()
+                assert worker.wait(10) == 0
+            finally:
+                worker.kill()
+    assert PASSWORD not in log.read_text()
+    assert not list((tmp_path / "state").glob("*.db"))
