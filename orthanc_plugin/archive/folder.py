@@ -10,6 +10,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,8 @@ class FolderArchive:
             logger.info("%d files of the folder are no DICOM instance and are passed over", len(self.skipped))
         self._stored: dict[str, Path] = {}
         for file in sorted(out.glob("*.dcm")):
-            self._stored[str(dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)] = file
+            with suppress(*_UNREADABLE, OSError):  # no object of ours
+                self._stored[str(dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)] = file
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
         """From the files' headers."""

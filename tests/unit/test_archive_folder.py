@@ -67,6 +67,17 @@ def test_the_first_object_of_a_uid_stays(source: Path, tmp_path: Path) -> None:
     assert found.PixelData == first.PixelData
 
 
+def test_an_out_folder_may_hold_files_that_are_no_objects(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "empty.dcm").touch()
+    (out / "noise.dcm").write_bytes(bytes(range(256)))
+    (out / "folder.dcm").mkdir()
+    archive = FolderArchive(source, out)
+    archive.store(ct_slice(1, series="1.7"))
+    assert archive.find("1.2", "1.7", "1.7.1") is not None
+
+
 def test_an_out_folder_that_cannot_be_made_is_a_store_error(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be written"):
