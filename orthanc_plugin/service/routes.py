@@ -22,7 +22,6 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 _CODES = {
     400: "bad-request",
-    403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
     409: "wrong-state",

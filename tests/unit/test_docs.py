@@ -1,0 +1,95 @@
+"""Pages that list what the code has list all of it and nothing else.
+
+Commands: test_cli. Settings: test_config_docs. Errors: test_errors_docs. Routes: test_service_api. Features:
+test_radiomics_codes. Refusals of the loader: test_geometry_docs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from orthanc_plugin import codes
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.catalog.reader import _CardFile, _LabelFile
+from orthanc_plugin.catalog.shelf import list_models
+from orthanc_plugin.codes import Code
+from orthanc_plugin.jobs import ledger
+from orthanc_plugin.jobs.record import JobState
+from orthanc_plugin.results import landmarks_sr, radiomics_sr, seg
+from orthanc_plugin.service import api, routes, schema
+from tests.realct import ROOT
+
+CARDS = list_models(None)
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def first_cells(name: str, heading: str) -> list[str]:
+    """What the first column of the table under a heading names, in backticks."""
+    section = re.split(r"^#+ ", page(name).partition(f"# {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    return [
+        word for cell in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE) for word in re.findall(r"`([^`]+)`", cell)
+    ]
+
+
+def test_states() -> None:
+    assert sorted(first_cells("jobs.md", "States")) == sorted(state.value for state in JobState)
+
+
+def test_columns_of_the_ledger() -> None:
+    columns = set(ledger._decisions.columns.keys()) - {"id"}
+    assert set(first_cells("jobs.md", "The ledger")) == columns
+
+
+def test_keys_of_a_model_card() -> None:
+    keys = {field.alias or name for name, field in _CardFile.model_fields.items()}
+    named = first_cells("models.md", "card.json, schema 1")
+    labels = {field.alias or name for name, field in _LabelFile.model_fields.items()}
+    assert set(named) == keys | labels
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_every_model_has_its_page_with_its_structures(card: ModelCard) -> None:
+    text = page(f"models/{card.name}.md")
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
+    told = {(int(number), key, tuple(re.findall(r"\d{5,}", coded))) for number, key, coded in rows}
+    assert told == {
+        (label.number, label.key, (label.type.value, *((label.modifier.value,) if label.modifier else ())))
+        for label in card.labels
+    }
+    assert "Research use only" in text
+
+
+def test_codes_of_results() -> None:
+    shared = {code.value for _, code in inspect.getmembers(codes) if isinstance(code, Code)}
+    assert shared <= set(re.findall(r"\b[A-Z]*\d*\b", page("results.md")))
+
+
+def test_series_numbers_of_results() -> None:
+    told = re.findall(r"^\| (\w+) \| [^|]+ \| (\d+) \|", page("results.md"), re.MULTILINE)
+    modules = {"segmentation": seg, "radiomics": radiomics_sr, "landmarks": landmarks_sr}
+    assert dict(told) == {name: str(module.SERIES_NUMBER) for name, module in modules.items()}
+
+
+def test_error_codes_of_the_api() -> None:
+    told = re.findall(r"^\| (\d{3}) \| `([a-z-]+)`", page("api.md"), re.MULTILINE)
+    assert {int(status): code for status, code in told} == routes._CODES
+
+
+def test_limits_and_bodies_of_the_api() -> None:
+    text = page("api.md")
+    assert f"1 to {api.LARGEST_LIMIT} ({api.DEFAULT_LIMIT})" in text
+    assert f"{api.HINT_BYTES // 1024} KiB" in text
+    assert all(hasattr(schema, name) for name in re.findall(r"[Bb]ody: `(\w+)`", text))
+
+
+def test_settings_that_the_plugin_reads() -> None:
+    source = (ROOT / "orthanc_plugin" / "edge" / "plugin.py").read_text()
+    read = re.findall(r'_get\(\w+, "(\w+)", .*?, "(|Service\.)"\)', source)
+    keys = {f"Enrichment.{prefix}{key}" for key, prefix in read} - {"Enrichment.Service"}
+    assert set(first_cells("plugin.md", "Settings")) == keys
