@@ -66,7 +66,7 @@ def run_demo(ct: Path | None, *, directory: Path, stay: bool, json_output: bool,
     Raises
     ------
     ConfigError
-        If Orthanc or its plugins are not installed, or the folder holds no DICOM file.
+        If Orthanc or its plugins are not installed, or the folder holds no CT.
     """
     messages = Console(stderr=True, highlight=False)
     directory = _fresh(directory)
@@ -75,10 +75,11 @@ def run_demo(ct: Path | None, *, directory: Path, stay: bool, json_output: bool,
         ct = directory / "phantom"
         write_phantom(ct, make_phantom())
     sent = list(_dicom_files(ct))
+    series_uids = _ct_series(sent, ct)
     with _orthanc(directory, messages) as servers:
         started = time.monotonic()
         _send(sent, servers, messages)
-        decisions = _await_decisions({str(ds.SeriesInstanceUID) for _, ds in sent}, servers, messages)
+        decisions = _await_decisions(series_uids, servers, messages)
         outcome = _outcome(decisions, servers, time.monotonic() - started)
         if json_output:
             console.print_json(json.dumps(outcome))
@@ -116,6 +117,14 @@ def _dicom_files(folder: Path) -> Iterator[tuple[Path, Dataset]]:
             yield path, ds
     if not found:
         raise ConfigError(f"{folder} holds no DICOM file with a SeriesInstanceUID")
+
+
+def _ct_series(sent: list[tuple[Path, Dataset]], folder: Path) -> set[str]:
+    """The series to wait for: objects made of images, such as a report beside the CT, get no decision."""
+    found = {str(ds.SeriesInstanceUID) for _, ds in sent if ds.get("Modality") == "CT"}
+    if not found:
+        raise ConfigError(f"{folder} holds no CT series")
+    return found
 
 
 @contextmanager

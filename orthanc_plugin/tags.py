@@ -135,10 +135,19 @@ def series_tags(
     Raises
     ------
     InputError
-        If there are no headers.
+        If there are no headers, or they cannot be read.
     """
     if not headers:
         raise InputError(Refusal.GONE, "the series has no instances")
+    try:
+        return _tags(headers, orthanc, archive, today)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
+        # Odd values, which pydicom only finds out when they are asked for; its text may quote them.
+        said = f"the headers cannot be read ({type(error).__name__}); export the series again"
+        raise InputError(Refusal.UNREADABLE, said) from error
+
+
+def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: str, today: date) -> SeriesTags:
     frames = [frame for header in headers for frame in _frames(header)]
     geometry = _geometry(frames)
     return SeriesTags(

@@ -11,6 +11,7 @@ from orthanc_plugin import demo
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.validation.phantom import make_phantom
 from orthanc_plugin.validation.phantom_dicom import write_phantom
+from tests.memory_archive import ct_series
 
 
 def test_a_folder_that_no_demo_made_is_not_emptied(tmp_path: Path) -> None:
@@ -32,6 +33,18 @@ def test_dicom_files_are_found_at_any_depth_and_others_passed_over(tmp_path: Pat
     written = write_phantom(tmp_path / "a" / "b", make_phantom(shape=(3, 16, 16)))
     (tmp_path / "notes.txt").write_text("no DICOM")
     assert [path for path, _ in demo._dicom_files(tmp_path)] == sorted(written)
+
+
+def test_only_ct_is_waited_for(tmp_path: Path) -> None:
+    """A report or contour beside the CT gets no decision, so that the demo would wait for ever."""
+    write_phantom(tmp_path / "ct", make_phantom(shape=(3, 16, 16)))
+    (report,) = ct_series(1, series="1.2.9", modality="SR")
+    report.save_as(tmp_path / "report.dcm", enforce_file_format=True)
+    sent = list(demo._dicom_files(tmp_path))
+    assert len(sent) == 4
+    assert demo._ct_series(sent, tmp_path) == {str(sent[0][1].SeriesInstanceUID)}
+    with pytest.raises(ConfigError, match="no CT"):
+        demo._ct_series(sent[-1:], tmp_path)
 
 
 def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:

@@ -223,6 +223,14 @@ class TestClassicSeries:
         headers = [slice_at(z, SliceThickness=2.5, RescaleType="HU", StudyDate="20260301") for z in range(3)]
         assert tags([Dataset.from_json(header.to_json_dict()) for header in headers]) == tags(headers)
 
+    def test_headers_that_are_no_dicom_inside_are_refused_without_their_text(self) -> None:
+        ds = Dataset()
+        ds.add_new(0x52009229, "OB", b"P^ATIENT")  # SharedFunctionalGroupsSequence is a sequence
+        with pytest.raises(InputError) as refusal:
+            series_tags([ds], None, archive="local", today=date(2026, 1, 1))
+        assert refusal.value.reason is Refusal.UNREADABLE
+        assert "ATIENT" not in str(refusal.value)
+
     def test_unreadable_number_is_unknown(self) -> None:
         header = Dataset.from_json({**slice_at(0).to_json_dict(), "00200032": {"vr": "LO", "Value": ["a", "b", "c"]}})
         assert tags([header]).spacing_mm is None
