@@ -10,9 +10,9 @@ import logging
 from collections.abc import Sequence
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from orthanc_plugin.errors import EnrichError
+from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.ledger import Decision, Ledger, make_database_file
 from orthanc_plugin.jobs.record import (
     OPEN_STATES,
@@ -48,12 +48,21 @@ class JobQueue:
     ----------
     database_url : str
         Of the ledger and the engine; its tables are made where they are missing.
+
+    Raises
+    ------
+    TransientError
+        The database cannot be opened.
     """
 
     def __init__(self, database_url: str) -> None:
         make_database_file(database_url)
-        DBOS.migrate(database_url)
-        self.ledger = Ledger(database_url)
+        try:
+            DBOS.migrate(database_url)
+            self.ledger = Ledger(database_url)
+        except DBAPIError as error:
+            said = str(error.orig).partition("\n")[0]  # the driver's words: host and user, never the password
+            raise TransientError(f"the job database cannot be opened: {said}") from error
         self._client = DBOSClient(system_database_url=database_url, serializer=DBOSPortableJSONSerializer())
         # Limits live in the database and must be there before a worker asks for jobs.
         self._client.register_queue(ENRICH, worker_concurrency=1, polling_interval_sec=POLL_S)

@@ -48,6 +48,19 @@ def test_a_broken_configuration_is_exit_78_and_names_the_key(
     assert "StableAge" in json.loads(capsys.readouterr().out)["error"]
 
 
+@pytest.mark.parametrize("database", ["postgresql://enrich:geheim@127.0.0.1:1/jobs", "sqlite:///{}/jobs.db"])
+def test_a_database_that_cannot_be_opened_is_exit_1(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENRICHMENT__STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("ENRICHMENT__DATABASE", database.format(tmp_path))
+    (tmp_path / "jobs.db").write_text("no database, " * 100)
+    assert cli.main(["jobs", "list", "--json"]) == cli.EXIT_FAILED
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "job database cannot be opened" in error
+    assert "geheim" not in error
+
+
 def test_a_folder_without_dicom_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("no DICOM")
     code = cli.main(["run", str(tmp_path), "--out", str(tmp_path / "out"), "--json"])
