@@ -141,7 +141,7 @@ def _orthanc(directory: Path, messages: Console) -> Iterator[Servers]:
     try:
         orthanc = f"http://127.0.0.1:{port}"
         service = _await_service(orthanc, password, process, log_path)
-        messages.print(f"Orthanc answers at {orthanc}, the enrichment service at {service}")
+        messages.print(f"Orthanc answers at {orthanc}, the enrichment service at {service}", soft_wrap=True)
         yield Servers(orthanc, service, password)
     finally:
         process.terminate()
@@ -245,7 +245,7 @@ def _send(sent: list[tuple[Path, Dataset]], servers: Servers, messages: Console)
 
 def _await_decisions(series_uids: set[str], servers: Servers, messages: Console) -> list[dict[str, Any]]:
     """The ledger's rows of the series that were sent, once each is final."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     changed, last = time.monotonic(), ""
     with servers.client() as client, Progress(*columns, console=messages) as progress:
         task = progress.add_task("waiting for the series to be stable", total=None)
@@ -281,29 +281,33 @@ def _progress_text(client: httpx.Client, servers: Servers, rows: list[dict[str, 
     if not running:
         return "waiting for the series to be stable"
     job = _api(client, servers, f"jobs/{running[0]}")
-    stages = ", ".join(stage["name"] for stage in job["stages"])
-    return f"{job['state']}" + (f": {stages} done" if stages else "")
+    return f"{job['state']} {job['stage']}".rstrip()
 
 
 def _outcome(decisions: list[dict[str, Any]], servers: Servers, seconds: float) -> dict[str, Any]:
     """Everything the table shows: decisions, their jobs, and the demo's seconds from first byte to last object."""
     with servers.client() as client:
         jobs = {row["job_id"]: _api(client, servers, f"jobs/{row['job_id']}") for row in decisions if row.get("job_id")}
-    return {"seconds": round(seconds, 1), "series": decisions, "jobs": jobs}
+        studies = {row["study_instance_uid"]: "" for row in decisions}
+        for study in studies:
+            found = client.post(f"{servers.orthanc}/tools/lookup", content=study).json()
+            studies[study] = next((item["ID"] for item in found if item["Type"] == "Study"), "")
+    return {"seconds": round(seconds, 1), "series": decisions, "jobs": jobs, "studies": studies}
 
 
 def _show(outcome: dict[str, Any], servers: Servers, console: Console) -> None:
     for row in outcome["series"]:
-        console.print(f"\nseries {row['series_instance_uid']}: [bold]{row['state']}[/bold] {row.get('reason') or ''}")
+        console.print(f"\nseries {row['series_instance_uid']}: [bold]{row['state']}[/bold] {row['reason']}".rstrip())
+        if row["detail"]:
+            console.print(f"  {row['detail']}", soft_wrap=True)
         job = outcome["jobs"].get(row.get("job_id"))
         if job:
             _show_job(job, console)
-            study = row["study_instance_uid"]
-            for stored in job["objects"]:
-                console.print(
-                    f"  {stored['kind']:<10} {servers.orthanc}/dicom-web/studies/{study}"
-                    f"/series/{stored['series_instance_uid']}/metadata"
-                )
+        study = row["study_instance_uid"]
+        console.print(f"  {'study':<10} {servers.orthanc}/app/explorer.html#study?uuid={outcome['studies'][study]}")
+        for stored in job["objects"] if job else ():
+            link = f"{servers.orthanc}/dicom-web/studies/{study}/series/{stored['series_instance_uid']}"
+            console.print(f"  {stored['kind']:<10} {link}", soft_wrap=True)
     console.print(f"\n{outcome['seconds']} s from the first byte sent to the last object stored.")
     console.print("AI made, unverified, research use only. Not for diagnosis.\n")
     console.print(f"Orthanc    {servers.orthanc}/app/explorer.html")
