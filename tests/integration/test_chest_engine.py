@@ -101,6 +101,17 @@ def test_phantom_is_found_whole() -> None:
     assert dice(labels > 0, made.labels > 0) >= 0.98
 
 
+def test_borders_follow_the_image_and_not_the_coarse_grid() -> None:
+    """The model decides at 3 mm; a mask made of such blocks, even of the true ones, would be a staircase here."""
+    made = make_phantom((57, 192, 192), (3.0, 1.05, 1.05))
+    labels = engine().segment(made.volume).labels
+    for number in (LEFT, RIGHT):
+        truth = made.labels == number
+        staircase = truth[:, 1::3, 1::3].repeat(3, axis=1).repeat(3, axis=2)
+        assert dice(staircase, truth) < 0.97
+        assert dice(labels == number, truth) > 0.985
+
+
 @pytest.mark.real_ct
 def test_lungs_agree_with_the_experts_mask() -> None:
     expert = sitk.GetArrayFromImage(sitk.ReadImage(str(real_ct("cip_ct64") / "wholeLung-64.nrrd"))) > 0
