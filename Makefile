@@ -3,7 +3,6 @@
 # make check                       format, lint, types, import directions
 # make setup bench clean
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
 RUN := .venv/bin/
 TIERS ?= unit integration parity faults security
 # Every test of the main job starts several Pythons: without cached bytecode each would compile its libraries anew.
@@ -15,7 +14,7 @@ setup: .venv/.installed
 
 .venv/.installed: requirements/dev.txt pyproject.toml scripts/install-system
 	./scripts/install-system
-	test -x $(RUN)python || $(PYTHON) -m venv .venv
+	test -x $(RUN)python || "$$(PYTHON=$(PYTHON) ./scripts/find-python)" -m venv .venv
 	$(RUN)python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
 	$(RUN)uv pip install --quiet --compile-bytecode --python $(RUN)python --require-hashes -r requirements/dev.txt
 	$(RUN)uv pip install --quiet --python $(RUN)python --no-deps -e .

@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -69,6 +70,8 @@ def run_demo(ct: Path | None, *, directory: Path, stay: bool, json_output: bool,
         If Orthanc or its plugins are not installed, or the folder holds no CT.
     """
     messages = Console(stderr=True, highlight=False)
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end Orthanc too; shells hide SIGINT from background jobs
+        signal.signal(number, signal.default_int_handler)
     directory = _fresh(directory)
     if ct is None:
         messages.print("No CT was given (make demo CT=folder): a procedural phantom stands in for a patient.")
