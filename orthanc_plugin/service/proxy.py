@@ -58,7 +58,7 @@ class PassThrough:
         self._root = dicomweb_url.rstrip("/") + "/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the archive's answer; 400 for a path that leaves the root, 502 if the archive does not answer."""
+        """Answer with the archive's answer; 400 for a path that leaves DICOMweb, 502 if the archive does not answer."""
         try:
             question = self._question(Request(scope, receive))
         except (ValueError, httpx.InvalidURL):
@@ -78,8 +78,8 @@ class PassThrough:
     def _question(self, request: Request) -> httpx.Request:
         """The same request for the archive; built bare, as a client would add an Accept-Encoding of its own."""
         path = request.scope["raw_path"].decode("latin-1")
-        if not path.startswith(PREFIX) or _leaves_root(path):
-            raise ValueError("path leaves the DICOMweb root")
+        if not path.startswith(PREFIX) or _leaves_dicomweb(path.removeprefix(PREFIX)):
+            raise ValueError("path leaves DICOMweb")
         query = request.scope["query_string"].decode("latin-1")
         return httpx.Request(
             request.method,
@@ -99,10 +99,14 @@ class PassThrough:
             _log.warning("archive broke off an answer: %s", type(error).__name__)
 
 
-def _leaves_root(path: str) -> bool:
-    """Whether a server that resolves dots, backslashes or escapes would see a path outside the root."""
+def _leaves_dicomweb(path: str) -> bool:
+    """Whether a server that resolves dots, backslashes or escapes would see a path outside the root.
+
+    Or below `servers`: there Orthanc is a client itself, of any address that it is told.
+    """
     plain = unquote(unquote(path))
-    return "\\" in plain or any(part in (".", "..") for part in plain.split("/"))
+    parts = [part for part in plain.split("/") if part]
+    return "\\" in plain or not {".", ".."}.isdisjoint(parts) or parts[:1] == ["servers"]
 
 
 def _has_body(request: Request) -> bool:

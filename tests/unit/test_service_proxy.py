@@ -161,6 +161,13 @@ def test_paths_that_leave_the_root_are_refused(front: str, upstream: Upstream, p
     assert len(upstream.requests) == before
 
 
+@pytest.mark.parametrize("path", ["servers", "/servers/x/get", "%73ervers/x", "%2573ervers", "%2fservers"])
+def test_orthancs_own_client_to_other_addresses_is_not_reached(front: str, upstream: Upstream, path: str) -> None:
+    before = len(upstream.requests)
+    assert httpx.get(f"{front}/dicom-web/{path}", trust_env=False).status_code == 400
+    assert len(upstream.requests) == before
+
+
 def test_reader_who_leaves_ends_the_archives_work(front: str, upstream: Upstream) -> None:
     upstream.left.clear()
     with httpx.stream("GET", f"{front}/dicom-web/endless", trust_env=False) as answer:
