@@ -6,12 +6,14 @@ test_radiomics_codes. Refusals of the loader: test_geometry_docs.
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
+from collections.abc import Iterator
 
 import pytest
 
-from orthanc_plugin import codes
+from orthanc_plugin import cli, codes
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.reader import _CardFile, _LabelFile
 from orthanc_plugin.catalog.shelf import list_models
@@ -35,6 +37,26 @@ def first_cells(name: str, heading: str) -> list[str]:
     return [
         word for cell in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE) for word in re.findall(r"`([^`]+)`", cell)
     ]
+
+
+def options(parser: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every command with each of its own options and arguments."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, sub in action.choices.items():
+                yield from options(sub, f"{path} {name}".strip())
+        elif path and action.dest not in ("help", "json", "config"):
+            yield path, action.option_strings[0] if action.option_strings else action.dest
+
+
+def test_options_of_the_commands() -> None:
+    sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", page("cli.md"), re.MULTILINE | re.DOTALL))
+    lost = []
+    for command, name in options(cli._parser()):
+        word = name if name.startswith("-") else {"directory": "DIR"}.get(name, name.upper())
+        if word not in sections[command]:
+            lost.append((command, word))
+    assert lost == []
 
 
 def test_states() -> None:
