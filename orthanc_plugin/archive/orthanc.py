@@ -17,7 +17,7 @@ from orthanc_plugin.errors import TransientError
 from orthanc_plugin.identity import digest
 
 PAGE = 1000
-TIMEOUT_S = 30.0
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 _TOUCHING = frozenset({"NewInstance", "NewSeries", "StableSeries"})
 
@@ -86,7 +86,7 @@ class OrthancFeed:
     def __init__(self, name: str, url: str, user: str = "", password: str = "") -> None:
         self.name = name
         auth = httpx.BasicAuth(user, password) if user else None
-        self._http = httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=TIMEOUT_S, trust_env=False)
+        self._http = httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=TIMEOUT, trust_env=False)
 
     def close(self) -> None:
         """Close the connections."""

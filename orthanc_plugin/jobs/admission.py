@@ -151,13 +151,13 @@ class Admission:
     def reconcile(self, now: float) -> None:
         """Read every archive's changes, and bring jobs that died to their end."""
         self._next_reconcile = now + self._reconcile_s
-        self._read_waiting()
         for name, feed in self._feeds.items():
             try:
                 read_changes(name, feed, self._queue.ledger, self._keep_touched)
             except Exception as error:  # the border of one archive: the others go on
                 logger.warning("reconcile of archive %s: %s; tried again later", name, _told(error))
                 self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)
+        self._read_waiting()
         self._queue.settle()
 
     def _read_waiting(self) -> None:
