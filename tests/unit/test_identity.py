@@ -86,7 +86,7 @@ def test_another_results_version_is_another_object(monkeypatch: pytest.MonkeyPat
 
 
 def test_values_never_change() -> None:
-    """Archives hold objects under these UIDs and databases jobs under these ids: a change would make all of them anew."""
+    """Archives hold objects under these UIDs, databases jobs under these ids: a change would make all of them anew."""
     assert identity.fingerprint(SERIES, 0) == "19cbaaed5d93ebfad41186678fba43dd88071cbbcbe94921a3b4943a7e76717a"
     assert (
         identity.job_id("local", "f", PLAN.digest) == "e8c102cc0eec532d827b485623d39d957f8c8e5ea62f6b9a78727576be71ff10"
