@@ -18,22 +18,7 @@ from pydantic.alias_generators import to_pascal
 
 from orthanc_plugin.errors import ModelError, Refusal
 from orthanc_plugin.plan import Output, Plan, PlannedModel
-from orthanc_plugin.tags import ImageKind, OrthancMetadata, SeriesTags, series_tags
-
-__all__ = [
-    "DEFAULT_RULE",
-    "Failure",
-    "Match",
-    "OrthancMetadata",
-    "Rule",
-    "RuleVerdict",
-    "SeriesTags",
-    "Settings",
-    "Skip",
-    "decide",
-    "explain",
-    "series_tags",
-]
+from orthanc_plugin.tags import ImageKind, SeriesTags
 
 
 class Settings(BaseModel):

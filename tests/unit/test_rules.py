@@ -9,8 +9,8 @@ import pytest
 
 from orthanc_plugin.errors import ModelError, Refusal
 from orthanc_plugin.plan import Output, Plan, PlannedModel
-from orthanc_plugin.rules import DEFAULT_RULE, Rule, SeriesTags, Skip, decide, explain
-from orthanc_plugin.tags import ImageKind
+from orthanc_plugin.rules import DEFAULT_RULE, Rule, Skip, decide, explain
+from orthanc_plugin.tags import ImageKind, SeriesTags
 
 CT, ENHANCED_CT, LEGACY_CT = (f"1.2.840.10008.5.1.4.1.1.2{suffix}" for suffix in ("", ".1", ".2"))
 MODELS = {"chest_structures": "d1", "other": "d2"}
