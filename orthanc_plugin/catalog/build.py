@@ -10,6 +10,7 @@ from pathlib import Path
 from orthanc_plugin.catalog.card import Engine, ModelCard
 from orthanc_plugin.catalog.chest_graph import chest_graph
 from orthanc_plugin.catalog.reader import CARD, SCHEMA, read_card
+from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LEFT, LUNG, RIGHT, TISSUE, Code
 from orthanc_plugin.errors import ModelError
 
 CHEST = "chest_structures"
@@ -51,19 +52,19 @@ def _build_chest(directory: Path) -> None:
     (directory / "LICENSE").write_text(_LICENCE, encoding="utf-8")
 
 
-def _code(value: str, meaning: str) -> dict[str, str]:
-    return {"scheme": "SCT", "value": value, "meaning": meaning}
+def _code(code: Code) -> dict[str, str]:
+    return {"scheme": code.scheme, "value": code.value, "meaning": code.meaning}
 
 
 def _label(
     number: int,
     key: str,
     label: str,
-    kind: dict[str, str],
+    kind: Code,
     colour: tuple[int, int, int],
     *,
-    category: dict[str, str] | None = None,
-    modifier: dict[str, str] | None = None,
+    category: Code = ANATOMICAL_STRUCTURE,
+    modifier: Code | None = None,
     covers: tuple[int, ...] = (),
     shape_features: bool = False,
 ) -> dict[str, object]:
@@ -71,9 +72,9 @@ def _label(
         "number": number,
         "key": key,
         "label": label,
-        "category": category or _code("91723000", "Anatomical Structure"),
-        "type": kind,
-        "modifier": modifier,
+        "category": _code(category),
+        "type": _code(kind),
+        "modifier": _code(modifier) if modifier else None,
         "colour": colour,
         "covers": covers or (number,),
         "shape_features": shape_features,
@@ -81,9 +82,8 @@ def _label(
 
 
 def _chest_card(graph_sha256: str) -> dict[str, object]:
-    lung, left, right = _code("39607008", "Lung"), _code("7771000", "Left"), _code("24028007", "Right")
-    trachea = _code("110726009", "Trachea and bronchus")
-    tissue = _code("85756007", "Tissue")
+    body, bone = Code("38266002", "SCT", "Entire body"), Code("3138006", "SCT", "Bone")
+    airway = Code("110726009", "SCT", "Trachea and bronchus")
     return {
         "schema": SCHEMA,
         "name": CHEST,
@@ -93,11 +93,11 @@ def _chest_card(graph_sha256: str) -> dict[str, object]:
         "axes": ["z:S", "y:P", "x:L"],
         "preprocessing": {"grid_mm": 3.0, "airway_grid_mm": 1.5},
         "labels": [
-            _label(1, "body", "Body", _code("38266002", "Entire body"), (177, 122, 101), covers=(1, 2, 3, 4, 5)),
-            _label(2, "lung_left", "Left lung", lung, (65, 170, 220), modifier=left, shape_features=True),
-            _label(3, "lung_right", "Right lung", lung, (60, 110, 200), modifier=right, shape_features=True),
-            _label(4, "airway", "Trachea and main bronchi", trachea, (120, 225, 160), shape_features=True),
-            _label(5, "bone", "Bone", _code("3138006", "Bone"), (241, 214, 145), category=tissue),
+            _label(1, "body", "Body", body, (177, 122, 101), covers=(1, 2, 3, 4, 5)),
+            _label(2, "lung_left", "Left lung", LUNG, (65, 170, 220), modifier=LEFT, shape_features=True),
+            _label(3, "lung_right", "Right lung", LUNG, (60, 110, 200), modifier=RIGHT, shape_features=True),
+            _label(4, "airway", "Trachea and main bronchi", airway, (120, 225, 160), shape_features=True),
+            _label(5, "bone", "Bone", bone, (241, 214, 145), category=TISSUE),
         ],
         "manufacturer": "orthanc-enrichment",
         "licence": "AGPL-3.0-or-later",
