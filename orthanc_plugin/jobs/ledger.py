@@ -136,9 +136,10 @@ class Ledger:
             _decisions.c.fingerprint != decision.fingerprint,
         )
         queued = sa.and_(older, _decisions.c.state == JobState.QUEUED)
-        jobs = tuple(connection.execute(sa.select(_decisions.c.job_id).where(queued)).scalars())
         ended = {"state": JobState.SUPERSEDED, "ended_at": _time(datetime.now(UTC))}
-        connection.execute(sa.update(_decisions).where(queued).values(ended))
+        # In one statement: PostgreSQL lets a worker begin the job between a look and a change.
+        ending = sa.update(_decisions).where(queued).values(ended).returning(_decisions.c.job_id)
+        jobs = tuple(connection.execute(ending).scalars())
         connection.execute(sa.update(_decisions).where(older).values(superseded_by=decision.fingerprint))
         return jobs
 
