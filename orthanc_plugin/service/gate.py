@@ -25,6 +25,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 HINTS_PATH = "/enrichment/api/v1/hints"
 SECRET_HEADER = "x-enrichment-secret"  # noqa: S105 (the header's name, not a secret)
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""Headers of a proxy: the caller may be anywhere."""
 REMEMBERED_S = 5.0
 REMEMBERED_LOGINS = 1000
 
@@ -141,6 +143,8 @@ class Gate:
 def _is_local(scope: Scope, headers: Headers) -> bool:
     """Whether both ends are this machine; the Host keeps a foreign site that rebinds its name from passing as local."""
     server = (scope.get("server") or ("",))[0]
+    if any(name in headers for name in _FORWARDED):
+        return False
     return _is_loopback(server) and _is_loopback(_host_name(headers.get("host", "")))
 
 

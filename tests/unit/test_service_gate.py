@@ -105,6 +105,12 @@ def test_open_orthanc_lets_in_this_machine_only() -> None:
         assert ask(open_orthanc, host=foreign_host).status_code == 403
 
 
+@pytest.mark.parametrize("header", ["forwarded", "x_forwarded_for", "x_real_ip", "via"])
+def test_open_orthanc_lets_nobody_in_through_a_proxy_on_this_machine(header: str) -> None:
+    assert ask(Orthanc(password_needed=False), **{header: "192.0.2.7"}).status_code == 403
+    assert ask(Orthanc(), authorization=RIGHT, **{header: "192.0.2.7"}).status_code == 200
+
+
 def test_open_orthanc_lets_nobody_in_for_made_up_credentials() -> None:
     open_orthanc = Orthanc(password_needed=False)
     assert ask(open_orthanc, authorization=WRONG).status_code == 200
