@@ -13,7 +13,7 @@ from functools import partial
 from dbos import DBOS, StepOptions
 
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.errors import StoreError, TransientError
+from orthanc_plugin.errors import EnrichError, StoreError, TransientError
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
 from orthanc_plugin.jobs.queue import DELIVER, ENRICH
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
@@ -44,14 +44,14 @@ def register_workflows(steps: Steps, archives: Mapping[str, Archive], retries: R
         return run_job(steps, EnrichJob.from_json(argument), retries)
 
     @DBOS.workflow(name=DELIVER, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
-    def deliver(argument: str) -> int:
-        delivery = Delivery.from_json(argument)
-        return DBOS.run_step(
-            _options(DELIVER, retries),
-            copy_objects,
-            archives,
-            delivery,
-        )
+    def deliver(argument: str) -> None:
+        outcome = _step(retries, DELIVER, partial(_copied, archives, Delivery.from_json(argument)))
+        if outcome.state is not JobState.RUNNING:
+            raise EnrichError(outcome.detail)  # the engine keeps it as the error of the delivery
+
+
+def _copied(archives: Mapping[str, Archive], delivery: Delivery) -> Found:
+    return Found(notes=(f"{copy_objects(archives, delivery)} objects copied",))
 
 
 def run_job(steps: Steps, job: EnrichJob, retries: Retries) -> str:

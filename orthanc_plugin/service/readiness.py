@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.catalog.shelf import find_model, verify_model
-from orthanc_plugin.config import Configuration
+from orthanc_plugin.catalog.shelf import find_model, list_models, verify_model
+from orthanc_plugin.config import Configuration, check_rules
 from orthanc_plugin.errors import ConfigError, ModelError
 from orthanc_plugin.inference.providers import Provider, choose_provider, open_session
 
@@ -36,6 +36,7 @@ def check_readiness(configuration: Configuration) -> Readiness:
         If the runtime, a model or radiomics is missing or does not work; the message says what to do.
     """
     try:
+        check_rules(configuration, [card.name for card in list_models(configuration.models_directory)])
         models = tuple(_verified(name, configuration.models_directory) for name in _named_models(configuration))
         provider = _running_provider(models, Provider(configuration.provider))
     except ModelError as error:

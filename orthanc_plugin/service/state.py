@@ -12,6 +12,7 @@ from pathlib import Path
 from orthanc_plugin.errors import ConfigError
 
 LOCK_FILE = "service.lock"
+_OURS = {LOCK_FILE, "jobs.db", "id", "service.stderr.log"}
 PREDECESSOR_STOP_S = 12.0
 """A service stops within ten seconds."""
 
@@ -55,10 +56,18 @@ def _locked(lock: int) -> bool:
 def _open_lock(directory: Path) -> int:
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        if not _is_of_its_own(directory):
+            raise ConfigError(f"StateDirectory {directory} holds files of something else; name a folder of its own")
         directory.chmod(0o700)
         return os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(f"StateDirectory {directory} cannot be used: {error.strerror}") from error
+
+
+def _is_of_its_own(directory: Path) -> bool:
+    """Whether it is empty or an older run's: /tmp or /etc, named by mistake, must not be closed to others."""
+    names = {file.name for file in directory.iterdir()}
+    return not names or not names.isdisjoint(_OURS)
 
 
 def _close_to_others(directory: Path) -> None:

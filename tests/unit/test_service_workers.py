@@ -99,7 +99,8 @@ def test_worker_gets_the_whole_section_with_passwords() -> None:
     assert parse_section(json.loads(section), {}) == configuration
 
 
-def test_one_service_a_state(tmp_path: Path) -> None:
+def test_one_service_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orthanc_plugin.service.state.PREDECESSOR_STOP_S", 0.0)
     state = tmp_path / "state"
     with own_state(state), pytest.raises(ConfigError, match=f"StateDirectory {state} is in use"), own_state(state):
         pass
@@ -113,6 +114,15 @@ def test_state_is_closed_to_others(tmp_path: Path) -> None:
     (state / "jobs.db").touch(mode=0o644)
     with own_state(state):
         assert [state.stat().st_mode & 0o777, (state / "jobs.db").stat().st_mode & 0o777] == [0o700, 0o600]
+
+
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "passwd").touch()
+    (tmp_path / "passwd").chmod(0o644)
+    mode = tmp_path.stat().st_mode
+    with pytest.raises(ConfigError, match="holds files of something else"), own_state(tmp_path):
+        pass
+    assert (tmp_path.stat().st_mode, (tmp_path / "passwd").stat().st_mode & 0o777) == (mode, 0o644)
 
 
 def test_unusable_state_is_a_configuration_error(tmp_path: Path) -> None:
