@@ -15,16 +15,45 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.shelf import find_model, verify_model
 from orthanc_plugin.config import Configuration
-from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.ct import CtSeries, Volume
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal, StoreError
 from orthanc_plugin.inference.engine import SegmentationEngine, open_engine
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
 from orthanc_plugin.jobs.stage import Found
+from orthanc_plugin.masks import Segmentation
 from orthanc_plugin.plan import Output, PlannedModel, StoredObject
 from orthanc_plugin.series.read import read_series
 
 _Report = Callable[[CtSeries, ModelCard, StoredObject, str, pipeline.Context], pipeline.ReportResult]
+
+
+class RememberingEngine:
+    """An engine that keeps its last result: an archive that refuses the SEG is tried again without new inference."""
+
+    def __init__(self, engine: SegmentationEngine) -> None:
+        self._engine = engine
+        self._last: tuple[Volume, Segmentation] | None = None
+
+    @property
+    def card(self) -> ModelCard:
+        """Of the engine."""
+        return self._engine.card
+
+    @property
+    def provider(self) -> str:
+        """Of the engine."""
+        return self._engine.provider
+
+    def segment(self, volume: Volume) -> Segmentation:
+        """The engine's result, or the one it gave for this very volume before."""
+        if self._last is None or self._last[0] is not volume:
+            self._last = volume, self._engine.segment(volume)
+        return self._last[1]
+
+    def forget(self) -> None:
+        """Let volume and result go."""
+        self._last = None
 
 
 class Stages:
@@ -47,7 +76,7 @@ class Stages:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._configuration, self._archives, self._clock = configuration, archives, clock
-        self._engines: dict[str, SegmentationEngine] = {}
+        self._engines: dict[str, RememberingEngine] = {}
         self._held: tuple[str, CtSeries] | None = None
 
     def retrieve(self, job: EnrichJob) -> Found:
@@ -71,6 +100,8 @@ class Stages:
     def release(self) -> None:
         """Let the series go."""
         self._held = None
+        for engine in self._engines.values():
+            engine.forget()
 
     def _reported(self, make: _Report, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
         if segmented.stored is None:
@@ -82,7 +113,7 @@ class Stages:
     def _series(self, job: EnrichJob) -> CtSeries:
         if self._held is not None and self._held[0] == job.fingerprint:
             return self._held[1]
-        self._held = None  # the last series goes before the next one comes: one in memory at a time
+        self.release()  # the last series goes before the next one comes: one in memory at a time
         archive = self._archive(job.archive)
         series = read_series(archive.retrieve(job.study_instance_uid, job.series_instance_uid))
         if identity.fingerprint(series.identity, job.generation) != job.fingerprint:
@@ -94,7 +125,8 @@ class Stages:
         if model.digest not in self._engines:
             card = self._card(model)
             verify_model(card)
-            self._engines[model.digest] = open_engine(card, Provider(self._configuration.provider))
+            engine = open_engine(card, Provider(self._configuration.provider))
+            self._engines[model.digest] = RememberingEngine(engine)
         return self._engines[model.digest]
 
     def _card(self, model: PlannedModel) -> ModelCard:
