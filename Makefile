@@ -24,6 +24,7 @@ demo: setup
 	$(RUN)orthanc-enrich demo $(if $(CT),"$(CT)") $(if $(EXIT),--exit)
 
 test: setup
+	./scripts/install-system postgresql
 	./scripts/in-loopback ./scripts/test-tiers $(TIERS)
 
 check: setup
