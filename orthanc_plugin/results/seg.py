@@ -1,13 +1,14 @@
 """The SEG of one model: coded structures as bit planes, and the same structures read back from the stored object.
 
-BINARY where every reader takes it, structures inside others included; LABELMAP for the odd image sizes where OHIF
-scrambles BINARY without a message. Writing is highdicom's. Reading is our own and goes by the source slice each frame
-names, so that a measure is made of what the archive gives back and not of what we meant to write.
+BINARY where every reader takes it; LABELMAP for the odd image sizes where OHIF scrambles BINARY without a message. No
+two segments overlap: the body is stored as what lies outside the other segments, and says so in its label. Writing is
+highdicom's. Reading is our own and goes by the source slice each frame names, so that a measure is made of what the
+archive gives back and not of what we meant to write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -34,7 +35,7 @@ from orthanc_plugin.results.algorithm import (
 )
 from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
 
-SETTINGS = "binary where columns % 8 = 0, else labelmap; empty frames omitted"
+SETTINGS = "binary where columns % 8 = 0, else labelmap; no overlaps; empty frames omitted"
 """What decides the stored pixels beside source and model; enters the SEG UID."""
 
 SERIES_NUMBER = 9801
@@ -45,7 +46,7 @@ def is_binary(columns: int) -> bool:
 
     Two readers pack bits their own way: Orthanc's frame routes want whole bytes a row (Columns % 8 = 0), OHIF whole
     bytes a frame (Rows * Columns % 8 = 0). The first implies the second. BINARY is preferred because reports can
-    reference it without a validator's complaint and because it holds body and lungs in full.
+    reference it without a validator's complaint.
     """
     return columns % 8 == 0
 
@@ -61,8 +62,9 @@ def encode_seg(
 ) -> Dataset:
     """The structures of one model as one SEG in a series of its own.
 
-    A LABELMAP cannot hold overlaps: there a structure that covers others is written without them, and its label says
-    so. SegmentNumbers are 1, 2, ... in the order of the segments, whatever their numbers in the model.
+    Segments never overlap: a structure that covers others is written without them, and its label says so. A LABELMAP
+    cannot hold overlaps, and of an overlapping BINARY OHIF 3.13.2 drops frames without a word. SegmentNumbers are
+    1, 2, ... in the order of the segments, whatever their numbers in the model.
 
     Raises
     ------
@@ -71,11 +73,10 @@ def encode_seg(
     """
     _refuse_empty(segmentation)
     binary = is_binary(segmentation.labels.shape[2])
-    segments = segmentation.segments if binary else _apart(segmentation.segments)
-    pixels = _planes(segmentation) if binary else _consecutive(segmentation)
+    segments = _apart(segmentation.segments)
     ds = highdicom.seg.Segmentation(
         result_headers(series),
-        pixels,
+        _consecutive(segmentation),
         "BINARY" if binary else "LABELMAP",
         [_description(n, s, card, sop_instance_uid, provider) for n, s in enumerate(segments, start=1)],
         series_instance_uid=identity.series_uid(sop_instance_uid),
@@ -111,28 +112,17 @@ def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
     Raises
     ------
     EncodingError
-        If the SEG does not fit the series or the card, or holds overlaps that the card does not know.
+        If the SEG does not fit the series or the card, or its segments overlap.
     """
     segments = _stored_segments(seg, card)
     labels = np.zeros(series.volume.voxels_hu.shape, np.uint8)
     if [seg.Rows, seg.Columns] != [*labels.shape[1:]]:
         raise EncodingError(f"SEG {seg.SOPInstanceUID} has another image size than its series")
-    inward = [segment.number for segment in sorted(segments, key=_breadth)]
-    rank = np.zeros(256, np.uint8)
-    rank[inward] = np.arange(1, len(inward) + 1)
-    stored = np.zeros(256, np.int64)
     for index, frame in _frames(seg, series):
-        np.maximum(labels[index], rank[frame], out=labels[index])
-        stored += _counts(frame)
-    labels = _looked_up(np.array([0, *inward], np.uint8), labels)
-    counts = sum((_counts(plane) for plane in labels), np.zeros(256, np.int64))
-    if any(counts[list(segment.covers)].sum() != stored[segment.number] for segment in segments):
-        raise EncodingError(f"SEG {seg.SOPInstanceUID} holds overlaps that {card.name} does not know")
+        if np.any(labels[index][frame > 0]):
+            raise EncodingError(f"SEG {seg.SOPInstanceUID} holds segments that overlap")
+        labels[index] += frame
     return Segmentation(labels, segments, tuple(str(seg.get("ImageComments") or "").splitlines()))
-
-
-def _counts(frame: Labels) -> NDArray[np.int64]:
-    return np.bincount(frame.ravel(), minlength=256)
 
 
 def _refuse_empty(segmentation: Segmentation) -> None:
@@ -146,14 +136,6 @@ def _refuse_empty(segmentation: Segmentation) -> None:
 def _breadth(segment: Segment) -> int:
     """Sorts structures that cover others before those that lie inside them."""
     return -len(segment.covers)
-
-
-def _planes(segmentation: Segmentation) -> NDArray[np.bool_]:
-    """(z, y, x, segment), overlaps kept."""
-    planes = np.empty((*segmentation.labels.shape, len(segmentation.segments)), np.bool_)
-    for channel, segment in enumerate(segmentation.segments):
-        planes[..., channel] = segmentation.mask(segment)
-    return planes
 
 
 def _consecutive(segmentation: Segmentation) -> Labels:
@@ -174,7 +156,7 @@ def _looked_up(table: NDArray[np.uint8], labels: Labels) -> Labels:
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """The segments as a LABELMAP holds them: those that cover others say that they do not include them."""
+    """The segments without overlap: those that cover others say that they do not include them."""
     numbers = {segment.number for segment in segments}
     return tuple(
         replace(segment, label=_remainder_label(segment.label))
@@ -220,24 +202,19 @@ def _derive_dimension_uid(ds: Dataset) -> None:
 
 
 def _stored_segments(seg: Dataset, card: ModelCard) -> tuple[Segment, ...]:
-    """Segments by SegmentNumber; what they cover follows the card, for a LABELMAP only themselves."""
+    """Segments by SegmentNumber; as stored, each covers itself alone."""
     known = {name: label for label in card.labels for name in (label.label, _remainder_label(label.label))}
     items = sorted(seg.SegmentSequence, key=lambda item: int(item.SegmentNumber))
     try:
         labels = {int(item.SegmentNumber): (str(item.SegmentLabel), known[item.SegmentLabel]) for item in items}
     except KeyError as missing:
         raise EncodingError(f"SEG {seg.SOPInstanceUID} holds {missing}, which {card.name} does not know") from missing
-    numbers = {label.number: number for number, (_, label) in labels.items()}
-    overlapping = seg.SegmentationType == "BINARY"
-    return tuple(
-        _segment(number, name, label, numbers if overlapping else {label.number: number})
-        for number, (name, label) in labels.items()
-    )
+    return tuple(_segment(number, name, label) for number, (name, label) in labels.items())
 
 
-def _segment(number: int, name: str, label: CardLabel, numbers: Mapping[int, int]) -> Segment:
-    covers = tuple(sorted(numbers[inner] for inner in label.covers if inner in numbers))
-    return Segment(number, label.key, name, label.category, label.type, label.modifier, label.colour, covers)
+def _segment(number: int, name: str, label: CardLabel) -> Segment:
+    key = label.key if name == label.label else f"{label.key}_remainder"
+    return Segment(number, key, name, label.category, label.type, label.modifier, label.colour, (number,))
 
 
 def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:

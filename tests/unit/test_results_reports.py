@@ -106,7 +106,7 @@ def test_notes_stand_in_the_reports(landmarks: Dataset, stored: Dataset) -> None
     measured = [replace(features_of(ellipsoids(SERIES))[0], notes=("odd",)), SegmentFeatures(5, (), ("one voxel",))]
     report = radiomics_report(replace(SERIES, notes=("one frame of reference",)), stored, measured)
     notes = [item.TextValue for item in values(report, "121106")][1:]
-    assert notes == ["one frame of reference", "Body: odd", "Bone: one voxel"]
+    assert notes == ["one frame of reference", "Body outside the other segments: odd", "Bone: one voxel"]
     assert len(values(report, "125007")) == 1
 
 
