@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from orthanc_plugin.catalog.nnunet import NnunetModel
 from orthanc_plugin.codes import Code
 
 
@@ -13,6 +14,7 @@ class Engine(StrEnum):
     """Which engine of `inference` runs the model."""
 
     CLASSICAL_CHEST = "classical-chest"
+    NNUNET = "nnunet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class ModelCard:
     digest: SHA-256 (hex) over the card and all its graphs; what plans pin and results carry.
     axes: order and direction of the array the network expects, e.g. `("z:S", "y:P", "x:L")`: each axis
         with the patient direction toward which its index grows.
+    nnunet: what engine `nnunet` needs, None for other engines.
+    test_model: trained on phantoms only; rules refuse it on patients unless they say otherwise.
     """
 
     directory: Path
@@ -54,3 +58,5 @@ class ModelCard:
     citation: str
     intended_use: str
     limits: tuple[str, ...]
+    nnunet: NnunetModel | None = None
+    test_model: bool = False

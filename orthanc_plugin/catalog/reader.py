@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
+from orthanc_plugin.catalog.nnunet import NnunetModel
 from orthanc_plugin.codes import Code
 from orthanc_plugin.errors import ModelError
 
@@ -70,6 +71,8 @@ class _CardFile(_Strict):
     citation: Text
     intended_use: Text
     limits: tuple[Text, ...]
+    nnunet: NnunetModel | None = None
+    test_model: bool = False
 
     @model_validator(mode="after")
     def _labels_fit_together(self) -> _CardFile:
@@ -117,6 +120,8 @@ def read_card(directory: Path) -> ModelCard:
         citation=card.citation,
         intended_use=card.intended_use,
         limits=card.limits,
+        nnunet=card.nnunet,
+        test_model=card.test_model,
     )
 
 

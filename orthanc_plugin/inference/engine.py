@@ -8,6 +8,7 @@ from orthanc_plugin.catalog.card import Engine, ModelCard
 from orthanc_plugin.catalog.shelf import verify_model
 from orthanc_plugin.ct import Volume
 from orthanc_plugin.inference.classical import ClassicalChestEngine
+from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider, open_session
 from orthanc_plugin.masks import Segmentation
 
@@ -48,3 +49,5 @@ def open_engine(card: ModelCard, wanted: Provider) -> SegmentationEngine:
         case Engine.CLASSICAL_CHEST:
             session, provider = open_session(card.directory / card.graphs[0], wanted)
             return ClassicalChestEngine(card, session, provider)
+        case Engine.NNUNET:
+            return NnunetEngine(card, wanted)

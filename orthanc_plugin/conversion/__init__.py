@@ -1,0 +1,1 @@
+"""Published checkpoints -> ONNX and a card; the only room that may import torch (extra `convert`)."""
