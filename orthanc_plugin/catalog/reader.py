@@ -22,26 +22,31 @@ Number = Annotated[int, Field(ge=1, le=255)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _CodeFile(_Strict):
+class CodeFile(Strict):
+    """A coded concept as files of this project write it."""
+
     scheme: Text
     value: Text
     meaning: Annotated[str, Field(min_length=1, max_length=64)]
 
     def code(self) -> Code:
+        """The concept itself."""
         return Code(self.value, self.scheme, self.meaning)
 
 
-class _LabelFile(_Strict):
+class _LabelFile(Strict):
     number: Number
     key: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     label: Annotated[str, Field(min_length=1, max_length=64)]
-    category: _CodeFile
-    type: _CodeFile
-    modifier: _CodeFile | None = None
+    category: CodeFile
+    type: CodeFile
+    modifier: CodeFile | None = None
     colour: tuple[Byte, Byte, Byte]
     covers: tuple[Number, ...]
     shape_features: bool
@@ -52,12 +57,12 @@ class _LabelFile(_Strict):
         return CardLabel(self.number, self.key, self.label, *kind, self.colour, self.covers, self.shape_features)
 
 
-class _GraphFile(_Strict):
+class _GraphFile(Strict):
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.onnx$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _CardFile(_Strict):
+class _CardFile(Strict):
     schema_: Annotated[Literal[1], Field(alias="schema")]
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
     version: Text

@@ -1,0 +1,185 @@
+"""Names of structures, as published models give them, to what a segment must say: label, codes, colour.
+
+The table (anatomy.csv) holds the labels of SegTHOR, all classes of TotalSegmentator's task `total` and a few more.
+Its codes are those of pydicom's dictionaries; docs/models.md lists the few that pydicom does not know, and a test holds
+table, dictionaries and list together.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import csv
+import json
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from orthanc_plugin.catalog.reader import Byte, CodeFile, Strict
+from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, BILATERAL, LEFT, RIGHT, TISSUE, Code
+from orthanc_plugin.errors import ModelError
+
+_TABLE = Path(__file__).with_name("anatomy.csv")
+_MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+_CATEGORIES = {code.meaning: code for code in (ANATOMICAL_STRUCTURE, TISSUE, _MORPHOLOGICALLY_ABNORMAL)}
+_MODIFIERS = {"": None} | {code.meaning: code for code in (LEFT, RIGHT, BILATERAL)}
+
+LABELS_OF_TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"Task055_SegTHOR": ("esophagus", "heart", "trachea", "aorta")}
+)
+"""Names of labels 1, 2, ... of published nnU-Net v1 tasks; v1 keeps no names beside its weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What a segment says of its structure. `key`: its name in rules, API and tables; colour: sRGB."""
+
+    key: str
+    label: str
+    category: Code
+    type: Code
+    modifier: Code | None
+    colour: tuple[int, int, int]
+
+
+def key_of(name: str) -> str:
+    """The key of a label: small letters, digits and `_`, a letter first (`vertebrae_L1`: `vertebrae_l1`)."""
+    key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return key if key[:1].isalpha() else f"label_{key}"
+
+
+@cache
+def known() -> Mapping[str, Anatomy]:
+    """The table by key."""
+    with _TABLE.open(encoding="utf-8", newline="") as file:
+        rows = [_from_row(row) for row in csv.DictReader(file)]
+    return MappingProxyType({row.key: row for row in rows})
+
+
+def _from_row(row: Mapping[str, str]) -> Anatomy:
+    kind = Code(row["type"], "SCT", row["meaning"])
+    red, green, blue = bytes.fromhex(row["colour"].removeprefix("#"))
+    modifier = _MODIFIERS[row["modifier"]]
+    return Anatomy(key_of(row["name"]), row["label"], _CATEGORIES[row["category"]], kind, modifier, (red, green, blue))
+
+
+def code_of(name: str, mapping: Mapping[str, Anatomy]) -> Anatomy:
+    """What a segment says of one label.
+
+    Parameters
+    ----------
+    name : str
+        Label as the model names it.
+    mapping : mapping of str to Anatomy
+        The user's, from `read_mapping`; it comes before the table.
+
+    Raises
+    ------
+    ModelError
+        If neither knows the label.
+    """
+    return codes_of([name], mapping)[0]
+
+
+def codes_of(names: Iterable[str], mapping: Mapping[str, Anatomy]) -> tuple[Anatomy, ...]:
+    """`code_of` for all labels of a model, in their order; the error names every label without a code."""
+    found = [(name, mapping.get(name) or known().get(key_of(name))) for name in names]
+    missing = [name for name, anatomy in found if anatomy is None]
+    if missing:
+        raise ModelError(
+            f"no code for {', '.join(missing)}; give one for each in a mapping file (--labels FILE, see docs/models.md)"
+        )
+    return tuple(anatomy for _, anatomy in found if anatomy is not None)
+
+
+class _Entry(Strict):
+    key: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
+    label: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    category: CodeFile | None = None
+    type: CodeFile
+    modifier: CodeFile | None = None
+    colour: tuple[Byte, Byte, Byte] | None = None
+
+
+_MAPPING: TypeAdapter[dict[str, str | _Entry]] = TypeAdapter(dict[str, str | _Entry])
+
+
+def read_mapping(path: Path) -> Mapping[str, Anatomy]:
+    """The user's mapping: a JSON object of label names, each with codes or the name of a structure in the table.
+
+    Raises
+    ------
+    ModelError
+        Naming the file, the label and what is wrong with it.
+    """
+    try:
+        entries = _MAPPING.validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); it has to be a JSON file") from error
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_input=False)[-1]
+        where = ": ".join(str(part) for part in detail["loc"] if part not in ("str", "_Entry"))
+        raise ModelError(f"{path}: {where}: {detail['msg']}; docs/models.md has the format") from error
+    return {name: _mapped(path, name, entry) for name, entry in entries.items()}
+
+
+def _mapped(path: Path, name: str, entry: str | _Entry) -> Anatomy:
+    if isinstance(entry, str):
+        if (anatomy := known().get(key_of(entry))) is None:
+            raise ModelError(f"{path}: {name}: {entry!r} is no structure of the table; give its codes")
+        return anatomy
+    codes = (entry.category.code() if entry.category else ANATOMICAL_STRUCTURE, entry.type.code())
+    modifier = entry.modifier.code() if entry.modifier else None
+    for code in (*codes, modifier):
+        if code and (problem := _problem(code)):
+            raise ModelError(f"{path}: {name}: {code.scheme} {code.value} {problem}")
+    key = entry.key or key_of(name)
+    label = entry.label or name.replace("_", " ").capitalize()[:64]
+    return Anatomy(key, label, *codes, modifier, entry.colour or _colour(key))
+
+
+def _problem(code: Code) -> str:
+    if code.scheme == "SRT":
+        return "is of a retired scheme; give the SNOMED CT code (scheme SCT)"
+    if code.scheme == "SCT" and not is_snomed_concept(code.value):
+        return "is no SNOMED CT concept (partition or check digit are wrong); look for a typing error"
+    return ""
+
+
+def _colour(key: str) -> tuple[int, int, int]:
+    """A colour that the same key always gets."""
+    red, green, blue = colorsys.hsv_to_rgb(zlib.crc32(key.encode()) / 2**32, 0.6, 0.9)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def is_snomed_concept(value: str) -> bool:
+    """Whether a number names a SNOMED CT concept: 6 to 18 digits, partition 00 or 10, then Verhoeff's check digit.
+
+    Source
+    ------
+    SNOMED CT Release File Specifications, "SCTID representation" (check digit: Verhoeff, dihedral group D5).
+    """
+    if not re.fullmatch(r"[1-9][0-9]{2,14}[01]0[0-9]", value):
+        return False
+    check = 0
+    for place, digit in enumerate(int(character) for character in reversed(value)):
+        check = _joined(check, _permuted(digit, place))
+    return check == 0
+
+
+def _joined(first: int, second: int) -> int:
+    """Product in D5: 0 to 4 are turns, 5 to 9 reflections."""
+    turn = (first + second) % 5 if first < 5 else (first - second) % 5
+    return turn + 5 * ((first < 5) != (second < 5))
+
+
+def _permuted(digit: int, times: int) -> int:
+    for _ in range(times % 8):
+        digit = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)[digit]
+    return digit
