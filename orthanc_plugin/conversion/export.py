@@ -144,8 +144,8 @@ class _Writer:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
 
     def _value(self, name: str, value: Tensor) -> str:
-        array = value.detach().numpy().astype(np.float16 if self.half else np.float32)
-        self.values.append(numpy_helper.from_array(array, name))
+        array = value.detach().to(torch.float16 if self.half else torch.float32)
+        self.values.append(numpy_helper.from_array(array.numpy(), name))
         return name
 
 
