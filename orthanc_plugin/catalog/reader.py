@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
+from orthanc_plugin.catalog.graph import check_graph
 from orthanc_plugin.catalog.nnunet import NnunetModel
+from orthanc_plugin.catalog.nnunet_checks import configurations, expected_shape, problems
 from orthanc_plugin.codes import Code
 from orthanc_plugin.errors import ModelError
 
@@ -19,6 +22,7 @@ SCHEMA = 1
 
 Text = Annotated[str, Field(min_length=1)]
 Number = Annotated[int, Field(ge=1, le=255)]
+Axis = Annotated[str, Field(pattern=r"^[xyz]:[RLAPIS]$")]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -68,7 +72,7 @@ class _CardFile(Strict):
     version: Text
     engine: Engine
     graphs: Annotated[tuple[_GraphFile, ...], Field(min_length=1)]
-    axes: tuple[Text, Text, Text]
+    axes: tuple[Axis, Axis, Axis]
     preprocessing: dict[str, float]
     labels: Annotated[tuple[_LabelFile, ...], Field(min_length=1)]
     manufacturer: Text
@@ -87,6 +91,26 @@ class _CardFile(Strict):
             raise ValueError("labels: numbers rise and keys differ")
         if any(label.number not in label.covers or not set(label.covers) <= set(numbers) for label in self.labels):
             raise ValueError("labels: covers holds the label's own number and numbers of this card")
+        return self
+
+    @model_validator(mode="after")
+    def _axes_are_three(self) -> _CardFile:
+        names, directions = zip(*(axis.split(":") for axis in self.axes), strict=True)
+        sides = {"RLAPIS".index(way) // 2 for way in directions}
+        if len(set(names)) < 3 or len(sides) < 3:
+            raise ValueError("axes: x, y and z once each, and one direction each of R or L, A or P, I or S")
+        return self
+
+    @model_validator(mode="after")
+    def _engine_has_what_it_needs(self) -> _CardFile:
+        files = [graph.file for graph in self.graphs]
+        if len(set(files)) < len(files):
+            raise ValueError("graphs: a file is named twice")
+        if (self.nnunet is not None) != (self.engine is Engine.NNUNET):
+            raise ValueError(f"nnunet: engine {Engine.NNUNET} needs this section, other engines must not have it")
+        if self.nnunet:
+            for why in problems(self.nnunet, files, [label.number for label in self.labels]):
+                raise ValueError(why)
         return self
 
 
@@ -109,13 +133,16 @@ def read_card(directory: Path) -> ModelCard:
     if card.name != directory.name:
         raise ModelError(f"{path}: name is {card.name!r} but the folder is {directory.name!r}; rename one of them")
     graphs = tuple(graph.file for graph in card.graphs)
+    for graph in graphs:
+        if not (directory / graph).is_file():
+            raise ModelError(f"{directory / graph} is missing; install the model again")
     return ModelCard(
         directory=directory,
         schema=card.schema_,
         name=card.name,
         version=card.version,
         engine=card.engine,
-        digest=_digest(directory, raw, graphs),
+        digest=_digest(raw, [graph.sha256 for graph in card.graphs]),
         graphs=graphs,
         axes=card.axes,
         preprocessing=card.preprocessing,
@@ -141,24 +168,34 @@ def verify_model(card: ModelCard) -> None:
     raw = json.loads((card.directory / CARD).read_text(encoding="utf-8"))
     for graph in raw["graphs"]:
         path = card.directory / graph["file"]
-        if hashlib.sha256(_bytes(path)).hexdigest() != graph["sha256"]:
+        if _sha256(path) != graph["sha256"]:
             raise ModelError(f"{path} is not the file its card names (SHA-256 differs); install the model again")
     if read_card(card.directory).digest != card.digest:
         raise ModelError(f"model {card.name} was changed while in use; restart the service")
+    if card.nnunet:
+        _verify_shapes(card.directory, card.nnunet)
 
 
-def _digest(directory: Path, raw: object, graphs: tuple[str, ...]) -> str:
-    """SHA-256 over the canonical card and the bytes of its graphs, in the card's order."""
+def _verify_shapes(directory: Path, model: NnunetModel) -> None:
+    for _, _, configuration in configurations(model):
+        for graph in configuration.graphs:
+            if (shape := check_graph(directory / graph)) != (expected := expected_shape(configuration)):
+                raise ModelError(f"{directory / graph} is {shape}, its card says {expected}; install the model again")
+
+
+def _digest(raw: object, graphs: Sequence[str]) -> str:
+    """SHA-256 over the canonical card and the SHA-256 it states of each graph, in the card's order."""
     canonical = json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     total = hashlib.sha256(canonical.encode())
     for graph in graphs:
-        total.update(hashlib.sha256(_bytes(directory / graph)).digest())
+        total.update(bytes.fromhex(graph))
     return total.hexdigest()
 
 
-def _bytes(path: Path) -> bytes:
+def _sha256(path: Path) -> str:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({type(error).__name__}); install the model again") from error
 

@@ -64,4 +64,5 @@ def _shelves(models_directory: Path | None) -> tuple[Path, ...]:
 
 
 def _is_model(folder: Path) -> bool:
-    return (folder / CARD).is_file()
+    """A hidden folder is none: installations in progress lie in such."""
+    return not folder.name.startswith(".") and (folder / CARD).is_file()

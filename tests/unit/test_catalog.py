@@ -91,7 +91,7 @@ def test_a_model_changed_while_in_use_is_refused(models: Path) -> None:
 
 def test_a_missing_graph_is_named(models: Path) -> None:
     (models / CHEST / f"{CHEST}.onnx").unlink()
-    with pytest.raises(ModelError, match=r"chest_structures\.onnx cannot be read"):
+    with pytest.raises(ModelError, match=r"chest_structures\.onnx is missing"):
         find_model(CHEST, models)
 
 

@@ -31,7 +31,8 @@ GLAND = {"type": {"scheme": "SCT", "value": "69748006", "meaning": "Thyroid"}}
 def meanings() -> dict[tuple[str, str], set[str]]:
     """What pydicom calls each code, names of SNOMED CT without their semantic tag."""
     found: dict[tuple[str, str], set[str]] = {}
-    for scheme, names in concepts.items():
+    dictionaries: dict[str, dict[str, dict[str, tuple[str, object]]]] = concepts  # type: ignore[assignment]
+    for scheme, names in dictionaries.items():
         for codes in names.values():
             for value, (meaning, _) in codes.items():
                 plain = meaning.removesuffix(" (body structure)").removesuffix(" structure")

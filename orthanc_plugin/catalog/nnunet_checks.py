@@ -1,0 +1,119 @@
+"""What the parts of an nnU-Net card must have in common: pydantic reads each value, this looks at them together."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from orthanc_plugin.catalog.graph import GraphShape
+from orthanc_plugin.catalog.nnunet import Configuration, NnunetModel, Part, Scheme
+
+
+def problems(model: NnunetModel, graphs: Collection[str], numbers: Collection[int]) -> Iterator[str]:
+    """Contradictions within the `nnunet` section of a card, and between it and the rest of the card.
+
+    Parameters
+    ----------
+    model : NnunetModel
+        The section.
+    graphs : collection of str
+        Files that the card lists.
+    numbers : collection of int
+        Numbers of the card's labels.
+
+    Yields
+    ------
+    str
+        The key and what is wrong with it.
+    """
+    used = Counter(file for _, _, configuration in configurations(model) for file in configuration.graphs)
+    if used.keys() != set(graphs) or max(used.values(), default=1) > 1:
+        yield f"nnunet: its graphs are {', '.join(sorted(used))}; the card has to list each of them, once, and no other"
+    painted = {number for part in model.parts for number in part.numbers} - {0}
+    if painted != set(numbers):
+        yield f"nnunet.parts: numbers are {sorted(painted)}; labels has {sorted(numbers)}, which has to be the same"
+    if model.frame and not _positive(model.frame.spacing_mm):
+        yield f"nnunet.frame.spacing_mm: {model.frame.spacing_mm} is no spacing"
+    for key, part, configuration in configurations(model):
+        for why in (*_of_part(part, configuration), *_of_grid(configuration), *_of_values(configuration)):
+            yield f"{key}: {why}"
+
+
+def configurations(model: NnunetModel) -> Iterator[tuple[str, Part, Configuration]]:
+    """Every configuration with its key and its part; the first stages of cascades too."""
+    waiting = [(f"nnunet.parts.{number}", part) for number, part in enumerate(model.parts)]
+    while waiting:
+        key, part = waiting.pop(0)
+        for number, configuration in enumerate(part.configurations):
+            name = f"{key}.configurations.{number}"
+            yield name, part, configuration
+            if configuration.previous:
+                waiting.append((f"{name}.previous.part", configuration.previous.part))
+
+
+def expected_shape(configuration: Configuration) -> GraphShape:
+    """What every graph of a configuration takes and gives; a cascade takes the first stage's labels beside the CT."""
+    labels = len(configuration.previous.part.numbers) - 1 if configuration.previous else 0
+    return GraphShape(1 + labels, configuration.heads, configuration.patch_size)
+
+
+def _of_part(part: Part, configuration: Configuration) -> Iterator[str]:
+    if configuration.heads != len(part.numbers):
+        yield f"heads is {configuration.heads}, but the part has {len(part.numbers)} numbers"
+    if not part.regions and part.numbers[:1] != (0,):
+        yield "the part's first number has to be 0, the background (or regions has to be true)"
+    given = [number for number in part.numbers if number]
+    if len(set(given)) < len(given):
+        yield f"the part's numbers {list(part.numbers)} name a label twice"
+    cleaned = {number for rule in part.postprocessing for number in rule.numbers}
+    if not cleaned <= set(range(1, configuration.heads + part.regions)):
+        yield f"the part's postprocessing names {sorted(cleaned)}, which the network does not have"
+    if configuration.previous and any(stage.previous for stage in configuration.previous.part.configurations):
+        yield "a cascade has two stages, not more"
+    if not configuration.graphs:
+        yield "graphs is empty"
+
+
+def _of_grid(configuration: Configuration) -> Iterator[str]:
+    forward, backward = configuration.transpose_forward, configuration.transpose_backward
+    if (
+        sorted(forward) != [0, 1, 2]
+        or sorted(backward) != [0, 1, 2]
+        or any(forward[backward[i]] != i for i in range(3))
+    ):
+        yield "transpose_forward and transpose_backward have to be permutations of 0, 1, 2 that undo each other"
+    patch = configuration.patch_size
+    if len(patch) not in (2, 3) or min(patch) < 1:
+        yield f"patch_size is {list(patch)}; allowed are two or three sizes above 0"
+    first, *others = configuration.spacing_mm
+    if (first is None) != configuration.planar or not all(
+        map(_positive, [mm for mm in (first, *others) if mm is not None])
+    ):
+        yield f"spacing_mm is {list(configuration.spacing_mm)}; the first is null for 2d, all others are above 0"
+    if not set(configuration.mirror_axes) <= set(range(len(patch))) or _repeats(configuration.mirror_axes):
+        yield f"mirror_axes is {list(configuration.mirror_axes)}; allowed are axes of the patch, each once"
+    if not 0 < configuration.tile_step <= 1:
+        yield f"tile_step is {configuration.tile_step}; allowed is above 0 to 1"
+
+
+def _of_values(configuration: Configuration) -> Iterator[str]:
+    normalisation = configuration.normalisation
+    values = (normalisation.low_hu, normalisation.high_hu, normalisation.mean_hu, normalisation.sd_hu)
+    if not all(map(math.isfinite, values)):
+        yield "normalisation has to hold finite numbers"
+    elif normalisation.scheme is Scheme.CT and not (
+        normalisation.low_hu < normalisation.high_hu and normalisation.sd_hu > 0
+    ):
+        yield "normalisation: low_hu has to be below high_hu, and sd_hu above 0"
+    for name, resampling in (("data", configuration.data_resampling), ("output", configuration.output_resampling)):
+        if not {resampling.order, resampling.order_z} <= set(range(6)):
+            yield f"{name}_resampling: orders are {resampling.order} and {resampling.order_z}; allowed are 0 to 5"
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _repeats(values: tuple[int, ...]) -> bool:
+    return len(set(values)) < len(values)
