@@ -22,8 +22,8 @@ SKIN = Ellipse(0.0, 0.0, 158.0, 116.0)
 MUSCLE = Ellipse(0.0, 0.0, 147.0, 105.0)
 CHEST = Ellipse(0.0, 0.0, 126.0, 86.0)
 
-_LUNG_TOP, _LUNG_BASE = 118.8, -108.0
-_CARINA, _BRONCHUS_END = 43.2, 5.4
+_LUNG_TOP, LUNG_BASE_MM = 118.8, -108.0
+CARINA_MM, _BRONCHUS_END = 43.2, 5.4
 _BRONCHUS_RADIUS, _WALL = 5.5, 2.0
 _VERTEBRA, _DISC = 21.0, 5.5
 
@@ -42,8 +42,8 @@ class Section:
 
 def airway(z: float) -> Section:
     """Trachea above the carina, two main bronchi below; the discs touch each other and lie under the trachea."""
-    if z > _CARINA:
-        up = z - _CARINA
+    if z > CARINA_MM:
+        up = z - CARINA_MM
         return Section((Ellipse(0.03 * up, 4.0 - 0.12 * up, 2 * _BRONCHUS_RADIUS, 8.5),))
     if z > _BRONCHUS_END:
         return Section((_bronchus(z, -1, _BRONCHUS_RADIUS), _bronchus(z, 1, _BRONCHUS_RADIUS)))
@@ -52,7 +52,7 @@ def airway(z: float) -> Section:
 
 def lung(z: float, side: int) -> Section:
     """One lung, `side` +1 left and -1 right: dome above, diaphragm below, medial face, without the bronchus in it."""
-    height = (z - _LUNG_BASE) / (_LUNG_TOP - _LUNG_BASE)
+    height = (z - LUNG_BASE_MM) / (_LUNG_TOP - LUNG_BASE_MM)
     if not 0.0 < height < 1.0:
         return Section()
     f = (1.0 - height**2.6) ** 0.55
@@ -102,7 +102,7 @@ def _medial_face(z: float, side: int) -> Line:
 
 def _diaphragm(z: float, side: int) -> tuple[Ellipse, ...]:
     """The dome of the diaphragm, wholly within the lung's outline; the right one is higher."""
-    height = (z - _LUNG_BASE) / (62.0 if side < 0 else 50.0)
+    height = (z - LUNG_BASE_MM) / (62.0 if side < 0 else 50.0)
     if not 0.0 <= height < 1.0:
         return ()
     f = sqrt(1.0 - height**2)
@@ -110,12 +110,12 @@ def _diaphragm(z: float, side: int) -> tuple[Ellipse, ...]:
 
 
 def _bronchus(z: float, side: int, radius: float) -> Ellipse:
-    return Ellipse(side * (_BRONCHUS_RADIUS + (_CARINA - z) * 0.8), 4.0, radius, radius)
+    return Ellipse(side * (_BRONCHUS_RADIUS + (CARINA_MM - z) * 0.8), 4.0, radius, radius)
 
 
 def _bronchus_in_lung(z: float, side: int) -> tuple[Ellipse, ...]:
     """Bronchus with its wall, as far as it lies beyond the medial face; the wall also closes its end."""
-    if not _BRONCHUS_END - _WALL < z < _CARINA:
+    if not _BRONCHUS_END - _WALL < z < CARINA_MM:
         return ()
     return (replace(_bronchus(z, side, _BRONCHUS_RADIUS + _WALL), cut=_medial_face(z, side)),)
 

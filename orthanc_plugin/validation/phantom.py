@@ -44,12 +44,14 @@ class Phantom:
     volume: HU as integers (they survive DICOM unchanged), z toward the head.
     labels: (z, y, x) uint8, values of `LABELS`, disjoint; body is what is left of the trunk.
     volumes_ml: exact volume of each structure; `body` is the whole trunk with all that is in it.
+    kind: tells phantoms of different anatomy apart; part of the UIDs.
     """
 
     volume: Volume
     labels: Labels
     volumes_ml: dict[str, float]
     seed: int
+    kind: str = ""
 
 
 def make_phantom(
@@ -77,9 +79,9 @@ def make_phantom(
     Phantom
         The label map's own volumes are within 2 % of `volumes_ml` at the default shape.
     """
-    spacing = spacing_mm or _fitting_spacing(shape)
+    spacing = spacing_mm or fitting_spacing(shape)
     scale = _scale(shape, spacing)
-    zs, ys, xs = (_centres(n, step / s) for n, step, s in zip(shape, spacing, scale, strict=True))
+    zs, ys, xs = (centres(n, step / s) for n, step, s in zip(shape, spacing, scale, strict=True))
     x, y = xs[None, :].astype(np.float32), ys[:, None].astype(np.float32)
     labels = np.zeros(shape, np.uint8)
     hu = np.empty(shape, np.float32)
@@ -88,11 +90,14 @@ def make_phantom(
         hu[index] = _paint_slice(float(z), x, y, labels[index])
         if progress is not None:
             progress(index + 1, len(zs))
-    volume = Volume(_textured(hu, labels, spacing, seed), spacing, _affine(shape, spacing))
+    lung = (labels == LABELS["lung_left"]) | (labels == LABELS["lung_right"])
+    voxels = textured(hu, lung, labels == LABELS["bone"], spacing, np.random.default_rng(seed))
+    volume = Volume(voxels, spacing, affine(shape, spacing))
     return Phantom(volume, labels, _exact_volumes_ml(scale), seed)
 
 
-def _fitting_spacing(shape: tuple[int, int, int]) -> Triple:
+def fitting_spacing(shape: tuple[int, int, int]) -> Triple:
+    """Spacing with which the reference chest fills the field of view."""
     z, y, x = (round(extent / n, 4) for extent, n in zip(anatomy.FIELD_OF_VIEW_MM, shape, strict=True))
     return z, y, x
 
@@ -102,17 +107,20 @@ def _scale(shape: tuple[int, int, int], spacing: Triple) -> Triple:
     return z, y, x
 
 
-def _centres(count: int, step: float) -> NDArray[np.float64]:
+def centres(count: int, step: float) -> NDArray[np.float64]:
+    """Voxel centres in mm from the middle."""
     return np.asarray((np.arange(count) - (count - 1) / 2) * step, np.float64)
 
 
-def _affine(shape: tuple[int, int, int], spacing: Triple) -> NDArray[np.float64]:
-    affine = np.diag([spacing[2], spacing[1], spacing[0], 1.0])
-    affine[:3, 3] = [round(-(n - 1) / 2 * s, 4) for n, s in zip(shape[::-1], spacing[::-1], strict=True)]
-    return affine
+def affine(shape: tuple[int, int, int], spacing: Triple) -> NDArray[np.float64]:
+    """4x4, voxel index (x, y, z, 1) to LPS millimetres, the middle at the origin."""
+    matrix = np.diag([spacing[2], spacing[1], spacing[0], 1.0])
+    matrix[:3, 3] = [round(-(n - 1) / 2 * s, 4) for n, s in zip(shape[::-1], spacing[::-1], strict=True)]
+    return matrix
 
 
-def _inside(section: Section, x: Plane, y: Plane) -> Mask:
+def inside(section: Section, x: Plane, y: Plane) -> Mask:
+    """The points of a section."""
     mask = np.zeros(np.broadcast_shapes(x.shape, y.shape), bool)
     for part in section.parts:
         mask |= part.contains(x, y)
@@ -124,7 +132,7 @@ def _inside(section: Section, x: Plane, y: Plane) -> Mask:
 def _label_slice(z: float, x: Plane, y: Plane) -> NDArray[np.uint8]:
     labels = anatomy.BODY.contains(x, y).astype(np.uint8)
     for key, section in _SECTIONS.items():
-        labels[_inside(section(z), x, y)] = LABELS[key]
+        labels[inside(section(z), x, y)] = LABELS[key]
     return labels
 
 
@@ -149,16 +157,16 @@ def _paint_slice(z: float, x: Plane, y: Plane, labels: NDArray[np.uint8]) -> NDA
     return hu
 
 
-def _textured(hu: Voxels, labels: Labels, spacing: Triple, seed: int) -> Voxels:
+def textured(
+    hu: Voxels, lung: Mask, bone: Mask, spacing: Triple, rng: np.random.Generator, noise_hu: float = _NOISE_HU
+) -> Voxels:
     """Vessels and texture in the lungs, texture in bone, a little blur, scanner noise; whole HU, not below -1024."""
-    rng = np.random.default_rng(seed)
-    lung = (labels == LABELS["lung_left"]) | (labels == LABELS["lung_right"])
     texture = _smooth_noise(rng, hu.shape, (1.5, 1.5, 1.5))
     hu += np.where(lung, np.float32(_LUNG_TEXTURE_HU), np.float32(0)) * texture
-    hu += np.where(labels == LABELS["bone"], np.float32(_BONE_TEXTURE_HU), np.float32(0)) * texture
+    hu += np.where(bone, np.float32(_BONE_TEXTURE_HU), np.float32(0)) * texture
     hu[lung & _branches(rng, hu.shape, spacing)] = _BLOOD
     blurred = ndimage.gaussian_filter(hu, _BLUR_VOXELS)
-    blurred += _NOISE_HU * rng.standard_normal(hu.shape, np.float32)
+    blurred += np.float32(noise_hu) * rng.standard_normal(hu.shape, np.float32)
     return np.asarray(np.clip(np.rint(blurred), -1024, 3071), np.float32)
 
 
@@ -185,6 +193,6 @@ def _reference_volumes_ml() -> dict[str, float]:
     """Integral of the exact section areas over height; steps of 0.1 mm end where structures end."""
     extent = anatomy.FIELD_OF_VIEW_MM[0]
     steps = round(extent / 0.1)
-    zs, step = _centres(steps, extent / steps), extent / steps / 1000.0
+    zs, step = centres(steps, extent / steps), extent / steps / 1000.0
     volumes = {key: step * sum(section(float(z)).area() for z in zs) for key, section in _SECTIONS.items()}
     return {"body": anatomy.BODY.area() * extent / 1000.0, **volumes}

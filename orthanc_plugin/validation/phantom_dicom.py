@@ -51,7 +51,7 @@ def encode_phantom(
     Parameters
     ----------
     phantom : Phantom
-        What `make_phantom` gave.
+        What `make_phantom` or `make_thorax_phantom` gave.
     uid_seed : str
         Another one gives another study, series and instances of the same content.
     position : PatientPosition
@@ -65,7 +65,8 @@ def encode_phantom(
     list of FileDataset
         One a slice, Explicit VR Little Endian, 16 bit signed, UIDs derived from seed, content and position.
     """
-    identity = f"{uid_seed}:{phantom.seed}:{phantom.volume.voxels_hu.shape}:{phantom.volume.spacing_mm}:{position}"
+    shape, spacing = phantom.volume.voxels_hu.shape, phantom.volume.spacing_mm
+    identity = f"{uid_seed}{phantom.kind}:{phantom.seed}:{shape}:{spacing}:{position}"
     count = len(phantom.volume.voxels_hu)
     scanned = range(count) if position in (PatientPosition.FFS, PatientPosition.FFP) else range(count - 1, -1, -1)
     slices = [_slice(phantom, index, number, identity, position) for number, index in enumerate(scanned, 1)]
