@@ -1,0 +1,231 @@
+"""Published weights to a model of this project: card.json and ONNX graphs, complete in their place or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from orthanc_plugin.catalog.anatomy import Anatomy, codes_of, read_mapping
+from orthanc_plugin.catalog.card import Engine, ModelCard
+from orthanc_plugin.catalog.nnunet import NnunetModel, Precision, SourceFile
+from orthanc_plugin.catalog.reader import CARD, SCHEMA, read_card
+from orthanc_plugin.codes import Code
+from orthanc_plugin.conversion.model import Axes, Model, read_model
+from orthanc_plugin.conversion.provenance import provenance_of
+from orthanc_plugin.conversion.published import Structure
+from orthanc_plugin.conversion.unpack import unpacked
+from orthanc_plugin.errors import ConfigError, ModelError
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_AXIS = re.compile(r"z:[SI]|y:[AP]|x:[LR]")
+_MOST_TEXT = 64
+"""Version and manufacturer go into DICOM elements of VR LO."""
+
+_EXTRA = ("torch", "onnx", "onnxruntime")
+_INTENDED_USE = "Research: labels of structures on CT, made by a published nnU-Net. Not for diagnosis."
+_LIMITS = ("Trained on images that this project has not seen; check its labels on your own before you rely on them.",)
+
+
+def convert_model(
+    source: Path,
+    name: str,
+    out: Path,
+    *,
+    configurations: Sequence[str] = (),
+    folds: Sequence[int] | None = None,
+    precision: Precision = Precision.FP32,
+    labels: Path | None = None,
+    axes: Axes | None = None,
+    licence: str | None = None,
+    test_model: bool = False,
+    replace: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> ModelCard:
+    """Convert a published nnU-Net into `out/name`.
+
+    Parameters
+    ----------
+    source : Path
+        Folder or zip: nnU-Net v1 or v2 layout, or data sets of one TotalSegmentator task.
+    name : str
+        Of the new model.
+    out : Path
+        The models directory; made if missing.
+    configurations : sequence of str
+        `2d`, `3d_lowres`, `3d_fullres`, `3d_cascade_fullres` or what v2 plans name; several are averaged. Empty: the
+        preferred one that is there. TotalSegmentator has one, whatever is asked.
+    folds : sequence of int or None
+        None: all that are there (TotalSegmentator: 0, as it does).
+    precision : Precision
+        Of the graphs.
+    labels : Path or None
+        The user's mapping of label names to codes (`catalog.anatomy.read_mapping`).
+    axes : three of `z:S`, `y:P`, `x:L` and their opposites, or None
+        Order and direction of the images the network was trained on; None: what the plans or the task say, else
+        slices upward, rows toward posterior, columns toward left.
+    licence : str or None
+        Of the weights; None: of the known public record, else "not stated".
+    test_model : bool
+        Marks a model that is refused on patients.
+    replace : bool
+        Whether a model of this name may be replaced.
+    progress : callable
+        Told what happens next.
+
+    Raises
+    ------
+    ConfigError
+        If torch is missing, the name is taken or cannot be one, or axes are none.
+    ModelError
+        If the source cannot be converted; nothing is left behind.
+    """
+    _check(name, out / name, axes, replace)
+    export_graph, read_header = _tools()
+    mapping = read_mapping(labels) if labels else {}
+    with unpacked(source) as folder:
+        progress(f"reading {source}")
+        model = read_model(folder, configurations, folds, read_header)
+        # Before the long part: labels without a code are the commonest reason to stop.
+        anatomy = codes_of([structure.name for structure in model.structures], mapping)
+        with _staged(out, name) as staged:
+            for number, graph in enumerate(model.graphs, start=1):
+                progress(f"graph {number} of {len(model.graphs)}: {graph.file}")
+                target = staged / graph.file
+                export_graph(graph.checkpoint, graph.framework, graph.topology, graph.patch_size, precision, target)
+            progress("writing the card")
+            nnunet = NnunetModel(model.parts, precision, _sources(source, folder, model), model.frame)
+            card = _card(name, model, nnunet, anatomy, staged, axes or model.axes, licence)
+            _write(staged, card | {"test_model": test_model}, folder)
+            read_card(staged)
+            _move(staged, out / name)
+    return read_card(out / name)
+
+
+def _check(name: str, target: Path, axes: Axes | None, replace: bool) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot name a model: a small letter, then up to 63 of a-z, 0-9, _ and -")
+    if target.exists() and not replace:
+        raise ConfigError(f"{target} is there already; choose another name, or remove it first (models remove {name})")
+    if axes and (len(axes) != 3 or {axis[0] for axis in axes} != set("zyx") or not all(map(_AXIS.fullmatch, axes))):
+        raise ConfigError(f"axes {' '.join(axes)}: each of z:S, y:P and x:L (or z:I, y:A, x:R) once, in any order")
+
+
+def _tools() -> tuple[Callable[..., None], Callable[[Path], Any]]:
+    """What needs torch, imported only here."""
+    try:
+        from orthanc_plugin.conversion.export import export_graph
+        from orthanc_plugin.conversion.weights import read_header
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        remedy = "pip install 'orthanc-enrichment[convert]' (docs/install.md says how to get torch's CPU build)"
+        raise ConfigError(f"converting a model needs {error.name}, which is not installed: {remedy}") from error
+    return export_graph, read_header
+
+
+@contextmanager
+def _staged(out: Path, name: str) -> Iterator[Path]:
+    """A folder of the model's name beside its destination; what is left of it at the end is removed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".converting-", dir=out) as folder:
+            staged = Path(folder, name)
+            staged.mkdir()
+            yield staged
+    except OSError as error:
+        why = error.strerror or error
+        raise ModelError(f"{out / name} cannot be written ({why}); nothing is installed") from error
+
+
+def _move(staged: Path, target: Path) -> None:
+    """Into its place in one step; a model that is replaced goes into the staging folder, and with it."""
+    old = staged.with_name("replaced")
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(staged, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
+
+
+def _sources(source: Path, folder: Path, model: Model) -> tuple[SourceFile, ...]:
+    """The zip, where it was one, and every file that was read."""
+    root = folder.resolve()
+    files = [*model.files, *(graph.checkpoint for graph in model.graphs)]
+    whole = [] if source.is_dir() else [SourceFile(source.name, _sha256(source))]
+    read = (SourceFile(file.relative_to(root).as_posix(), _sha256(file)) for file in dict.fromkeys(files))
+    return (*whole, *read)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _card(
+    name: str,
+    model: Model,
+    nnunet: NnunetModel,
+    anatomy: Sequence[Anatomy],
+    staged: Path,
+    axes: Axes,
+    licence: str | None,
+) -> dict[str, Any]:
+    known = provenance_of(model.task)
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "version": model.trained[:_MOST_TEXT],
+        "engine": Engine.NNUNET.value,
+        "graphs": [{"file": graph.file, "sha256": _sha256(staged / graph.file)} for graph in model.graphs],
+        "axes": list(axes),
+        "preprocessing": {},
+        "labels": [_label(*pair) for pair in zip(model.structures, anatomy, strict=True)],
+        "manufacturer": known.manufacturer[:_MOST_TEXT],
+        "licence": licence or known.licence,
+        "citation": known.citation,
+        "intended_use": _INTENDED_USE,
+        "limits": [*_LIMITS, *model.limits],
+        "nnunet": TypeAdapter(NnunetModel).dump_python(nnunet, mode="json"),
+    }
+
+
+def _label(structure: Structure, anatomy: Anatomy) -> dict[str, Any]:
+    return {
+        "number": structure.number,
+        "key": anatomy.key,
+        "label": anatomy.label,
+        "category": _code(anatomy.category),
+        "type": _code(anatomy.type),
+        "modifier": _code(anatomy.modifier) if anatomy.modifier else None,
+        "colour": list(anatomy.colour),
+        "covers": list(structure.covers),
+        "shape_features": True,
+    }
+
+
+def _code(code: Code) -> dict[str, str]:
+    return {"scheme": code.scheme, "value": code.value, "meaning": code.meaning}
+
+
+def _write(staged: Path, card: Mapping[str, Any], folder: Path) -> None:
+    (staged / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    published = next((path for path in sorted(folder.glob("LICENSE*")) if path.is_file()), None)
+    if published:
+        shutil.copyfile(published, staged / "LICENSE")
+    else:
+        (staged / "LICENSE").write_text(
+            f"Licence of the weights: {card['licence']}\n{card['citation']}\n", encoding="utf-8"
+        )

@@ -1,0 +1,137 @@
+"""What the `nnunet` section of a card will be, out of a published folder: v1, v2, or a task of TotalSegmentator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orthanc_plugin.catalog.nnunet import Configuration, Frame, Part
+from orthanc_plugin.catalog.totalsegmentator import FOLDS, IMAGE_ORDER, Dataset, Task, task_of
+from orthanc_plugin.conversion.layout_v1 import find_v1, read_v1
+from orthanc_plugin.conversion.layout_v2 import ReadHeader, find_v2, read_v2
+from orthanc_plugin.conversion.published import Graph, Published, Structure, Trained
+from orthanc_plugin.errors import ModelError
+
+Axes = tuple[str, str, str]
+
+AS_STORED: Axes = ("z:S", "y:P", "x:L")
+"""Of images that were never turned: what common DICOM converters write, slices upward."""
+
+CANONICAL: Axes = ("z:S", "y:A", "x:R")
+"""Of TotalSegmentator's images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model ready to be exported: what its card says, the graphs to make, and the files it was read from."""
+
+    task: str
+    trained: str
+    parts: tuple[Part, ...]
+    frame: Frame | None
+    structures: tuple[Structure, ...]
+    graphs: tuple[Graph, ...]
+    files: tuple[Path, ...]
+    axes: Axes
+    limits: tuple[str, ...] = ()
+
+
+def read_model(
+    root: Path, configurations: Sequence[str], folds: Sequence[int] | None, read_header: ReadHeader
+) -> Model:
+    """Find out what lies in a folder and read it.
+
+    Parameters
+    ----------
+    root : Path
+        Any folder of one of the three layouts.
+    configurations, folds
+        See `layout_v1.read_v1`.
+    read_header : callable
+        Reads the header of a v2 checkpoint.
+
+    Raises
+    ------
+    ModelError
+        If nothing that can be converted lies there, or more than one model.
+    """
+    trained = find_v2(root)
+    if not trained:
+        return _single(read_v1(root, configurations, folds))
+    if find_v1(root):
+        raise ModelError(f"{root} holds models of nnU-Net v1 and of v2; name the folder of one of them")
+    datasets = {one.task for one in trained}
+    if known := task_of(datasets):
+        return _task(*known, trained, folds, read_header)
+    if len(datasets) > 1:
+        raise ModelError(f"{root} holds {' and '.join(sorted(datasets))}; name the folder of one of them")
+    return _single(read_v2(trained, configurations, folds, read_header))
+
+
+def _single(published: Published) -> Model:
+    return Model(
+        task=published.task,
+        trained=published.trained,
+        parts=(published.part,),
+        frame=None,
+        structures=published.structures,
+        graphs=published.graphs,
+        files=published.files,
+        axes=published.axes or AS_STORED,
+    )
+
+
+def _task(
+    task: Task,
+    datasets: Sequence[Dataset],
+    trained: Sequence[Trained],
+    folds: Sequence[int] | None,
+    read_header: ReadHeader,
+) -> Model:
+    """Each data set is a part; its heads get the task's numbers."""
+    read = [_dataset(dataset, trained, folds, read_header) for dataset in datasets]
+    numbers = [task.numbers(dataset) for dataset in datasets]
+    names = {number: task.classes[number - 1] for of_part in numbers for number in of_part if number}
+    return Model(
+        task=task.name,
+        trained="--".join(dict.fromkeys(one.trained for one in read)),
+        parts=tuple(_part(one.part, of_part, task) for one, of_part in zip(read, numbers, strict=True)),
+        frame=Frame(task.spacing_mm, IMAGE_ORDER),
+        structures=tuple(Structure(number, names[number], (number,)) for number in sorted(names)),
+        graphs=tuple(graph for one in read for graph in one.graphs),
+        files=tuple(file for one in read for file in one.files),
+        axes=CANONICAL,
+        limits=_left_out(task, datasets),
+    )
+
+
+def _dataset(
+    dataset: Dataset, trained: Sequence[Trained], folds: Sequence[int] | None, read_header: ReadHeader
+) -> Published:
+    here = [one for one in trained if one.task == dataset.folder and one.folder.name == dataset.model_folder]
+    if not here:
+        raise ModelError(f"{dataset.folder} has no {dataset.model_folder}; download it again")
+    prefix = f"{dataset.folder.partition('_')[0]}_"
+    published = read_v2(here, (), FOLDS if folds is None else folds, read_header, prefix)
+    if len(published.structures) != len(dataset.classes) or published.part.regions:
+        there, known = len(published.structures), len(dataset.classes)
+        raise ModelError(
+            f"{dataset.folder} has {there} labels, TotalSegmentator's class map {known}: another release, not supported"
+        )
+    return published
+
+
+def _part(part: Part, numbers: tuple[int, ...], task: Task) -> Part:
+    return replace(part, numbers=numbers, configurations=tuple(_of_task(one, task) for one in part.configurations))
+
+
+def _of_task(configuration: Configuration, task: Task) -> Configuration:
+    """TotalSegmentator never mirrors, whatever the training allowed, and has a window step of its own."""
+    return replace(configuration, mirror_axes=(), tile_step=task.tile_step)
+
+
+def _left_out(task: Task, datasets: Sequence[Dataset]) -> tuple[str, ...]:
+    if len(datasets) == len(task.datasets):
+        return ()
+    return (f"Holds {len(datasets)} of the {len(task.datasets)} data sets of TotalSegmentator's task {task.name}.",)

@@ -1,0 +1,38 @@
+"""Whose a published model is, by the task it was trained for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orthanc_plugin.catalog.totalsegmentator import TASKS
+
+NNUNET = "Isensee et al., nnU-Net, Nature Methods 18 (2021) 203, doi:10.1038/s41592-020-01008-z"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Maker, licence of the weights and what to cite."""
+
+    manufacturer: str
+    licence: str
+    citation: str
+
+
+_UNKNOWN = Provenance("not stated", "not stated; ask the publisher of the weights before you use them", NNUNET)
+_SEGTHOR = Provenance(
+    "MIC-DKFZ, Heidelberg",
+    "CC BY-NC 4.0 (weights; not for commercial use)",
+    f"{NNUNET}; data: Lambert et al., SegTHOR, IPTA 2020, arXiv:1912.05950",
+)
+_TOTALSEGMENTATOR = Provenance(
+    "University Hospital Basel",
+    "Apache-2.0",
+    f"Wasserthal et al., Radiology: Artificial Intelligence 5 (2023) e230024, doi:10.1148/ryai.230024; {NNUNET}",
+)
+
+
+def provenance_of(task: str) -> Provenance:
+    """What is known of a task; its weights' licence is the one its publisher states."""
+    if task == "Task055_SegTHOR":
+        return _SEGTHOR
+    return _TOTALSEGMENTATOR if task in TASKS else _UNKNOWN

@@ -1,0 +1,86 @@
+"""Pickles of nnU-Net v1, read by an unpickler that knows a handful of names and runs nothing else.
+
+A pickle is a program; the plans of v1 need only containers, numbers and numpy arrays. Any other class or
+function that a file names is refused by that name.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from numpy._core import multiarray
+
+from orthanc_plugin.errors import ModelError
+
+MOST_BYTES = 64 * 2**20
+"""Plans of 25 classes take 0.2 MB; those with the properties of some thousand cases a few MB."""
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """What `_codecs.encode` does in numpy's protocol 2 pickles, without its other codecs."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+_ALLOWED = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("numpy._core.multiarray", "_reconstruct"): multiarray._reconstruct,
+    ("numpy._core.multiarray", "scalar"): multiarray.scalar,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _latin1,
+}
+
+
+class _Foreign(pickle.UnpicklingError):
+    """A class that plans do not need."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> object:
+        # numpy 1 called the module `numpy.core`.
+        known = _ALLOWED.get((module.replace("numpy.core.", "numpy._core."), name))
+        if known is None:
+            raise _Foreign(f"{module}.{name}")
+        return known
+
+
+def read_pickle(path: Path) -> object:
+    """Read a pickle of plain containers, numbers, text and numpy arrays.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged or larger than `MOST_BYTES`, or names a class that it must not; the class is
+        named.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ModelError(f"{path} is larger than {MOST_BYTES // 2**20} MiB; no plans are. Get it again")
+        with path.open("rb") as file:
+            return _Unpickler(file).load()
+    except _Foreign as error:
+        raise ModelError(f"{path} holds {error}, which no plans need; do not use this file") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); the model folder is incomplete") from error
+    except _DAMAGE as error:
+        raise ModelError(f"{path} is damaged ({type(error).__name__}); get it again from its publisher") from error
+
+
+# What pickle's machine raises on bytes that are no program, and numpy on arguments that make no array.
+_DAMAGE = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
