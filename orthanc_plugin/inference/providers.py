@@ -17,7 +17,7 @@ _MOST_THREADS = 8
 
 
 class Provider(StrEnum):
-    """Where networks run. AUTO takes the GPU where one works, else the CPU."""
+    """Where networks run. AUTO takes the GPU where one works, else the CPU; TENSORRT falls back to CUDA and the CPU."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -30,6 +30,14 @@ _NAMES = {
     Provider.CUDA: "CUDAExecutionProvider",
     Provider.TENSORRT: "TensorrtExecutionProvider",
 }
+_ORDER = {
+    Provider.AUTO: (Provider.CUDA, Provider.CPU),
+    Provider.CPU: (Provider.CPU,),
+    Provider.CUDA: (Provider.CUDA,),
+    Provider.TENSORRT: (Provider.TENSORRT, Provider.CUDA, Provider.CPU),
+}
+# An exhaustive search of convolution algorithms costs minutes at the first run of a 3-D network (onnxruntime#7212).
+_OPTIONS = {Provider.CUDA: {"cudnn_conv_algo_search": "HEURISTIC"}}
 
 
 def _installed(name: str) -> bool:
@@ -57,22 +65,23 @@ def ensure_one_runtime() -> str:
 
 
 def choose_provider(wanted: Provider) -> tuple[Provider, ...]:
-    """Providers to try in this order.
+    """Providers to try in this order; a wanted one that has a fallback and is not in the runtime is logged.
 
     Raises
     ------
     ConfigError
-        If the runtime is missing or doubled, or was not built for the wanted provider.
+        If the runtime is missing or doubled, or was not built for any provider of the order.
     """
     package = ensure_one_runtime()
     import onnxruntime
 
     available = set(onnxruntime.get_available_providers())
-    if wanted is Provider.AUTO:
-        return tuple(p for p in (Provider.CUDA, Provider.CPU) if _NAMES[p] in available)
-    if _NAMES[wanted] not in available:
+    order = tuple(provider for provider in _ORDER[wanted] if _NAMES[provider] in available)
+    if not order:
         raise ConfigError(f"Provider {wanted.value} is not in {package}; it has: {', '.join(sorted(available))}")
-    return (wanted,)
+    if wanted is Provider.TENSORRT and wanted not in order:
+        _LOG.warning("provider tensorrt is not in %s: %s is tried instead", package, order[0].value)
+    return order
 
 
 def open_session(graph: Path, wanted: Provider, threads: int | None = None) -> tuple[Any, Provider]:
@@ -83,7 +92,7 @@ def open_session(graph: Path, wanted: Provider, threads: int | None = None) -> t
     graph : Path
         The ONNX file.
     wanted : Provider
-        AUTO falls back to the CPU; the others do not.
+        AUTO falls back to the CPU, TENSORRT to CUDA and then to the CPU (logged); CPU and CUDA do not fall back.
     threads : int, optional
         Threads of one operation; default all CPUs this process may use, at most 8.
 
@@ -108,6 +117,12 @@ def open_session(graph: Path, wanted: Provider, threads: int | None = None) -> t
     raise ConfigError(f"Provider {wanted.value} does not start on this machine: driver or CUDA libraries are missing")
 
 
+def _starting(provider: Provider) -> list[tuple[str, dict[str, str]]]:
+    """The provider, and CUDA for what TensorRT leaves over; ONNX Runtime adds the CPU itself."""
+    providers = [provider, Provider.CUDA] if provider is Provider.TENSORRT else [provider]
+    return [(_NAMES[each], _OPTIONS.get(each, {})) for each in providers]
+
+
 def _try_session(graph: Path, provider: Provider, threads: int) -> Any:
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import (
@@ -122,6 +137,6 @@ def _try_session(graph: Path, provider: Provider, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=[_NAMES[provider]])
+        return onnxruntime.InferenceSession(str(graph), options, providers=_starting(provider))
     except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented) as error:
         raise ModelError(f"{graph.name} cannot be loaded: {type(error).__name__}") from error

@@ -1,20 +1,160 @@
-"""The engine of converted nnU-Net models."""
+"""The engine of converted nnU-Net models: turn, prepare, run, restore, put together.
+
+Every fold of every configuration is opened at the start and stays warm. Parts run one after the other, and labels of
+later parts win; within a part, configurations run side by side and their probabilities are averaged.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.catalog.nnunet import Configuration, NnunetModel, Part
+from orthanc_plugin.ct import Volume, Voxels
+from orthanc_plugin.errors import ModelError
+from orthanc_plugin.inference.grid import Spacing
+from orthanc_plugin.inference.nnunet.network import Network
+from orthanc_plugin.inference.nnunet.orientation import network_turn
+from orthanc_plugin.inference.nnunet.postprocess import keep_largest
+from orthanc_plugin.inference.nnunet.preprocess import Box, preprocess
+from orthanc_plugin.inference.nnunet.resample import labels_from_frame, resample_to_frame
+from orthanc_plugin.inference.nnunet.restore import Member, restore, way_back
+from orthanc_plugin.inference.nnunet.window import predict
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.masks import Segmentation
+from orthanc_plugin.inference.segments import segments_present
+from orthanc_plugin.masks import Labels, Segmentation
+
+_LOG = logging.getLogger(__name__)
+_MOST_THREADS = 8
 
 
 class NnunetEngine:
-    """Segments a volume as the original framework would."""
+    """Segments a volume as the original framework would.
+
+    Raises
+    ------
+    ModelError
+        If the card and its graphs do not fit together; the file is named.
+    ConfigError
+        If the provider does not start.
+    """
 
     def __init__(self, card: ModelCard, wanted: Provider) -> None:
         self.card = card
-        self.provider = wanted.value
+        self._model = _model(card)
+        self._threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._networks = {
+            graph: Network(card.directory / graph, configuration, _channels(configuration), wanted)
+            for configuration in _configurations(self._model.parts)
+            for graph in configuration.graphs
+        }
+        # Networks of one model start alike; where they do not (a GPU that is full), say so.
+        self.provider = "+".join(sorted({network.provider.value for network in self._networks.values()}))
 
     def segment(self, volume: Volume) -> Segmentation:
-        """Segment a CT; see `SegmentationEngine`."""
-        raise NotImplementedError
+        """Segment a CT; see `SegmentationEngine`.
+
+        Raises
+        ------
+        InputError
+            If the volume lies too oblique, or is empty.
+        TransientError
+            If memory runs out.
+        ModelError
+            If a graph fails.
+        """
+        turn = network_turn(volume, self.card.axes)
+        z, y, x = (volume.spacing_mm[axis] for axis in turn.axes)
+        labels = self._labels(turn.forward(volume.voxels_hu), (z, y, x))
+        labels = np.ascontiguousarray(turn.backward(labels))
+        return Segmentation(labels, segments_present(labels, self.card.labels))
+
+    def _labels(self, voxels_hu: Voxels, spacing_mm: Spacing) -> Labels:
+        """Card labels in the card's axes."""
+        frame = self._model.frame
+        if frame is None:
+            return self._parts(voxels_hu, spacing_mm)
+        framed = resample_to_frame(voxels_hu, spacing_mm, frame.spacing_mm, frame.order)
+        labels = self._parts(framed, (frame.spacing_mm, frame.spacing_mm, frame.spacing_mm))
+        return labels_from_frame(labels, voxels_hu.shape).astype(np.uint8, copy=False)
+
+    def _parts(self, voxels_hu: Voxels, spacing_mm: Spacing) -> Labels:
+        labels = np.zeros(voxels_hu.shape, np.uint8)
+        for part in self._model.parts:
+            found = _card_numbers(part)[self._part(part, voxels_hu, spacing_mm)]
+            np.copyto(labels, found, where=found > 0)
+        return labels
+
+    def _part(self, part: Part, voxels_hu: Voxels, spacing_mm: Spacing) -> Labels:
+        """Numbers of the heads (of regions: plus 1) in the card's axes, postprocessed."""
+        labels = np.zeros(voxels_hu.shape, np.uint8)
+        members, boxes = zip(
+            *(self._member(part, configuration, voxels_hu, spacing_mm) for configuration in part.configurations),
+            strict=True,
+        )
+        forward = part.configurations[0].transpose_forward
+        restore(members, labels[boxes[0]].transpose(forward), regions=part.regions, threads=self._threads)
+        keep_largest(labels, part.postprocessing, float(np.prod(spacing_mm)))
+        return labels
+
+    def _member(
+        self, part: Part, configuration: Configuration, voxels_hu: Voxels, spacing_mm: Spacing
+    ) -> tuple[Member, Box]:
+        previous = configuration.previous
+        earlier = None if previous is None else self._part(previous.part, voxels_hu, spacing_mm)
+        prepared = preprocess(voxels_hu, spacing_mm, configuration, earlier)
+        networks = [self._networks[graph] for graph in configuration.graphs]
+        _LOG.info("model %s: %s on %s voxels", self.card.name, configuration.name, prepared.data.shape)
+        slabs = predict(prepared.data, configuration, networks, regions=part.regions, threads=self._threads)
+        return Member(slabs, way_back(configuration, prepared), configuration.framework), prepared.box
+
+
+def _model(card: ModelCard) -> NnunetModel:
+    """The card's `nnunet` section, if it makes sense."""
+    if card.nnunet is None:
+        raise ModelError(f"{card.directory / 'card.json'} has no nnunet section; convert the model again")
+    for configuration in _configurations(card.nnunet.parts):
+        if not configuration.graphs or not set(configuration.graphs) <= set(card.graphs):
+            raise _wrong(card, f"{configuration.name} names graphs that the card does not list")
+        if {configuration.output_resampling.order, configuration.output_resampling.order_z} - {0, 1}:
+            raise _wrong(card, f"{configuration.name} resamples its output with an order other than 0 or 1")
+    for part in _all_parts(card.nnunet.parts):
+        first = part.configurations[0]
+        if {len(part.numbers)} != {configuration.heads for configuration in part.configurations} or first.heads > 255:
+            raise _wrong(card, f"{first.name} has {first.heads} heads and {len(part.numbers)} numbers (at most 255)")
+        if len({configuration.transpose_forward for configuration in part.configurations}) > 1:
+            raise _wrong(card, "configurations that are averaged transpose their axes differently")
+    return card.nnunet
+
+
+def _wrong(card: ModelCard, what: str) -> ModelError:
+    return ModelError(f"{card.directory / 'card.json'}: {what}; convert the model again")
+
+
+def _all_parts(parts: tuple[Part, ...]) -> Iterator[Part]:
+    """Parts and the first stages of their cascades."""
+    for part in parts:
+        yield part
+        yield from _all_parts(tuple(c.previous.part for c in part.configurations if c.previous))
+
+
+def _configurations(parts: tuple[Part, ...]) -> Iterator[Configuration]:
+    for part in _all_parts(parts):
+        yield from part.configurations
+
+
+def _channels(configuration: Configuration) -> int:
+    """The CT, and a mask for each label of the previous stage (whose labels count the background)."""
+    if configuration.previous is None:
+        return 1
+    return len(_card_numbers(configuration.previous.part))
+
+
+def _card_numbers(part: Part) -> Labels:
+    """Card number of each label of the network."""
+    numbers = (0, *part.numbers) if part.regions else part.numbers
+    return np.array(numbers, np.uint8)

@@ -1,0 +1,54 @@
+"""v1 postprocessing: of a label, or of labels together, keep the largest component."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from orthanc_plugin.catalog.nnunet import LargestComponent
+from orthanc_plugin.masks import Labels
+
+
+def keep_largest(labels: Labels, rules: Sequence[LargestComponent], voxel_mm3: float) -> None:
+    """Apply rules one after the other, in place: what goes becomes background.
+
+    Parameters
+    ----------
+    labels : (z, y, x) uint8
+        Numbers of the network's heads.
+    rules : sequence of LargestComponent
+        Labels that are taken together, and the size in mm^3 from which further components may stay.
+    voxel_mm3 : float
+        Volume of a voxel.
+
+    Notes
+    -----
+    Components touch by faces (scipy's default). All that share the maximal size stay. One labelling pass and a count:
+    the original scans the volume once per component.
+
+    Source
+    ------
+    nnU-Net v1 `remove_all_but_the_largest_connected_component`.
+    """
+    for rule in rules:
+        _keep_largest(labels, rule, voxel_mm3)
+
+
+def _keep_largest(labels: Labels, rule: LargestComponent, voxel_mm3: float) -> None:
+    chosen = np.zeros(256, bool)
+    chosen[list(rule.numbers)] = True
+    boxes = ndimage.find_objects(chosen[labels].view(np.uint8))
+    if not boxes:
+        return
+    part = labels[boxes[0]]
+    components, _ = ndimage.label(chosen[part])
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    goes = sizes < sizes.max()
+    if rule.smaller_than_mm3 is not None:
+        goes &= sizes * voxel_mm3 < rule.smaller_than_mm3
+    goes[0] = False
+    if goes.any():
+        part[goes[components]] = 0
