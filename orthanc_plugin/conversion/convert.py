@@ -30,6 +30,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _AXIS = re.compile(r"z:[SI]|y:[AP]|x:[LR]")
 _MOST_TEXT = 64
 """Version and manufacturer go into DICOM elements of VR LO."""
+_TEST_USE = "Test model: shows on phantoms that the way from weights to results works. Not for patients."
+_TEST_LIMITS = ("Trained on phantoms of a program only; what it finds in a patient means nothing.",)
 
 _EXTRA = ("torch", "onnx", "onnxruntime")
 _EXAMPLE = (
@@ -80,7 +82,7 @@ def convert_model(
     licence : str or None
         Of the weights; None: of the known public record, else "not stated".
     test_model : bool
-        Marks a model that is refused on patients.
+        Marks a model that is refused on patients; one that is known to be trained on phantoms is marked anyway.
     replace : bool
         Whether a model of this name may be replaced.
     progress : callable
@@ -110,7 +112,9 @@ def convert_model(
             progress("writing the card")
             nnunet = NnunetModel(model.parts, precision, _sources(source, folder, model), model.frame)
             card = _card(name, model, nnunet, anatomy, staged, axes or model.axes, licence)
-            _write(staged, card | {"test_model": test_model}, folder)
+            if test_model or card["test_model"]:
+                card |= {"test_model": True, "intended_use": _TEST_USE, "limits": [*_TEST_LIMITS, *model.limits]}
+            _write(staged, card, folder)
             read_card(staged)
             _move(staged, out / name)
     return read_card(out / name)
@@ -220,6 +224,7 @@ def _card(
         "intended_use": _INTENDED_USE,
         "limits": [*_LIMITS, *model.limits],
         "nnunet": TypeAdapter(NnunetModel).dump_python(nnunet, mode="json"),
+        "test_model": known.test_model,
     }
 
 

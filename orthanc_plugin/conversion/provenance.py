@@ -11,11 +11,12 @@ NNUNET = "Isensee et al., nnU-Net, Nature Methods 18 (2021) 203, doi:10.1038/s41
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Maker, licence of the weights and what to cite."""
+    """Maker, licence of the weights and what to cite. test_model: trained on phantoms only."""
 
     manufacturer: str
     licence: str
     citation: str
+    test_model: bool = False
 
 
 _UNKNOWN = Provenance("not stated", "not stated; ask the publisher of the weights before you use them", NNUNET)
@@ -29,10 +30,19 @@ _TOTALSEGMENTATOR = Provenance(
     "Apache-2.0",
     f"Wasserthal et al., Radiology: Artificial Intelligence 5 (2023) e230024, doi:10.1148/ryai.230024; {NNUNET}",
 )
+_STANDIN = Provenance(
+    "Orthanc Enrichment",
+    "AGPL-3.0-or-later",
+    f"This project, scripts/train_thorax_standin.py; {NNUNET}",
+    test_model=True,
+)
+_STANDINS = ("Dataset555_ThoraxStandin", "Task555_ThoraxStandin")
 
 
 def provenance_of(task: str) -> Provenance:
     """What is known of a task; its weights' licence is the one its publisher states."""
     if task == "Task055_SegTHOR":
         return _SEGTHOR
+    if task in _STANDINS:
+        return _STANDIN
     return _TOTALSEGMENTATOR if task in TASKS else _UNKNOWN
