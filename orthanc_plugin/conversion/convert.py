@@ -114,7 +114,7 @@ def convert_model(
             card = _card(name, model, nnunet, anatomy, staged, axes or model.axes, licence)
             if test_model or card["test_model"]:
                 card |= {"test_model": True, "intended_use": _TEST_USE, "limits": [*_TEST_LIMITS, *model.limits]}
-            _write(staged, card, folder)
+            _write(staged, card, "" if licence else provenance_of(model.task).terms, folder)
             read_card(staged)
             _move(staged, out / name)
     return read_card(out / name)
@@ -246,12 +246,11 @@ def _code(code: Code) -> dict[str, str]:
     return {"scheme": code.scheme, "value": code.value, "meaning": code.meaning}
 
 
-def _write(staged: Path, card: Mapping[str, Any], folder: Path) -> None:
+def _write(staged: Path, card: Mapping[str, Any], terms: str, folder: Path) -> None:
     (staged / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     published = next((path for path in sorted(folder.glob("LICENSE*")) if path.is_file()), None)
     if published:
         shutil.copyfile(published, staged / "LICENSE")
     else:
-        (staged / "LICENSE").write_text(
-            f"Licence of the weights: {card['licence']}\n{card['citation']}\n", encoding="utf-8"
-        )
+        lines = (f"Licence of the weights: {card['licence']}", terms, card["citation"])
+        (staged / "LICENSE").write_text("\n".join(filter(None, lines)) + "\n", encoding="utf-8")

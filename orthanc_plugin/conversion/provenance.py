@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orthanc_plugin.catalog.records import APACHE, CC_BY_NC
 from orthanc_plugin.catalog.totalsegmentator import TASKS
 
 NNUNET = "Isensee et al., nnU-Net, Nature Methods 18 (2021) 203, doi:10.1038/s41592-020-01008-z"
@@ -11,11 +12,12 @@ NNUNET = "Isensee et al., nnU-Net, Nature Methods 18 (2021) 203, doi:10.1038/s41
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Maker, licence of the weights and what to cite. test_model: trained on phantoms only."""
+    """Maker, licence of the weights and what to cite. terms: of the licence; test_model: trained on phantoms only."""
 
     manufacturer: str
     licence: str
     citation: str
+    terms: str = ""
     test_model: bool = False
 
 
@@ -24,11 +26,13 @@ _SEGTHOR = Provenance(
     "MIC-DKFZ, Heidelberg",
     "CC BY-NC 4.0 (weights; not for commercial use)",
     f"{NNUNET}; data: Lambert et al., SegTHOR, IPTA 2020, arXiv:1912.05950",
+    f"{CC_BY_NC.terms}\n{CC_BY_NC.url}",
 )
 _TOTALSEGMENTATOR = Provenance(
     "University Hospital Basel",
-    "Apache-2.0",
+    APACHE.identifier,
     f"Wasserthal et al., Radiology: Artificial Intelligence 5 (2023) e230024, doi:10.1148/ryai.230024; {NNUNET}",
+    f"{APACHE.terms}\n{APACHE.url}",
 )
 _STANDIN = Provenance(
     "Orthanc Enrichment",

@@ -64,7 +64,9 @@ def test_the_card_says_whose_the_model_is_and_what_it_was_made_of(v1: Path, tmp_
     assert len(set(files)) == len(files) == 5
     assert all(file.startswith("nnUNet/3d_fullres/Task055_SegTHOR/") for file in files)
     assert card.nnunet.source[0].sha256 != card.nnunet.source[1].sha256
-    assert "CC BY-NC 4.0" in (card.directory / "LICENSE").read_text()
+    text = (card.directory / "LICENSE").read_text()
+    assert "CC BY-NC 4.0" in text
+    assert "purposes that are not commercial" in text
     assert str(tmp_path) not in (card.directory / "card.json").read_text(), "a card names no folder of this machine"
 
 
