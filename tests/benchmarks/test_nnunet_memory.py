@@ -19,5 +19,5 @@ def test_118_classes_of_a_large_ct_stay_below_six_gib(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr[-2000:]
     figures = json.loads(finished.stdout)
     print(f"\n| 118-class stub, 512x512x600 | {figures['seconds']:.0f} s | {figures['peak_gib']:.1f} GiB |")
-    assert figures["segments"] > 100
+    assert figures["segments"] > 90
     assert figures["peak_gib"] <= LIMIT_GIB
