@@ -30,7 +30,7 @@ from torch.nn import functional
 from orthanc_plugin.validation.phantom import Phantom
 from orthanc_plugin.validation.thorax import ORGANS, make_thorax_phantom
 
-SPACING_MM, PATCH, FEATURES, BATCH = 4.0, 48, (16, 24, 40, 64), 2
+SPACING_MM, PATCH, FEATURES, BATCH = 5.0, 40, (16, 24, 40, 64), 2
 MESSAGES = Console(stderr=True, highlight=False)
 HEADS = len(ORGANS) + 1
 V2 = "Dataset555_ThoraxStandin/nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -103,7 +103,7 @@ def plans_v2(foreground: dict[str, float]) -> dict[str, Any]:
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": BATCH,
         "patch_size": [PATCH] * 3,
-        "median_image_size_in_voxels": [75.0, 89.0, 89.0],
+        "median_image_size_in_voxels": [60.0, 71.0, 71.0],
         "spacing": [SPACING_MM] * 3,
         "normalization_schemes": ["CTNormalization"],
         "use_mask_for_norm": [False],
@@ -296,7 +296,7 @@ def plans_v1(foreground: dict[str, float]) -> dict[str, Any]:
         "batch_size": BATCH,
         "num_pool_per_axis": [pools] * 3,
         "patch_size": np.array([PATCH] * 3),
-        "median_patient_size_in_voxels": np.array([75, 89, 89]),
+        "median_patient_size_in_voxels": np.array([60, 71, 71]),
         "current_spacing": np.array([SPACING_MM] * 3),
         "original_spacing": np.array([3.0, 2.8, 2.8]),
         "do_dummy_2D_data_aug": False,
@@ -364,7 +364,7 @@ def main() -> None:
     """Train, write, evaluate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("out", type=Path, help="folder for both layouts and their zips")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=320)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--patients", type=int, default=24, help="training phantoms")
     parser.add_argument("--test", type=int, default=4, help="held-out phantoms")
