@@ -87,9 +87,9 @@ class _CardFile(Strict):
     @model_validator(mode="after")
     def _labels_fit_together(self) -> _CardFile:
         numbers = [label.number for label in self.labels]
-        keys = {label.key for label in self.labels}
-        if numbers != sorted(set(numbers)) or len(keys) != len(numbers):
-            raise ValueError("labels: numbers rise and keys differ")
+        keys, shown = {label.key for label in self.labels}, {label.label for label in self.labels}
+        if numbers != sorted(set(numbers)) or len(keys) != len(numbers) or len(shown) != len(numbers):
+            raise ValueError("labels: numbers rise, keys and labels differ")
         if any(label.number not in label.covers or not set(label.covers) <= set(numbers) for label in self.labels):
             raise ValueError("labels: covers holds the label's own number and numbers of this card")
         return self

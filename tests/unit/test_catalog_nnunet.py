@@ -137,6 +137,11 @@ def test_a_card_of_an_nnunet_is_read_and_verified(model: Path) -> None:
         (lambda raw: part(raw).update(numbers=[1, 0, 2]), "first number"),
         (lambda raw: part(raw).update(postprocessing=[{"numbers": [3]}]), r"postprocessing names \[3\]"),
         (lambda raw: part(raw).update(surprise=1), "surprise"),
+        (
+            lambda raw: raw["nnunet"]["parts"].append({"configurations": [], "numbers": [0, 1]}),
+            r"parts\.1.*configurations",
+        ),
+        (lambda raw: raw["labels"][1].update(label=raw["labels"][0]["label"]), "keys and labels differ"),
         (lambda raw: configuration(raw).update(heads=4), "heads is 4"),
         (lambda raw: configuration(raw).update(transpose_forward=[1, 2, 0]), "undo each other"),
         (lambda raw: configuration(raw).update(transpose_forward=[0, 0, 2]), "permutations"),
