@@ -47,7 +47,10 @@ def published(out: Path) -> Path:
     network = training.build_network(plans)
     weights = torch.load(folder / "fold_0" / peers.CHECKPOINT_V2, weights_only=True)["network_weights"]
     network.load_state_dict(weights)
-    training.write_v1(out, network, plans)
+    folder = training.write_v1(out / "v1", network, plans)
+    # v1's plans name no label; the dataset.json of its task does.
+    labels = {str(number): organ for organ, number in training.ORGANS.items()}
+    (folder.parent / "dataset.json").write_text(training.json.dumps({"labels": {"0": "background"} | labels}))
     return out
 
 
@@ -60,7 +63,7 @@ def test_every_organ_of_trained_weights_is_the_originals(
     report: Callable[[Row], None],
 ) -> None:
     series, root = ct(name), peer.call(published, tmp_path / "published")
-    source = root / ("nnUNet" if framework is Framework.V1 else "Dataset555_ThoraxStandin")
+    source = root / ("v1" if framework is Framework.V1 else "Dataset555_ThoraxStandin")
     (folder,) = (path.parent for path in source.rglob("plans.*"))
     card = convert_model(source, "standin", tmp_path / "models")
     assert card.nnunet is not None
