@@ -132,12 +132,12 @@ def read_mapping(path: Path) -> Mapping[str, Anatomy]:
     """
     try:
         entries = _MAPPING.validate_python(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__}); it has to be a JSON file") from error
     except ValidationError as error:
         detail = error.errors(include_url=False, include_input=False)[-1]
         where = ": ".join(str(part) for part in detail["loc"] if part not in ("str", "_Entry"))
         raise ModelError(f"{path}: {where}: {detail['msg']}; docs/models.md has the format") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); it has to be a JSON file") from error
     return {name: _mapped(path, name, entry) for name, entry in entries.items()}
 
 

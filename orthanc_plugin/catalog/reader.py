@@ -127,10 +127,10 @@ def read_card(directory: Path) -> ModelCard:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         card = _CardFile.model_validate(raw)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__}); install the model again") from error
     except ValidationError as error:
         raise ModelError(f"{path}: {_first(error)}; docs/models.md has the schema") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); install the model again") from error
     if card.name != directory.name:
         raise ModelError(f"{path}: name is {card.name!r} but the folder is {directory.name!r}; rename one of them")
     graphs = tuple(graph.file for graph in card.graphs)
