@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
@@ -320,6 +321,21 @@ def test_a_failed_conversion_keeps_the_download_and_records_nothing(record: Reco
         install_record(record, models, "small", fail, accepted=True, progress=lambda *_: None)
     assert sorted(entry.name for entry in models.iterdir()) == [install.DOWNLOADS, install.LOCK]
     assert (models / install.DOWNLOADS / "weights.zip").read_bytes() == CONTENT
+
+
+def test_errors_of_several_zips_name_no_folder_that_is_gone(tmp_path: Path) -> None:
+    zips = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    for path in zips:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"{path.stem}/plans.json", "{}")
+
+    def fail() -> None:
+        with models_cli._one_source(zips) as folder:
+            assert (folder / "a" / "plans.json").is_file()
+            raise ModelError(f"{folder}/b/plans.json is broken")
+
+    with pytest.raises(ModelError, match=r"^b/plans\.json is broken$"):
+        fail()
 
 
 @pytest.mark.parametrize("name", ["Small", "../small", "", ".small"])
