@@ -17,6 +17,7 @@ from orthanc_plugin.catalog.nnunet import Framework
 from orthanc_plugin.catalog.reader import verify_model
 from orthanc_plugin.catalog.shelf import find_model
 from orthanc_plugin.conversion.convert import convert_model
+from orthanc_plugin.validation.thorax import ORGANS
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts" / "train_thorax_standin.py"
@@ -52,10 +53,11 @@ def test_the_loss_falls(trained: Path) -> None:
 
 
 def test_both_layouts_are_one_network(trained: Path, tmp_path: Path) -> None:
-    v1, v2 = (
-        convert_model(trained / f"thorax_standin_{version}.zip", f"standin_{version}", tmp_path)
-        for version in ("v1", "v2")
-    )
+    names = tmp_path / "names.json"  # v1 folders hold no names of labels
+    names.write_text(json.dumps({f"label_{number}": organ for organ, number in ORGANS.items()}))
+    v1 = convert_model(trained / "thorax_standin_v1.zip", "standin_v1", tmp_path, labels=names)
+    v2 = convert_model(trained / "thorax_standin_v2.zip", "standin_v2", tmp_path)
+    assert [label.key for label in v1.labels] == [label.key for label in v2.labels] == list(ORGANS)
     assert v1.nnunet is not None
     assert v2.nnunet is not None
     (one,), (other,) = v1.nnunet.parts[0].configurations, v2.nnunet.parts[0].configurations
