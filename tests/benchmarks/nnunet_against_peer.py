@@ -120,6 +120,7 @@ def run_ours(case: str, work: Path, ct: Path) -> tuple[dict[str, float], str, np
 
 def run_peer(case: str, work: Path, ct: Path) -> tuple[dict[str, float], str, np.ndarray]:
     """The framework's own predictor."""
+    peers._prepare({})
     return (_run_v1 if CASES[case].framework is Framework.V1 else _run_v2)(CASES[case], work, ct)
 
 
@@ -247,7 +248,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         environment = dict.fromkeys(("RESULTS_FOLDER", "nnUNet_results", "nnUNet_preprocessed", "nnUNet_raw"), folder)
-        os.environ.update(environment)
+        peers._prepare(environment)
         _build(options.case, work)
         ours, peer = (measure_side(side, options.case, work, ct) for side in (OURS, PEER))
     _tell(options.case, ours, peer, options.json)
