@@ -1,7 +1,7 @@
 # make demo [CT=folder] [MODEL=name|folder|zip] [EXIT=1]   the main job, on your CT or on a phantom
 # make test           all tests, minutes per tier
 # make check          format, lint, types, import directions
-# make parity         nnU-Net models against the original frameworks, all cases; writes docs/parity.md
+# make parity         nnU-Net models against the original frameworks, all cases (parity-small: those of CI); writes docs/parity.md
 # make bench-nnunet   seconds and memory against nnunetv2's own predictor
 # make bench-segthor  the SegTHOR network at true size against nnunet 1.7.1 (half an hour on two cores)
 # make setup bench clean
@@ -11,7 +11,7 @@ TIERS ?= unit integration parity parity/nnunet faults security
 # Every test of the main job starts several Pythons: without cached bytecode each would compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test check bench parity-env parity bench-nnunet bench-segthor clean pins
+.PHONY: setup demo test check bench parity-env parity parity-small bench-nnunet bench-segthor clean pins
 
 setup: .venv/.installed
 
@@ -47,7 +47,10 @@ bench: setup
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s
 
 parity: setup parity-env
-	.parity/bin/python -m pytest tests/parity/nnunet --full -q -o timeout=1800
+	.parity/bin/python -m pytest tests/parity/nnunet --full --page -q -o timeout=1800
+
+parity-small: setup parity-env
+	.parity/bin/python -m pytest tests/parity/nnunet --page -q -o timeout=1800
 
 bench-nnunet: setup parity-env
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer total-fast

@@ -1,4 +1,4 @@
-"""The peers, the CTs and the table of the parity tests; `--full` runs every case and writes docs/parity.md."""
+"""The peers, the CTs and the table of the parity tests; `--full` runs every case, `--page` writes docs/parity.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ ROWS: pytest.StashKey[list[Row]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="all whole-volume cases, and docs/parity.md written anew")
+    parser.addoption("--full", action="store_true", help="all whole-volume cases")
+    parser.addoption("--page", action="store_true", help="write docs/parity.md of the cases that ran")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,11 +24,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A run that failed, or left a case out, writes nothing."""
+    """A run that failed writes nothing."""
     rows = session.config.stash[ROWS]
-    whole = session.config.getoption("--full") and not session.config.getoption("keyword")
-    if whole and rows and exitstatus == pytest.ExitCode.OK:
-        write_page(rows)
+    if session.config.getoption("--page") and rows and exitstatus == pytest.ExitCode.OK:
+        write_page(rows, whole=bool(session.config.getoption("--full")))
 
 
 @pytest.fixture(scope="session")

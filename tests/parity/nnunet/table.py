@@ -59,7 +59,7 @@ class Row:
 
 _HEAD = """# Parity with the original frameworks
 
-Written by `make parity` on {date}; every number is of that run. Peers: {versions}.
+Written on {date} by {command}; every number is of that run. Peers: {versions}.
 
 Each line is one model, saved by the framework's own trainer, converted by `models convert`, and run by this project on
 the DICOM and by the framework's own predictor on the NIfTI that SimpleITK makes of the same DICOM. Networks are small,
@@ -83,9 +83,14 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def write_page(rows: Sequence[Row], page: Path = PAGE) -> None:
+_WHOLE = "`make parity`, which runs every case"
+_SMALL = "`make parity-small`, the cases that every CI run checks (`make parity` runs about three times as many)"
+
+
+def write_page(rows: Sequence[Row], page: Path = PAGE, *, whole: bool) -> None:
     """Write the page, its rows by peer and in the order of the run."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PEERS)
-    head = _HEAD.format(date=datetime.now(UTC).date().isoformat(), versions=versions)
+    today = datetime.now(UTC).date().isoformat()
+    head = _HEAD.format(date=today, versions=versions, command=_WHOLE if whole else _SMALL)
     lines = [_COLUMNS, ["---"] * len(_COLUMNS), *(row.cells() for row in sorted(rows, key=lambda row: row.peer))]
     page.write_text(head + "".join(f"| {' | '.join(line)} |\n" for line in lines))
