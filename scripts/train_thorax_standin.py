@@ -367,7 +367,7 @@ def main() -> None:
     """Train, write, evaluate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("out", type=Path, help="folder for both layouts and their zips")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=420)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--patients", type=int, default=32, help="training phantoms")
     parser.add_argument("--test", type=int, default=4, help="held-out phantoms")

@@ -24,7 +24,7 @@ from tests.realct import real_ct
 
 STANDIN = "thorax_standin"
 HELD_OUT_SEED = 2_000_000
-LEAST_DICE = {"esophagus": 0.65, "heart": 0.8, "trachea": 0.85, "aorta": 0.75, "lung_left": 0.93, "lung_right": 0.93}
+LEAST_DICE = {"esophagus": 0.7, "heart": 0.85, "trachea": 0.85, "aorta": 0.8, "lung_left": 0.93, "lung_right": 0.93}
 """Measured: docs/models/thorax_standin.md."""
 
 
