@@ -263,7 +263,10 @@ def write_v1(out: Path, network: nn.Module, plans: dict[str, Any]) -> Path:
     (folder / "plans.pkl").write_bytes(pickle.dumps(plans_of_v1, protocol=4))
     (folder / "fold_0/model_final_checkpoint.model.pkl").write_bytes(pickle.dumps(info, protocol=4))
     weights = {_key_v1(key): value for key, value in network.state_dict().items() if _in_v1(key)}
-    torch.save({"epoch": 1, "state_dict": weights}, folder / "fold_0/model_final_checkpoint.model")
+    history: tuple[list[float], ...] = ([], [], [], [])
+    torch.save(
+        {"epoch": 0, "state_dict": weights, "plot_stuff": history}, folder / "fold_0/model_final_checkpoint.model"
+    )
     return folder
 
 
