@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from orthanc_plugin.body import Region
 from orthanc_plugin.identity import digest
 
 
@@ -15,6 +16,9 @@ class Output(StrEnum):
     SEG = "seg"
     RADIOMICS = "radiomics"
     LANDMARKS = "landmarks"
+    BODY_LANDMARKS = "body-landmarks"
+    BODY_REGIONS = "body-regions"
+    VIEWER_LANDMARKS = "viewer-landmarks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,29 @@ class PlannedModel:
     digest: str
 
 
+class Guard(StrEnum):
+    """What happens when body part regression doubts a series."""
+
+    REFUSE = "refuse"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """How a series is located in the body, and what must be seen before organ models run.
+
+    model: body part regression; None where no such model is installed: landmarks of masks stand in, and the job says so.
+    min_coverage: of each region named, the part that must lie in the scan.
+    crop: organ models see only the slices of this region and a margin; empty: all slices.
+    """
+
+    model: PlannedModel | None = None
+    min_coverage: tuple[tuple[Region, float], ...] = ()
+    on_reversed: Guard = Guard.FLAG
+    on_invalid_spacing: Guard = Guard.FLAG
+    crop: Region | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What one series gets, where its results go, and by which rule."""
@@ -46,6 +73,7 @@ class Plan:
     outputs: tuple[Output, ...]
     home_archive: str
     destinations: tuple[str, ...] = ()
+    location: Location | None = None
 
     @property
     def digest(self) -> str:
