@@ -52,7 +52,7 @@ class Guard(StrEnum):
 class Location:
     """How a series is located in the body, and what must be seen before organ models run.
 
-    model: body part regression; None where no such model is installed: landmarks of masks stand in, and the job says so.
+    model: body part regression; None where none is installed: landmarks of masks stand in, and the job says so.
     min_coverage: of each region named, the part that must lie in the scan.
     crop: organ models see only the slices of this region and a margin; empty: all slices.
     """
