@@ -1,14 +1,17 @@
-# make demo [CT=folder] [EXIT=1]   the main job, on your CT or on a phantom
-# make test                        all tests, minutes per tier
-# make check                       format, lint, types, import directions
+# make demo [CT=folder] [MODEL=name|folder|zip] [EXIT=1]   the main job, on your CT or on a phantom
+# make test           all tests, minutes per tier
+# make check          format, lint, types, import directions
+# make parity         nnU-Net models against the original frameworks, all cases; writes docs/parity.md
+# make bench-nnunet   seconds and memory against nnunetv2's own predictor
+# make bench-segthor  the SegTHOR network at true size against nnunet 1.7.1 (half an hour on two cores)
 # make setup bench clean
 
 RUN := .venv/bin/
-TIERS ?= unit integration parity faults security
+TIERS ?= unit integration parity parity/nnunet faults security
 # Every test of the main job starts several Pythons: without cached bytecode each would compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test check bench clean pins
+.PHONY: setup demo test check bench parity-env parity bench-nnunet bench-segthor clean pins
 
 setup: .venv/.installed
 
@@ -20,10 +23,17 @@ setup: .venv/.installed
 	$(RUN)uv pip install --quiet --python $(RUN)python --no-deps -e .
 	touch $@
 
-demo: setup
-	$(RUN)orthanc-enrich demo $(if $(CT),"$(CT)") $(if $(EXIT),--exit)
+parity-env: .parity/.installed
 
-test: setup
+# The original frameworks and torch have an environment of their own: nothing that is installed for users needs them.
+.parity/.installed: requirements/parity.txt pyproject.toml scripts/parity-env
+	./scripts/parity-env "$$(PYTHON=$(PYTHON) ./scripts/find-python)"
+	touch $@
+
+demo: setup
+	$(RUN)orthanc-enrich demo $(if $(CT),"$(CT)") $(if $(MODEL),--model "$(MODEL)") $(if $(EXIT),--exit)
+
+test: setup parity-env
 	./scripts/install-system postgresql
 	./scripts/in-loopback ./scripts/test-tiers $(TIERS)
 
@@ -36,8 +46,17 @@ check: setup
 bench: setup
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s
 
+parity: setup parity-env
+	.parity/bin/python -m pytest tests/parity/nnunet --full -q
+
+bench-nnunet: setup parity-env
+	.parity/bin/python -m tests.benchmarks.nnunet_against_peer total-fast
+
+bench-segthor: setup parity-env
+	.parity/bin/python -m tests.benchmarks.nnunet_against_peer segthor
+
 pins: setup
 	./scripts/pin-requirements
 
 clean:
-	rm -rf .demo dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv
+	rm -rf .demo dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv .parity

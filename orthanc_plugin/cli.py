@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orthanc_plugin import __version__
+from orthanc_plugin import __version__, models_cli
 from orthanc_plugin.errors import ConfigError, EnrichError
 
 if TYPE_CHECKING:
@@ -164,36 +164,8 @@ def _jobs_retry(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _models_list(options: argparse.Namespace) -> int:
-    from orthanc_plugin.catalog.shelf import list_models
-
-    cards = list_models(_configuration(options).models_directory)
-    if options.json:
-        _print_json([{"name": c.name, "version": c.version, "digest": c.digest, "licence": c.licence} for c in cards])
-        return EXIT_DONE
-    table = Table("model", "version", "digest", "licence", "finds")
-    for card in cards:
-        table.add_row(card.name, card.version, card.digest[:12], card.licence, ", ".join(la.key for la in card.labels))
-    _console().print(table)
-    return EXIT_DONE
-
-
-def _models_verify(options: argparse.Namespace) -> int:
-    from orthanc_plugin.catalog.shelf import find_model, list_models, verify_model
-
-    directory = _configuration(options).models_directory
-    cards = [find_model(options.name, directory)] if options.name else list(list_models(directory))
-    for card in cards:
-        verify_model(card)
-    _say(options, {"verified": {card.name: card.digest for card in cards}})
-    return EXIT_DONE
-
-
-def _models_build(options: argparse.Namespace) -> int:
-    from orthanc_plugin.catalog.shelf import build_model
-
-    card = build_model(options.name, options.out)
-    _say(options, {"built": card.name, "digest": card.digest, "directory": str(card.directory)})
+def _models(options: argparse.Namespace) -> int:
+    options.action(models_cli.Desk(options, _configuration(options), _console(), messages))
     return EXIT_DONE
 
 
@@ -283,12 +255,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add(jobs, name, function, text).add_argument("job")
 
-    models = commands.add_parser("models", help="list, verify and build models").add_subparsers(required=True)
-    add(models, "list", _models_list, "models that are installed")
-    add(models, "verify", _models_verify, "check digests").add_argument("name", nargs="?")
-    build = add(models, "build", _models_build, "rebuild the built-in model, bit by bit")
-    build.add_argument("name")
-    build.add_argument("--out", type=Path, default=Path("models"))
+    models = commands.add_parser("models", help="install, convert, list, check and remove models")
+    models_cli.add_commands(models.add_subparsers(required=True), common, _models)
 
     rules = commands.add_parser("rules", help="which series get what").add_subparsers(required=True)
     add(rules, "test", _rules_test, "which rule takes each series of a folder, and why not").add_argument(

@@ -19,6 +19,7 @@ from orthanc_plugin.errors import ModelError
 
 CARD = "card.json"
 SCHEMA = 1
+NAME = r"^[a-z][a-z0-9_-]{0,63}$"
 
 Text = Annotated[str, Field(min_length=1)]
 Number = Annotated[int, Field(ge=1, le=255)]
@@ -68,7 +69,7 @@ class _GraphFile(Strict):
 
 class _CardFile(Strict):
     schema_: Annotated[Literal[1], Field(alias="schema")]
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+    name: Annotated[str, Field(pattern=NAME)]
     version: Text
     engine: Engine
     graphs: Annotated[tuple[_GraphFile, ...], Field(min_length=1)]

@@ -39,7 +39,7 @@ _HARMLESS: list[Any] = [
 ]
 """What a trained file holds beside tensors: the losses of its history, as numpy scalars and arrays."""
 
-_FOREIGN = re.compile(r"(?:GLOBAL|Unsupported class|Unsupported operand.*?) ([A-Za-z_][\w.]*)")
+_FOREIGN = re.compile(r"GLOBAL ([\w.]+\w)")
 _WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _REPEATED = re.compile(r"^decoder\.encoder\.|\.all_modules\.")
 _OTHER_HEAD = re.compile(r"^decoder\.seg_layers\.(\d+)\.")
@@ -117,7 +117,7 @@ def _read(checkpoint: Path) -> dict[Any, Any]:
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         foreign = _FOREIGN.search(str(error))
-        why = f"holds {foreign[1]}, which no nnU-Net checkpoint needs" if foreign else "is damaged"
+        why = f"holds {foreign[1]}, which no nnU-Net checkpoint needs" if foreign else "cannot be read safely"
         raise ModelError(f"{checkpoint.name} {why}; get it again from its publisher") from error
     except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise ModelError(

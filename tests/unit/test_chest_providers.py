@@ -11,7 +11,7 @@ from orthanc_plugin.catalog.shelf import find_model
 from orthanc_plugin.errors import ConfigError, ModelError
 from orthanc_plugin.inference import providers
 from orthanc_plugin.inference.engine import open_engine
-from orthanc_plugin.inference.providers import Provider, ensure_one_runtime, open_session
+from orthanc_plugin.inference.providers import Provider, choose_provider, ensure_one_runtime, open_session
 
 
 def pretend_installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -45,6 +45,25 @@ def test_a_provider_the_runtime_lacks_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ConfigError, match="cuda"):
         open_engine(find_model("chest_structures", None), Provider.CUDA)
+
+
+def test_tensorrt_falls_back_to_cuda_and_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    assert choose_provider(Provider.TENSORRT) == (Provider.CUDA, Provider.CPU)
+    assert "tensorrt is not in" in caplog.text
+
+
+def test_what_runs_is_told_when_tensorrt_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert open_engine(find_model("chest_structures", None), Provider.TENSORRT).provider == "cpu"
 
 
 def test_the_engine_reports_what_runs() -> None:

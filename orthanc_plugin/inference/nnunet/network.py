@@ -65,6 +65,8 @@ class Network:
             if any(sign in str(error) for sign in _NO_MEMORY):
                 raise TransientError(f"{self._name}: out of memory on {self.provider.value}") from error
             raise ModelError(f"{self._name} fails on {self.provider.value}: {type(error).__name__}") from error
-        if not np.isfinite(values.sum()):
+        with np.errstate(invalid="ignore"):
+            total = values.sum()
+        if not np.isfinite(total):
             raise ModelError(f"{self._name} gives values that are no numbers; convert the model with --precision fp32")
         return np.asarray(values, np.float32)

@@ -165,7 +165,7 @@ class _Passes:
         """One tile; slices of a planar network are the batch."""
         if not self._planar:
             return network.run(image[None])[0]
-        return np.swapaxes(network.run(np.swapaxes(image, 0, 1)), 0, 1)
+        return np.asarray(network.run(image.swapaxes(0, 1)).swapaxes(0, 1))
 
 
 def _sum(total: Field, values: Field) -> Field:

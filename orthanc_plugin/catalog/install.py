@@ -1,0 +1,227 @@
+"""Models in and out of `ModelsDirectory`: published files fetched, held to their digest and converted.
+
+Digests are kept in `.records.json` of that folder: written when a file is first converted, compared ever after.
+Downloads lie in `.downloads` until they are converted. Conversion itself (`conversion.convert`, which needs torch) is
+passed in; it puts a model in its place whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.catalog.download import Progress, download
+from orthanc_plugin.catalog.reader import CARD, NAME
+from orthanc_plugin.catalog.records import Record
+from orthanc_plugin.errors import ConfigError, ModelError
+
+RECORDS = ".records.json"
+DOWNLOADS = ".downloads"
+LOCK = ".lock"
+
+Converter = Callable[[Sequence[Path]], ModelCard]
+"""Converts published files into a model of the models folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A published file as it was when it was first installed."""
+
+    sha256: str
+    size: int
+    date: str
+
+
+_SEEN = TypeAdapter(dict[str, Seen])
+
+
+def require_licence(record: Record, accepted: bool) -> None:
+    """Refuse weights with terms that have to be accepted.
+
+    Raises
+    ------
+    ConfigError
+        Naming the licence and the option that accepts it.
+    """
+    if record.licence.restricts and not accepted:
+        raise ConfigError(
+            f"the weights of {record.name} are under {record.licence.identifier}, for non-commercial use only"
+            f" ({record.licence.url}); if you accept these terms, add --accept-licence"
+        )
+
+
+def install_record(
+    record: Record,
+    models_directory: Path,
+    name: str,
+    convert: Converter,
+    *,
+    accepted: bool,
+    files: Sequence[Path] = (),
+    replace: bool = False,
+    progress: Progress,
+) -> ModelCard:
+    """Get the files of a record, hold them to their digests and have them converted.
+
+    Parameters
+    ----------
+    record : Record
+        What to install.
+    models_directory : Path
+        Made if it is missing.
+    name : str
+        Of the model.
+    convert : Converter
+        Called with the files.
+    accepted : bool
+        Whether the user accepts the licence.
+    files : sequence of Path
+        The record's files where they are here already; without them they are downloaded.
+    replace : bool
+        Whether a model of this name may be replaced.
+    progress : Progress
+        Told how far a download is.
+
+    Raises
+    ------
+    ConfigError
+        If the licence is not accepted, the name is taken, or files do not match the record.
+    ModelError
+        If a file is not the one that was installed before, or cannot be converted.
+    TransientError
+        If a download was interrupted.
+    """
+    require_licence(record, accepted)
+    given = _given(record, files) if files else {}
+    with _reserved(models_directory, name, replace):
+        found = given or _fetched(record, models_directory / DOWNLOADS, progress)
+        digests = _checked(record, found, models_directory)
+        card = convert(tuple(found.values()))
+        _remember(models_directory, digests)
+        for path in () if given else found.values():
+            path.unlink()
+    return card
+
+
+@contextmanager
+def _reserved(models_directory: Path, name: str, replace: bool) -> Iterator[None]:
+    """Nobody else installs here meanwhile, and the name is free: known before anything is downloaded."""
+    if not re.fullmatch(NAME, name):
+        raise ConfigError(f"{name!r} is no name of a model; small letters, digits, _ and - are allowed, a letter first")
+    if (models_directory / name).exists() and not replace:
+        raise ConfigError(f"{models_directory / name} is there already; add --replace, or take another --name")
+    models_directory.mkdir(parents=True, exist_ok=True)
+    with (models_directory / LOCK).open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another installation into {models_directory} runs; wait for its end") from None
+        yield
+
+
+def require_installed(name: str, models_directory: Path) -> None:
+    """Refuse what cannot be removed.
+
+    Raises
+    ------
+    ModelError
+        If the folder holds no model of this name (built-in ones lie elsewhere), or a link to one.
+    """
+    folder = models_directory / name
+    if not re.fullmatch(NAME, name) or not (folder / CARD).is_file():
+        raise ModelError(
+            f"{models_directory} holds no model {name!r}; only models that were installed there can be removed,"
+            " built-in ones are left out by naming other models in the rules"
+        )
+    if folder.is_symlink():
+        raise ModelError(f"{folder} is a link; remove it where you made it")
+
+
+def remove_model(name: str, models_directory: Path) -> None:
+    """Remove a model that was installed into the models folder, at once.
+
+    Raises
+    ------
+    ModelError
+        See `require_installed`.
+    """
+    require_installed(name, models_directory)
+    with tempfile.TemporaryDirectory(prefix=".removing-", dir=models_directory) as trash:
+        (models_directory / name).rename(Path(trash) / name)
+
+
+def _given(record: Record, files: Sequence[Path]) -> dict[str, Path]:
+    """Files of the user by the record's names; the only file of a record may have any name."""
+    wanted = [file.name for file in record.files]
+    names = wanted if len(files) == len(wanted) == 1 else [path.name for path in files]
+    if sorted(names) != sorted(wanted):
+        raise ConfigError(f"{record.name} needs --file for each of: {', '.join(wanted)}")
+    for path in files:
+        if not path.is_file():
+            raise ConfigError(f"{path} is no file; give the downloaded zip")
+    by_name = dict(zip(names, files, strict=True))
+    return {name: by_name[name] for name in wanted}
+
+
+def _fetched(record: Record, downloads: Path, progress: Progress) -> dict[str, Path]:
+    downloads.mkdir(exist_ok=True)
+    return {file.name: download(file, downloads, progress) for file in record.files}
+
+
+def _checked(record: Record, found: Mapping[str, Path], models_directory: Path) -> dict[str, Seen]:
+    """What the files are; each has to be the published or the recorded one."""
+    seen = _read_records(models_directory)
+    today = date.today().isoformat()
+    now = {name: Seen(_sha256(path), path.stat().st_size, today) for name, path in found.items()}
+    for file in record.files:
+        digest, before = now[file.name].sha256, seen.get(file.name)
+        if file.sha256 and digest != file.sha256:
+            _forget(found[file.name], models_directory)
+            raise ModelError(f"{file.name} has SHA-256 {digest}, its publisher states {file.sha256}; get it again")
+        if before and digest != before.sha256:
+            _forget(found[file.name], models_directory)
+            raise ModelError(
+                f"{file.name} has SHA-256 {digest}, on {before.date} it had {before.sha256}; ask its publisher what"
+                f" changed, and take its entry out of {models_directory / RECORDS} if you trust the new file"
+            )
+    return {name: seen.get(name, entry) for name, entry in now.items()}
+
+
+def _forget(path: Path, models_directory: Path) -> None:
+    """A download that is refused must not be resumed; a file of the user stays."""
+    if path.parent == models_directory / DOWNLOADS:
+        path.unlink()
+
+
+def _read_records(models_directory: Path) -> dict[str, Seen]:
+    path = models_directory / RECORDS
+    if not path.is_file():
+        return {}
+    try:
+        return _SEEN.validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); restore it, or remove it") from error
+
+
+def _remember(models_directory: Path, digests: Mapping[str, Seen]) -> None:
+    records = {name: asdict(seen) for name, seen in ({**_read_records(models_directory), **digests}).items()}
+    path = models_directory / RECORDS
+    new = path.with_name(f"{RECORDS}.new")
+    new.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    new.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
