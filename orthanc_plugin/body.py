@@ -41,7 +41,7 @@ class BodyLandmark:
 class BodyLocation:
     """What body part regression says of one volume; lists run over slices, z rising.
 
-    raw_scores: transformed to the common scale, as the network gives them.
+    raw_scores: transformed to the common scale, as the network gives them; None where a slice shows no body.
     scores: smoothed and cleaned, None where a slice is no valid part of the body.
     z_mm: of each slice (LPS z).
     regions: slice indices of each region, rising; a region without a slice has no entry.
@@ -53,7 +53,7 @@ class BodyLocation:
     notes: what else people should know.
     """
 
-    raw_scores: tuple[float, ...]
+    raw_scores: tuple[float | None, ...]
     scores: tuple[float | None, ...]
     z_mm: tuple[float, ...]
     landmarks: tuple[BodyLandmark, ...]
