@@ -67,9 +67,19 @@ def _run(options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     from orthanc_plugin import demo
+    from orthanc_plugin.demo_model import ShownModel
 
+    shown = None
+    if options.model:
+        directory = options.models or _configuration(options).models_directory
+        shown = ShownModel(options.model, directory, options.allow_test_model)
     return demo.run_demo(
-        options.ct, directory=options.directory, stay=not options.exit, json_output=options.json, console=_console()
+        options.ct,
+        directory=options.directory,
+        stay=not options.exit,
+        json_output=options.json,
+        console=_console(),
+        shown=shown,
     )
 
 
@@ -229,6 +239,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("ct", nargs="?", type=Path, help="folder of CT files (default: a phantom)")
     demo.add_argument("--exit", action="store_true", help="stop when the results are there")
     demo.add_argument("--directory", type=Path, default=Path(".demo"), help="where the demo keeps its data")
+    demo.add_argument("--model", help="model to show: its name, its folder, or published weights (folder or zip)")
+    demo.add_argument("--models", type=Path, metavar="DIR", help="folder of models (default: ModelsDirectory)")
+    demo.add_argument("--allow-test-model", action="store_true", help="run a test model on patients too")
 
     run = add(commands, "run", _run, "enrich a folder without a PACS: CT in, SEG and SR out")
     run.add_argument("directory", type=Path, help="folder of CT files, any depth")

@@ -16,10 +16,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -34,9 +35,11 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
 from rich.table import Table
 
+from orthanc_plugin.demo_model import ShownModel, section_of
 from orthanc_plugin.errors import ConfigError, EnrichError, StoreError, TransientError
 from orthanc_plugin.validation.phantom import make_phantom
 from orthanc_plugin.validation.phantom_dicom import write_phantom
+from orthanc_plugin.validation.thorax import make_thorax_phantom
 
 logger = logging.getLogger(__name__)
 
@@ -61,25 +64,43 @@ class Servers:
         return httpx.Client(auth=(USER, self.password), timeout=30, trust_env=False)
 
 
-def run_demo(ct: Path | None, *, directory: Path, stay: bool, json_output: bool, console: Console) -> int:
+def run_demo(
+    ct: Path | None,
+    *,
+    directory: Path,
+    stay: bool,
+    json_output: bool,
+    console: Console,
+    shown: ShownModel | None = None,
+) -> int:
     """Run the demo; returns 0 if every CT series of the folder ended `done` or was skipped and at least one is done.
+
+    Parameters
+    ----------
+    ct : Path or None
+        Folder of CT files; None: a phantom, with organs where a model is shown.
+    shown : ShownModel or None
+        The model that runs; None: the default rule.
 
     Raises
     ------
     ConfigError
-        If Orthanc or its plugins are not installed, or the folder holds no CT.
+        If Orthanc or its plugins are not installed, the folder holds no CT, or the model needs torch to be converted.
+    ModelError
+        If there is no such model, or it cannot be converted.
     """
     messages = Console(stderr=True, highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # both end Orthanc too; shells hide SIGINT from background jobs
         signal.signal(number, signal.default_int_handler)
     directory = _fresh(directory)
+    section = section_of(shown, directory, messages) if shown else {}
     if ct is None:
         messages.print("No CT was given (make demo CT=folder): a procedural phantom stands in for a patient.")
         ct = directory / "phantom"
-        write_phantom(ct, make_phantom())
+        write_phantom(ct, make_thorax_phantom() if shown else make_phantom())
     sent = list(_dicom_files(ct))
     series_uids = _ct_series(sent, ct)
-    with _orthanc(directory, messages) as servers:
+    with _orthanc(directory, section, messages) as servers:
         started = time.monotonic()
         _send(sent, servers, messages)
         decisions = _await_decisions(series_uids, servers, messages)
@@ -131,13 +152,13 @@ def _ct_series(sent: list[tuple[Path, Dataset]], folder: Path) -> set[str]:
 
 
 @contextmanager
-def _orthanc(directory: Path, messages: Console) -> Iterator[Servers]:
+def _orthanc(directory: Path, section: Mapping[str, Any], messages: Console) -> Iterator[Servers]:
     """Orthanc with the plugin, stopped at the end."""
     password = secrets.token_urlsafe(12)
     port = _free_port(8042)
     configuration = directory / "orthanc.json"
     configuration.touch(mode=0o600)
-    configuration.write_text(json.dumps(_orthanc_configuration(directory, port, password), indent=2))
+    configuration.write_text(json.dumps(_orthanc_configuration(directory, port, password, section), indent=2))
     log_path = directory / "orthanc.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen([_orthanc_binary(), str(configuration)], stdout=log, stderr=log, cwd=directory)
@@ -169,7 +190,9 @@ def _plugin_library(name: str) -> str:
     raise ConfigError(f"Orthanc's {name} is not installed; on Debian: apt install orthanc-python orthanc-dicomweb")
 
 
-def _orthanc_configuration(directory: Path, port: int, password: str) -> dict[str, Any]:
+def _orthanc_configuration(
+    directory: Path, port: int, password: str, section: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     return {
         "Name": "Enrichment demo",
         "StorageDirectory": str(directory / "storage"),
@@ -197,6 +220,7 @@ def _orthanc_configuration(directory: Path, port: int, password: str) -> dict[st
                     "Password": password,
                 }
             },
+            **section,
         },
     }
 

@@ -22,6 +22,7 @@ class Refusal(StrEnum):
     NOT_CT = "not-ct"
     NO_RULE = "no-rule"
     RULE_ERROR = "rule-error"
+    TEST_MODEL = "test-model"
     TOO_FEW_SLICES = "too-few-slices"
     UNREADABLE = "unreadable"
     NO_PIXELS = "no-pixels"

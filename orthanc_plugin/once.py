@@ -83,9 +83,10 @@ def enrich_folder(directory: Path, out: Path, configuration: Configuration, mess
 def check_rules(directory: Path, configuration: Configuration) -> tuple[SeriesVerdict, ...]:
     """What each rule says of each series of a folder."""
     archive = _open(directory, directory)
+    test_models = {card.name for card in list_models(configuration.models_directory) if card.test_model}
     verdicts = []
     for series in archive.series:
-        rules = explain(configuration.rules, _tags(series, archive))
+        rules = explain(configuration.rules, _tags(series, archive), test_models)
         takes = next((verdict.rule for verdict in rules if verdict.matches), "")
         verdicts.append(SeriesVerdict(series.series_instance_uid, series.description, takes, rules))
     return tuple(verdicts)
@@ -136,8 +137,9 @@ def _tags(series: FolderSeries, archive: FolderArchive) -> SeriesTags:
 
 def _plan(series: FolderSeries, archive: FolderArchive, configuration: Configuration) -> Plan | Skip:
     """The plan of the rules, with the folder as home."""
-    models = {card.name: card.digest for card in list_models(configuration.models_directory)}
-    plan = decide(configuration.rules, _tags(series, archive), models)
+    cards = list_models(configuration.models_directory)
+    models, test_models = {card.name: card.digest for card in cards}, {card.name for card in cards if card.test_model}
+    plan = decide(configuration.rules, _tags(series, archive), models, test_models)
     return plan if isinstance(plan, Skip) else replace(plan, home_archive=ARCHIVE, destinations=())
 
 

@@ -9,7 +9,7 @@ silent "no match".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -131,6 +131,7 @@ class Rule(Settings):
     models: tuple[str, ...] = Field(
         default=("chest_structures",), min_length=1, description="a list of installed models"
     )
+    allow_test_models: bool = Field(default=False, description="true or false")
     radiomics: bool = Field(default=True, description="true or false")
     outputs: tuple[Literal[Output.SEG, Output.LANDMARKS], ...] = Field(
         default=(Output.SEG, Output.LANDMARKS),
@@ -206,7 +207,9 @@ class Skip:
         return any(verdict.in_error for verdict in self.verdicts)
 
 
-def decide(rules: Sequence[Rule], tags: SeriesTags, models: Mapping[str, str]) -> Plan | Skip:
+def decide(
+    rules: Sequence[Rule], tags: SeriesTags, models: Mapping[str, str], test_models: Collection[str] = ()
+) -> Plan | Skip:
     """Plan of the first rule that matches, or why there is none.
 
     Parameters
@@ -215,6 +218,8 @@ def decide(rules: Sequence[Rule], tags: SeriesTags, models: Mapping[str, str]) -
     tags : SeriesTags
     models : mapping
         Digest of each installed model, by name.
+    test_models : collection of str
+        Those that were trained on phantoms only.
 
     Raises
     ------
@@ -223,7 +228,7 @@ def decide(rules: Sequence[Rule], tags: SeriesTags, models: Mapping[str, str]) -
     """
     verdicts: list[RuleVerdict] = []
     for rule in rules:
-        verdicts.append(RuleVerdict(rule.name, tuple(_failures(rule.match, tags))))
+        verdicts.append(_verdict(rule, tags, test_models))
         if verdicts[-1].matches:
             return _plan(rule, tags, models)
         if verdicts[-1].in_error:  # a later rule must not take what this one may want
@@ -231,9 +236,22 @@ def decide(rules: Sequence[Rule], tags: SeriesTags, models: Mapping[str, str]) -
     return Skip(_reason(verdicts), _sentence(verdicts), tuple(verdicts))
 
 
-def explain(rules: Iterable[Rule], tags: SeriesTags) -> tuple[RuleVerdict, ...]:
+def explain(rules: Iterable[Rule], tags: SeriesTags, test_models: Collection[str] = ()) -> tuple[RuleVerdict, ...]:
     """What each rule says, also those after the first match."""
-    return tuple(RuleVerdict(rule.name, tuple(_failures(rule.match, tags))) for rule in rules)
+    return tuple(_verdict(rule, tags, test_models) for rule in rules)
+
+
+def _verdict(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> RuleVerdict:
+    """Whether a model may run on patients is asked last: it is the reason only where nothing else is."""
+    failures = tuple(_failures(rule.match, tags)) or tuple(_phantoms_only(rule, tags, test_models))
+    return RuleVerdict(rule.name, failures)
+
+
+def _phantoms_only(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> Iterator[Failure]:
+    named = [name for name in rule.models if name in test_models]
+    if named and not (tags.phantom or rule.allow_test_models):
+        wanted = f"YES (a phantom) for the test model {', '.join(named)}, or AllowTestModels true in the rule"
+        yield Failure(_PHANTOM, "absent or not YES", wanted)
 
 
 def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str]) -> Plan:
@@ -251,6 +269,7 @@ def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str]) -> Plan:
     )
 
 
+_PHANTOM = "QualityControlImage"
 _REFUSALS = {
     "Modality": Refusal.NOT_CT,
     "SOPClass": Refusal.NOT_CT,
@@ -261,9 +280,11 @@ _REFUSALS = {
 
 
 def _reason(verdicts: Sequence[RuleVerdict]) -> Refusal:
-    """The refusal that all rules share, if there is one; a rule in error comes first: the operator must act."""
+    """What the operator must act on, else the guard of a rule that matches but for it, else what all rules share."""
     if any(verdict.in_error for verdict in verdicts):
         return Refusal.RULE_ERROR
+    if any(failure.criterion == _PHANTOM for verdict in verdicts for failure in verdict.failures):
+        return Refusal.TEST_MODEL
     for criterion, refusal in _REFUSALS.items():
         if verdicts and all(any(f.criterion == criterion for f in verdict.failures) for verdict in verdicts):
             return refusal

@@ -78,6 +78,7 @@ class SeriesTags:
     time_points: how many images there are at a typical position.
     remote_aet, origin: None where the archive cannot tell.
     complete: whether the archive gave whole headers (an Orthanc with DicomWeb.SeriesMetadata "MainDicomTags" does not).
+    phantom: whether every image says that it is no patient: QualityControlImage YES (PS3.3 C.7.6.1).
     """
 
     archive: str
@@ -99,6 +100,7 @@ class SeriesTags:
     remote_aet: str | None
     origin: str | None
     complete: bool
+    phantom: bool = False
 
     @property
     def kinds(self) -> Mapping[ImageKind, str]:
@@ -170,6 +172,7 @@ def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: 
         remote_aet=orthanc.remote_aet if orthanc else None,
         origin=orthanc.origin if orthanc else None,
         complete=all(_values(_whole(header), "ImageType") or _values(_whole(header), "Rows") for header in headers),
+        phantom=all(_values(_whole(header), "QualityControlImage") == ("YES",) for header in headers),
     )
 
 

@@ -121,7 +121,9 @@ def _transfer(client: httpx.Client, file: RemoteFile, part: Path, progress: Prog
         if total is not None:
             _check_size(file, total)
             _check_room(part, file, total - have)
-        _write_state(part, _State(file.url, _validator(response), total))
+        if not have:  # before the new validator is written: old bytes must never lie beside it
+            part.unlink(missing_ok=True)
+        _write_state(part, _State(file.url, _validator(response) or headers.get("If-Range"), total))
         with part.open("ab" if have else "wb") as out:
             progress(file.name, have, total)
             for chunk in response.iter_raw():  # as it comes: a chunk of a set size is lost when the line drops

@@ -37,7 +37,7 @@ def find_model(name: str, models_directory: Path | None) -> ModelCard:
         if _is_model(directory / name):
             return read_card(directory / name)
     known = ", ".join(card.name for card in list_models(models_directory))
-    raise ModelError(f"no model {name!r}; known are: {known}. Put its folder into ModelsDirectory")
+    raise ModelError(f"no model {name!r}; known are: {known}. Install it, or put its folder into ModelsDirectory")
 
 
 def list_models(models_directory: Path | None) -> tuple[ModelCard, ...]:

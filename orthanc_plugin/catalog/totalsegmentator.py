@@ -3,7 +3,8 @@
 TotalSegmentator brings the CT to canonical orientation, resamples it to an isotropic spacing (order 1, whole HU), runs
 one nnU-Net v2 data set after the other, fold 0, without mirroring, and brings labels back by order 0. Tasks that need
 more (a crop around another task's result, a clean-up of their own, MR, a licence key) are listed with the reason why
-they are refused.
+they are refused. None of those offered is cleaned up after the network: TotalSegmentator does so only on request. One
+thing it does is left out: it cuts an image of more than 512 x 512 x 900 voxels in three before it runs `total`.
 
 Source: TotalSegmentator 2.18, `map_tasks_config.py`, `map_to_binary.py`, `python_api.py`, `nnunet.py`. It writes
 spacings as x, y, z and plans.json as z, y, x; the tasks offered here are isotropic.

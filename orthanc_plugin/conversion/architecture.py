@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orthanc_plugin.conversion.supported import whole
+from orthanc_plugin.conversion.supported import stages_of, whole
 from orthanc_plugin.conversion.topology import NetworkClass, Topology
 from orthanc_plugin.errors import ModelError
 
@@ -43,7 +43,7 @@ def topology_of(values: Mapping[str, Any], channels: int, heads: int, file: Path
     dimensions = len(values["patch_size"])
     network, arguments = _architecture(values, file) if "architecture" in values else _old_architecture(values, file)
     _refuse_other_layers(network, arguments, dimensions, file)
-    stages = int(arguments["n_stages"])
+    stages = stages_of(int(arguments["n_stages"]))
     kernels = _shapes(arguments["kernel_sizes"], stages, dimensions)
     return Topology(
         network=network,
@@ -77,10 +77,11 @@ def _old_architecture(values: Mapping[str, Any], file: Path) -> tuple[NetworkCla
     """Plans before nnU-Net 2.4 wrote sizes only; all else was fixed."""
     network = _network_class(str(values["UNet_class_name"]), file)
     blocks = values["n_conv_per_stage_encoder"]
+    stages = stages_of(len(blocks))
     base, most = int(values["UNet_base_num_features"]), int(values["unet_max_num_features"])
     return network, {
-        "n_stages": len(blocks),
-        "features_per_stage": [min(base * 2**stage, most) for stage in range(len(blocks))],
+        "n_stages": stages,
+        "features_per_stage": [min(base * 2**stage, most) for stage in range(stages)],
         "kernel_sizes": values["conv_kernel_sizes"],
         "strides": values["pool_op_kernel_sizes"],
         _BLOCKS[network]: blocks,
@@ -129,10 +130,16 @@ def _short(name: object) -> str:
 
 def _sizes(value: Any, count: int) -> tuple[int, ...]:
     """One number for all stages, or one for each."""
-    return whole(value) if isinstance(value, list | tuple) else whole([value] * count)
+    return whole(_each(value, count))
 
 
 def _shapes(value: Any, stages: int, dimensions: int) -> tuple[tuple[int, ...], ...]:
     """One number for all, one a stage, or one a stage and axis."""
-    per_stage = value if isinstance(value, list | tuple) else [value] * stages
-    return tuple(_sizes(shape, dimensions) for shape in per_stage)
+    return tuple(_sizes(shape, dimensions) for shape in _each(value, stages))
+
+
+def _each(value: Any, count: int) -> list[Any]:
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    if len(values) != count:
+        raise ValueError(f"{value} are not {count} values")
+    return values

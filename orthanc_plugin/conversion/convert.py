@@ -22,7 +22,7 @@ from orthanc_plugin.catalog.reader import CARD, SCHEMA, read_card
 from orthanc_plugin.codes import Code
 from orthanc_plugin.conversion.model import Axes, Model, read_model
 from orthanc_plugin.conversion.provenance import provenance_of
-from orthanc_plugin.conversion.published import Structure
+from orthanc_plugin.conversion.published import Graph, Structure
 from orthanc_plugin.conversion.unpack import unpacked
 from orthanc_plugin.errors import ConfigError, ModelError
 
@@ -30,8 +30,14 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _AXIS = re.compile(r"z:[SI]|y:[AP]|x:[LR]")
 _MOST_TEXT = 64
 """Version and manufacturer go into DICOM elements of VR LO."""
+_TEST_USE = "Test model: shows on phantoms that the way from weights to results works. Not for patients."
+_TEST_LIMITS = ("Trained on phantoms of a program only; what it finds in a patient means nothing.",)
 
 _EXTRA = ("torch", "onnx", "onnxruntime")
+_EXAMPLE = (
+    '{"label of the model": "name in our table", '
+    '"another": {"type": {"scheme": "SCT", "value": "80891009", "meaning": "Heart"}}}'
+)
 _INTENDED_USE = "Research: labels of structures on CT, made by a published nnU-Net. Not for diagnosis."
 _LIMITS = ("Trained on images that this project has not seen; check its labels on your own before you rely on them.",)
 
@@ -76,7 +82,7 @@ def convert_model(
     licence : str or None
         Of the weights; None: of the known public record, else "not stated".
     test_model : bool
-        Marks a model that is refused on patients.
+        Marks a model that is refused on patients; one that is known to be trained on phantoms is marked anyway.
     replace : bool
         Whether a model of this name may be replaced.
     progress : callable
@@ -96,16 +102,19 @@ def convert_model(
         progress(f"reading {source}")
         model = read_model(folder, configurations, folds, read_header)
         # Before the long part: labels without a code are the commonest reason to stop.
-        anatomy = codes_of([structure.name for structure in model.structures], mapping)
+        anatomy = _anatomy(model, mapping)
         with _staged(out, name) as staged:
             for number, graph in enumerate(model.graphs, start=1):
                 progress(f"graph {number} of {len(model.graphs)}: {graph.file}")
                 target = staged / graph.file
-                export_graph(graph.checkpoint, graph.framework, graph.topology, graph.patch_size, precision, target)
+                with _named(graph):
+                    export_graph(graph.checkpoint, graph.framework, graph.topology, graph.patch_size, precision, target)
             progress("writing the card")
             nnunet = NnunetModel(model.parts, precision, _sources(source, folder, model), model.frame)
             card = _card(name, model, nnunet, anatomy, staged, axes or model.axes, licence)
-            _write(staged, card | {"test_model": test_model}, folder)
+            if test_model or card["test_model"]:
+                card |= {"test_model": True, "intended_use": _TEST_USE, "limits": [*_TEST_LIMITS, *model.limits]}
+            _write(staged, card, "" if licence else provenance_of(model.task).terms, folder)
             read_card(staged)
             _move(staged, out / name)
     return read_card(out / name)
@@ -116,7 +125,7 @@ def _check(name: str, target: Path, axes: Axes | None, replace: bool) -> None:
         raise ConfigError(f"{name!r} cannot name a model: a small letter, then up to 63 of a-z, 0-9, _ and -")
     if target.exists() and not replace:
         raise ConfigError(f"{target} is there already; choose another name, or remove it first (models remove {name})")
-    if axes and (len(axes) != 3 or {axis[0] for axis in axes} != set("zyx") or not all(map(_AXIS.fullmatch, axes))):
+    if axes and (len(axes) != 3 or {axis[:1] for axis in axes} != set("zyx") or not all(map(_AXIS.fullmatch, axes))):
         raise ConfigError(f"axes {' '.join(axes)}: each of z:S, y:P and x:L (or z:I, y:A, x:R) once, in any order")
 
 
@@ -131,6 +140,22 @@ def _tools() -> tuple[Callable[..., None], Callable[[Path], Any]]:
         remedy = "pip install 'orthanc-enrichment[convert]' (docs/install.md says how to get torch's CPU build)"
         raise ConfigError(f"converting a model needs {error.name}, which is not installed: {remedy}") from error
     return export_graph, read_header
+
+
+def _anatomy(model: Model, mapping: Mapping[str, Anatomy]) -> tuple[Anatomy, ...]:
+    try:
+        return codes_of([structure.name for structure in model.structures], mapping)
+    except ModelError as error:
+        raise ModelError(f"{error}. Its entries: {_EXAMPLE}") from error
+
+
+@contextmanager
+def _named(graph: Graph) -> Iterator[None]:
+    """Errors of the export name the checkpoint only by its file name, which all folds share."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{graph.checkpoint.parent}: {error}") from error
 
 
 @contextmanager
@@ -199,6 +224,7 @@ def _card(
         "intended_use": _INTENDED_USE,
         "limits": [*_LIMITS, *model.limits],
         "nnunet": TypeAdapter(NnunetModel).dump_python(nnunet, mode="json"),
+        "test_model": known.test_model,
     }
 
 
@@ -220,12 +246,11 @@ def _code(code: Code) -> dict[str, str]:
     return {"scheme": code.scheme, "value": code.value, "meaning": code.meaning}
 
 
-def _write(staged: Path, card: Mapping[str, Any], folder: Path) -> None:
+def _write(staged: Path, card: Mapping[str, Any], terms: str, folder: Path) -> None:
     (staged / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     published = next((path for path in sorted(folder.glob("LICENSE*")) if path.is_file()), None)
     if published:
         shutil.copyfile(published, staged / "LICENSE")
     else:
-        (staged / "LICENSE").write_text(
-            f"Licence of the weights: {card['licence']}\n{card['citation']}\n", encoding="utf-8"
-        )
+        lines = (f"Licence of the weights: {card['licence']}", terms, card["citation"])
+        (staged / "LICENSE").write_text("\n".join(filter(None, lines)) + "\n", encoding="utf-8")

@@ -31,6 +31,7 @@ from orthanc_plugin.conversion.published import (
     Trained,
     chosen,
     graph_names,
+    limits_of,
     plans_of,
     read_json,
     the_one,
@@ -41,6 +42,7 @@ from orthanc_plugin.conversion.supported import (
     refuse_other_than_ct,
     resampling,
     spacing_of,
+    stages_of,
     whole,
     without_values,
 )
@@ -161,6 +163,7 @@ def read_v1(root: Path, configurations: Sequence[str], folds: Sequence[int] | No
         structures=tuple(Structure(number, name, (number,)) for number, name in enumerate(names, start=1)),
         graphs=tuple(dict.fromkeys(graph for one in read for graph in one.graphs)),
         files=tuple(dict.fromkeys(path for path in files if path is not None)),
+        limits=limits_of([one.trained for one in read], "nnUNetTrainerV2"),
     )
 
 
@@ -289,7 +292,8 @@ def _topology(fold: _Fold, cascade: bool) -> Topology:
     """Generic_UNet as nnUNetTrainerV2 builds it."""
     plans, dimensions = fold.plans, len(fold.values["patch_size"])
     pools = _pools(fold.values)
-    kernels = _kernels(fold.values, len(pools), dimensions)
+    steps = stages_of(len(pools) + 1) - 1
+    kernels = _kernels(fold.values, steps, dimensions)
     convs, base, labels = (
         int(plans.get("conv_per_stage", 2)),
         int(plans["base_num_features"]),
@@ -299,7 +303,6 @@ def _topology(fold: _Fold, cascade: bool) -> Topology:
         raise ValueError(f"conv_per_stage {convs}")
     if any(size not in (1, 3) for kernel in kernels for size in kernel):
         raise ValueError(f"conv_kernel_sizes {kernels}: v1 pads 1 and 3 only")
-    steps = len(pools)
     return Topology(
         network=NetworkClass.PLAIN,
         dimensions=dimensions,
@@ -321,6 +324,7 @@ def _pools(values: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
     if "pool_op_kernel_sizes" in values:
         return tuple(whole(sizes) for sizes in values["pool_op_kernel_sizes"])
     times = whole(values["num_pool_per_axis"])
+    stages_of(max(times) + 1)
     return tuple(tuple(2 if max(times) - n <= step else 1 for n in times) for step in range(max(times)))
 
 

@@ -22,6 +22,7 @@ from orthanc_plugin.conversion.published import (
     Trained,
     chosen,
     graph_names,
+    limits_of,
     plans_of,
     read_json,
     the_one,
@@ -131,6 +132,7 @@ def read_v2(
         graphs=tuple(dict.fromkeys(graph for one in read for graph in one.graphs)),
         files=tuple(dict.fromkeys(path for one in read for path in one.files)),
         axes=first.axes,
+        limits=limits_of([one.trained for one in read], "nnUNetTrainer"),
     )
 
 

@@ -79,6 +79,7 @@ def _single(published: Published) -> Model:
         graphs=published.graphs,
         files=published.files,
         axes=published.axes or AS_STORED,
+        limits=published.limits,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orthanc_plugin.catalog.records import APACHE, CC_BY_NC
 from orthanc_plugin.catalog.totalsegmentator import TASKS
 
 NNUNET = "Isensee et al., nnU-Net, Nature Methods 18 (2021) 203, doi:10.1038/s41592-020-01008-z"
@@ -11,11 +12,13 @@ NNUNET = "Isensee et al., nnU-Net, Nature Methods 18 (2021) 203, doi:10.1038/s41
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Maker, licence of the weights and what to cite."""
+    """Maker, licence of the weights and what to cite. terms: of the licence; test_model: trained on phantoms only."""
 
     manufacturer: str
     licence: str
     citation: str
+    terms: str = ""
+    test_model: bool = False
 
 
 _UNKNOWN = Provenance("not stated", "not stated; ask the publisher of the weights before you use them", NNUNET)
@@ -23,16 +26,27 @@ _SEGTHOR = Provenance(
     "MIC-DKFZ, Heidelberg",
     "CC BY-NC 4.0 (weights; not for commercial use)",
     f"{NNUNET}; data: Lambert et al., SegTHOR, IPTA 2020, arXiv:1912.05950",
+    f"{CC_BY_NC.terms}\n{CC_BY_NC.url}",
 )
 _TOTALSEGMENTATOR = Provenance(
     "University Hospital Basel",
-    "Apache-2.0",
+    APACHE.identifier,
     f"Wasserthal et al., Radiology: Artificial Intelligence 5 (2023) e230024, doi:10.1148/ryai.230024; {NNUNET}",
+    f"{APACHE.terms}\n{APACHE.url}",
 )
+_STANDIN = Provenance(
+    "Orthanc Enrichment",
+    "AGPL-3.0-or-later",
+    f"This project, scripts/train_thorax_standin.py; {NNUNET}",
+    test_model=True,
+)
+_STANDINS = ("Dataset555_ThoraxStandin", "Task555_ThoraxStandin")
 
 
 def provenance_of(task: str) -> Provenance:
     """What is known of a task; its weights' licence is the one its publisher states."""
     if task == "Task055_SegTHOR":
         return _SEGTHOR
+    if task in _STANDINS:
+        return _STANDIN
     return _TOTALSEGMENTATOR if task in TASKS else _UNKNOWN

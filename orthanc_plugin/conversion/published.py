@@ -126,10 +126,19 @@ def the_one(found: Sequence[Trained], configuration: str, there: Sequence[str]) 
     return matching[0]
 
 
+def limits_of(trained: Sequence[Trained], prefix: str) -> tuple[str, ...]:
+    """A trainer from elsewhere may have changed what the plans do not tell; a user should know."""
+    foreign = sorted({one.trainer for one in trained if not one.trainer.startswith(prefix)})
+    return tuple(f"Trained by {name}, not one of nnU-Net's: its network is taken as its plans say." for name in foreign)
+
+
 def graph_names(prefix: str, configuration: str, folds: Sequence[str]) -> tuple[str, ...]:
     """Names of the ONNX files of one configuration."""
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", f"{prefix}{configuration}")
     return tuple(f"{stem}_fold_{fold}.onnx" for fold in folds)
+
+
+_DAMAGE = (TypeError, ValueError, IndexError, AttributeError, ArithmeticError, SyntaxError, RecursionError, MemoryError)
 
 
 @contextmanager
@@ -139,7 +148,7 @@ def plans_of(file: Path) -> Iterator[None]:
         yield
     except KeyError as error:
         raise ModelError(f"{file} has no {error}; it is incomplete, get it again") from error
-    except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+    except _DAMAGE as error:
         raise ModelError(f"{file} has a value that nnU-Net never writes ({error}); get it again") from error
 
 

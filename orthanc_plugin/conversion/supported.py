@@ -15,7 +15,9 @@ from orthanc_plugin.catalog.nnunet import Configuration, Normalisation, Resampli
 from orthanc_plugin.conversion.topology import Topology
 from orthanc_plugin.errors import ModelError
 
-_MOST_HEADS = 256
+_MOST_HEADS, _MOST_STAGES, _MOST_BLOCKS, _MOST_FEATURES, _MOST_VOXELS = 256, 16, 64, 4096, 2**27
+"""Far above published networks; below what would keep a machine busy for a hostile plan."""
+
 _CT = re.compile(r"(?<![a-z])(ct|nonorm|z[-_ ]?score)|computed tomography", re.IGNORECASE)
 
 
@@ -31,6 +33,19 @@ def whole(values: Iterable[SupportsFloat]) -> tuple[int, ...]:
     if any(not value.is_integer() for value in floats):
         raise ValueError(f"{floats} are not whole numbers")
     return tuple(int(value) for value in floats)
+
+
+def stages_of(count: int) -> int:
+    """The number of stages, before anything is made of it.
+
+    Raises
+    ------
+    ValueError
+        If no network has that many.
+    """
+    if not 2 <= count <= _MOST_STAGES:
+        raise ValueError(f"{count} stages")
+    return count
 
 
 def axes_of(values: Iterable[SupportsFloat]) -> tuple[int, int, int]:
@@ -94,9 +109,10 @@ def _problems(configuration: Configuration, topology: Topology) -> Iterable[str]
     values = (normalisation.low_hu, normalisation.high_hu, normalisation.mean_hu, normalisation.sd_hu)
     if not all(math.isfinite(value) for value in values) or normalisation.sd_hu <= 0:
         yield f"intensities {values} cannot normalise"
-    if not 2 <= len(configuration.patch_size) <= 3 or min(configuration.patch_size) < 1:
+    patch = configuration.patch_size
+    if not 2 <= len(patch) <= 3 or min(patch) < 1 or math.prod(patch) > _MOST_VOXELS:
         yield f"patch_size {configuration.patch_size}"
-    if any(axis >= len(configuration.patch_size) for axis in configuration.mirror_axes):
+    if any(axis >= len(patch) for axis in configuration.mirror_axes):
         yield f"mirroring of axes {configuration.mirror_axes}"
     if not 2 <= topology.heads <= _MOST_HEADS:
         yield f"{topology.heads} outputs; 2 to {_MOST_HEADS} can be stored"
@@ -106,7 +122,7 @@ def _problems(configuration: Configuration, topology: Topology) -> Iterable[str]
 def _network_problems(topology: Topology) -> Iterable[str]:
     stages, dimensions = len(topology.features), topology.dimensions
     per_stage = (topology.kernels, topology.strides, topology.encoder_blocks)
-    if stages < 2 or any(len(values) != stages for values in per_stage):
+    if any(len(values) != stages for values in per_stage):
         yield "kernels, strides, blocks and features are of different lengths"
     if any(len(values) != stages - 1 for values in (topology.decoder_convs, topology.decoder_kernels)):
         yield "the decoder has another number of steps than the encoder"
@@ -117,6 +133,6 @@ def _network_problems(topology: Topology) -> Iterable[str]:
         yield f"kernels {topology.kernels}"
     if any(size != 1 for size in topology.strides[0]):
         yield f"the first stage has stride {topology.strides[0]}"
-    sizes = (*topology.features, *topology.encoder_blocks, *topology.decoder_convs, *sum(topology.strides, ()))
-    if min(sizes) < 1 or max(topology.features) > 4096:
+    repeats = (*topology.encoder_blocks, *topology.decoder_convs, *sum(topology.strides, ()))
+    if min(*topology.features, *repeats) < 1 or max(repeats) > _MOST_BLOCKS or max(topology.features) > _MOST_FEATURES:
         yield "sizes of the network are out of bounds"

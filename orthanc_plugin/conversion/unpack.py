@@ -53,8 +53,13 @@ def unpacked(source: Path) -> Iterator[Path]:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix="enrich-convert-") as folder:
-        _extract(source, Path(folder))
-        yield Path(folder)
+        extracted = Path(folder).resolve()
+        _extract(source, extracted)
+        try:
+            yield extracted
+        except ModelError as error:
+            # The user knows the zip, not where it was extracted.
+            raise ModelError(str(error).replace(str(extracted), str(source))) from error
 
 
 def _refuse_links_out(folder: Path) -> None:

@@ -64,8 +64,9 @@ def open_admission(configuration: Configuration, queue: JobQueue) -> Admission:
     """Admission on the archives of the configuration and the models that are installed."""
     archives = {name: open_archive(name, settings) for name, settings in configuration.archives.items()}
     feeds = {name: feed for name, s in configuration.archives.items() if (feed := open_feed(name, s)) is not None}
-    models = {card.name: card.digest for card in list_models(configuration.models_directory)}
-    admission = Admission(configuration, queue, archives, feeds, models)
+    cards = list_models(configuration.models_directory)
+    models, test_models = {card.name: card.digest for card in cards}, frozenset(c.name for c in cards if c.test_model)
+    admission = Admission(configuration, queue, archives, feeds, models, test_models=test_models)
     for archive in archives.values():
         admission.closing.callback(archive.close)
     for feed in feeds.values():
@@ -86,6 +87,8 @@ class Admission:
         By name; an archive that is no Orthanc has no feed, and its series come by hints only.
     models : mapping
         Digest of each installed model, by name.
+    test_models : frozenset of str
+        Those that were trained on phantoms only.
     """
 
     def __init__(
@@ -96,10 +99,11 @@ class Admission:
         feeds: Mapping[str, Feed],
         models: Mapping[str, str],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        test_models: frozenset[str] = frozenset(),
     ) -> None:
         self._stable_age_s, self._reconcile_s = configuration.stable_age_s, configuration.reconcile_s
         self._queue, self._archives, self._feeds = queue, archives, feeds
-        self._judge = Judge(configuration.rules, models, queue.ledger, clock)
+        self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
         self._lock = threading.Lock()
         self.closing = ExitStack()
         self._next_reconcile: float | None = None

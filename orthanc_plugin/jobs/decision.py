@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
 
@@ -42,13 +42,14 @@ class Refused:
 class Judge:
     """Decides by rules.
 
-    models: digest of each installed model, by name.
+    models: digest of each installed model, by name; test_models: those that were trained on phantoms only.
     """
 
     rules: tuple[Rule, ...]
     models: Mapping[str, str]
     ledger: Ledger
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    test_models: frozenset[str] = frozenset()
 
     def decide(self, hint: Hint, received: str, archive: Archive) -> tuple[Decision, EnrichJob | None] | None:
         """The decision on the content that the archive holds now; None where there is nothing to decide.
@@ -70,8 +71,26 @@ class Judge:
             return self._row(hint, _unknown(hint, ()), received, Refused(error.reason, str(error)))
         if not headers:
             return None
-        series, plan = _judged(headers, hint, self.rules, self.models, self.now().date())
+        series, plan = self._judged(headers, hint)
         return self._row(hint, series, received, plan)
+
+    def _judged(self, headers: Sequence[Dataset], hint: Hint) -> tuple[SeriesIdentity, Plan | Refused]:
+        """Identity of the series, and its plan or why there is none."""
+        sops = tuple(str(header.get("SOPInstanceUID", "")) for header in headers)
+        orthanc = OrthancMetadata(hint.remote_aet, hint.origin) if hint.orthanc_series_id else None
+        try:
+            tags = series_tags(headers, orthanc, archive=hint.archive, today=self.now().date())
+            plan = decide(self.rules, tags, self.models, self.test_models)
+            if isinstance(plan, Skip) and plan.in_error:
+                logger.error("series %s: %s", hint.series_instance_uid, plan.sentence)
+            judged = Refused(plan.reason, plan.sentence) if isinstance(plan, Skip) else plan
+            return _identity(headers, hint, sops, judged)
+        except InputError as error:
+            return _unknown(hint, sops), Refused(error.reason, str(error))
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
+            # Odd values in a header, which pydicom only finds out when they are asked for.
+            said = f"its headers cannot be read: {type(error).__name__} {whereabouts(error)}"
+            return _unknown(hint, sops), Refused(Refusal.UNREADABLE, said)
 
     def _row(
         self, hint: Hint, series: SeriesIdentity, received: str, plan: Plan | Refused
@@ -116,26 +135,6 @@ def generation_of(series: SeriesIdentity, received: str, rows: Sequence[Decision
     received_again = bool(known.received and received) and received != known.received
     came_again = received_again or known.state is JobState.SUPERSEDED
     return generation + 1 if came_again else None
-
-
-def _judged(
-    headers: Sequence[Dataset], hint: Hint, rules: Sequence[Rule], models: Mapping[str, str], today: date
-) -> tuple[SeriesIdentity, Plan | Refused]:
-    """Identity of the series, and its plan or why there is none."""
-    sops = tuple(str(header.get("SOPInstanceUID", "")) for header in headers)
-    orthanc = OrthancMetadata(hint.remote_aet, hint.origin) if hint.orthanc_series_id else None
-    try:
-        plan = decide(rules, series_tags(headers, orthanc, archive=hint.archive, today=today), models)
-        if isinstance(plan, Skip) and plan.in_error:
-            logger.error("series %s: %s", hint.series_instance_uid, plan.sentence)
-        judged = Refused(plan.reason, plan.sentence) if isinstance(plan, Skip) else plan
-        return _identity(headers, hint, sops, judged)
-    except InputError as error:
-        return _unknown(hint, sops), Refused(error.reason, str(error))
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
-        # Odd values in a header, which pydicom only finds out when they are asked for.
-        said = f"its headers cannot be read: {type(error).__name__} {whereabouts(error)}"
-        return _unknown(hint, sops), Refused(Refusal.UNREADABLE, said)
 
 
 def _identity(

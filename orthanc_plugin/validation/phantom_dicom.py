@@ -133,6 +133,7 @@ def _series(ds: FileDataset, identity: str, position: PatientPosition) -> None:
     ds.Modality, ds.BodyPartExamined = "CT", "CHEST"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.SeriesInstanceUID, ds.SeriesNumber = _uid(identity, "series"), 2
+    ds.QualityControlImage = "YES"
     ds.SeriesDescription, ds.ProtocolName = "Chest 1.0 procedural phantom", "Chest"
     ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = ds.StudyDate
     ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "120500"

@@ -106,6 +106,18 @@ def test_a_date_is_a_validator_too(server: FileServer, tmp_path: Path) -> None:
     assert server.asked[1]["If-Range"] == "Mon, 23 Nov 2020 10:00:00 GMT"
 
 
+def test_parts_that_come_without_a_validator_are_resumed_by_the_first_one(server: FileServer, tmp_path: Path) -> None:
+    server.drops = [1000, 1000]
+    server.part = lambda asked: int(asked["Range"][6:-1]) if "Range" in asked else None  # type: ignore[method-assign]
+
+    def forget(_: float) -> None:
+        server.headers = {}
+
+    file = RemoteFile("weights.zip", server.url)
+    assert download(file, tmp_path, lambda *_: None, pause=forget).read_bytes() == CONTENT
+    assert [asked.get("If-Range") for asked in server.asked] == [None, '"first"', '"first"']
+
+
 def test_a_server_without_ranges_sends_it_all_again(server: FileServer, tmp_path: Path) -> None:
     server.ranges, server.drops = False, [1000]
     assert fetch(server, tmp_path).read_bytes() == CONTENT

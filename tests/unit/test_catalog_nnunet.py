@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from onnx import TensorProto, helper
 
+from orthanc_plugin import cli
 from orthanc_plugin.catalog.card import Engine
 from orthanc_plugin.catalog.nnunet import Framework
 from orthanc_plugin.catalog.reader import read_card, verify_model
@@ -186,3 +187,57 @@ def test_an_installation_in_progress_is_no_model(model: Path) -> None:
     hidden = model.with_name(".small-in-progress")
     model.rename(hidden)
     assert NAME not in {card.name for card in list_models(hidden.parent)}
+
+
+def test_lists_mark_test_models(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(model, lambda raw: raw.update(test_model=True))
+    assert cli.main(["models", "list", "--models", str(model.parent)]) == cli.EXIT_DONE
+    assert "small (test model)" in capsys.readouterr().out
+    assert cli.main(["models", "list", "--models", str(model.parent), "--json"]) == cli.EXIT_DONE
+    listed = {card["name"]: card["test_model"] for card in json.loads(capsys.readouterr().out)}
+    assert listed == {NAME: True, "chest_structures": False}
+
+
+def test_a_card_is_shown_with_its_networks_and_sources(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(model, cascade)
+    digests = {"fold_0.onnx": "1" * 64, "low.onnx": write_graph(model / "low.onnx")}
+    edit(model, lambda raw: raw.update(graphs=[{"file": f, "sha256": d} for f, d in digests.items()], test_model=True))
+    edit(model, lambda raw: raw["nnunet"].update(source=[{"file": "a.pth", "sha256": "ab"}], frame={"spacing_mm": 1.5}))
+    assert cli.main(["models", "show", NAME, "--models", str(model.parent)]) == cli.EXIT_DONE
+    shown = capsys.readouterr().out
+    for told in (
+        "test model: yes: rules refuse it on patients",
+        "licence: CC0-1.0",
+        "all on a grid of 1.5 mm",
+        "3d_fullres of nnunet-v2, 2.5 x 1 x 1 mm, patch 8x16x16, step 0.5, mirrored on 3 axes",
+        "1 fold(s), 3 outputs, fp32",
+        "previous.part.configurations.0: 3d_lowres",
+        "SCT 15825003 aorta",
+        "made of a.pth, SHA-256 ab",
+    ):
+        assert told in shown, told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--config", "orthanc.json"], "give an orthanc.json by --settings"),
+        (["--folds", "0,x"], "all, or numbers"),
+        (["--axes", "z:S"], "three axes"),
+        (["--precision", "fp8"], "invalid choice"),
+    ],
+)
+def test_wrong_options_of_a_conversion_are_told(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["models", "convert", "x.zip", "--name", NAME, *words])
+    assert exit_.value.code == cli.EXIT_USAGE
+    assert told in capsys.readouterr().err
+
+
+def test_a_conversion_that_cannot_start_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["models", "convert", str(tmp_path / "missing.zip"), "--name", NAME, "--out", str(tmp_path / "models")]
+    assert cli.main([*words, "--json"]) in (cli.EXIT_FAILED, cli.EXIT_CONFIG)
+    assert json.loads(capsys.readouterr().out)["error"]
+    assert not (tmp_path / "models" / NAME).exists()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
+import shutil
 from pathlib import Path
 
 import httpx
 import pytest
+from rich.console import Console
 
 from orthanc_plugin import demo
-from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.catalog.reader import read_card
+from orthanc_plugin.demo_model import ShownModel, section_of
+from orthanc_plugin.errors import ConfigError, ModelError
 from orthanc_plugin.validation.phantom import make_phantom
 from orthanc_plugin.validation.phantom_dicom import write_phantom
 from tests.memory_archive import ct_series
@@ -69,3 +75,50 @@ def test_a_content_that_was_superseded_is_not_waited_for() -> None:
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"series": rows}))
     with httpx.Client(transport=transport) as client:
         assert demo._latest(client, demo.Servers("http://orthanc", "http://service", "")) == rows[:1]
+
+
+CHEST = Path(__file__).parents[2] / "models" / "chest_structures"
+
+
+def section(model: str, directory: Path, *, allow: bool = False) -> tuple[dict[str, object], str]:
+    """The demo's settings for a model, and what it said."""
+    said = io.StringIO()
+    return section_of(ShownModel(model, None, allow), directory, Console(file=said, width=400)), said.getvalue()
+
+
+def as_test_model(folder: Path) -> Path:
+    """The built-in model with a card that calls it a test model."""
+    shutil.copytree(CHEST, folder / CHEST.name)
+    card = json.loads((CHEST / "card.json").read_text())
+    (folder / CHEST.name / "card.json").write_text(json.dumps(card | {"test_model": True}))
+    return folder / CHEST.name
+
+
+@pytest.mark.parametrize("model", ["chest_structures", str(CHEST)])
+def test_a_model_is_shown_by_name_or_folder(tmp_path: Path, model: str) -> None:
+    found, _ = section(model, tmp_path)
+    assert found == {
+        "ModelsDirectory": str(tmp_path / "models"),
+        "Rules": [{"Name": "demo", "Models": ["chest_structures"], "AllowTestModels": False}],
+    }
+    assert read_card(tmp_path / "models" / "chest_structures").digest == read_card(CHEST).digest
+
+
+def test_a_test_model_is_called_one_and_runs_on_patients_only_if_asked(tmp_path: Path) -> None:
+    model = as_test_model(tmp_path / "a")
+    (tmp_path / "demo").mkdir()
+    found, said = section(str(model), tmp_path / "demo", allow=True)
+    assert "trained on phantoms only" in said
+    assert found["Rules"] == [{"Name": "demo", "Models": ["chest_structures"], "AllowTestModels": True}]
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"known are: .*chest_structures"):
+        section("chest_structure", tmp_path)
+
+
+def test_weights_are_refused_where_they_cannot_be_converted(tmp_path: Path) -> None:
+    """Without torch the remedy is named; with it, that the folder holds no weights."""
+    (tmp_path / "weights").mkdir()
+    with pytest.raises((ConfigError, ModelError), match=r"install|weights"):
+        section(str(tmp_path / "weights"), tmp_path)

@@ -146,6 +146,23 @@ def test_results_that_become_stable_start_nothing(house: House, modality: str) -
     assert house.admission.waiting == 0
 
 
+def test_a_test_model_is_skipped_on_a_patient_and_runs_on_a_phantom(house: House) -> None:
+    house.admission = Admission(
+        house.configuration, house.queue, {"local": house.archive}, {"local": house.archive}, MODELS,
+        test_models=frozenset(MODELS),
+    )  # fmt: skip
+    phantom = ct_series(series="1.2.4")
+    for ds in phantom:
+        ds.QualityControlImage = "YES"
+    house.archive.put(*ct_series(), *phantom)
+    house.hint()
+    house.hint(series="1.2.4")
+    (patient_row,), (phantom_row,) = house.rows(), house.rows("1.2.4")
+    assert (patient_row.state, patient_row.reason) == (JobState.SKIPPED, Refusal.TEST_MODEL)
+    assert "AllowTestModels" in patient_row.detail
+    assert (phantom_row.state, phantom_row.decision) == (JobState.QUEUED, Verdict.ENRICH)
+
+
 @pytest.mark.parametrize(
     ("slices", "modality", "reason"), [(20, "MR", Refusal.NOT_CT), (2, "CT", Refusal.TOO_FEW_SLICES)]
 )

@@ -285,3 +285,53 @@ class TestDecision:
             ("c", True),
         ]
         assert verdicts[1].reasons == ("Slices: 300, wanted 9 or less",)
+
+
+class TestTestModels:
+    """A model that was trained on phantoms runs on phantoms, and on patients only where a rule says so."""
+
+    TEST_MODELS = frozenset({"other"})
+    ORGANS = rule("organs", Models=["other"])
+
+    def verdict(self, rules: list[Rule], *, phantom: bool) -> Plan | Skip:
+        return decide(rules, replace(CHEST, phantom=phantom), MODELS, self.TEST_MODELS)
+
+    def test_a_patient_is_refused_and_the_sentence_names_the_model_and_the_way_out(self) -> None:
+        refused = self.verdict([self.ORGANS], phantom=False)
+        assert isinstance(refused, Skip)
+        assert refused.reason is Refusal.TEST_MODEL
+        assert refused.sentence == (
+            "rule organs: QualityControlImage: absent or not YES, wanted YES (a phantom) for the test model other,"
+            " or AllowTestModels true in the rule"
+        )
+
+    def test_a_phantom_is_taken(self) -> None:
+        assert isinstance(self.verdict([self.ORGANS], phantom=True), Plan)
+
+    def test_a_rule_may_allow_it_on_patients(self) -> None:
+        allowed = rule("organs", Models=["other"], AllowTestModels=True)
+        assert isinstance(self.verdict([allowed], phantom=False), Plan)
+
+    def test_one_test_model_among_others_is_enough(self) -> None:
+        refused = self.verdict([rule("both", Models=["chest_structures", "other"])], phantom=False)
+        assert isinstance(refused, Skip)
+        assert refused.reason is Refusal.TEST_MODEL
+
+    def test_the_next_rule_takes_the_patient(self) -> None:
+        plan = self.verdict([self.ORGANS, DEFAULT_RULE], phantom=False)
+        assert isinstance(plan, Plan)
+        assert plan.rule == "default"
+
+    def test_it_is_the_reason_where_another_rule_fails_otherwise(self) -> None:
+        refused = self.verdict([rule("short", Match={"Slices": {"Max": 9}}), self.ORGANS], phantom=False)
+        assert isinstance(refused, Skip)
+        assert refused.reason is Refusal.TEST_MODEL
+
+    def test_what_is_no_ct_is_refused_for_that(self) -> None:
+        refused = decide([self.ORGANS], replace(CHEST, modality=("MR",)), MODELS, self.TEST_MODELS)
+        assert isinstance(refused, Skip)
+        assert refused.reason is Refusal.NOT_CT
+
+    def test_explain_says_it_too(self) -> None:
+        (verdict,) = explain([self.ORGANS], CHEST, self.TEST_MODELS)
+        assert [failure.criterion for failure in verdict.failures] == ["QualityControlImage"]

@@ -11,6 +11,8 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.tags import ImageKind, OrthancMetadata, SeriesTags, image_kinds, series_tags
+from orthanc_plugin.validation.phantom import make_phantom
+from orthanc_plugin.validation.phantom_dicom import encode_phantom
 from tests.realct import real_ct
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -269,6 +271,22 @@ class TestEnhancedCt:
     def test_frames_of_several_instances_count_together(self) -> None:
         frame_type = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
         assert tags([enhanced([0, 1], frame_type), enhanced([2, 3], frame_type)]).spacing_mm == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "phantom"),
+    [(("YES", "YES"), True), (("YES", "NO"), False), (("YES", None), False), ((None, None), False)],
+)
+def test_a_phantom_is_what_every_image_calls_a_quality_control_image(
+    values: Sequence[str | None], phantom: bool
+) -> None:
+    assert tags([slice_at(z, QualityControlImage=value) for z, value in enumerate(values)]).phantom is phantom
+
+
+def test_phantoms_of_this_project_say_so_and_cut_headers_do_not() -> None:
+    headers = encode_phantom(make_phantom(shape=(3, 16, 16)))
+    assert tags(headers).phantom
+    assert not tags([slice_at(0, QualityControlImage=None, ImageType=None, Rows=None)]).phantom
 
 
 @pytest.mark.real_ct

@@ -34,8 +34,8 @@ class Labels(StrEnum):
 class Net:
     """One configuration; tuples in the axes of the network.
 
-    spacing_mm: two numbers for 2d. strides: of each stage after the first. features: of the first stage, doubled a stage.
-    previous: the configuration whose labels enter.
+    spacing_mm: two numbers for 2d. strides: of each stage after the first. features: of the first stage, then
+    doubled. previous: the configuration whose labels enter.
     """
 
     name: str

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -57,9 +57,7 @@ class Peer:
         environment = folders | {"nnUNet_compile": "f", "MPLBACKEND": "agg", "OMP_NUM_THREADS": str(threads)}
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (environment,))
 
-    def call(
-        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> Result:
+    def call(self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """What `function` returns there."""
         return self._pool.submit(_quietly, function, args, kwargs).result()
 
@@ -69,8 +67,9 @@ class Peer:
 
 
 def _prepare(environment: dict[str, str]) -> None:
-    """Before torch is first imported: it counts its threads then."""
+    """Before torch is first imported: it counts its threads then. v1 hands its own processes what only a fork can."""
     os.environ.update(environment)
+    set_start_method("fork", force=True)
 
 
 def _quietly(function: Callable[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
@@ -154,7 +153,7 @@ def _write_v2_configuration(model: Model, net: Net, root: Path) -> None:
         nnUNetTrainerNoMirroring,
     )
 
-    os.environ["nnUNet_results"] = str(root)
+    os.environ["nnUNet_results"] = str(root)  # noqa: SIM112
     plans, dataset = fixtures.plans_v2(model), fixtures.dataset_v2(model)
     folder = folder_v2(model, net, root)
     folder.mkdir(parents=True)
@@ -164,7 +163,8 @@ def _write_v2_configuration(model: Model, net: Net, root: Path) -> None:
         trainer_class = nnUNetTrainer if model.mirroring else nnUNetTrainerNoMirroring
         given = json.loads(json.dumps(plans)) | {"continue_training": False}
         # It looks there for the format of the training data, of which there are none.
-        cases = Path(os.environ["nnUNet_preprocessed"]) / model.name / f"nnUNetPlans_{net.name}"
+        nowhere = Path(os.environ["nnUNet_preprocessed"])  # noqa: SIM112
+        cases = nowhere / model.name / f"nnUNetPlans_{net.name}"
         cases.mkdir(parents=True, exist_ok=True)
         (cases / "none.b2nd").touch()
         trainer = trainer_class(given, net.name, fold, dataset, torch.device("cpu"))

@@ -18,7 +18,18 @@ from orthanc_plugin.catalog.reader import read_card, verify_model
 from orthanc_plugin.conversion.convert import convert_model
 from orthanc_plugin.errors import ConfigError, ModelError
 from tests.parity.nnunet import peers
-from tests.parity.nnunet.fixtures import CASCADE, FULLRES, HIGH_HU, LOW_HU, LOWRES, MEAN_HU, PLANAR, SD_HU, Labels, Model
+from tests.parity.nnunet.fixtures import (
+    CASCADE,
+    FULLRES,
+    HIGH_HU,
+    LOW_HU,
+    LOWRES,
+    MEAN_HU,
+    PLANAR,
+    SD_HU,
+    Labels,
+    Model,
+)
 
 POSTPROCESSING = '{"for_which_classes": [[1, 2, 3, 4], 2], "min_valid_object_sizes": "{(1, 2, 3, 4): 500.0, 2: 80}"}'
 SEGTHOR = Model(

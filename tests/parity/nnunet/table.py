@@ -1,0 +1,88 @@
+"""docs/parity.md: what one run measured, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from tests.realct import ROOT
+
+PAGE = ROOT / "docs" / "parity.md"
+PEERS = ("nnunet", "nnunetv2", "TotalSegmentator", "torch", "onnxruntime", "numpy", "scipy", "simpleitk")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One comparison, as measured.
+
+    weights: `random` or `trained`. trusted: part of the voxels compared (importance maps add up to more than 1e-4).
+    disagreement: part of the trusted voxels whose labels differ; everywhere: of all voxels.
+    input_difference: largest difference of the arrays that enter the networks.
+    lowest_dice: of any label. seconds_ours, seconds_peer: volume in memory to labels; NIfTI to NIfTI.
+    """
+
+    peer: str
+    configuration: str
+    options: str
+    weights: str
+    ct: str
+    voxels: int
+    trusted: float
+    disagreement: float
+    everywhere: float
+    input_difference: float
+    lowest_dice: float
+    seconds_ours: float
+    seconds_peer: float
+
+    def cells(self) -> list[str]:
+        """Of the table, in the order of its heading."""
+        return [
+            self.peer,
+            self.configuration,
+            self.options,
+            self.weights,
+            self.ct,
+            f"{self.voxels:,}".replace(",", " "),
+            f"{100 * self.trusted:.1f} %",
+            f"{100 * self.disagreement:.4f} %",
+            f"{100 * self.everywhere:.4f} %",
+            f"{self.input_difference:.1e}",
+            f"{self.lowest_dice:.4f}",
+            f"{self.seconds_ours:.1f}",
+            f"{self.seconds_peer:.1f}",
+        ]
+
+
+_HEAD = """# Parity with the original frameworks
+
+Written by `make parity` on {date}; every number is of that run. Peers: {versions}.
+
+Each line is one model, saved by the framework's own trainer, converted by `models convert`, and run by this project on
+the DICOM and by the framework's own predictor on the NIfTI that SimpleITK makes of the same DICOM. Networks are small,
+so that a case takes seconds; random weights are the hardest case for a label map, as most voxels are near a tie.
+
+- **compared**: voxels whose importance maps add up to more than 1e-4. Below, nnU-Net v2's half precision accumulators
+  hold little but whole numbers; this project adds up in single precision. Outside the crop both give background.
+- **differ**: of the compared voxels; demanded: at most 0.1 %. **everywhere**: of all voxels, demanded nothing.
+- **input**: largest difference of the array that enters the network, in its units; demanded: at most 1e-3.
+- **Dice**: the lowest of any label, over the compared voxels; demanded of trained weights: at least 0.999.
+- **ours, peer**: seconds, volume in memory to label map against NIfTI to NIfTI with its weights loaded; on networks
+  this small they say little of speed ([figures](figures.md) do).
+
+"""
+_COLUMNS = (
+    "peer", "configuration", "options and case", "weights", "CT", "voxels", "compared", "differ", "everywhere", "input",
+    "Dice", "ours", "peer",
+)  # fmt: skip
+
+
+def write_page(rows: Sequence[Row], page: Path = PAGE) -> None:
+    """Write the page, its rows by peer and in the order of the run."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PEERS)
+    head = _HEAD.format(date=datetime.now(UTC).date().isoformat(), versions=versions)
+    lines = [_COLUMNS, ["---"] * len(_COLUMNS), *(row.cells() for row in sorted(rows, key=lambda row: row.peer))]
+    page.write_text(head + "".join(f"| {' | '.join(line)} |\n" for line in lines))
