@@ -128,8 +128,8 @@ def _smoothed(values: Values, along_mm: Values, sigma_mm: float) -> Values:
     """At each position, the Gaussian-weighted line through the values around it: unbiased at ends and beside gaps."""
     smooth = np.empty_like(values)
     for index, here in enumerate(along_mm):
-        first, last = np.searchsorted(along_mm, (here - _REACH * sigma_mm, here + _REACH * sigma_mm))
-        offset, near = along_mm[first:last] - here, values[first:last]
+        around = np.abs(along_mm - here) <= _REACH * sigma_mm
+        offset, near = along_mm[around] - here, values[around]
         weight = np.exp(-0.5 * (offset / sigma_mm) ** 2)
         zero, one, two = weight.sum(), weight @ offset, weight @ offset**2
         spread = zero * two - one**2
