@@ -14,6 +14,18 @@ from orthanc_plugin.catalog.nnunet import SourceFile
 
 _STRICT = ConfigDict(extra="forbid")
 
+START, END = "pelvis_start", "eyes_end"
+"""Landmarks at 0 and 100."""
+
+LANDMARKS = (
+    *("pelvis_start", "femur_end", "pelvis_end", "kidney", "lung_start", "liver_end", "lung_end"),
+    *("L5", "L4", "L3", "L2", "L1"),
+    *("Th12", "Th11", "Th10", "Th9", "Th8", "Th7", "Th6", "Th5", "Th4", "Th3", "Th2", "Th1"),
+    *("C7", "C6", "C5", "C4", "C3", "C2", "C1"),
+    *("teeth", "nose", "eyes_end", "head_end"),
+)
+"""All that a look-up table may name; the published one names each. `_start` is the lower end, `_end` the upper one."""
+
 
 @dataclass(frozen=True, slots=True)
 class LandmarkScore:
