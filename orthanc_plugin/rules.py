@@ -16,8 +16,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_pascal
 
+from orthanc_plugin.body import Region
 from orthanc_plugin.errors import ModelError, Refusal
-from orthanc_plugin.plan import Output, Plan, PlannedModel
+from orthanc_plugin.plan import BODY_OUTPUTS, Guard, Location, Output, Plan, PlannedModel
 from orthanc_plugin.tags import ImageKind, SeriesTags
 
 
@@ -123,6 +124,12 @@ class Match(Settings):
         return ("RemoteAET",) * bool(self.remote_aet) + ("Origin",) * bool(self.origin)
 
 
+DEFAULT_LOCATOR = "bpr"
+_REGIONS = ", ".join(f'"{region}"' for region in Region)
+_GUARD = " or ".join(f'"{guard}"' for guard in Guard)
+RuleOutput = Literal[Output.SEG, Output.LANDMARKS, Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.VIEWER_LANDMARKS]
+
+
 class Rule(Settings):
     """One rule: criteria, and what a series that meets them gets."""
 
@@ -133,10 +140,17 @@ class Rule(Settings):
     )
     allow_test_models: bool = Field(default=False, description="true or false")
     radiomics: bool = Field(default=True, description="true or false")
-    outputs: tuple[Literal[Output.SEG, Output.LANDMARKS], ...] = Field(
-        default=(Output.SEG, Output.LANDMARKS),
-        description='["seg"] or ["seg", "landmarks"]; radiomics have a key of their own',
+    outputs: tuple[RuleOutput, ...] = Field(
+        default=(Output.SEG, Output.LANDMARKS, Output.BODY_LANDMARKS, Output.BODY_REGIONS),
+        description='a list with "seg", and any of "landmarks", "body-landmarks", "body-regions", "viewer-landmarks"',
     )
+    locate: str = Field(default=DEFAULT_LOCATOR, description="an installed body part regression, or empty: not located")
+    min_coverage: dict[Region, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={}, description=f"an object with parts from 0 to 1 of {_REGIONS}"
+    )
+    on_reversed: Guard = Field(default=Guard.FLAG, description=_GUARD)
+    on_invalid_spacing: Guard = Field(default=Guard.FLAG, description=_GUARD)
+    crop_to_region: Region | Literal[""] = Field(default="", description=f"empty (off), or one of {_REGIONS}")
     home_archive: str = Field(default="", description="a name from Archives, or empty: where the series came from")
     destinations: tuple[str, ...] = Field(default=(), description="a list of names from Archives")
 
@@ -145,6 +159,17 @@ class Rule(Settings):
         if Output.SEG not in self.outputs:
             raise ValueError('Outputs needs "seg": reports are made of the stored segmentation')
         return self
+
+    @property
+    def location_keys(self) -> tuple[str, ...]:
+        """Keys in use that only body part regression can answer."""
+        uses = {
+            "MinCoverage": bool(self.min_coverage),
+            "OnReversed": self.on_reversed is Guard.REFUSE,
+            "OnInvalidSpacing": self.on_invalid_spacing is Guard.REFUSE,
+            "CropToRegion": bool(self.crop_to_region),
+        }
+        return tuple(key for key, used in uses.items() if used)
 
 
 DEFAULT_RULE = Rule.model_validate({"Name": "default"})
@@ -230,7 +255,7 @@ def decide(
     for rule in rules:
         verdicts.append(_verdict(rule, tags, test_models))
         if verdicts[-1].matches:
-            return _plan(rule, tags, models)
+            return _plan(rule, tags, models, test_models)
         if verdicts[-1].in_error:  # a later rule must not take what this one may want
             break
     return Skip(_reason(verdicts), _sentence(verdicts), tuple(verdicts))
@@ -248,24 +273,52 @@ def _verdict(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> Rule
 
 
 def _phantoms_only(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> Iterator[Failure]:
-    named = [name for name in rule.models if name in test_models]
-    if named and not (tags.phantom or rule.allow_test_models):
+    needed = (*rule.models, *([rule.locate] if rule.location_keys else []))
+    named = [name for name in needed if name in test_models]
+    if named and not _may_test(rule, tags):
         wanted = f"YES (a phantom) for the test model {', '.join(named)}, or AllowTestModels true in the rule"
         yield Failure(_PHANTOM, "absent or not YES", wanted)
 
 
-def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str]) -> Plan:
+def _may_test(rule: Rule, tags: SeriesTags) -> bool:
+    return tags.phantom or rule.allow_test_models
+
+
+def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: Collection[str]) -> Plan:
     absent = [name for name in rule.models if name not in models]
     if absent:
         raise ModelError(f"rule {rule.name}: model {', '.join(absent)} is not installed")
     home = rule.home_archive or tags.archive
+    location = _location(rule, models, () if _may_test(rule, tags) else test_models)
     wanted = {*rule.outputs, *([Output.RADIOMICS] if rule.radiomics else [])}
+    if location is None or location.model is None:
+        wanted -= {*BODY_OUTPUTS}
     return Plan(
         rule=rule.name,
         models=tuple(PlannedModel(name, models[name]) for name in dict.fromkeys(rule.models)),
         outputs=tuple(output for output in Output if output in wanted),
         home_archive=home,
         destinations=tuple(name for name in dict.fromkeys(rule.destinations) if name != home),
+        location=location,
+    )
+
+
+def _location(rule: Rule, models: Mapping[str, str], barred: Collection[str]) -> Location | None:
+    """How a series is located; where the rule can do without, a model that is absent or barred leaves a word only."""
+    if not rule.locate:
+        return None
+    if rule.locate not in models:
+        if rule.location_keys:
+            raise ModelError(f"rule {rule.name}: model {rule.locate} is not installed")
+        return Location(absent="no body part regression model is installed")
+    if rule.locate in barred:
+        return Location(absent=f"the body part regression {rule.locate} is a test model and the series no phantom")
+    return Location(
+        model=PlannedModel(rule.locate, models[rule.locate]),
+        min_coverage=tuple(sorted(rule.min_coverage.items())),
+        on_reversed=rule.on_reversed,
+        on_invalid_spacing=rule.on_invalid_spacing,
+        crop=rule.crop_to_region or None,
     )
 
 
