@@ -1,16 +1,17 @@
 """Axial slices as the network was trained on them: blurred, shrunk to 3.5 mm, padded with air or cropped to a square.
 
-Blur and shrinking are linear and separable, so each axis has one matrix that does both and cuts to size; a slice costs
-two products. Slices are made a batch at a time: memory does not grow with their number.
+Blur and shrinking are linear and separable, so each axis has one sparse matrix that does both and cuts to size; a slice
+costs two products. Slices are made a batch at a time: memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from orthanc_plugin.catalog.bpr import BprModel
 from orthanc_plugin.ct import Voxels
@@ -49,20 +50,21 @@ def slice_batches(
     """
     rows = _shrinking(voxels_hu.shape[1], pixel_mm[0], model)
     columns = _shrinking(voxels_hu.shape[2], pixel_mm[1], model)
-    # Rows of zeros are padding; what is 0 above the lowest value becomes air.
+    above_air = np.empty(voxels_hu.shape[1:], np.float32)  # so that empty rows of the matrices pad with air
     for start in range(0, len(indices), batch):
         chosen = indices[start : start + batch]
         pictures = np.empty((len(chosen), 1, model.size, model.size), np.float32)
         for picture, index in zip(pictures, chosen, strict=True):
-            above_air = np.clip(voxels_hu[index], model.low_hu, model.high_hu) - np.float32(model.low_hu)
+            np.clip(voxels_hu[index], model.low_hu, model.high_hu, out=above_air)
+            above_air -= np.float32(model.low_hu)
             picture[0] = columns @ (rows @ above_air).T
         pictures *= 2.0 / (model.high_hu - model.low_hu)
         pictures -= 1.0
         yield pictures
 
 
-def _shrinking(size: int, pixel_mm: float, model: BprModel) -> NDArray[np.float32]:
-    """(model.size, size): blur, bilinear resize, centred pad or crop of one axis."""
+def _shrinking(size: int, pixel_mm: float, model: BprModel) -> Any:
+    """Sparse (model.size, size): blur, bilinear resize, centred pad or crop of one axis."""
     resized = max(1, int(size * pixel_mm / model.pixel_mm + 0.5))
     blur = ndimage.gaussian_filter1d(
         np.eye(size), _SIGMA * _AT_FACTOR * size / resized, axis=0, mode="reflect", truncate=_TRUNCATE
@@ -73,7 +75,7 @@ def _shrinking(size: int, pixel_mm: float, model: BprModel) -> NDArray[np.float3
     matrix = np.zeros((model.size, size), np.float32)
     kept = both[skipped : skipped + model.size]
     matrix[before : before + len(kept)] = kept
-    return matrix
+    return sparse.csr_matrix(matrix)
 
 
 def _bilinear(size: int, resized: int) -> NDArray[np.float64]:
