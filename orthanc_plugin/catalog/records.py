@@ -73,7 +73,7 @@ UNSTATED = Licence(
     "a licence that is not stated",
     "https://zenodo.org/record/5113483",
     "The code of BodyPartRegression is under Apache-2.0; its repository does not say under which terms the weights are,"
-    " and this project could not find out: read them at the address above before you use them. What is converted from"
+    " and this project could not find out: read them at the record before you use them. What is converted from"
     " them, and what they find, stays under these terms; this project gives you no right beyond them.",
     "which you have to read at their record",
 )
@@ -108,8 +108,6 @@ BPR = Record(
 Source: bpreg 1.1.0, `bpreg/scripts/initialize_pretrained_model.py`.
 """
 
-_ALONE = {record.name: record for record in (SEGTHOR, BPR)}
-
 
 def record_of(name: str) -> Record:
     """The record of `segthor`, `bpr` or `totalsegmentator:TASK`.
@@ -120,8 +118,9 @@ def record_of(name: str) -> Record:
         If there is none of this name, or the task cannot be installed; the message says why.
     """
     publisher, _, task = name.partition(":")
-    if name in _ALONE:
-        return _ALONE[name]
+    for record in (SEGTHOR, BPR):
+        if name == record.name:
+            return record
     if publisher == TOTALSEGMENTATOR and task in TASKS:
         return _record_of_task(TASKS[task])
     if publisher == TOTALSEGMENTATOR and task in REFUSED:
@@ -131,7 +130,7 @@ def record_of(name: str) -> Record:
 
 def known_records() -> tuple[str, ...]:
     """Names that `record_of` takes."""
-    return (*_ALONE, *(f"{TOTALSEGMENTATOR}:{task}" for task in TASKS))
+    return (SEGTHOR.name, BPR.name, *(f"{TOTALSEGMENTATOR}:{task}" for task in TASKS))
 
 
 def _record_of_task(task: Task) -> Record:

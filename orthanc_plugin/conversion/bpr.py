@@ -28,9 +28,9 @@ AXES = ("z:S", "y:P", "x:L")
 VERSION = "BodyPartRegression, VGG16"
 INTENDED_USE = "Research: where in the body the slices of a CT lie. Not for diagnosis."
 LIMITS = (
-    "Trained on axial CT of adults that this project has not seen; check its landmarks before you rely on them.",
-    "A landmark is the level of a slice, not a point in the body.",
-    "Children, prostheses, arms beside the body and pathology shift the scores.",
+    "Trained on CT that this project has not seen; check its landmarks on your own before you rely on them.",
+    "Axial slices only. A landmark is a level along the body, not a point in it.",
+    "How children, implants and pathology shift its scores has not been measured here.",
 )
 
 _NETWORK = "vgg"

@@ -6,7 +6,6 @@ scores rise as they should; what stands before it stays random.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,50 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tests.bpr_folder import END_RAW, START_RAW, settings, write_settings
+
+__all__ = ["END_RAW", "START_RAW", "VGG16", "fit_head", "random_weights", "settings", "write_public_folder"]
+
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Features of each convolution; a maximum over 2 x 2 ends each block."""
-
-START_RAW, END_RAW = -3.25, 4.5
-"""Raw scores of pelvis_start and eyes_end, invented."""
-
-TABLE = {
-    "pelvis_start": (0.000, 1.983),
-    "femur_end": (13.616, 1.198),
-    "L5": (25.532, 1.854),
-    "pelvis_end": (28.824, 1.881),
-    "L4": (29.414, 2.098),
-    "L3": (33.817, 2.290),
-    "kidney": (37.597, 4.116),
-    "L2": (37.763, 2.335),
-    "L1": (41.478, 2.276),
-    "lung_start": (44.143, 4.385),
-    "Th12": (44.952, 2.287),
-    "Th11": (47.725, 2.503),
-    "Th10": (51.069, 2.717),
-    "Th9": (53.994, 2.613),
-    "liver_end": (54.479, 3.986),
-    "Th8": (56.856, 2.360),
-    "Th7": (59.851, 2.822),
-    "Th6": (63.177, 2.404),
-    "Th5": (65.964, 2.118),
-    "Th4": (68.499, 2.051),
-    "Th3": (70.973, 2.038),
-    "Th2": (73.401, 1.694),
-    "lung_end": (75.389, 1.478),
-    "Th1": (75.794, 1.811),
-    "C7": (77.937, 1.849),
-    "C6": (79.497, 1.637),
-    "C5": (81.826, 1.527),
-    "C4": (83.817, 1.378),
-    "C3": (85.647, 1.472),
-    "teeth": (86.908, 3.253),
-    "C2": (87.206, 1.327),
-    "C1": (89.234, 1.397),
-    "nose": (92.567, 5.355),
-    "eyes_end": (100.000, 3.789),
-    "head_end": (107.756, 1.785),
-}
-"""Mean and standard deviation of the transformed score, as docs/notebooks of BodyPartRegression print them."""
 
 
 def random_weights(seed: int, blocks: tuple[tuple[int, ...], ...] = VGG16) -> dict[str, Tensor]:
@@ -125,42 +86,9 @@ def fit_head(
     return state | {"fc7.weight": weight.float()[None], "fc7.bias": bias.float()[None]}
 
 
-def settings(start_raw: float = START_RAW, end_raw: float = END_RAW) -> dict[str, Any]:
-    """inference-settings.json."""
-    per_score = (end_raw - start_raw) / 100
-    transformed = {key: {"mean": mean, "std": sd} for key, (mean, sd) in TABLE.items()}
-    original = {key: {"mean": start_raw + mean * per_score, "std": sd * per_score} for key, (mean, sd) in TABLE.items()}
-    table = {"original": original, "transformed": transformed}
-    return {
-        "slope_mean": 0.118,
-        "slope_median": 0.118,
-        "slope_std": 0.012,
-        "tangential_slope_mean": 0.113,
-        "upper_quantile_tangential_slope": 0.25,
-        "lower_quantile_tangential_slope": -0.037,
-        "lookuptable_train": table,
-        "lookuptable_train_val": table,
-        "settings": {
-            "upper_tangential_quantile": 0.995,
-            "lower_tangential_quantile": 0.005,
-            "start-landmark": "pelvis_start",
-            "end-landmark": "eyes_end",
-        },
-    }
-
-
-def config() -> dict[str, Any]:
-    """config.json, the members of training that its reader knows."""
-    return {"batch_size": 64, "lr": 1e-4, "alpha": 0, "base_model": "vgg", "num_slices": 8, "loss_order": "h"}
-
-
 def write_public_folder(
     folder: Path, state: Mapping[str, Tensor], inference_settings: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write `folder` (made if missing) as the publisher's zip unpacks; reference.xlsx is there, and no workbook."""
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state), folder / "model.pt")
-    (folder / "config.json").write_text(json.dumps(config(), indent=4))
-    (folder / "inference-settings.json").write_text(json.dumps(inference_settings or settings(), indent=4))
-    (folder / "reference.xlsx").write_bytes(b"nobody reads this")
+    """Write `folder` (made if missing) as the publisher's zip unpacks."""
+    torch.save(dict(state), write_settings(folder, inference_settings) / "model.pt")
     return folder
