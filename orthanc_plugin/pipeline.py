@@ -7,9 +7,8 @@ so a report never contradicts its segmentation.
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -28,9 +27,18 @@ from orthanc_plugin.masks import Segmentation
 from orthanc_plugin.plan import Output, StoredObject
 from orthanc_plugin.radiomics import features
 from orthanc_plugin.results import landmarks, landmarks_sr, radiomics_sr, seg
+from orthanc_plugin.results.body_landmarks_sr import coded, encode_body_landmarks_sr
+from orthanc_plugin.results.body_regions_sr import encode_body_regions_sr
+from orthanc_plugin.results.viewer_landmarks_sr import encode_viewer_landmarks_sr
 
 CROP_MARGIN_MM = 30.0
 """Above and below the region that organ models see: organs lie over its ends, and scores err by some 10 mm."""
+
+_BODY_ENCODERS: Mapping[Output, Callable[..., Dataset]] = {
+    Output.BODY_LANDMARKS: encode_body_landmarks_sr,
+    Output.BODY_REGIONS: encode_body_regions_sr,
+    Output.VIEWER_LANDMARKS: encode_viewer_landmarks_sr,
+}
 
 
 class ObjectStore(Protocol):
@@ -162,23 +170,16 @@ def report_location(
     uid = identity.body_sr_uid(context.fingerprint, card.digest, kind, _settings(context))
     if (there := _find(series, uid, context)) is not None:
         return ReportResult(_reference(there, kind, True), ())
-    if not (location.regions if kind is Output.BODY_REGIONS else location.landmarks):
+    if not (location.regions if kind is Output.BODY_REGIONS else coded(location.landmarks)[0]):
         what = "region" if kind is Output.BODY_REGIONS else "landmark"
         return ReportResult(None, (f"no valid {what}: {location.reason or 'none lies in the scan'}",))
-    encoded = _encoder(kind)(
+    encoded = _BODY_ENCODERS[kind](
         series, location, card,
         sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
         notes=(*series.notes, *location.notes),
     )  # fmt: skip
     stored, adopted = _store(series, encoded, context)
     return ReportResult(_reference(stored, kind, adopted), ())
-
-
-def _encoder(kind: Output) -> Callable[..., Dataset]:
-    name = kind.value.replace("-", "_")
-    module = importlib.import_module(f"orthanc_plugin.results.{name}_sr")
-    encode: Callable[..., Dataset] = getattr(module, f"encode_{name}_sr")
-    return encode
 
 
 def crop_to(region: Region, series: CtSeries, location: BodyLocation, located_by: str) -> Crop | None:

@@ -74,7 +74,7 @@ class Location:
     @property
     def is_guarded(self) -> bool:
         """Whether a series can be refused for what is found."""
-        return bool(self.min_coverage) or Guard.REFUSE in (self.on_reversed, self.on_invalid_spacing)
+        return bool(self.min_coverage or self.crop) or Guard.REFUSE in (self.on_reversed, self.on_invalid_spacing)
 
 
 @dataclass(frozen=True, slots=True)

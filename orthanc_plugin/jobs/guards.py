@@ -34,11 +34,13 @@ def _refusals(wanted: Location, found: BodyLocation) -> Iterator[InputError]:
             yield InputError(Refusal.NOT_COVERED, f"{region}: the model knows no coverage of it, {part:.2f} wanted")
         elif covered < part:
             yield InputError(Refusal.NOT_COVERED, f"{region} {_floor(covered)} covered, {part:.2f} wanted")
+    if wanted.crop is not None and not found.reason and not found.regions.get(wanted.crop):
+        yield InputError(Refusal.NOT_COVERED, f"{wanted.crop} is not in the scan, and CropToRegion names it")
     if wanted.on_reversed is Guard.REFUSE and (found.reason or found.reversed):
         said = "scores fall toward the head: the scan may be stored upside down"
         yield InputError(Refusal.REVERSED, _unknown(found) or said)
     if wanted.on_invalid_spacing is Guard.REFUSE and (found.reason or not found.valid_spacing):
-        said = f"scores change {found.slope_ratio or 0:.2f} times as expected: slice spacing is doubtful"
+        said = f"scores change {found.slope_ratio or 0:.2f} times as fast as expected: slice spacing is doubtful"
         yield InputError(Refusal.INVALID_SPACING, _unknown(found) or said)
 
 

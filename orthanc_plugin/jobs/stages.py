@@ -166,13 +166,7 @@ class Stages:
         return self._locators[model.digest]
 
     def _cropped(self, job: EnrichJob, located: StageOutcome | None) -> pipeline.Crop | None:
-        """The slices that organ models see; the same view for each of them, and again where a stage is tried again.
-
-        Raises
-        ------
-        InputError
-            NOT_COVERED if the region is not in the scan.
-        """
+        """The slices that organ models see; the same view for each of them, and again where a stage is tried again."""
         wanted = job.plan.location
         if located is None or wanted is None or wanted.model is None or wanted.crop is None:
             return None
@@ -181,8 +175,6 @@ class Stages:
         series = self._series(job)  # a new one lets the crop of the last one go
         if self._crop is None:
             self._crop = pipeline.crop_to(wanted.crop, series, found, wanted.model.digest)
-        if self._crop is None:
-            raise InputError(Refusal.NOT_COVERED, f"{wanted.crop} is not in the scan, and CropToRegion names it")
         return self._crop
 
     def _card(self, model: PlannedModel) -> ModelCard:

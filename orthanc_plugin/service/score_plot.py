@@ -95,13 +95,14 @@ def plot_scores(location: BodyLocation) -> ScorePlot | None:
         return None
     canvas = _Canvas.of(known, len(location.scores))
     ends = range(canvas.low, canvas.high + 1, _nice_step(canvas.high - canvas.low))
-    numbers = range(0, canvas.count, _nice_step(canvas.count))
+    step = _nice_step(canvas.count)
+    numbers = sorted({1, *range(step, canvas.count + 1, step)})
     return ScorePlot(
         dots="".join(f"M{x:.1f} {y:.1f}h0" for x, y in canvas.points(location.raw_scores)),
         curve=_broken_line(location.scores, canvas),
         marks=_marks(location, canvas),
         lanes=tuple(_lanes(location, canvas)),
-        slice_ticks=tuple(Tick(canvas.x(index), str(index + 1)) for index in numbers),
+        slice_ticks=tuple(Tick(canvas.x(number - 1), str(number)) for number in numbers),
         score_ticks=tuple(Tick(canvas.y(score), str(score)) for score in ends),
         text=_in_words(location, known),
     )
