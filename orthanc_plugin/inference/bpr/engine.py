@@ -35,10 +35,10 @@ from orthanc_plugin.inference.providers import Provider
 _BATCH = 16
 _APART_MM = 4.0  # between scored slices; smoothing has 10 mm
 _BODY_HU, _SMALLEST_CM2, _LOOK_MM = -500.0, 4.0, 3.5
-_FEWEST_SLICES = 5
-_RATIO = (0.3, 3.0)
-_STEADY = 0.75
-_TOP_SD = 3.0
+_FEWEST_SLICES = 5  # fewer cannot show whether scores rise steadily
+_RATIO = (0.3, 4.0)  # a newborn's body rises about three times as fast as an adult's
+_STEADY = 0.6  # net change of the scores by the sum of their steps
+_TOP_SD = 3.0  # above the end of the head
 
 
 class Mode(StrEnum):

@@ -17,6 +17,8 @@ import pytest
 import SimpleITK as sitk
 
 from orthanc_plugin.body import BodyLocation, Region
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.conversion.convert import convert_model
 from orthanc_plugin.ct import Volume
 from orthanc_plugin.inference.bpr import regions
 from orthanc_plugin.inference.bpr.engine import BprEngine, Mode
@@ -27,7 +29,6 @@ from orthanc_plugin.validation.phantom import make_phantom
 from orthanc_plugin.validation.phantom_dicom import write_phantom
 from tests import bpr_case
 from tests.parity.bpr import bpreg_stages, peers
-from tests.parity.bpr.graph import write_graph
 from tests.parity.bpr.peers import Peer
 from tests.parity.bpr.public_folder import END_RAW, START_RAW, fit_head, random_weights, write_public_folder
 from tests.parity.nnunet.cts import cut, load, to_nifti
@@ -54,13 +55,13 @@ def _phantom(out: Path) -> Path:
 class Scan:
     """A CT as this project reads it and as NIfTI, with a model whose scores rise over it.
 
-    folder: the model as bpreg reads it. model: as this project does. found: bpreg's JSON.
+    folder: the model as bpreg reads it. card: converted. found: bpreg's JSON.
     """
 
     volume: Volume
     nifti: Path
     folder: Path
-    model: Path
+    card: ModelCard
     found: dict[str, Any]
 
 
@@ -75,15 +76,12 @@ def scan(request: pytest.FixtureRequest, bpreg: Peer, tmp_path_factory: pytest.T
     z = np.arange(len(slices)) * volume.spacing_mm[0]
     scores = START_RAW + (25 + 0.118 * z) / 100 * (END_RAW - START_RAW)
     state = fit_head(state, slices[:, None], scores)
-    model = root / "onnx"
-    model.mkdir()
-    write_graph(model / "bpr.onnx", state)
     folder = write_public_folder(root / "fitted", state)
-    return Scan(volume, nifti, folder, model, bpreg.call(peers.located, folder, nifti))
+    return Scan(volume, nifti, folder, convert_model(folder, "bpr", root), bpreg.call(peers.located, folder, nifti))
 
 
 def engine(scan: Scan, mode: Mode) -> BprEngine:
-    return BprEngine(bpr_case.card(scan.model, MODEL), Provider.CPU, mode)
+    return BprEngine(scan.card, Provider.CPU, mode)
 
 
 def peer_landmarks(cleaned: np.ndarray) -> dict[str, int]:
@@ -145,11 +143,9 @@ def test_peer_mode_mirrors_a_stack_stored_from_head_to_foot(
     sitk.WriteImage(image, str(root / "falling.nii.gz"))
     turn = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, len(rising.voxels_hu) - 1], [0, 0, 0, 1.0]])
     falling = Volume(rising.voxels_hu[::-1], rising.spacing_mm, rising.affine @ turn)
-    state = random_weights(20)
-    write_graph(root / "bpr.onnx", state)
-    folder = write_public_folder(root / "model", state)
+    folder = write_public_folder(root / "model", random_weights(20))
     found = bpreg.call(peers.located, folder, root / "falling.nii.gz")
-    location = BprEngine(bpr_case.card(root, MODEL), Provider.CPU, Mode.PEER).locate(falling)
+    location = BprEngine(convert_model(folder, "bpr", root), Provider.CPU, Mode.PEER).locate(falling)
     np.testing.assert_allclose(location.raw_scores, found["unprocessed slice scores"], atol=SCORES)  # type: ignore[arg-type]
 
 
