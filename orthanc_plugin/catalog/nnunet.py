@@ -139,7 +139,7 @@ class Previous:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """TotalSegmentator's own resampling around nnU-Net: isotropic, rounded to whole HU; labels come back by order 0."""
+    """TotalSegmentator's own resampling around nnU-Net: isotropic, cut to whole HU; labels come back by order 0."""
 
     __pydantic_config__ = _STRICT
     spacing_mm: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Iterator
 
 from orthanc_plugin.catalog.graph import GraphShape
@@ -27,9 +26,9 @@ def problems(model: NnunetModel, graphs: Collection[str], numbers: Collection[in
     str
         The key and what is wrong with it.
     """
-    used = Counter(file for _, _, configuration in configurations(model) for file in configuration.graphs)
-    if used.keys() != set(graphs) or max(used.values(), default=1) > 1:
-        yield f"nnunet: its graphs are {', '.join(sorted(used))}; the card has to list each of them, once, and no other"
+    used = {file for _, _, configuration in configurations(model) for file in configuration.graphs}
+    if used != set(graphs):
+        yield f"nnunet: its graphs are {', '.join(sorted(used))}; the card has to list each of them and no other"
     painted = {number for part in model.parts for number in part.numbers} - {0}
     if painted != set(numbers):
         yield f"nnunet.parts: numbers are {sorted(painted)}; labels has {sorted(numbers)}, which has to be the same"
@@ -71,8 +70,8 @@ def _of_part(part: Part, configuration: Configuration) -> Iterator[str]:
         yield f"the part's postprocessing names {sorted(cleaned)}, which the network does not have"
     if configuration.previous and any(stage.previous for stage in configuration.previous.part.configurations):
         yield "a cascade has two stages, not more"
-    if not configuration.graphs:
-        yield "graphs is empty"
+    if not configuration.graphs or len(set(configuration.graphs)) < len(configuration.graphs):
+        yield "graphs has to name a file a fold, each once"
 
 
 def _of_grid(configuration: Configuration) -> Iterator[str]:

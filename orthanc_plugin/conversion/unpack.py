@@ -84,7 +84,7 @@ def _extract(source: Path, folder: Path) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{source} is no readable zip file ({type(error).__name__}); download it again") from error
     except OSError as error:
-        raise ModelError(f"{source} cannot be unpacked ({error.strerror or error}); is it complete?") from error
+        raise ModelError(f"{source} cannot be unpacked ({error.strerror or error}); check the path") from error
 
 
 def _check(members: list[zipfile.ZipInfo], source: Path, folder: Path) -> None:

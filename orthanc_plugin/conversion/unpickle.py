@@ -1,7 +1,8 @@
 """Pickles of nnU-Net v1, read by an unpickler that knows a handful of names and runs nothing else.
 
 A pickle is a program; the plans of v1 need only containers, numbers and numpy arrays. Any other class or
-function that a file names is refused by that name.
+function that a file names is refused by that name. numpy believes what a pickle says of a type's fields and flags, and
+then takes bytes of the file for pointers; so types are made here, by their names alone.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy._core import multiarray
@@ -26,12 +28,42 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+class _Type:
+    """Stands for a numpy type; of its state only the byte order is taken."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.dtype = np.dtype(str(name))
+        if self.dtype.kind not in "biufcSUO":
+            raise pickle.UnpicklingError(f"numpy type {name!r}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    __slots__ = ()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        version, shape, kind, fortran, data = state
+        super().__setstate__((version, shape, _dtype(kind), fortran, data))
+
+
+def _scalar(kind: object, data: object) -> object:
+    return multiarray.scalar(_dtype(kind), data)
+
+
+def _dtype(kind: object) -> np.dtype[Any]:
+    if not isinstance(kind, _Type):
+        raise pickle.UnpicklingError(f"a numpy type that is a {type(kind).__name__}")
+    return kind.dtype
+
+
 _ALLOWED = {
     ("collections", "OrderedDict"): OrderedDict,
     ("numpy._core.multiarray", "_reconstruct"): multiarray._reconstruct,
-    ("numpy._core.multiarray", "scalar"): multiarray.scalar,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _latin1,
 }
 
@@ -80,7 +112,7 @@ _DAMAGE = (
     ImportError,
     LookupError,
     MemoryError,
-    RecursionError,
+    RuntimeError,
     TypeError,
     ValueError,
 )

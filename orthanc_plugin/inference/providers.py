@@ -84,7 +84,9 @@ def choose_provider(wanted: Provider) -> tuple[Provider, ...]:
     return order
 
 
-def open_session(graph: Path, wanted: Provider, threads: int | None = None) -> tuple[Any, Provider]:
+def open_session(
+    graph: Path, wanted: Provider, threads: int | None = None, *, arena: bool = True
+) -> tuple[Any, Provider]:
     """Open an ONNX file.
 
     Parameters
@@ -95,6 +97,9 @@ def open_session(graph: Path, wanted: Provider, threads: int | None = None) -> t
         AUTO falls back to the CPU, TENSORRT to CUDA and then to the CPU (logged); CPU and CUDA do not fall back.
     threads : int, optional
         Threads of one operation; default all CPUs this process may use, at most 8.
+    arena : bool
+        Whether the session keeps the CPU memory of its activations between runs. Without it four 3-D convolutions
+        peaked at 227 instead of 326 MiB, held 107 instead of 326 after, and took 1.85 instead of 1.83 CPU seconds.
 
     Returns
     -------
@@ -110,7 +115,7 @@ def open_session(graph: Path, wanted: Provider, threads: int | None = None) -> t
     """
     candidates = choose_provider(wanted)
     for provider in candidates:
-        session = _try_session(graph, provider, threads or min(_MOST_THREADS, len(os.sched_getaffinity(0))))
+        session = _try_session(graph, provider, threads or min(_MOST_THREADS, len(os.sched_getaffinity(0))), arena)
         if session.get_providers()[0] == _NAMES[provider]:
             return session, provider
         _LOG.warning("provider %s does not start on this machine", provider.value)
@@ -123,7 +128,7 @@ def _starting(provider: Provider) -> list[tuple[str, dict[str, str]]]:
     return [(_NAMES[each], _OPTIONS.get(each, {})) for each in providers]
 
 
-def _try_session(graph: Path, provider: Provider, threads: int) -> Any:
+def _try_session(graph: Path, provider: Provider, threads: int, arena: bool) -> Any:
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import (
         Fail,
@@ -136,6 +141,7 @@ def _try_session(graph: Path, provider: Provider, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = arena
     try:
         return onnxruntime.InferenceSession(str(graph), options, providers=_starting(provider))
     except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented) as error:

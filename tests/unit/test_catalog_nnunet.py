@@ -241,3 +241,14 @@ def test_a_conversion_that_cannot_start_leaves_nothing(tmp_path: Path, capsys: p
     assert cli.main([*words, "--json"]) in (cli.EXIT_FAILED, cli.EXIT_CONFIG)
     assert json.loads(capsys.readouterr().out)["error"]
     assert not (tmp_path / "models" / NAME).exists()
+
+
+def test_a_first_stage_may_also_be_averaged_with_its_cascade(model: Path) -> None:
+    def ensemble(raw: dict[str, Any]) -> None:
+        cascade(raw)
+        low = configuration(raw)["previous"]["part"]["configurations"][0]
+        part(raw)["configurations"].append(deepcopy(low))
+        raw["graphs"].append({"file": "low.onnx", "sha256": write_graph(model / "low.onnx")})
+        raw["graphs"][0]["sha256"] = write_graph(model / "fold_0.onnx", channels=3)
+
+    verify_model(read_card(edit(model, ensemble)))

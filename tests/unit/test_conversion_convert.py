@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -136,6 +139,22 @@ def test_a_move_that_fails_keeps_the_old_model(v1: Path, tmp_path: Path, monkeyp
         convert_model(v1, "organs", tmp_path / "models", licence="other", replace=True)
     assert read_card(tmp_path / "models/organs").digest == before.digest
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["organs"]
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_a_hostile_pickle_in_a_zip_runs_nothing_and_installs_nothing(v1: Path, tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'mark'}",)
+
+    (file,) = v1.rglob("fold_1/*.pkl")
+    file.write_bytes(pickle.dumps({"plans": Hostile(), "init": (), "name": "nnUNetTrainerV2"}))
+    source = shutil.make_archive(str(tmp_path / "Task055"), "zip", v1)
+    message = r"Task055\.zip/nnUNet/.*/fold_1/model_final_checkpoint\.model\.pkl holds posix\.system"
+    with pytest.raises(ModelError, match=message):
+        convert_model(Path(source), "organs", tmp_path / "models")
+    assert not (tmp_path / "mark").exists()
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.usefixtures("without_torch")

@@ -38,7 +38,7 @@ def test_plans_are_read_as_they_were_written(protocol: int, tmp_path: Path) -> N
     assert isinstance(found, OrderedDict)
     assert list(found) == list(PLANS)
     for key, value in PLANS.items():
-        assert type(found[key]) is type(value)
+        assert isinstance(found[key], type(value))
         assert np.array_equal(found[key], value)
 
 
@@ -82,6 +82,38 @@ def test_anything_else_is_refused_by_name_and_does_not_run(
     with pytest.raises(ModelError, match=rf"plans\.pkl holds {name}"):
         read_pickle(path)
     assert not mark.exists()
+
+
+class Forged:
+    """A numpy type whose flags deny that its 8 bytes are a pointer to an object: reading it follows any address."""
+
+    def __init__(self, kind: str) -> None:
+        state = (3, "<", None, ("a",), {"a": (np.dtype(object), 0)}, 8, 1, 0)
+        self.call = (np.dtype, (kind, False, True), state)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def forged(kind: str) -> tuple[Command, Command]:
+    """A scalar and an array of a forged type."""
+    scalar, array = Command(np.float64(0).__reduce__()[0], Forged(kind), bytes(8)), Command(None)
+    array.call = (np.zeros(0).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, (1,), Forged(kind), False, bytes(8)))
+    return scalar, array
+
+
+@pytest.mark.parametrize("kind", ["V8", "O", "i4,O"])
+def test_numpy_types_that_hold_pointers_are_not_made_of_bytes(kind: str, tmp_path: Path) -> None:
+    for content in forged(kind):
+        with pytest.raises(ModelError, match=r"plans\.pkl is damaged"):
+            read_pickle(write(tmp_path / "plans.pkl", content))
+
+
+def test_fields_that_a_file_gives_to_a_number_are_ignored(tmp_path: Path) -> None:
+    for content in forged("f8"):
+        found: Any = read_pickle(write(tmp_path / "plans.pkl", content))
+        assert found.dtype.names is None
+        assert found == 0
 
 
 @pytest.mark.parametrize("codec", ["rot13", "zlib", "unicode_escape"])

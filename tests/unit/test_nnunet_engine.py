@@ -191,3 +191,13 @@ def test_values_that_are_no_numbers_are_no_result(tmp_path: Path) -> None:
     nnunet_case.thresholds(tmp_path / "fold_0.onnx", (8, 16, 16), (0.0, 1.0, np.inf), (0.0, 0.0, 0.0))
     with pytest.raises(ModelError, match=r"fold_0\.onnx gives values that are no numbers"):
         labels_of(tmp_path, Part((SAME_GRID,), (0, 1, 2)))
+
+
+def test_low_resolution_is_averaged_with_the_cascade_that_begins_with_it(tmp_path: Path) -> None:
+    soft_and_hard(tmp_path, "low.onnx")
+    weights = np.zeros((3, 3, 1, 1, 1), np.float32)
+    weights[1, 1] = weights[2, 2] = 10.0
+    nnunet_case.convolution(tmp_path / "full.onnx", weights, (1.0, 0.0, 0.0), (8, 16, 16))
+    low = replace(SAME_GRID, graphs=("low.onnx",))
+    full = replace(SAME_GRID, graphs=("full.onnx",), previous=Previous(Part((low,), (0, 1, 2))))
+    np.testing.assert_array_equal(labels_of(tmp_path, Part((low, full), (0, 1, 2))), expected())

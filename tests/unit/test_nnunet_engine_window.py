@@ -7,13 +7,15 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from scipy import ndimage
 from scipy.special import expit, softmax
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework
-from orthanc_plugin.errors import ModelError
+from orthanc_plugin.errors import ModelError, TransientError
 from orthanc_plugin.inference.nnunet import window
 from orthanc_plugin.inference.nnunet.network import Network
 from orthanc_plugin.inference.nnunet.tiles import mirrorings, padding, tile_starts
@@ -129,3 +131,31 @@ def test_a_graph_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "fold_0.onnx").write_bytes(b"no graph")
     with pytest.raises(ModelError, match=r"fold_0\.onnx cannot be loaded"):
         Network(tmp_path / "fold_0.onnx", CONFIGURATION, 1, Provider.CPU)
+
+
+def failing(path: Path, nodes: list[onnx.NodeProto], *constants: onnx.TensorProto) -> Network:
+    """A graph that loads, and fails when it runs."""
+    patch = CONFIGURATION.patch_size
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1, *patch]) for name in ("image", "logits")]
+    graph = helper.make_graph(nodes, "failing", ends[:1], ends[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    return Network(path, replace(CONFIGURATION, heads=1), 1, Provider.CPU)
+
+
+def test_a_graph_that_fails_is_a_model_error(tmp_path: Path) -> None:
+    nowhere = numpy_helper.from_array(np.array([5], np.int64), "nowhere")
+    net = failing(tmp_path / "a.onnx", [helper.make_node("Gather", ["image", "nowhere"], ["logits"], axis=1)], nowhere)
+    with pytest.raises(ModelError, match=r"a\.onnx fails on cpu"):
+        net.run(noise(8, 16, 16)[None])
+
+
+def test_too_little_memory_is_tried_again(tmp_path: Path) -> None:
+    shape = numpy_helper.from_array(np.array([2**42, 1, 1, 1, 1], np.int64), "shape")
+    nodes = [
+        helper.make_node("ReduceMax", ["image"], ["one"], keepdims=1),
+        helper.make_node("Expand", ["one", "shape"], ["vast"]),
+        helper.make_node("ReduceMax", ["vast"], ["small"], keepdims=1),
+        helper.make_node("Add", ["image", "small"], ["logits"]),
+    ]
+    with pytest.raises(TransientError, match=r"b\.onnx: out of memory"):
+        failing(tmp_path / "b.onnx", nodes, shape).run(noise(8, 16, 16)[None])

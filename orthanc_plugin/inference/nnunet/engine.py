@@ -47,10 +47,10 @@ class NnunetEngine:
         self.card = card
         self._model = _model(card)
         self._threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        # A graph may serve twice: low resolution averaged with the cascade that begins with it.
+        users = {graph: user for user in _configurations(self._model.parts) for graph in user.graphs}
         self._networks = {
-            graph: Network(card.directory / graph, configuration, _channels(configuration), wanted)
-            for configuration in _configurations(self._model.parts)
-            for graph in configuration.graphs
+            graph: Network(card.directory / graph, user, _channels(user), wanted) for graph, user in users.items()
         }
         # Networks of one model start alike; where they do not (a GPU that is full), say so.
         self.provider = "+".join(sorted({network.provider.value for network in self._networks.values()}))

@@ -31,7 +31,7 @@ class Network:
 
     def __init__(self, graph: Path, configuration: Configuration, channels: int, wanted: Provider) -> None:
         self._name = graph.name
-        self._session, self.provider = open_session(graph, wanted)
+        self._session, self.provider = open_session(graph, wanted, arena=False)
         patch = tuple(configuration.patch_size)
         self._check("input", self._session.get_inputs(), _INPUT, (channels, *patch))
         self._check("output", self._session.get_outputs(), _OUTPUT, (configuration.heads, *patch))

@@ -162,23 +162,59 @@ def resample_to_frame(image: NDArray[Any], spacing_mm: Sequence[float], frame_mm
 
     Source
     ------
-    TotalSegmentator `change_spacing` with int32; its arrays are (x, y, z), and cutting shows the order of summation.
+    TotalSegmentator `change_spacing` with int32. Its arrays are (x, y, z): cutting to whole numbers shows the last bit
+    of a sum, so products and sums are made in that order here too.
     """
     # NIfTI headers keep spacing as float32, and the shape follows from it.
-    nifti_mm = np.asarray(spacing_mm, np.float32)[::-1]
+    nifti_mm = np.asarray(spacing_mm, np.float32).astype(np.float64)
     if np.array_equal(nifti_mm, np.full(3, frame_mm)):
         return np.asarray(image, np.float32)
-    zoomed = ndimage.zoom(image.T.astype(np.float64), nifti_mm / frame_mm, order=order, mode="nearest")
-    return np.ascontiguousarray(zoomed.astype(np.int32).T, np.float32)
+    factors = nifti_mm / frame_mm
+    if order != 1:
+        zoomed = ndimage.zoom(image.T.astype(np.float64), factors[::-1], order=order, mode="nearest")
+        return np.ascontiguousarray(zoomed.astype(np.int32).T, np.float32)
+    z, y, x = (_taps(n, factor) for n, factor in zip(image.shape, factors, strict=True))
+    out = np.empty([len(axis.weights[0]) for axis in (z, y, x)], np.float32)
+
+    def resample(index: int) -> None:
+        planes = np.stack([image[source].astype(np.float64) for source in z.sources[:, index]])
+        total = np.zeros(out.shape[1:])
+        for columns, weight_x in zip(x.sources, x.weights, strict=True):
+            weighted = planes.take(columns, axis=2) * weight_x
+            for rows, weight_y in zip(y.sources, y.weights, strict=True):
+                for plane, weight_z in zip(weighted, z.weights[:, index], strict=True):
+                    total += plane[rows] * weight_y[:, None] * weight_z
+        out[index] = total.astype(np.int32)
+
+    with _pool() as pool:
+        deque(pool.map(resample, range(len(out))), maxlen=0)
+    return out
 
 
 def labels_from_frame(labels: Labels, shape: Sequence[int]) -> Labels:
     """Labels of TotalSegmentator's frame on the image's own grid (z, y, x): the nearest voxel's."""
     if labels.shape == tuple(shape):
         return labels
-    lines = [(np.arange(n, dtype=np.float64), size) for n, size in zip(labels.shape, shape, strict=True)]
-    nearest = [_zoomed(line, size, 0, grid_mode=False).astype(np.intp) for line, size in lines]
-    return labels[np.ix_(*nearest)]
+    for axis in (2, 1, 0):
+        line = np.arange(labels.shape[axis], dtype=np.float64)
+        labels = labels.take(_zoomed(line, shape[axis], 0, grid_mode=False).astype(np.intp), axis)
+    return labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Taps:
+    """Linear interpolation along an axis: two `sources` (2, n) for each voxel of the output, and their `weights`."""
+
+    sources: NDArray[np.intp]
+    weights: NDArray[np.float64]
+
+
+def _taps(size: int, factor: float) -> _Taps:
+    """Those of `zoom` without grid mode, to the last bit."""
+    weights = np.stack([ndimage.zoom(unit, factor, order=1, mode="nearest") for unit in np.eye(size)], axis=1)
+    low, high = (weights != 0).argmax(axis=1), size - 1 - (weights[:, ::-1] != 0).argmax(axis=1)
+    rows = np.arange(len(weights))
+    return _Taps(np.stack([low, high]), np.stack([weights[rows, low], np.where(high > low, weights[rows, high], 0.0)]))
 
 
 def _zoomed(line: NDArray[np.float64], size: int, order: int, *, grid_mode: bool = True) -> NDArray[np.float64]:

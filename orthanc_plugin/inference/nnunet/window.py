@@ -86,7 +86,7 @@ def predict(
     inner = [slice(before, size - after) for (before, after), size in zip(pads, data.shape[1:], strict=True)]
     window = _window(data.shape[1:], patch, configuration)
     with ThreadPoolExecutor(threads) as pool:
-        for slab in _slabs(data, window, _Passes(configuration, networks, regions), pool):
+        for slab in _slabs(data, window, _Passes(configuration, networks, regions, pool), pool):
             first, last = max(inner[0].start, slab.start), min(inner[0].stop, slab.start + slab.values.shape[1])
             if first < last:
                 values = slab.values[:, first - slab.start : last - slab.start, inner[1], inner[2]]
@@ -105,10 +105,10 @@ def _slabs(data: Field, window: _Window, passes: _Passes, pool: ThreadPoolExecut
     total = np.zeros(shape, kind)
     for row, following in zip(window.rows, (*window.rows[1:], None), strict=True):
         for y, x in window.columns:
-            values = passes.run(data[:, row.span, y.span, x.span])
             share: Field = row.share[:, None, None] * y.share[:, None] * x.share
             share /= passes.count
-            _add(total[:, : len(row.share), y.span, x.span], values, share, pool)
+            # Not by a name that would hold a tile's values while the next tile runs.
+            _add(total[:, : len(row.share), y.span, x.span], passes.run(data[:, row.span, y.span, x.span]), share, pool)
         done = (following.start if following else row.stop) - row.start
         yield Slab(row.start, total[:, :done])
         _move_up(total, done, pool)
@@ -138,9 +138,11 @@ def _move_up(total: Values, done: int, pool: ThreadPoolExecutor) -> None:
 class _Passes:
     """All passes over one tile: folds times mirrored copies."""
 
-    def __init__(self, configuration: Configuration, networks: Sequence[Network], regions: bool) -> None:
+    def __init__(
+        self, configuration: Configuration, networks: Sequence[Network], regions: bool, pool: ThreadPoolExecutor
+    ) -> None:
         self.heads = configuration.heads
-        self._networks = networks
+        self._networks, self._pool = networks, pool
         self._planar = configuration.planar
         self._mirrorings = mirrorings(tuple(axis + 1 + self._planar for axis in configuration.mirror_axes))
         self._softmax = configuration.framework is Framework.V1 and not regions
@@ -155,17 +157,15 @@ class _Passes:
     def _pass(self, network: Network, tile: Field, axes: tuple[int, ...]) -> Field:
         image = np.flip(tile, axes) if axes else tile
         values = self._run(network, image)
-        if self._softmax:
-            _softmax(values)
-        elif self._sigmoid:
-            expit(values, out=values)
+        if self._softmax or self._sigmoid:
+            # Slice by slice: what a thread works on stays in its cache.
+            list(self._pool.map(_softmax if self._softmax else _sigmoid, values.swapaxes(0, 1)))
         return np.flip(values, axes) if axes else values
 
     def _run(self, network: Network, image: Field) -> Field:
         """One tile; slices of a planar network are the batch."""
-        if not self._planar:
-            return network.run(image[None])[0]
-        return np.asarray(network.run(image.swapaxes(0, 1)).swapaxes(0, 1))
+        values = network.run(image.swapaxes(0, 1) if self._planar else image[None])
+        return np.asarray(values.swapaxes(0, 1) if self._planar else values[0])
 
 
 def _sum(total: Field, values: Field) -> Field:
@@ -178,3 +178,7 @@ def _softmax(values: Field) -> None:
     values -= values.max(axis=0)
     np.exp(values, out=values)
     values /= values.sum(axis=0)
+
+
+def _sigmoid(values: Field) -> None:
+    expit(values, out=values)

@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
+from torch import nn
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.nnunet import Framework, LargestComponent, Precision
@@ -30,6 +32,7 @@ from tests.parity.nnunet.fixtures import (
     Labels,
     Model,
 )
+from tests.unit.published_folders import architecture, configuration_v2, dataset_v2, plans_v2, write_v2
 
 POSTPROCESSING = '{"for_which_classes": [[1, 2, 3, 4], 2], "min_valid_object_sizes": "{(1, 2, 3, 4): 500.0, 2: 80}"}'
 SEGTHOR = Model(
@@ -163,7 +166,7 @@ def test_a_failed_conversion_leaves_nothing_and_keeps_what_was_there(v2: Path, t
     content = torch.load(checkpoint, weights_only=False)
     content["network_weights"].pop("decoder.transpconvs.0.weight")
     torch.save(content, checkpoint)
-    with pytest.raises(ModelError, match=r"decoder\.transpconvs\.0\.weight"):
+    with pytest.raises(ModelError, match=r"fold_1: checkpoint_final\.pth lacks 'decoder\.transpconvs\.0\.weight'"):
         convert_model(source, "organs", models, replace=True)
     with pytest.raises(ConfigError, match="there already"):
         convert_model(source, "organs", models, folds=[0])
@@ -185,3 +188,21 @@ def test_labels_without_a_code_are_all_named_before_anything_is_exported(v2: Pat
     mapping.write_text(json.dumps({"gizmo": "trachea", "widget": "aorta"}))
     card = convert(source, tmp_path / "models", labels=mapping, folds=[0])
     assert [label.key for label in card.labels] == ["esophagus", "heart", "trachea", "aorta"]
+
+
+def test_a_residual_encoder_gives_its_own_logits(tmp_path: Path) -> None:
+    plan = architecture(n_blocks_per_stage=[1, 3, 2], n_conv_per_stage_decoder=[1, 1], features_per_stage=[8, 16, 32])
+    arguments = plan["arch_kwargs"]
+    del arguments["n_conv_per_stage"]
+    plan["network_class_name"] = f"{ResidualEncoderUNet.__module__}.{ResidualEncoderUNet.__name__}"
+    layers = {"conv_op": nn.Conv3d, "norm_op": nn.InstanceNorm3d, "nonlin": nn.LeakyReLU}
+    torch.manual_seed(5)
+    network = ResidualEncoderUNet(1, num_classes=5, deep_supervision=True, **arguments | layers).eval()
+    folder = write_v2(tmp_path / "source", plans_v2({"3d_fullres": configuration_v2(architecture=plan)}), dataset_v2())
+    header = {"trainer_name": "nnUNetTrainer", "init_args": {"configuration": "3d_fullres"}}
+    torch.save(header | {"network_weights": network.state_dict()}, folder / "fold_0/checkpoint_final.pth")
+    card = convert(tmp_path / "source", tmp_path / "models")
+    image = torch.from_numpy(np.random.default_rng(3).standard_normal((1, 1, 32, 64, 48), dtype=np.float32))
+    with torch.inference_mode():
+        expected = network(image)[0].numpy()
+    assert np.abs(logits(card, card.graphs[0], 1, (32, 64, 48)) - expected).max() <= 1e-3
