@@ -182,12 +182,11 @@ def report_location(
     return ReportResult(_reference(stored, kind, adopted), ())
 
 
-def crop_to(region: Region, series: CtSeries, location: BodyLocation, located_by: str) -> Crop | None:
+def crop_to(region: Region, volume: Volume, location: BodyLocation, located_by: str) -> Crop | None:
     """The slices of a region and a margin; None where the region is not known to be in the scan."""
     slices = location.regions.get(region)
     if not slices:
         return None
-    volume = series.volume
     margin = math.ceil(CROP_MARGIN_MM / volume.spacing_mm[0])
     first, last = max(0, min(slices) - margin), min(len(volume.voxels_hu) - 1, max(slices) + margin)
     affine = volume.affine.copy()
@@ -218,7 +217,7 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
     stored = _find(series, uid, context)
     adopted = stored is not None
     if stored is None:
-        found = engine.segment(series.volume) if crop is None else _segment_part(series, engine, crop)
+        found = engine.segment(series.volume) if crop is None else segment_part(series.volume, engine, crop)
         if not found.segments:
             return SegmentResult(None, {}, engine.provider, found.notes or ("no structure of the model was found",))
         encoded = seg.encode_seg(
@@ -230,10 +229,10 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
     return SegmentResult(reference, _volumes_ml(kept, series), engine.provider, kept.notes)
 
 
-def _segment_part(series: CtSeries, engine: SegmentationEngine, crop: Crop) -> Segmentation:
+def segment_part(whole: Volume, engine: SegmentationEngine, crop: Crop) -> Segmentation:
     """What the model finds in some slices, on the grid of all."""
     found = engine.segment(crop.volume)
-    labels = np.zeros(series.volume.voxels_hu.shape, found.labels.dtype)
+    labels = np.zeros(whole.voxels_hu.shape, found.labels.dtype)
     labels[crop.first : crop.last + 1] = found.labels
     return replace(found, labels=labels, notes=(crop.note, *found.notes))
 

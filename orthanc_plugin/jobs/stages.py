@@ -174,7 +174,7 @@ class Stages:
             return None
         series = self._series(job)  # a new one lets the crop of the last one go
         if self._crop is None:
-            self._crop = pipeline.crop_to(wanted.crop, series, found, wanted.model.digest)
+            self._crop = pipeline.crop_to(wanted.crop, series.volume, found, wanted.model.digest)
         return self._crop
 
     def _card(self, model: PlannedModel) -> ModelCard:
