@@ -102,7 +102,7 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         console.print(table)
     for location in (stage.location for stage in outcome.stages if stage.location is not None):
         covered = ", ".join(f"{region} {part:.2f}" for region, part in location.coverage.items() if part)
-        console.print(f"  body part {location.tag}, covered: {covered or 'no valid region'}")
+        console.print(f"  body part {location.tag}, {f'covered: {covered}' if covered else 'no valid region'}")
     for stage in outcome.stages:
         console.print(f"  {stage.name}: {stage.seconds:.1f} s, {stage.peak_mib:.0f} MiB")
     for line in (outcome.detail, *outcome.notes, *outcome.files.values()):

@@ -171,8 +171,8 @@ def report_location(
     if (there := _find(series, uid, context)) is not None:
         return ReportResult(_reference(there, kind, True), ())
     if not (location.regions if kind is Output.BODY_REGIONS else coded(location.landmarks)[0]):
-        what = "region" if kind is Output.BODY_REGIONS else "landmark"
-        return ReportResult(None, (f"no valid {what}: {location.reason or 'none lies in the scan'}",))
+        none = f"{kind}: nothing to report lies in the scan"
+        return ReportResult(None, (f"no valid region: {location.reason}" if location.reason else none,))
     encoded = _BODY_ENCODERS[kind](
         series, location, card,
         sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,

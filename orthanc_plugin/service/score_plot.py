@@ -13,7 +13,8 @@ from itertools import count, groupby
 from orthanc_plugin.body import BodyLandmark, BodyLocation, Region
 
 WIDTH, LEFT, RIGHT = 960.0, 112.0, 16.0
-TOP, CURVE_HEIGHT, LANE_HEIGHT, FOOT = 92.0, 300.0, 22.0, 44.0
+CURVE_HEIGHT, LANE_HEIGHT, FOOT = 300.0, 22.0, 44.0
+_LABELS, _NO_LABELS = 92.0, 12.0
 _LABEL_STEP = 13.0
 _MOST_TICKS = 12
 _SMALLEST_SPAN = 20
@@ -71,11 +72,15 @@ class ScorePlot:
     slice_ticks: tuple[Tick, ...]
     score_ticks: tuple[Tick, ...]
     text: str
+    top: float
     width: float = field(default=WIDTH)
     left: float = field(default=LEFT)
     right: float = field(default=WIDTH - RIGHT)
-    top: float = field(default=TOP)
-    bottom: float = field(default=TOP + CURVE_HEIGHT)
+
+    @property
+    def bottom(self) -> float:
+        """Where the curve ends and the lanes begin."""
+        return self.top + CURVE_HEIGHT
 
     @property
     def foot(self) -> float:
@@ -93,7 +98,7 @@ def plot_scores(location: BodyLocation) -> ScorePlot | None:
     known = [score for score in (*location.raw_scores, *location.scores) if score is not None]
     if not known:
         return None
-    canvas = _Canvas.of(known, len(location.scores))
+    canvas = _Canvas.of(known, len(location.scores), _LABELS if location.landmarks else _NO_LABELS)
     ends = range(canvas.low, canvas.high + 1, _nice_step(canvas.high - canvas.low))
     step = _nice_step(canvas.count)
     numbers = sorted({1, *range(step, canvas.count + 1, step)})
@@ -105,6 +110,7 @@ def plot_scores(location: BodyLocation) -> ScorePlot | None:
         slice_ticks=tuple(Tick(canvas.x(number - 1), str(number)) for number in numbers),
         score_ticks=tuple(Tick(canvas.y(score), str(score)) for score in ends),
         text=_in_words(location, known),
+        top=canvas.top,
     )
 
 
@@ -122,17 +128,18 @@ class _Canvas:
     low: int
     high: int
     count: int
+    top: float
 
     @classmethod
-    def of(cls, scores: Sequence[float], count: int) -> _Canvas:
+    def of(cls, scores: Sequence[float], count: int, top: float) -> _Canvas:
         low, high = int(min(scores) // 10 * 10), int(-(-max(scores) // 10) * 10)
-        return cls(low, max(high, low + _SMALLEST_SPAN), count)
+        return cls(low, max(high, low + _SMALLEST_SPAN), count, top)
 
     def x(self, index: float) -> float:
         return round(LEFT + (index + 0.5) / self.count * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, score: float) -> float:
-        return round(TOP + (self.high - score) / (self.high - self.low) * CURVE_HEIGHT, 1)
+        return round(self.top + (self.high - score) / (self.high - self.low) * CURVE_HEIGHT, 1)
 
     def points(self, scores: Iterable[float | None]) -> Iterator[tuple[float, float]]:
         return ((self.x(index), self.y(score)) for index, score in enumerate(scores) if score is not None)
@@ -202,7 +209,7 @@ def _lanes(location: BodyLocation, canvas: _Canvas) -> Iterator[Lane]:
             Band(left := canvas.x(first - 0.5), round(canvas.x(last + 0.5) - left, 1), first, last)
             for first, last in runs(location.regions[region])
         )
-        yield Lane(region, TOP + CURVE_HEIGHT + 8 + LANE_HEIGHT * row, bands)
+        yield Lane(region, canvas.top + CURVE_HEIGHT + 8 + LANE_HEIGHT * row, bands)
 
 
 def _in_words(location: BodyLocation, known: Sequence[float]) -> str:
