@@ -1,7 +1,7 @@
 """The engine against bpreg 1.1.0: the same scans, the same weights, and the same curves.
 
 The network is a VGG of random weights with a last layer fitted to the scan, so that its scores rise as they should.
-Largest differences seen: 4e-7 in what enters the network; scores: see `SCORES`.
+Largest difference of scores seen: 9e-5 points.
 """
 
 from __future__ import annotations
