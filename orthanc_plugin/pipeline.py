@@ -216,10 +216,13 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
     uid = identity.seg_uid(context.fingerprint, engine.card.digest, settings)
     stored = _find(series, uid, context)
     adopted = stored is not None
+    cut = () if crop is None else (crop.note,)
     if stored is None:
         found = engine.segment(series.volume) if crop is None else segment_part(series.volume, engine, crop)
         if not found.segments:
-            return SegmentResult(None, {}, engine.provider, found.notes or ("no structure of the model was found",))
+            nothing = found.notes or ("no structure of the model was found",)
+            return SegmentResult(None, {}, engine.provider, (*cut, *nothing))
+        found = replace(found, notes=(*cut, *found.notes))
         encoded = seg.encode_seg(
             series, found, engine.card, sop_instance_uid=uid, provider=engine.provider, created=context.clock()
         )
@@ -234,7 +237,7 @@ def segment_part(whole: Volume, engine: SegmentationEngine, crop: Crop) -> Segme
     found = engine.segment(crop.volume)
     labels = np.zeros(whole.voxels_hu.shape, found.labels.dtype)
     labels[crop.first : crop.last + 1] = found.labels
-    return replace(found, labels=labels, notes=(crop.note, *found.notes))
+    return replace(found, labels=labels)
 
 
 def measure(
@@ -258,16 +261,22 @@ def measure(
 
 
 def report(
-    series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
+    series: CtSeries,
+    card: ModelCard,
+    stored_seg: StoredObject,
+    provider: str,
+    context: Context,
+    crop: Crop | None = None,
 ) -> ReportResult:
-    """Landmarks of the SEG as stored, as SR; none where no organ lies whole inside the volume."""
+    """Landmarks of the SEG as stored, as SR; none where no organ lies whole inside the volume or its crop."""
     uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.LANDMARKS, _settings(context))
     if (there := _find(series, uid, context)) is not None:
         return ReportResult(_reference(there, Output.LANDMARKS, True), ())
     seg_ds, kept = _stored_segmentation(series, card, stored_seg, context)
-    found = landmarks.find_landmarks(kept, series.volume)
+    searched = None if crop is None else (crop.first, crop.last)
+    found = landmarks.find_landmarks(kept, series.volume, searched)
     if not found:
-        return ReportResult(None, ("no landmark: no organ of the model lies whole inside the volume",))
+        return ReportResult(None, ("no landmark: no organ of the model lies whole inside what was searched",))
     encoded = landmarks_sr.encode_landmarks_sr(
         series, seg_ds, found, card,
         sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,

@@ -120,9 +120,11 @@ class Stages:
         """Radiomics of the stored SEG."""
         return self._reported(pipeline.measure, job, model, segmented)
 
-    def report(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
+    def report(
+        self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome, located: StageOutcome | None = None
+    ) -> Found:
         """Landmarks of the stored SEG; the note says where they stand in for those of body part regression."""
-        found = self._reported(pipeline.report, job, model, segmented)
+        found = self._reported(partial(pipeline.report, crop=self._cropped(job, located)), job, model, segmented)
         absent = job.plan.location.absent if job.plan.location is not None else ""
         if found.stored is None or not absent:
             return found
@@ -230,7 +232,7 @@ def _all_stages(stages: Stages, job: EnrichJob, run: Run) -> Iterator[StageOutco
     found = [(model, seg) for model, seg in zip(job.plan.models, segmented, strict=True) if seg.stored is not None]
     for output, verb, stage in (
         (Output.RADIOMICS, "measure", stages.measure),
-        (Output.LANDMARKS, "report", stages.report),
+        (Output.LANDMARKS, "report", partial(stages.report, located=located)),
     ):
         for model, seg in found if output in job.plan.outputs else ():
             yield run(f"{verb} {model.name}", partial(stage, job, model, seg))

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin import pipeline
 from orthanc_plugin.body import BodyLocation, Region
 from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.codes import BOTTOM, TOP
 from orthanc_plugin.config import parse_section
 from orthanc_plugin.ct import CtSeries, Volume
 from orthanc_plugin.errors import InputError, Refusal
@@ -56,12 +57,16 @@ class EllipsoidEngine:
 
     def __init__(self) -> None:
         self.seen: list[Volume] = []
+        self.finds_nothing = False
 
     def segment(self, volume: Volume) -> Segmentation:
         self.seen.append(volume)
         found = ellipsoids(SERIES)
         first = round((volume.affine[2, 3] - SERIES.volume.affine[2, 3]) / 5.0)
-        return replace(found, labels=found.labels[first : first + len(volume.voxels_hu)])
+        part = found.labels[first : first + len(volume.voxels_hu)]
+        if self.finds_nothing:
+            return Segmentation(np.zeros_like(part), ())
+        return replace(found, labels=part)
 
 
 class HandStages(Stages):
@@ -196,6 +201,22 @@ class TestCrop:
         }
         assert SERIES.identity.sop_instance_uids[0] not in shown
         assert SERIES.identity.sop_instance_uids[1] in shown
+
+    def test_where_the_crop_cuts_an_organ_there_is_no_landmark(self) -> None:
+        stages = HandStages(replace(CHEST, regions={Region.ABDOMEN: (10,)}))  # slices 4 to 11; the lungs are in 2 to 9
+        report = run(stages, job(self.WANTED, Output.LANDMARKS))[f"report {CARD.name}"].stored
+        assert report is not None
+        said = str(stages.stored[report.sop_instance_uid])
+        assert TOP.meaning in said
+        assert BOTTOM.meaning not in said
+
+    def test_a_crop_without_a_structure_says_both(self) -> None:
+        stages = HandStages(CHEST)
+        stages.engine.finds_nothing = True
+        outcome = run(stages, job(self.WANTED))[f"segment {CARD.name}"]
+        assert outcome.stored is None
+        assert outcome.stage.notes[0].startswith("searched only in slices")
+        assert outcome.stage.notes[-1] == "no structure of the model was found"
 
     def test_cropped_and_uncropped_never_adopt_each_other(self) -> None:
         stages, plans = HandStages(CHEST), (Location(BPR), self.WANTED, Location(BPR, crop=Region.CHEST))
