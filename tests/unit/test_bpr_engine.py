@@ -115,11 +115,11 @@ def test_no_body_at_all_gets_a_reason(engine: BprEngine) -> None:
     assert_nothing(location)
 
 
-def test_scores_that_are_no_numbers_are_none(tmp_path: Path) -> None:
-    bpr_case.weighted(tmp_path / "bpr.onnx", np.full((16, 16), np.nan), 0.0)
-    location = BprEngine(bpr_case.card(tmp_path), Provider.CPU).locate(ct(CHEST))
-    assert location.reason == "0 slices show a body; 5 are needed"
-    assert_nothing(location)
+@pytest.mark.parametrize("weight", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_an_error_of_the_model(tmp_path: Path, weight: float) -> None:
+    bpr_case.weighted(tmp_path / "bpr.onnx", np.full((16, 16), weight), 0.0)
+    with pytest.raises(ModelError, match=r"bpr\.onnx gives values that are no numbers"):
+        BprEngine(bpr_case.card(tmp_path), Provider.CPU).locate(ct(CHEST))
 
 
 def assert_nothing(location: BodyLocation) -> None:
@@ -195,7 +195,7 @@ def test_strongly_oblique_series_are_refused(engine: BprEngine, degrees: float, 
 
 def test_a_card_or_graph_that_does_not_fit_is_named(tmp_path: Path) -> None:
     bpr_case.mean_of_picture(tmp_path, size=12)
-    with pytest.raises(ModelError, match=r"bpr\.onnx: input is .* not slices .*16, 16"):
+    with pytest.raises(ModelError, match=r"bpr\.onnx: input is .* but its card says slices .*16, 16"):
         BprEngine(bpr_case.card(tmp_path), Provider.CPU)
     with pytest.raises(ModelError, match="no bpr section"):
         BprEngine(replace(bpr_case.card(tmp_path), bpr=None, engine=Engine.NNUNET), Provider.CPU)

@@ -26,10 +26,10 @@ from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.ct import Volume, Voxels
 from orthanc_plugin.errors import ModelError
 from orthanc_plugin.inference.bpr import regions
-from orthanc_plugin.inference.bpr.network import Network
 from orthanc_plugin.inference.bpr.scores import Curve, Values, body_curve, peer_curve
 from orthanc_plugin.inference.bpr.slices import slice_batches
 from orthanc_plugin.inference.grid import Turn, canonical_turn
+from orthanc_plugin.inference.network import End, Network
 from orthanc_plugin.inference.providers import Provider
 
 _BATCH = 16
@@ -67,7 +67,8 @@ class BprEngine:
         self.card = card
         self.mode = mode
         self._model: BprModel = card.bpr
-        self._network = Network(card.directory / card.graphs[0], self._model.size, wanted)
+        slices, scores = End("slices", (1, self._model.size, self._model.size)), End("scores", (1,))
+        self._network = Network(card.directory / card.graphs[0], slices, scores, wanted)
         self.provider = self._network.provider.value
 
     def locate(self, volume: Volume) -> BodyLocation:
@@ -82,7 +83,7 @@ class BprEngine:
         TransientError
             If memory runs out.
         ModelError
-            If the graph fails.
+            If the graph fails, or gives scores that are no numbers.
         """
         turn = canonical_turn(volume)
         return self._as_peer(volume, turn) if self.mode is Mode.PEER else self._repaired(volume, turn)
@@ -135,7 +136,7 @@ class BprEngine:
 
     def _scores(self, voxels: Voxels, pixel_mm: tuple[float, float], indices: NDArray[np.intp]) -> Values:
         batches = slice_batches(voxels, pixel_mm, indices.tolist(), self._model, _BATCH)
-        return np.concatenate([self._network.run(batch) for batch in batches])
+        return np.concatenate([self._network.run(batch)[:, 0] for batch in batches]).astype(np.float64)
 
 
 def _z_mm(volume: Volume, turn: Turn) -> Values:
