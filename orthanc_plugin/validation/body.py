@@ -100,7 +100,7 @@ class _Person:
     noise_hu: float
     gas: NDArray[np.float64]
 
-    def reference(self, z_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    def reference(self, z_mm: NDArray[np.floating]) -> NDArray[np.float64]:
         """Heights in the reference body; rises with `z_mm`."""
         mm, phase, length = self.wave
         return np.asarray(z_mm / self.stretch[0] + mm * np.sin(z_mm / length + phase))

@@ -22,7 +22,8 @@ def body(seed: int) -> BodyPhantom:
 def at(found: BodyPhantom, key: str, above_mm: float = 0.0) -> np.ndarray:
     """HU of the slice nearest to a level."""
     volume = found.phantom.volume
-    return volume.voxels_hu[round((found.levels_mm[key] + above_mm - volume.affine[2, 3]) / volume.spacing_mm[0])]
+    index = round((found.levels_mm[key] + above_mm - volume.affine[2, 3]) / volume.spacing_mm[0])
+    return np.asarray(volume.voxels_hu[index])
 
 
 def area_cm2(picture: np.ndarray, low: float, high: float) -> float:
@@ -31,9 +32,10 @@ def area_cm2(picture: np.ndarray, low: float, high: float) -> float:
 
 def test_every_landmark_of_body_part_regression_has_a_height() -> None:
     assert LEVELS_MM.keys() == set(LANDMARKS)
-    in_order = ("pelvis_start", "femur_end", "L5", "pelvis_end", "L1", "Th12", "lung_start", "Th8", "lung_end")
-    in_order += ("C7", "C2", "teeth", "C1", "nose", "eyes_end", "head_end")
-    heights = [LEVELS_MM[key] for key in in_order]
+    upward = (
+        "pelvis_start femur_end L5 pelvis_end L1 Th12 lung_start Th8 lung_end C7 C2 teeth C1 nose eyes_end head_end"
+    )
+    heights = [LEVELS_MM[key] for key in upward.split()]
     assert heights == sorted(heights)
 
 
