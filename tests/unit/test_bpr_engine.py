@@ -95,6 +95,8 @@ NOISE = 50 + 10 * np.random.default_rng(0).normal(size=80)
         ([50.0], 5.0, "1 slices show a body; 5 are needed"),
         ([50.0, 52.0, 54.0], 40.0, "3 slices show a body; 5 are needed"),
         (40 + SLOPE * np.arange(0, 90, 3.0), 3.0, "extend over 87 mm; 100 mm are needed"),
+        (np.repeat([20.0, 90.0], 40), 5.0, "scores leap"),  # two scans in one
+        (np.repeat([30.0, 65.0], 70), 3.0, "scores leap"),
         (114 + SLOPE * np.arange(0, 90, 3.0), 6.0, "no slice lies in a part of the body"),
         (40 + 5 * SLOPE * np.arange(0, 150, 5.0), 5.0, "scores change 5.00 times"),
     ],

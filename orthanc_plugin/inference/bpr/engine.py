@@ -120,7 +120,7 @@ class BprEngine:
         return self._judged(curve, z_mm, _notes(body, scored, curve))
 
     def _judged(self, curve: Curve, z_mm: Values, notes: tuple[str, ...]) -> BodyLocation:
-        reason = _why_not(curve)
+        reason = _why_not(curve, self._model)
         found = {} if reason else regions.regions(curve.cleaned, self._model, _TOP_SD)
         if not found:
             no_part = "no slice lies in a part of the body that the model knows"
@@ -190,7 +190,7 @@ def _numbers(values: Values) -> tuple[float | None, ...]:
     return tuple(map(_number, values))
 
 
-def _why_not(curve: Curve) -> str:
+def _why_not(curve: Curve, model: BprModel) -> str:
     """Why nothing follows from a curve; empty where something does."""
     at = curve.valid
     if at.size < _FEWEST_SLICES:
@@ -203,6 +203,8 @@ def _why_not(curve: Curve) -> str:
     steps = np.diff(curve.cleaned[at])
     if abs(steps.sum()) < _STEADY * np.abs(steps).sum():
         return "scores neither rise nor fall steadily along the scan"
+    if (np.abs(steps / np.diff(curve.along_mm[at])) > _RATIO[1] * model.tangential_max).any():
+        return "scores leap between neighbouring slices, as they do in no body"
     return ""
 
 
