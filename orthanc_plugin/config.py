@@ -28,9 +28,10 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from orthanc_plugin.codes import REPORT_TITLE, Code
+from orthanc_plugin.criteria import Settings
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.orthanc_json import JsonObject, read_orthanc_json
-from orthanc_plugin.rules import DEFAULT_RULE, Rule, Settings
+from orthanc_plugin.rules import DEFAULT_RULE, Rule
 
 SECTION = "Enrichment"
 ENVIRONMENT_PREFIX = "ENRICHMENT__"

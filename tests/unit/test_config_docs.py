@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from orthanc_plugin.config import Configuration, load_configuration, parse_section, section_json
+from orthanc_plugin.criteria import Range
 from orthanc_plugin.errors import ConfigError
-from orthanc_plugin.rules import Range
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "orthanc.json"
