@@ -10,6 +10,7 @@ from orthanc_plugin.catalog.bpr import END, LANDMARKS, START, BprModel, Landmark
 
 _ENDS = {START: 0.0, END: 100.0}
 _ROUNDING = 0.01
+_LARGEST, _SMALLEST = 1e6, 1e-6  # beyond, arithmetic overflows
 
 
 def problems(model: BprModel, graphs: Sequence[str]) -> Iterator[str]:
@@ -28,8 +29,8 @@ def problems(model: BprModel, graphs: Sequence[str]) -> Iterator[str]:
         *(model.pixel_mm, model.low_hu, model.high_hu, model.smoothing_mm, model.ratio_tolerance),
         *(*model.background_scores, *scores),
     )
-    if not all(map(math.isfinite, numbers)):
-        yield "bpr: all numbers have to be finite"
+    if not all(abs(number) <= _LARGEST for number in numbers):
+        yield f"bpr: all numbers have to be finite, at most {_LARGEST:g}"
         return
     yield from _of_look_up(model.look_up)
     for key, right in _rules(model):
@@ -51,14 +52,17 @@ def _of_look_up(look_up: Sequence[LandmarkScore]) -> Iterator[str]:
 
 def _rules(model: BprModel) -> Iterator[tuple[str, bool]]:
     """What is wrong with a value, and whether it is right."""
-    yield "start_raw, end_raw: the scores that become 0 and 100 differ", model.start_raw != model.end_raw
-    yield "slope_mean: the score rises by more than 0 per mm", model.slope_mean > 0
+    yield (
+        "start_raw, end_raw: the scores that become 0 and 100 differ",
+        abs(model.start_raw - model.end_raw) > _SMALLEST,
+    )
+    yield "slope_mean: the score rises by more than 0 per mm", model.slope_mean > _SMALLEST
     yield (
         "tangential_min, tangential_max: slope_mean lies between them",
         model.tangential_min < model.slope_mean < model.tangential_max,
     )
-    yield "pixel_mm: above 0", model.pixel_mm > 0
+    yield "pixel_mm: 0.5 to 100", 0.5 <= model.pixel_mm <= 100
     yield "size: 32 to 1024 pixels", 32 <= model.size <= 1024
     yield "low_hu, high_hu: low_hu is below high_hu", model.low_hu < model.high_hu
-    yield "smoothing_mm: above 0", model.smoothing_mm > 0
+    yield "smoothing_mm: above 0", model.smoothing_mm > _SMALLEST
     yield "ratio_tolerance: above 0, below 1", 0 < model.ratio_tolerance < 1
