@@ -48,7 +48,7 @@ bench: setup
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s
 
 parity: setup parity-env
-	.parity/bin/python -m pytest tests/parity/nnunet --full -q
+	.parity/bin/python -m pytest tests/parity/nnunet --full -q -o timeout=1800
 	.parity/bin/python -m pytest tests/parity/bpr -q
 
 bench-nnunet: setup parity-env

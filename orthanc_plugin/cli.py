@@ -48,7 +48,7 @@ def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
     if getattr(options, "stdin", False) or getattr(options, "json", False):
         print(json.dumps({"error": str(error)}), flush=True)
     else:
-        messages.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
+        messages.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
     return code
 
 

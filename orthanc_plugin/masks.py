@@ -35,6 +35,12 @@ class Segment:
     covers: tuple[int, ...]
 
 
+def label_counts(labels: Labels) -> NDArray[np.intp]:
+    """Voxels of each value 0..255 of a label map (z, y, x)."""
+    # Slice by slice: one count over a whole volume would take eight bytes a voxel.
+    return sum((np.bincount(plane.ravel(), minlength=256) for plane in labels), np.zeros(256, np.intp))
+
+
 @dataclass(frozen=True, slots=True)
 class Segmentation:
     """Structures found by one model.
@@ -53,6 +59,11 @@ class Segmentation:
         """(z, y, x) bool mask of one structure, with what it covers."""
         # Not np.isin: on 72 M voxels that took 3.4 s and 600 MiB, this 0.2 s.
         return np.asarray(reduce(np.logical_or, (self.labels == number for number in segment.covers)))
+
+    def voxels(self) -> tuple[int, ...]:
+        """How many voxels each structure has, with what it covers."""
+        counts = label_counts(self.labels)
+        return tuple(int(counts[list(segment.covers)].sum()) for segment in self.segments)
 
     def segment(self, key: str) -> Segment | None:
         """The structure of that key, or None where it was not found."""

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from orthanc_plugin.catalog.card import ModelCard
@@ -377,7 +377,11 @@ def _one_source(files: Sequence[Path]) -> Iterator[Path]:
         for file in files:
             for child in stack.enter_context(unpacked(file)).iterdir():
                 shutil.move(child, folder)
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except ModelError as error:
+            # The user knows the zips and what is in them, not where that was put together.
+            raise ModelError(str(error).replace(f"{folder}/", "")) from error
 
 
 @contextmanager

@@ -319,7 +319,8 @@ def _stored_segmentation(
 
 def _volumes_ml(segmentation: Segmentation, series: CtSeries) -> dict[str, float]:
     voxel_ml = series.volume.voxel_ml
-    return {s.key: float(segmentation.mask(s).sum()) * voxel_ml for s in segmentation.segments}
+    pairs = zip(segmentation.segments, segmentation.voxels(), strict=True)
+    return {segment.key: voxels * voxel_ml for segment, voxels in pairs}
 
 
 def _reference(ds: Dataset, kind: Output, adopted: bool) -> StoredObject:

@@ -88,14 +88,26 @@ def code_of(name: str, mapping: Mapping[str, Anatomy]) -> Anatomy:
 
 
 def codes_of(names: Iterable[str], mapping: Mapping[str, Anatomy]) -> tuple[Anatomy, ...]:
-    """`code_of` for all labels of a model, in their order; the error names every label without a code."""
+    """`code_of` for all labels of a model, in their order; the error names every label without a code, or two alike."""
     found = [(name, mapping.get(name) or known().get(key_of(name))) for name in names]
     missing = [name for name, anatomy in found if anatomy is None]
     if missing:
         raise ModelError(
             f"no code for {', '.join(missing)}; give one for each in a mapping file (--labels FILE, see docs/models.md)"
         )
+    _refuse_alike(found)
     return tuple(anatomy for _, anatomy in found if anatomy is not None)
+
+
+def _refuse_alike(found: Iterable[tuple[str, Anatomy | None]]) -> None:
+    """A stored segment is known again by its label alone."""
+    seen: dict[str, str] = {}
+    for name, anatomy in found:
+        for text in (f"key {anatomy.key}", f"label {anatomy.label}") if anatomy else ():
+            if (other := seen.setdefault(text, name)) != name:
+                raise ModelError(
+                    f"{other} and {name} have the same {text}; give each a 'key' and 'label' of its own (--labels FILE)"
+                )
 
 
 class _Entry(Strict):
@@ -120,12 +132,12 @@ def read_mapping(path: Path) -> Mapping[str, Anatomy]:
     """
     try:
         entries = _MAPPING.validate_python(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__}); it has to be a JSON file") from error
     except ValidationError as error:
         detail = error.errors(include_url=False, include_input=False)[-1]
         where = ": ".join(str(part) for part in detail["loc"] if part not in ("str", "_Entry"))
         raise ModelError(f"{path}: {where}: {detail['msg']}; docs/models.md has the format") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); it has to be a JSON file") from error
     return {name: _mapped(path, name, entry) for name, entry in entries.items()}
 
 

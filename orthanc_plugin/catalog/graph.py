@@ -152,6 +152,8 @@ def _fields(message: memoryview) -> Iterator[Field]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
+        if key >> 32:  # protobuf cuts it to 32 bits and would see another field here than we do
+            raise TypeError("an unknown field number")
         kind = key & 7
         if kind == _VARINT:
             value, at = _varint(message, at)

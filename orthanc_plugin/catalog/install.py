@@ -12,18 +12,20 @@ import hashlib
 import json
 import re
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.download import Progress, download
 from orthanc_plugin.catalog.reader import CARD, NAME
-from orthanc_plugin.catalog.records import Record
+from orthanc_plugin.catalog.records import Record, RemoteFile
 from orthanc_plugin.errors import ConfigError, ModelError
 
 RECORDS = ".records.json"
@@ -177,7 +179,16 @@ def _given(record: Record, files: Sequence[Path]) -> dict[str, Path]:
 
 def _fetched(record: Record, downloads: Path, progress: Progress) -> dict[str, Path]:
     downloads.mkdir(exist_ok=True)
-    return {file.name: download(file, downloads, progress) for file in record.files}
+    return {file.name: _zip(file, download(file, downloads, progress)) for file in record.files}
+
+
+def _zip(file: RemoteFile, path: Path) -> Path:
+    """The path, if a zip lies there; a page that tells of maintenance must not be taken for it ever after."""
+    if not zipfile.is_zipfile(path):
+        path.unlink()
+        host = urlsplit(file.url).hostname
+        raise ModelError(f"{host} sent something else than {file.name}; try again later, or get it by hand (--file)")
+    return path
 
 
 def _checked(record: Record, found: Mapping[str, Path], models_directory: Path) -> dict[str, Seen]:

@@ -34,6 +34,9 @@ def problems(model: NnunetModel, graphs: Collection[str], numbers: Collection[in
         yield f"nnunet.parts: numbers are {sorted(painted)}; labels has {sorted(numbers)}, which has to be the same"
     if model.frame and not _positive(model.frame.spacing_mm):
         yield f"nnunet.frame.spacing_mm: {model.frame.spacing_mm} is no spacing"
+    for number, part in enumerate(model.parts):
+        if not part.configurations:
+            yield f"nnunet.parts.{number}: configurations is empty; a part needs one"
     for key, part, configuration in configurations(model):
         for why in (*_of_part(part, configuration), *_of_grid(configuration), *_of_values(configuration)):
             yield f"{key}: {why}"
@@ -53,7 +56,8 @@ def configurations(model: NnunetModel) -> Iterator[tuple[str, Part, Configuratio
 
 def expected_shape(configuration: Configuration) -> GraphShape:
     """What every graph of a configuration takes and gives; a cascade takes the first stage's labels beside the CT."""
-    labels = len(configuration.previous.part.numbers) - 1 if configuration.previous else 0
+    before = configuration.previous and configuration.previous.part
+    labels = len(before.numbers) - (not before.regions) if before else 0
     return GraphShape(1 + labels, configuration.heads, configuration.patch_size)
 
 
@@ -68,8 +72,9 @@ def _of_part(part: Part, configuration: Configuration) -> Iterator[str]:
     cleaned = {number for rule in part.postprocessing for number in rule.numbers}
     if not cleaned <= set(range(1, configuration.heads + part.regions)):
         yield f"the part's postprocessing names {sorted(cleaned)}, which the network does not have"
-    if configuration.previous and any(stage.previous for stage in configuration.previous.part.configurations):
-        yield "a cascade has two stages, not more"
+    before = configuration.previous and configuration.previous.part.configurations
+    if before is not None and (not before or any(stage.previous for stage in before)):
+        yield "previous.part needs a configuration; a cascade has two stages, not more"
     if not configuration.graphs or len(set(configuration.graphs)) < len(configuration.graphs):
         yield "graphs has to name a file a fold, each once"
 

@@ -90,9 +90,9 @@ class _CardFile(Strict):
     @model_validator(mode="after")
     def _labels_fit_together(self) -> _CardFile:
         numbers = [label.number for label in self.labels]
-        keys = {label.key for label in self.labels}
-        if numbers != sorted(set(numbers)) or len(keys) != len(numbers):
-            raise ValueError("labels: numbers rise and keys differ")
+        keys, shown = {label.key for label in self.labels}, {label.label for label in self.labels}
+        if numbers != sorted(set(numbers)) or len(keys) != len(numbers) or len(shown) != len(numbers):
+            raise ValueError("labels: numbers rise, keys and labels differ")
         if any(label.number not in label.covers or not set(label.covers) <= set(numbers) for label in self.labels):
             raise ValueError("labels: covers holds the label's own number and numbers of this card")
         return self
@@ -141,10 +141,10 @@ def read_card(directory: Path) -> ModelCard:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         card = _CardFile.model_validate(raw)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__}); install the model again") from error
     except ValidationError as error:
         raise ModelError(f"{path}: {_first(error)}; docs/models.md has the schema") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); install the model again") from error
     if card.name != directory.name:
         raise ModelError(f"{path}: name is {card.name!r} but the folder is {directory.name!r}; rename one of them")
     graphs = tuple(graph.file for graph in card.graphs)

@@ -5,11 +5,12 @@ A model is a folder with its name, holding card.json (schema in docs/models.md),
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from orthanc_plugin.catalog.build import build_model
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.catalog.reader import CARD, read_card, verify_model
+from orthanc_plugin.catalog.reader import CARD, NAME, read_card, verify_model
 from orthanc_plugin.errors import ModelError
 
 __all__ = ["build_model", "find_model", "list_models", "verify_model"]
@@ -34,7 +35,7 @@ def find_model(name: str, models_directory: Path | None) -> ModelCard:
         If there is no such model, or its card cannot be used.
     """
     for directory in _shelves(models_directory):
-        if _is_model(directory / name):
+        if re.fullmatch(NAME, name) and _is_model(directory / name):
             return read_card(directory / name)
     known = ", ".join(card.name for card in list_models(models_directory))
     raise ModelError(f"no model {name!r}; known are: {known}. Install it, or put its folder into ModelsDirectory")

@@ -57,11 +57,16 @@ class Header(Protocol):
     """What a checkpoint says of its training (`weights.CheckpointHeader`)."""
 
     @property
-    def trainer_name(self) -> str: ...
+    def trainer_name(self) -> str:
+        """Class of the trainer."""
+
     @property
-    def configuration(self) -> str: ...
+    def configuration(self) -> str:
+        """Which configuration of the plans was trained."""
+
     @property
-    def mirror_axes(self) -> tuple[int, ...]: ...
+    def mirror_axes(self) -> tuple[int, ...]:
+        """Axes of the patch that mirroring may reverse."""
 
 
 ReadHeader = Callable[[Path], Header]

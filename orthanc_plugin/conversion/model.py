@@ -57,6 +57,11 @@ def read_model(
         If nothing that can be converted lies there, or more than one model.
     """
     trained = find_v2(root)
+    if not trained and not find_v1(root):
+        raise ModelError(
+            f"{root} holds no trained nnU-Net: v1 has plans.pkl beside its folds, v2 plans.json and dataset.json; name"
+            " the folder that holds them"
+        )
     if not trained:
         return _single(read_v1(root, configurations, folds))
     if find_v1(root):

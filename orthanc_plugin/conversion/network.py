@@ -46,6 +46,7 @@ class UNet(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
+        """(N, channels, *patch) to logits (N, heads, *patch)."""
         return self.decoder(self.encoder(image))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from orthanc_plugin.catalog.card import CardLabel, ModelCard
+from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.chest_graph import AIR, AIR_HU, BONE, LUNG, OUTSIDE
 from orthanc_plugin.ct import Volume
 from orthanc_plugin.inference.airway import Airway, find_airway
@@ -21,7 +21,8 @@ from orthanc_plugin.inference.borders import Found, fine_labels
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing, canonical_turn, resize
 from orthanc_plugin.inference.lungs import find_lungs, without_vessels
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.masks import Labels, Mask, Segment, Segmentation
+from orthanc_plugin.inference.segments import segments_present
+from orthanc_plugin.masks import Labels, Mask, Segmentation
 
 _LOW_HU, _HIGH_HU = -1024.0, 3071.0
 _AIR_ABOVE_HU = -970.0  # median of a border patch: open air lies below, cut lung above
@@ -58,8 +59,8 @@ class ClassicalChestEngine:
         scan = self._scan(turn.forward(volume.voxels_hu), (z, y, x))
         found, notes = self._find(scan)
         labels = fine_labels(scan.fine_hu, scan.grid, scan.airway_grid, found, self._number)
-        segments = tuple(_segment(label) for label in self.card.labels if np.isin(labels, label.covers).any())
-        return Segmentation(np.ascontiguousarray(turn.backward(labels)), segments, notes)
+        labels = np.ascontiguousarray(turn.backward(labels))
+        return Segmentation(labels, segments_present(labels, self.card.labels), notes)
 
     def _number(self, key: str) -> int:
         return next(label.number for label in self.card.labels if label.key == key)
@@ -108,12 +109,6 @@ class ClassicalChestEngine:
         top = min(shape[0] - 1, high + round(_LARYNX_ABOVE_APEX_MM / scan.airway_grid.spacing_mm[0]))
         inside = resize(body, shape)
         return find_airway(scan.airway_hu, inside, middle_x * up[2], (low, high), top, scan.airway_grid.spacing_mm)
-
-
-def _segment(label: CardLabel) -> Segment:
-    return Segment(
-        label.number, label.key, label.label, label.category, label.type, label.modifier, label.colour, label.covers
-    )
 
 
 def _big_parts(body: Mask) -> Mask:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from orthanc_plugin.catalog.card import CardLabel
-from orthanc_plugin.masks import Labels, Segment
+from orthanc_plugin.masks import Labels, Segment, label_counts
 
 
 def segments_present(labels: Labels, of_card: Sequence[CardLabel]) -> tuple[Segment, ...]:
     """Segments of the labels of which the map (z, y, x) holds a voxel, or one of a structure that they cover."""
-    # Slice by slice: one count over a whole volume would take eight bytes a voxel.
-    counts = sum((np.bincount(plane.ravel(), minlength=256) for plane in labels), np.zeros(256, np.intp))
+    counts = label_counts(labels)
     return tuple(_segment(label) for label in of_card if counts[list(label.covers)].any())
 
 

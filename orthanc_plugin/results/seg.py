@@ -24,7 +24,7 @@ from orthanc_plugin import __version__, identity
 from orthanc_plugin.catalog.card import CardLabel, ModelCard
 from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.masks import Labels, Segment, Segmentation
+from orthanc_plugin.masks import Labels, Segment, Segmentation, label_counts
 from orthanc_plugin.results.algorithm import (
     MANUFACTURER,
     PRODUCT,
@@ -72,6 +72,7 @@ def encode_seg(
         If there is no segment, or one of them has no voxel.
     """
     _refuse_empty(segmentation)
+    segmentation = _without_filled(segmentation)
     binary = is_binary(segmentation.labels.shape[2])
     segments = _apart(segmentation.segments)
     ds = highdicom.seg.Segmentation(
@@ -128,9 +129,16 @@ def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
 def _refuse_empty(segmentation: Segmentation) -> None:
     if not segmentation.segments:
         raise EncodingError("a SEG without a segment is never written")
-    for segment in segmentation.segments:
-        if not segmentation.mask(segment).any():
+    for segment, voxels in zip(segmentation.segments, segmentation.voxels(), strict=True):
+        if not voxels:
             raise EncodingError(f"segment {segment.key} has no voxel")
+
+
+def _without_filled(segmentation: Segmentation) -> Segmentation:
+    """Without the structures of which those inside leave nothing."""
+    seen = _numbers(segmentation.segments)[label_counts(segmentation.labels) > 0]
+    kept = tuple(segment for number, segment in enumerate(segmentation.segments, start=1) if number in seen)
+    return replace(segmentation, segments=kept)
 
 
 def _breadth(segment: Segment) -> int:
@@ -140,11 +148,16 @@ def _breadth(segment: Segment) -> int:
 
 def _consecutive(segmentation: Segmentation) -> Labels:
     """Label map of the stored SegmentNumbers, every voxel with the innermost of its structures."""
-    numbers = {segment.number: number for number, segment in enumerate(segmentation.segments, start=1)}
+    return _looked_up(_numbers(segmentation.segments), segmentation.labels)
+
+
+def _numbers(segments: Sequence[Segment]) -> NDArray[np.uint8]:
+    """SegmentNumber of each value of the label map."""
+    numbers = {segment.number: number for number, segment in enumerate(segments, start=1)}
     table = np.zeros(256, np.uint8)
-    for segment in sorted(segmentation.segments, key=_breadth):
+    for segment in sorted(segments, key=_breadth):
         table[list(segment.covers)] = numbers[segment.number]
-    return _looked_up(table, segmentation.labels)
+    return table
 
 
 def _looked_up(table: NDArray[np.uint8], labels: Labels) -> Labels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
@@ -25,7 +26,7 @@ from orthanc_plugin.conversion import convert
 from orthanc_plugin.errors import ConfigError, ModelError, TransientError
 from tests.file_server import FileServer, serving
 
-CONTENT = bytes(range(256)) * 8192  # 2 MiB: two chunks
+CONTENT = bytes(range(256)) * 8192 + b"PK\5\6" + bytes(18)  # 2 MiB: two chunks; ends as a zip does
 CHEST = "chest_structures"
 
 
@@ -144,7 +145,7 @@ def test_a_missing_file_is_not_asked_for_again(server: FileServer, tmp_path: Pat
 
 
 def test_another_size_than_stated_is_refused_before_a_byte_is_written(server: FileServer, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"weights\.zip has 2097152 bytes, its publisher states 7"):
+    with pytest.raises(ModelError, match=r"weights\.zip has 2097174 bytes, its publisher states 7"):
         fetch(server, tmp_path, size=7)
     assert list(tmp_path.iterdir()) == []
 
@@ -255,7 +256,7 @@ def test_installing_downloads_converts_and_records_the_digest(record: Record, mo
     today = date.today().isoformat()
     assert seen == {"weights.zip": {"sha256": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT), "date": today}}
     assert list((models / install.DOWNLOADS).iterdir()) == []
-    assert [card.name for card in list_models(models)] == [CHEST, "small"]
+    assert {card.name for card in list_models(models)} - {card.name for card in list_models(None)} == {"small"}
 
 
 def test_without_accepted_terms_nothing_happens(record: Record, models: Path, server: FileServer) -> None:
@@ -267,12 +268,20 @@ def test_without_accepted_terms_nothing_happens(record: Record, models: Path, se
 
 def test_another_file_under_the_same_name_is_refused(record: Record, models: Path, server: FileServer) -> None:
     put(record, models)
-    server.content = CONTENT[::-1]
+    server.content = b"other" + CONTENT
     before = (models / "small" / "card.json").read_bytes()
     with pytest.raises(ModelError, match=r"weights\.zip has SHA-256 \w+, on .* it had \w+; .*\.records\.json"):
         put(record, models, replace=True)
     assert (models / "small" / "card.json").read_bytes() == before
     assert list((models / install.DOWNLOADS).iterdir()) == []
+
+
+def test_what_is_no_zip_is_not_kept(record: Record, models: Path, server: FileServer) -> None:
+    server.content = b"<html>come back later</html>"
+    with pytest.raises(ModelError, match=r"127\.0\.0\.1 sent something else than weights\.zip"):
+        put(record, models)
+    server.content = CONTENT
+    assert put(record, models).got == [CONTENT]
 
 
 def test_a_pinned_digest_is_held_to(record: Record, models: Path) -> None:
@@ -314,6 +323,21 @@ def test_a_failed_conversion_keeps_the_download_and_records_nothing(record: Reco
     assert (models / install.DOWNLOADS / "weights.zip").read_bytes() == CONTENT
 
 
+def test_errors_of_several_zips_name_no_folder_that_is_gone(tmp_path: Path) -> None:
+    zips = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    for path in zips:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"{path.stem}/plans.json", "{}")
+
+    def fail() -> None:
+        with models_cli._one_source(zips) as folder:
+            assert (folder / "a" / "plans.json").is_file()
+            raise ModelError(f"{folder}/b/plans.json is broken")
+
+    with pytest.raises(ModelError, match=r"^b/plans\.json is broken$"):
+        fail()
+
+
 @pytest.mark.parametrize("name", ["Small", "../small", "", ".small"])
 def test_names_that_cannot_be_are_refused_before_a_download(
     record: Record, models: Path, server: FileServer, name: str
@@ -352,7 +376,7 @@ def test_a_damaged_list_of_digests_is_named(record: Record, models: Path) -> Non
 def test_removing_takes_the_folder_and_nothing_else(record: Record, models: Path) -> None:
     put(record, models)
     remove_model("small", models)
-    assert [card.name for card in list_models(models)] == [CHEST]
+    assert list_models(models) == list_models(None)
     assert not (models / "small").exists()
     assert (models / RECORDS).is_file()
 

@@ -117,6 +117,12 @@ def test_labels_without_a_code_are_all_named_with_the_remedy() -> None:
         codes_of(["heart", "GTV", "node_3"], {})
 
 
+@pytest.mark.parametrize("entry", ["heart", GLAND | {"label": "Heart"}, GLAND | {"key": "heart", "label": "x"}])
+def test_two_labels_that_would_look_alike_are_refused_before_anything_is_made(entry: object, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"heart and other have the same .*'key' and 'label'.*--labels"):
+        codes_of(["aorta", "heart", "other"], read_mapping(mapping(tmp_path, {"other": entry})))
+
+
 def mapping(tmp_path: Path, entries: object) -> Path:
     path = tmp_path / "labels.json"
     path.write_text(entries if isinstance(entries, str) else json.dumps(entries))

@@ -114,7 +114,9 @@ def test_other_inputs_and_outputs_are_refused(proto: ModelProto, tmp_path: Path)
         check_graph(written(tmp_path, proto))
 
 
-@pytest.mark.parametrize("content", [b"no onnx", b"\xff" * 40, b"\x3a\x7f", b"\x38\x01", b"\x3b\x00"])
+@pytest.mark.parametrize(
+    "content", [b"no onnx", b"\xff" * 40, b"\x3a\x7f", b"\x38\x01", b"\x3b\x00", b"\xb8\x80\x80\x80\x10\x01"]
+)
 def test_damaged_files_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "fold_0.onnx"
     path.write_bytes(content)

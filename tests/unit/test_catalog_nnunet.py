@@ -16,7 +16,7 @@ from orthanc_plugin import cli
 from orthanc_plugin.catalog.card import Engine
 from orthanc_plugin.catalog.nnunet import Framework
 from orthanc_plugin.catalog.reader import read_card, verify_model
-from orthanc_plugin.catalog.shelf import list_models
+from orthanc_plugin.catalog.shelf import find_model, list_models
 from orthanc_plugin.errors import ModelError
 
 NAME = "small"
@@ -137,6 +137,11 @@ def test_a_card_of_an_nnunet_is_read_and_verified(model: Path) -> None:
         (lambda raw: part(raw).update(numbers=[1, 0, 2]), "first number"),
         (lambda raw: part(raw).update(postprocessing=[{"numbers": [3]}]), r"postprocessing names \[3\]"),
         (lambda raw: part(raw).update(surprise=1), "surprise"),
+        (
+            lambda raw: raw["nnunet"]["parts"].append({"configurations": [], "numbers": [0, 1]}),
+            r"parts\.1.*configurations",
+        ),
+        (lambda raw: raw["labels"][1].update(label=raw["labels"][0]["label"]), "keys and labels differ"),
         (lambda raw: configuration(raw).update(heads=4), "heads is 4"),
         (lambda raw: configuration(raw).update(transpose_forward=[1, 2, 0]), "undo each other"),
         (lambda raw: configuration(raw).update(transpose_forward=[0, 0, 2]), "permutations"),
@@ -156,6 +161,19 @@ def test_contradictions_are_refused_by_their_key(
 ) -> None:
     with pytest.raises(ModelError, match=rf"card\.json: .*{told}"):
         read_card(edit(model, change))
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 200_000, '{"schema": ' + "1" * 5000 + "}", "\udcff"])
+def test_a_card_that_is_no_json_is_named(model: Path, text: str) -> None:
+    (model / "card.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ModelError, match=r"card\.json cannot be read"):
+        read_card(model)
+
+
+def test_a_name_leads_to_no_other_folder(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    with pytest.raises(ModelError, match=r"no model '\.\./small'"):
+        find_model(f"../{model.name}", tmp_path / "models")
 
 
 def test_a_cascade_takes_the_labels_of_its_first_stage_as_channels(model: Path) -> None:
@@ -195,7 +213,7 @@ def test_lists_mark_test_models(model: Path, capsys: pytest.CaptureFixture[str])
     assert "small (test model)" in capsys.readouterr().out
     assert cli.main(["models", "list", "--models", str(model.parent), "--json"]) == cli.EXIT_DONE
     listed = {card["name"]: card["test_model"] for card in json.loads(capsys.readouterr().out)}
-    assert listed == {NAME: True, "chest_structures": False}
+    assert listed == {NAME: True, "chest_structures": False, "thorax_standin": True}
 
 
 def test_a_card_is_shown_with_its_networks_and_sources(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

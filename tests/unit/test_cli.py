@@ -61,6 +61,11 @@ def test_a_database_that_cannot_be_opened_is_exit_1(
     assert "geheim" not in error
 
 
+def test_an_error_is_one_line_however_long_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "list", "--models", str(tmp_path / ("long" * 60))]) != 0
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_folder_without_dicom_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("no DICOM")
     code = cli.main(["run", str(tmp_path), "--out", str(tmp_path / "out"), "--json"])

@@ -56,6 +56,13 @@ def test_labels_lie_where_the_tissue_is(tmp_path: Path, framework: Framework) ->
     np.testing.assert_array_equal(labels_of(tmp_path, part), expected())
 
 
+def test_255_labels_and_the_background_are_as_many_as_fit(tmp_path: Path) -> None:
+    offsets = (0.0, *(-99.0 for _ in range(254)), -3.0)
+    nnunet_case.thresholds(tmp_path / "fold_0.onnx", (8, 16, 16), (0.0,) * 255 + (20.0,), offsets)
+    part = Part((replace(SAME_GRID, heads=256),), tuple(range(256)))
+    np.testing.assert_array_equal(labels_of(tmp_path, part), np.where(expected() > 0, 255, 0))
+
+
 @pytest.mark.parametrize("framework", Framework)
 def test_a_planar_network_sees_slices(tmp_path: Path, framework: Framework) -> None:
     soft_and_hard(tmp_path, patch=(16, 16))

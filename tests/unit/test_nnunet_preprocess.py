@@ -178,6 +178,14 @@ def test_a_volume_of_zeros_is_refused() -> None:
     assert refused.value.reason is Refusal.NO_PIXELS
 
 
+@pytest.mark.parametrize("framework", Framework)
+def test_an_image_of_which_no_voxel_would_be_left_is_refused(framework: Framework) -> None:
+    for shape, spacing_mm in (((3, 20, 24), (0.3, 1.0, 1.0)), ((0, 20, 24), SPACING)):
+        with pytest.raises(InputError, match="thinner than half a voxel") as refused:
+            preprocess(image(shape), spacing_mm, configuration(framework))
+        assert refused.value.reason is Refusal.TOO_FEW_SLICES
+
+
 def padded() -> tuple[np.ndarray, np.ndarray]:
     """A ball of HU in zeros, a hole of zeros in the ball; and the ball."""
     z, y, x = np.ogrid[-10:11, -10:11, -10:11]

@@ -94,6 +94,16 @@ def test_voxels_of_a_label_without_segment_belong_to_what_covers_them() -> None:
     np.testing.assert_array_equal(kept.mask(body), np.isin(whole.labels, (BODY.number, AIRWAY.number)))
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(32, 32), (31, 29)])
+def test_a_structure_that_those_inside_it_fill_has_no_segment(rows: int, columns: int) -> None:
+    series = small_series(rows, columns)
+    whole = ellipsoids(series)
+    filled = Segmentation(np.where(whole.labels == BODY.number, 0, whole.labels).astype(np.uint8), whole.segments)
+    kept = seg.decode_seg(reread(encode(series, filled)), series, CARD)
+    assert [s.key for s in kept.segments] == [s.key for s in whole.segments if s.key != BODY.key]
+    assert all(kept.mask(s).any() for s in kept.segments)
+
+
 def test_a_seg_of_one_segment_reads_back() -> None:
     series = small_series()
     labels = np.zeros(series.volume.voxels_hu.shape, np.uint8)

@@ -30,6 +30,7 @@ from orthanc_plugin.masks import Labels, Segmentation
 
 _LOG = logging.getLogger(__name__)
 _MOST_THREADS = 8
+_MOST_LABELS = 256  # of uint8, the background included
 
 
 class NnunetEngine:
@@ -124,7 +125,8 @@ def _model(card: ModelCard) -> NnunetModel:
             raise _wrong(card, f"{configuration.name} resamples its output with an order other than 0 or 1")
     for part in _all_parts(card.nnunet.parts):
         first = part.configurations[0]
-        if {len(part.numbers)} != {configuration.heads for configuration in part.configurations} or first.heads > 255:
+        heads = {configuration.heads for configuration in part.configurations}
+        if {len(part.numbers)} != heads or first.heads + part.regions > _MOST_LABELS:
             raise _wrong(card, f"{first.name} has {first.heads} heads and {len(part.numbers)} numbers (at most 255)")
         if len({configuration.transpose_forward for configuration in part.configurations}) > 1:
             raise _wrong(card, "configurations that are averaged transpose their axes differently")

@@ -70,7 +70,7 @@ def preprocess(
     Raises
     ------
     InputError
-        NO_PIXELS where every voxel is zero.
+        NO_PIXELS where every voxel is zero; TOO_FEW_SLICES where the crop is thinner than half a target voxel.
     ConfigError
         If a second stage gets no labels of its first.
 
@@ -78,6 +78,7 @@ def preprocess(
     ------
     nnU-Net v1 `GenericPreprocessor.preprocess_test_case` and `PreprocessorFor2D`; v2 `DefaultPreprocessor.run_case`.
     """
+    _refuse_thin(voxels_hu.shape)
     axes = configuration.transpose_forward
     box = _nonzero_box(voxels_hu)
     outside = _outside(voxels_hu) if _needs_mask(configuration) else None
@@ -107,7 +108,14 @@ class _Grid:
         z, y, x = (spacing_mm[axis] for axis in configuration.transpose_forward)
         target_mm = (configuration.spacing_mm[0] or z, *configuration.spacing_mm[1:])
         separate = separate_axis((z, y, x), target_mm, configuration.data_resampling.force_separate_z)
-        return cls(_triple(shape), resampled_shape(shape, (z, y, x), target_mm), (z, y, x), target_mm, separate)
+        new_shape = resampled_shape(shape, (z, y, x), target_mm)
+        _refuse_thin(new_shape)
+        return cls(_triple(shape), new_shape, (z, y, x), target_mm, separate)
+
+
+def _refuse_thin(shape: tuple[int, ...]) -> None:
+    if 0 in shape:
+        raise InputError(Refusal.TOO_FEW_SLICES, "the image is thinner than half a voxel of the model")
 
 
 def _triple(shape: tuple[int, ...]) -> Shape:

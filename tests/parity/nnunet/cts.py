@@ -17,7 +17,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from orthanc_plugin.ct import Volume
 from orthanc_plugin.series.read import read_series
 from orthanc_plugin.validation.phantom import make_phantom
-from orthanc_plugin.validation.phantom_dicom import write_phantom
+from orthanc_plugin.validation.phantom_dicom import PatientPosition, write_phantom
+from orthanc_plugin.validation.thorax import make_thorax_phantom
 from tests.realct import real_ct
 
 
@@ -79,9 +80,12 @@ def _lidc(z: slice, y: slice, x: slice, frame: int = 0) -> Callable[[Path], Path
     return lambda out: cut(real_ct("lidc_0314_chest/dicom"), out, z, y, x, frame)
 
 
-def _phantom(out: Path) -> Path:
-    write_phantom(out, make_phantom((56, 80, 80)))
-    return out
+def _phantom(position: PatientPosition) -> Callable[[Path], Path]:
+    return lambda out: write_phantom(out, make_phantom((56, 80, 80)), position=position)[0].parent
+
+
+def _thorax(out: Path) -> Path:
+    return write_phantom(out, make_thorax_phantom((72, 96, 96), seed=1_000_000))[0].parent
 
 
 SERIES: dict[str, Callable[[Path], Path]] = {
@@ -90,7 +94,9 @@ SERIES: dict[str, Callable[[Path], Path]] = {
     "lidc_0314 1 mm": _lidc(slice(100, 172), slice(160, 320), slice(140, 310)),
     "lidc_0314 stub": _lidc(slice(120, 140), slice(200, 256), slice(200, 264)),
     "lidc_0314 framed": _lidc(slice(100, 150), slice(160, 300), slice(140, 310), 9),
-    "phantom": _phantom,
+    "phantom": _phantom(PatientPosition.HFS),
+    "thorax": _thorax,
+    "phantom prone": _phantom(PatientPosition.HFP),
 }
 """Name to what writes the series into a folder, or names the one that has it."""
 
@@ -110,6 +116,15 @@ def prepare(name: str, root: Path) -> Ct:
 def voxels_of(image: Path) -> np.ndarray:
     """(z, y, x) of a NIfTI file, as SimpleITK gives them."""
     return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(image))))
+
+
+def write_labels(labels: np.ndarray, image: Path, out: Path) -> Path:
+    """Labels as a NIfTI on the grid of an image."""
+    stored = sitk.GetImageFromArray(labels)
+    stored.CopyInformation(sitk.ReadImage(str(image)))
+    out.parent.mkdir(parents=True)
+    sitk.WriteImage(stored, str(out))
+    return out
 
 
 def dice(one: np.ndarray, other: np.ndarray, numbers: Sequence[int]) -> float:

@@ -58,7 +58,8 @@ class Model:
     """A model folder to be: configurations of one plan with their folds.
 
     transpose: `transpose_forward`.
-    postprocessing: v1, the content of postprocessing.json.
+    postprocessing: v1, the content of postprocessing.json. task, trained_by: another name than the usual one.
+    reader: v2, what reads images.
     """
 
     framework: Framework
@@ -71,6 +72,8 @@ class Model:
     postprocessing: str = ""
     seed: int = 0
     task: str = ""
+    trained_by: str = ""
+    reader: str = "SimpleITKIO"
 
     @property
     def name(self) -> str:
@@ -85,7 +88,7 @@ class Model:
     @property
     def trainer(self) -> str:
         """The v2 trainer of these folds."""
-        return "nnUNetTrainer" if self.mirroring else "nnUNetTrainerNoMirroring"
+        return self.trained_by or ("nnUNetTrainer" if self.mirroring else "nnUNetTrainerNoMirroring")
 
     def net(self, name: str) -> Net:
         """The configuration of that name."""
@@ -123,7 +126,7 @@ def plans_v2(model: Model) -> dict[str, Any]:
         "plans_name": "nnUNetPlans",
         "original_median_spacing_after_transp": [2.0, 1.0, 1.0],
         "original_median_shape_after_transp": [150, 400, 400],
-        "image_reader_writer": "SimpleITKIO",
+        "image_reader_writer": model.reader,
         "transpose_forward": list(model.transpose),
         "transpose_backward": model.backward,
         "configurations": {net.name: _configuration_v2(model, net) for net in model.nets},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +28,7 @@ from tests.parity.nnunet.cts import voxels_of
 from tests.parity.nnunet.fixtures import Model, Net
 
 CHECKPOINT_V1, CHECKPOINT_V2 = "model_final_checkpoint", "checkpoint_final.pth"
+_OPERATORS: list[Any] = []  # they live as long as the object that declares them
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -70,6 +72,24 @@ def _prepare(environment: dict[str, str]) -> None:
     """Before torch is first imported: it counts its threads then. v1 hands its own processes what only a fork can."""
     os.environ.update(environment)
     set_start_method("fork", force=True)
+    _let_torchvision_be_imported()
+
+
+def _let_torchvision_be_imported() -> None:
+    """v2 searches its trainers by importing them all; some reach torchvision, whose operators none of them runs.
+
+    A torchvision built for CUDA does not load beside a torch without, and then misses what it wants to refine.
+    """
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        _OPERATORS.append(torch.library.Library("torchvision", "DEF"))
+        for operator in ("nms", "qnms"):
+            _OPERATORS[0].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def _quietly(function: Callable[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
@@ -91,8 +111,7 @@ def _disturb(network: Any, seed: int) -> None:
         for name, parameter in network.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1:
-                fan = parameter[0].numel() if parameter.ndim > 1 else 1
-                parameter.copy_(noise * (2 / fan) ** 0.5 * (2.0 if "seg_" in name else 1.0))
+                parameter.copy_(noise * (2 / parameter[0].numel()) ** 0.5 * (2.0 if "seg_" in name else 1.0))
             elif name.endswith("weight"):
                 parameter.copy_(1 + 0.2 * noise)
             else:
@@ -148,10 +167,7 @@ def _write_v2(model: Model, root: Path) -> Path:
 
 def _write_v2_configuration(model: Model, net: Net, root: Path) -> None:
     import torch
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-    from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
-        nnUNetTrainerNoMirroring,
-    )
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     os.environ["nnUNet_results"] = str(root)  # noqa: SIM112
     plans, dataset = fixtures.plans_v2(model), fixtures.dataset_v2(model)
@@ -160,7 +176,7 @@ def _write_v2_configuration(model: Model, net: Net, root: Path) -> None:
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset))
     for fold in range(model.folds):
-        trainer_class = nnUNetTrainer if model.mirroring else nnUNetTrainerNoMirroring
+        trainer_class = recursive_find_trainer_class_by_name(model.trainer)
         given = json.loads(json.dumps(plans)) | {"continue_training": False}
         # It looks there for the format of the training data, of which there are none.
         nowhere = Path(os.environ["nnUNet_preprocessed"])  # noqa: SIM112
@@ -175,7 +191,7 @@ def _write_v2_configuration(model: Model, net: Net, root: Path) -> None:
 
 
 @contextmanager
-def _spied(owner: Any, method: str) -> Iterator[list[np.ndarray]]:
+def spied(owner: Any, method: str) -> Iterator[list[np.ndarray]]:
     """The first argument of each call of a method, which runs as it is; folds get the same array, noted once."""
     original, noted = getattr(owner, method), []
 
@@ -192,41 +208,53 @@ def _spied(owner: Any, method: str) -> Iterator[list[np.ndarray]]:
         setattr(owner, method, original)
 
 
-def predict(model: Model, root: Path, names: Sequence[str], image: Path, out: Path, mirroring: bool) -> Prediction:
-    """Segment a NIfTI by the named configurations (several: an ensemble; a cascade runs its first stage before)."""
-    run = _predict_v1 if model.framework is Framework.V1 else _predict_v2
+def predict(
+    model: Model, root: Path, names: Sequence[str], image: Path, out: Path, mirroring: bool, first: Path | None = None
+) -> Prediction:
+    """Segment a NIfTI by the named configurations; several are an ensemble. first: labels of a first stage."""
     start = time.perf_counter()
     entered: list[np.ndarray] = []
     for name in names:
         net = model.net(name)
-        before = None
-        if net.previous:
-            before = out / net.previous
-            entered += run(model, root, model.net(net.previous), image, before, mirroring, None, False)
-        entered += run(model, root, net, image, out / name, mirroring, before, len(names) > 1)
-    folder = out / names[0]
-    if len(names) > 1:
-        folder = _merged(model, [out / name for name in names], out / "ensemble")
-    labels = voxels_of(folder / "case.nii.gz")
-    return Prediction(labels, tuple(entered), time.perf_counter() - start)
+        folder = (folder_v1 if model.framework is Framework.V1 else folder_v2)(model, net, root)
+        entered += run_folder(folder, range(model.folds), image, out / name, mirroring, first, len(names) > 1)
+    folder = _merged(model, [out / name for name in names], out / "ensemble") if len(names) > 1 else out / names[0]
+    return Prediction(voxels_of(folder / "case.nii.gz"), tuple(entered), time.perf_counter() - start)
 
 
-def _predict_v1(
-    model: Model, root: Path, net: Net, image: Path, out: Path, mirroring: bool, before: Path | None, keep: bool
+def predict_folder(folder: Path, image: Path, out: Path) -> Prediction:
+    """Segment a NIfTI by fold 0 of one trained configuration, without mirroring."""
+    start = time.perf_counter()
+    entered = run_folder(folder, [0], image, out, False, None, False)
+    return Prediction(voxels_of(out / "case.nii.gz"), tuple(entered), time.perf_counter() - start)
+
+
+def run_folder(
+    folder: Path, folds: Sequence[int], image: Path, out: Path, mirroring: bool, before: Path | None, keep: bool
+) -> list[np.ndarray]:
+    """One trained configuration by its own framework; before: the first stage's labels; keep: its probabilities."""
+    run = _run_v1 if (folder / "plans.pkl").exists() else _run_v2
+    return run(
+        str(folder), list(folds), str(image.parent), out, mirroring, None if before is None else str(before), keep
+    )
+
+
+def _run_v1(
+    folder: str, folds: list[int], images: str, out: Path, mirroring: bool, before: str | None, keep: bool
 ) -> list[np.ndarray]:
     from nnunet.inference.predict import predict_from_folder
     from nnunet.training.network_training.nnUNetTrainerV2 import nnUNetTrainerV2
 
-    with _spied(nnUNetTrainerV2, "predict_preprocessed_data_return_seg_and_softmax") as noted:
+    with spied(nnUNetTrainerV2, "predict_preprocessed_data_return_seg_and_softmax") as noted:
         predict_from_folder(
-            str(folder_v1(model, net, root)),
-            str(image.parent),
+            folder,
+            images,
             str(out),
-            list(range(model.folds)),
+            folds,
             save_npz=keep,
             num_threads_preprocessing=1,
             num_threads_nifti_save=1,
-            lowres_segmentations=None if before is None else str(before),
+            lowres_segmentations=before,
             part_id=0,
             num_parts=1,
             tta=mirroring,
@@ -234,23 +262,19 @@ def _predict_v1(
     return noted
 
 
-def _predict_v2(
-    model: Model, root: Path, net: Net, image: Path, out: Path, mirroring: bool, before: Path | None, keep: bool
+def _run_v2(
+    folder: str, folds: list[int], images: str, out: Path, mirroring: bool, before: str | None, keep: bool
 ) -> list[np.ndarray]:
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(use_mirroring=mirroring, device=torch.device("cpu"), allow_tqdm=False)
-    folder = folder_v2(model, net, root)
-    predictor.initialize_from_trained_model_folder(str(folder), tuple(range(model.folds)), CHECKPOINT_V2)
+    predictor.initialize_from_trained_model_folder(folder, tuple(folds), CHECKPOINT_V2)
     out.mkdir(parents=True)
-    with _spied(nnUNetPredictor, "predict_logits_from_preprocessed_data") as noted:
+    with spied(nnUNetPredictor, "predict_logits_from_preprocessed_data") as noted:
         # The sequential form runs the same steps as `predict_from_files` without its pools of processes.
         predictor.predict_from_files_sequential(
-            str(image.parent),
-            str(out),
-            save_probabilities=keep,
-            folder_with_segs_from_prev_stage=None if before is None else str(before),
+            images, str(out), save_probabilities=keep, folder_with_segs_from_prev_stage=before
         )
     return noted
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orthanc_plugin.catalog.nnunet import Framework
-from tests.parity.nnunet.fixtures import Model, Net
+from tests.parity.nnunet.fixtures import Axes
 
 Mask = NDArray[np.bool_]
 LEAST_WEIGHT = 1e-4
@@ -22,7 +22,7 @@ _SCALE = {Framework.V1: 1.0, Framework.V2: 10.0}
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A sliding window over a working grid; shape: (z, y, x) of what enters the network; step: part of the patch."""
+    """A sliding window; shape: (z, y, x) of what enters the network; patch: two numbers in 2d; step: part of it."""
 
     framework: Framework
     shape: tuple[int, ...]
@@ -31,7 +31,8 @@ class Window:
 
     def weights(self) -> NDArray[np.float64]:
         """(z, y, x) sum of the importance maps, on the scale of the framework."""
-        axes = [self._axis(size, length) for size, length in zip(self.shape, self.patch, strict=True)]
+        patch = (1, *self.patch)[-3:]
+        axes = [self._axis(size, length) for size, length in zip(self.shape, patch, strict=True)]
         if self.framework is Framework.V1 and all(count == 1 for _, count in axes):
             return np.ones(self.shape)
         (z, _), (y, _), (x, _) = axes
@@ -52,13 +53,12 @@ class Window:
         return total[before : before + size], count
 
 
-def trusted(model: Model, net: Net, voxels_hu: NDArray[np.float32], shape: tuple[int, ...], step: float = 0.5) -> Mask:
-    """(z, y, x) of the image: in the crop to non-zero voxels, and heavy enough on the working grid of that shape."""
-    patch = (1, *net.patch) if len(net.patch) == 2 else net.patch
-    heavy = Window(model.framework, shape, patch, step).weights() > LEAST_WEIGHT
+def trusted(window: Window, transpose: Axes, voxels_hu: NDArray[np.float32]) -> Mask:
+    """(z, y, x) of the image: in the crop to non-zero voxels, and heavy enough on the window's grid."""
+    heavy = window.weights() > LEAST_WEIGHT
     box = ndimage.find_objects((voxels_hu != 0).astype(np.int8))[0]
     inner = np.zeros(voxels_hu.shape, bool)
-    inside = inner[box].transpose(model.transpose)
+    inside = inner[box].transpose(transpose)
     inside[:] = onto(heavy, inside.shape)
     return inner
 

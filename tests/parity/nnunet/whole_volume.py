@@ -64,6 +64,13 @@ def _plain(part: Part) -> Part:
     return replace(part, configurations=tuple(changed))
 
 
+def first_stage(card: ModelCard) -> ModelCard | None:
+    """A cascade's first stage as a model of its own."""
+    assert card.nnunet is not None
+    previous = card.nnunet.parts[0].configurations[0].previous
+    return replace(card, nnunet=replace(card.nnunet, parts=(previous.part,))) if previous else None
+
+
 def input_difference(ours: Sequence[NDArray[np.float32]], peers: Sequence[NDArray[np.float32]]) -> float:
     """Largest difference of what entered, configuration by configuration."""
     assert [array.shape for array in ours] == [array.shape for array in peers]
