@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.crop_against_whole                        chest_structures on the phantom
     python -m tests.benchmarks.crop_against_whole --dicom FOLDER         on a CT series
+    python -m tests.benchmarks.crop_against_whole --body 7               on a body from the pelvis to the neck
     python -m tests.benchmarks.crop_against_whole --models DIR --model NAME --locate NAME --region abdomen
 
 Without --locate the region is where the whole scan shows lungs (`chest` only). The last column counts only the slices
@@ -26,13 +27,14 @@ from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.masks import Segmentation
 from orthanc_plugin.pipeline import crop_to, segment_part
 from orthanc_plugin.series.read import read_series
+from orthanc_plugin.validation.body import make_body_phantom
 from orthanc_plugin.validation.phantom import make_phantom
 
 
 def main() -> None:
     arguments = _arguments()
     engine = open_engine(find_model(arguments.model, arguments.models), Provider.CPU)
-    volume = _volume(arguments.dicom)
+    volume = _volume(arguments.dicom, arguments.body)
     began = time.monotonic()
     whole = engine.segment(volume)
     seconds = time.monotonic() - began
@@ -55,6 +57,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dicom", type=Path)
+    parser.add_argument("--body", type=int, metavar="SEED")
     parser.add_argument("--models", type=Path, help="ModelsDirectory")
     parser.add_argument("--model", default="chest_structures")
     parser.add_argument("--locate", default="", help="a body part regression")
@@ -62,7 +65,9 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _volume(dicom: Path | None) -> Volume:
+def _volume(dicom: Path | None, body: int | None) -> Volume:
+    if body is not None:
+        return make_body_phantom(body, (-400.0, 200.0), (4.0, 3.0, 3.0)).phantom.volume
     if dicom is None:
         return make_phantom((112, 128, 128)).volume
     return read_series(dcmread(path) for path in sorted(dicom.iterdir())).volume
