@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts" / "train_bpr_standin.py"
 KEPT = ROOT / "models" / "bpr_standin"
 KEPT_BYTES = 1_000_000
-STEPS = 40
+STEPS = 90
 
 
 def scores(card: ModelCard) -> np.ndarray:
@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_loss_falls(trained: Path) -> None:
     losses = json.loads((trained / "report.json").read_text())["losses"]
     assert len(losses) == STEPS
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert np.mean(losses[-20:]) < 0.9 * np.mean(losses[:20])
 
 
 def test_what_it_writes_converts_to_a_test_model(trained: Path, tmp_path: Path) -> None:
