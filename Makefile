@@ -3,15 +3,16 @@
 # make check          format, lint, types, import directions
 # make parity         nnU-Net models against the original frameworks, all cases (parity-small: those of CI); writes docs/parity.md
 # make bench-nnunet   seconds and memory against nnunetv2's own predictor
+# make bench-bpr      seconds against bpreg's own inference
 # make bench-segthor  the SegTHOR network at true size against nnunet 1.7.1 (half an hour on two cores)
 # make setup bench clean
 
 RUN := .venv/bin/
-TIERS ?= unit integration parity parity/nnunet faults security
+TIERS ?= unit integration parity parity/nnunet parity/bpr faults security
 # Every test of the main job starts several Pythons: without cached bytecode each would compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test check bench parity-env parity parity-small bench-nnunet bench-segthor clean pins
+.PHONY: setup demo test check bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor clean pins
 
 setup: .venv/.installed
 
@@ -48,12 +49,16 @@ bench: setup
 
 parity: setup parity-env
 	.parity/bin/python -m pytest tests/parity/nnunet --full --page -q -o timeout=1800
+	.parity/bin/python -m pytest tests/parity/bpr -q
 
 parity-small: setup parity-env
 	.parity/bin/python -m pytest tests/parity/nnunet --page -q -o timeout=1800
 
 bench-nnunet: setup parity-env
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer total-fast
+
+bench-bpr: setup parity-env
+	.parity/bin/python -m tests.benchmarks.bpr_against_peer
 
 bench-segthor: setup parity-env
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer segthor

@@ -69,10 +69,8 @@ def _demo(options: argparse.Namespace) -> int:
     from orthanc_plugin import demo
     from orthanc_plugin.demo_model import ShownModel
 
-    shown = None
-    if options.model:
-        directory = options.models or _configuration(options).models_directory
-        shown = ShownModel(options.model, directory, options.allow_test_model)
+    directory = options.models or _configuration(options).models_directory
+    shown = ShownModel(options.model, directory, options.allow_test_model) if options.model else None
     return demo.run_demo(
         options.ct,
         directory=options.directory,
@@ -80,6 +78,7 @@ def _demo(options: argparse.Namespace) -> int:
         json_output=options.json,
         console=_console(),
         shown=shown,
+        models_directory=directory,
     )
 
 

@@ -25,6 +25,7 @@ RIGHT = Code("24028007", "SCT", "Right")
 BILATERAL = Code("51440002", "SCT", "Bilateral")
 TOP = Code("421812003", "SCT", "Top")
 BOTTOM = Code("421610009", "SCT", "Bottom")
+CENTER = Code("111010", "DCM", "Center")
 
 PRIVATE_SCHEME = "99AIE"
 REPORT_TITLE = Code("AIENRICH", PRIVATE_SCHEME, "AI Enrichment Report")

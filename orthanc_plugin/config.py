@@ -10,7 +10,7 @@ import difflib
 import ipaddress
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -28,9 +28,10 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from orthanc_plugin.codes import REPORT_TITLE, Code
+from orthanc_plugin.criteria import Settings
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.orthanc_json import JsonObject, read_orthanc_json
-from orthanc_plugin.rules import DEFAULT_RULE, Rule, Settings
+from orthanc_plugin.rules import DEFAULT_RULE, Rule
 
 SECTION = "Enrichment"
 ENVIRONMENT_PREFIX = "ENRICHMENT__"
@@ -200,25 +201,6 @@ def parse_section(section: Mapping[str, object], environ: Mapping[str, str]) -> 
     return _parse(section, environ, _local_archive({}), {})
 
 
-def check_rules(configuration: Configuration, models: Collection[str]) -> None:
-    """Refuse rules that name a model which is not installed.
-
-    Raises
-    ------
-    ConfigError
-        With a line for each such model.
-    """
-    problems = [
-        f'{SECTION}.Rules[{number}].Models: "{model}" is not allowed{_hint(model, models)}; allowed: installed models'
-        f" ({', '.join(sorted(models)) or 'there are none'})"
-        for number, rule in enumerate(configuration.rules)
-        for model in rule.models
-        if model not in models
-    ]
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
 def _parse(section: object, environ: Mapping[str, str], local: JsonObject, notes: Mapping[str, str]) -> Configuration:
     if not isinstance(section, Mapping):
         raise ConfigError(f"{SECTION}: {_shown(section)} is not allowed; allowed: an object")
@@ -343,7 +325,7 @@ def _problem(detail: Mapping[str, Any], notes: Mapping[str, str]) -> str:
         case "extra_forbidden":
             parent, _ = _field_at(keys[:-1])
             known = _fields(_model_in(parent.annotation) if parent else Configuration)
-            return f"{path}: unknown key{_hint(str(keys[-1]), known)}; allowed: {', '.join(known)}"
+            return f"{path}: unknown key{nearest(str(keys[-1]), known)}; allowed: {', '.join(known)}"
         case "missing":
             return f"{path}: is missing{allowed}{note}"
         case "value_error" if isinstance(detail["input"], Mapping):
@@ -367,7 +349,8 @@ def _shown(value: object) -> str:
     return json.dumps(value)
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`, did you mean "..."?` for a name that is close to a known one, else nothing."""
     close = difflib.get_close_matches(name.lower(), [key.lower() for key in known], n=1)
     return "".join(f', did you mean "{key}"?' for key in known if [key.lower()] == close)
 
@@ -387,9 +370,8 @@ def _contradictions(configuration: Configuration) -> Iterator[str]:
         ):
             for name in named:
                 if name not in archives:
-                    yield (
-                        f'{path}.{key}: "{name}" is not allowed{_hint(name, archives)}; allowed: {", ".join(archives)}'
-                    )
+                    why = nearest(name, archives)
+                    yield f'{path}.{key}: "{name}" is not allowed{why}; allowed: {", ".join(archives)}'
         for key in rule.match.orthanc_keys:
             for name in rule.match.archive or archives:
                 if name in archives and not archives[name].orthanc_url:

@@ -35,7 +35,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
 from rich.table import Table
 
-from orthanc_plugin.demo_model import ShownModel, section_of
+from orthanc_plugin.demo_model import ShownModel, section_of, with_locator
 from orthanc_plugin.errors import ConfigError, EnrichError, StoreError, TransientError
 from orthanc_plugin.validation.phantom import make_phantom
 from orthanc_plugin.validation.phantom_dicom import write_phantom
@@ -49,6 +49,8 @@ START_TIMEOUT_S = 60
 SILENCE_TIMEOUT_S = 900
 BATCH = 50
 FINAL_STATES = ("done", "skipped", "failed")
+_KIND = 14
+"""Width of the column that names a stored object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def run_demo(
     json_output: bool,
     console: Console,
     shown: ShownModel | None = None,
+    models_directory: Path | None = None,
 ) -> int:
     """Run the demo; returns 0 if every CT series of the folder ended `done` or was skipped and at least one is done.
 
@@ -81,6 +84,8 @@ def run_demo(
         Folder of CT files; None: a phantom, with organs where a model is shown.
     shown : ShownModel or None
         The model that runs; None: the default rule.
+    models_directory : Path or None
+        Where the operator's models lie: a CT is located by the `bpr` in it, a phantom by the project's stand-in.
 
     Raises
     ------
@@ -94,6 +99,7 @@ def run_demo(
         signal.signal(number, signal.default_int_handler)
     directory = _fresh(directory)
     section = section_of(shown, directory, messages) if shown else {}
+    section = with_locator(section, directory, models_directory, phantom=ct is None)
     if ct is None:
         messages.print("No CT was given (make demo CT=folder): a procedural phantom stands in for a patient.")
         ct = directory / "phantom"
@@ -331,10 +337,14 @@ def _show(outcome: dict[str, Any], servers: Servers, console: Console) -> None:
         if job:
             _show_job(job, console)
         study = row["study_instance_uid"]
-        console.print(f"  {'study':<10} {servers.orthanc}/app/explorer.html#study?uuid={outcome['studies'][study]}")
+        console.print(
+            f"  {'study':<{_KIND}} {servers.orthanc}/app/explorer.html#study?uuid={outcome['studies'][study]}"
+        )
         for stored in job["objects"] if job else ():
             link = f"{servers.orthanc}/dicom-web/studies/{study}/series/{stored['series_instance_uid']}"
-            console.print(f"  {stored['kind']:<10} {link}", soft_wrap=True)
+            console.print(f"  {stored['kind']:<{_KIND}} {link}", soft_wrap=True)
+        if job and job["location"]:
+            console.print(f"  {'scores':<{_KIND}} {servers.service}/enrichment/jobs/{job['id']}", soft_wrap=True)
     console.print(f"\n{outcome['seconds']} s from the first byte sent to the last object stored.")
     console.print("AI made, unverified, research use only. Not for diagnosis.\n")
     console.print(f"Orthanc    {servers.orthanc}/app/explorer.html")
@@ -352,10 +362,26 @@ def _show_job(job: dict[str, Any], console: Console) -> None:
         notes += stage["notes"]
     console.print(volumes)
     console.print(stages)
+    if job["location"]:
+        _show_location(job["location"], console)
     for note in dict.fromkeys(notes):
         console.print(f"  note: {note}")
     if job.get("error"):
         console.print(f"  [red]{escape(job['error'])}[/red]")
+
+
+def _show_location(location: dict[str, Any], console: Console) -> None:
+    table = Table("where in the body", "")
+    if location["reason"]:
+        table.add_row("no valid region", location["reason"])
+    else:
+        table.add_row("body part", location["tag"])
+        table.add_row("slice spacing", "fits the scores" if location["valid_spacing"] else "doubtful")
+        for region, part in location["coverage"].items():
+            if part:
+                table.add_row(f"{region} in the scan", f"{part:.0%}")
+        table.add_row("landmarks", str(len(location["landmarks"])))
+    console.print(table)
 
 
 def _stay(servers: Servers, messages: Console) -> None:

@@ -1,9 +1,10 @@
-"""The model that the demo shows: found by name, taken from its folder, or converted from published weights."""
+"""The models of the demo: one to show, by name, from its folder or from published weights, and one that locates."""
 
 from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from rich.console import Console
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.reader import CARD, read_card
-from orthanc_plugin.catalog.shelf import find_model
+from orthanc_plugin.catalog.shelf import find_model, list_models
 from orthanc_plugin.conversion.convert import convert_model
+from orthanc_plugin.rules import DEFAULT_LOCATOR
+
+STANDIN_LOCATOR = "bpr_standin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def section_of(shown: ShownModel, directory: Path, messages: Console) -> dict[st
         If there is no such model, or it cannot be used or converted.
     """
     models = directory / "models"
-    models.mkdir()
+    models.mkdir(exist_ok=True)
     card = _shown_card(shown, models, messages)
     if card.test_model:
         messages.print(
@@ -57,6 +61,36 @@ def section_of(shown: ShownModel, directory: Path, messages: Console) -> dict[st
         )
     rule = {"Name": "demo", "Models": [card.name], "AllowTestModels": shown.allow_test_model}
     return {"ModelsDirectory": str(models), "Rules": [rule]}
+
+
+def with_locator(
+    section: Mapping[str, Any], directory: Path, models_directory: Path | None, *, phantom: bool
+) -> dict[str, Any]:
+    """Settings whose rule says where in the body the CT lies, if a model for that is there.
+
+    Parameters
+    ----------
+    section : mapping
+        Of `section_of`; empty: the default rule.
+    directory : Path
+        Of the demo; the model is copied into its `models`.
+    models_directory : Path or None
+        Where the operator's models lie.
+    phantom : bool
+        Whether a phantom is shown: then the stand-in locates it.
+
+    Raises
+    ------
+    ModelError
+        If a model cannot be used.
+    """
+    locator = STANDIN_LOCATOR if phantom else DEFAULT_LOCATOR
+    if locator not in {card.name for card in list_models(models_directory)}:
+        return dict(section)
+    models = directory / "models"
+    shutil.copytree(find_model(locator, models_directory).directory, models / locator, dirs_exist_ok=True)
+    rules = section.get("Rules", [{"Name": "demo"}])
+    return {**section, "ModelsDirectory": str(models), "Rules": [{**rule, "Locate": locator} for rule in rules]}
 
 
 def _shown_card(shown: ShownModel, models: Path, messages: Console) -> ModelCard:

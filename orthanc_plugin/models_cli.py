@@ -22,6 +22,7 @@ from orthanc_plugin.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from orthanc_plugin.catalog.card import ModelCard
+    from orthanc_plugin.catalog.nnunet import SourceFile
     from orthanc_plugin.catalog.records import Record
     from orthanc_plugin.config import Configuration
 
@@ -87,9 +88,9 @@ def add_commands(
     where(add("verify", verify_models, "check cards and graphs against their digests")).add_argument("name", nargs="?")
     where(add("remove", remove_model, "remove a model that was installed")).add_argument("name")
 
-    text = "make a model of published nnU-Net weights (needs the extra convert)"
+    text = "make a model of published weights (needs the extra convert)"
     convert = add("convert", convert_model, text, parents=())
-    convert.add_argument("path", type=Path, help="folder or zip: nnU-Net v1, v2, or TotalSegmentator weights")
+    convert.add_argument("path", type=Path, help="folder or zip: nnU-Net v1, v2, TotalSegmentator, BodyPartRegression")
     convert.add_argument("--name", required=True, help="name of the model")
     convert.add_argument(
         "--out", dest="models", type=Path, metavar="DIR", help="folder of models (default: ModelsDirectory)"
@@ -99,7 +100,7 @@ def add_commands(
 
     text = "download published weights and convert them (needs the extra convert)"
     install = where(add("install", install_model, text, parents=()))
-    install.add_argument("record", help="segthor or totalsegmentator:TASK (e.g. totalsegmentator:total_fast)")
+    install.add_argument("record", help="segthor, bpr or totalsegmentator:TASK (e.g. totalsegmentator:total_fast)")
     install.add_argument("--name", help="name of the model (default: the record's)")
     install.add_argument("--file", type=Path, action="append", default=[], help="zip got by hand; no network then")
     install.add_argument("--accept-licence", action="store_true", help="you accept the terms of the weights")
@@ -180,6 +181,8 @@ def _summary(card: ModelCard) -> dict[str, object]:
 
 
 def _finds(card: ModelCard) -> str:
+    if card.bpr:
+        return f"level in the body, {len(card.bpr.look_up)} landmarks"
     keys = [label.key for label in card.labels]
     more = f" and {len(keys) - _SHOWN_LABELS} more" if len(keys) > _SHOWN_LABELS + 1 else ""
     return ", ".join(keys[:_SHOWN_LABELS] if more else keys) + more
@@ -195,14 +198,16 @@ def show_model(desk: Desk) -> None:
         return
     for key, value in _facts(card).items():
         desk.console.print(f"[bold]{key}[/bold]: {escape(str(value))}", soft_wrap=True)
+    for line in (*_networks(card), *_regression(card)):
+        desk.console.print(line, soft_wrap=True, markup=False)
+    if not card.labels:
+        return
     table = Table("number", "key", "label", "category", "type", "modifier")
     for label in card.labels:
         modifier = f"{label.modifier.value} {label.modifier.meaning}" if label.modifier else ""
         kind = f"{label.type.scheme} {label.type.value} {label.type.meaning}"
         table.add_row(str(label.number), label.key, escape(label.label), label.category.meaning, escape(kind), modifier)
     desk.console.print(table)
-    for line in _networks(card):
-        desk.console.print(line, soft_wrap=True, markup=False)
 
 
 def _facts(card: ModelCard) -> dict[str, object]:
@@ -211,9 +216,8 @@ def _facts(card: ModelCard) -> dict[str, object]:
         for key in ("name", "version", "engine", "digest", "directory", "manufacturer", "licence", "citation")
     }
     facts |= {"intended use": card.intended_use, "limits": " ".join(card.limits), "axes": ", ".join(card.axes)}
-    facts |= {
-        "preprocessing": ", ".join(f"{key} {value:g}" for key, value in card.preprocessing.items()) or "of nnU-Net"
-    }
+    own = "of nnU-Net" if card.nnunet else "of BodyPartRegression"
+    facts |= {"preprocessing": ", ".join(f"{key} {value:g}" for key, value in card.preprocessing.items()) or own}
     return facts | {"test model": "yes: rules refuse it on patients"} if card.test_model else facts
 
 
@@ -233,8 +237,25 @@ def _networks(card: ModelCard) -> Iterator[str]:
             f"{key.removeprefix('nnunet.')}: {one.name} of {one.framework}, {spacing} mm, patch {patch}, step"
             f" {one.tile_step:g}, {mirrors}, {len(one.graphs)} fold(s), {one.heads} outputs, {card.nnunet.precision}"
         )
-    for file in card.nnunet.source:
+    yield from _made_of(card.nnunet.source)
+
+
+def _made_of(source: Sequence[SourceFile]) -> Iterator[str]:
+    for file in source:
         yield f"made of {file.file}, SHA-256 {file.sha256}"
+
+
+def _regression(card: ModelCard) -> Iterator[str]:
+    """How a body part regression sees a slice, what it knows, and what it is made of."""
+    if card.bpr is None:
+        return
+    model = card.bpr
+    yield (
+        f"slices of {model.size} x {model.size} pixels of {model.pixel_mm:g} mm, {model.low_hu:g} to {model.high_hu:g}"
+        f" HU; {model.slope_mean:.3g} a mm toward the head"
+    )
+    yield "landmarks: " + ", ".join(f"{row.key} {row.mean:.1f} (sd {row.sd:.1f})" for row in model.look_up)
+    yield from _made_of(model.source)
 
 
 def verify_models(desk: Desk) -> None:

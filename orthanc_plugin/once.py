@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -14,14 +14,15 @@ from rich.table import Table
 
 from orthanc_plugin import identity
 from orthanc_plugin.archive.folder import FolderArchive, FolderSeries
-from orthanc_plugin.catalog.shelf import list_models
 from orthanc_plugin.config import Configuration
 from orthanc_plugin.errors import ConfigError, InputError
+from orthanc_plugin.jobs.installed import Installed, installed_models
+from orthanc_plugin.jobs.installed import check_rules as check_models
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView
 from orthanc_plugin.jobs.stage import Found, run_stage
 from orthanc_plugin.jobs.stages import Stages, stages_of
 from orthanc_plugin.plan import Plan
-from orthanc_plugin.rules import RuleVerdict, Skip, decide, explain
+from orthanc_plugin.rules import Rule, RuleVerdict, Skip, decide, explain
 from orthanc_plugin.series.read import identity_of
 from orthanc_plugin.tags import SeriesTags, series_tags
 
@@ -61,9 +62,9 @@ def enrich_folder(directory: Path, out: Path, configuration: Configuration, mess
     Raises
     ------
     ConfigError
-        If the folder is none, or a rule asks for what a folder cannot tell.
+        If the folder is none, or a rule asks for what a folder cannot tell, or for a model that is not installed.
     """
-    archive = _open(directory, out)
+    archive, installed = _open(directory, out), _installed(configuration)
     stages = Stages(configuration, {ARCHIVE: archive})
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     outcomes = []
@@ -75,18 +76,17 @@ def enrich_folder(directory: Path, out: Path, configuration: Configuration, mess
             def show(stage: str, task: TaskID = task, name: str = name) -> None:
                 progress.update(task, description=f"{name}: {stage}")
 
-            outcomes.append(_enrich(series, archive, stages, configuration, show))
+            outcomes.append(_enrich(series, archive, stages, configuration, installed, show))
             progress.update(task, description=f"{name}: {outcomes[-1].state}", completed=1)
     return tuple(outcomes)
 
 
 def check_rules(directory: Path, configuration: Configuration) -> tuple[SeriesVerdict, ...]:
     """What each rule says of each series of a folder."""
-    archive = _open(directory, directory)
-    test_models = {card.name for card in list_models(configuration.models_directory) if card.test_model}
+    archive, installed = _open(directory, directory), _installed(configuration)
     verdicts = []
     for series in archive.series:
-        rules = explain(configuration.rules, _tags(series, archive), test_models)
+        rules = explain(configuration.rules, _tags(series, archive), installed.test_models)
         takes = next((verdict.rule for verdict in rules if verdict.matches), "")
         verdicts.append(SeriesVerdict(series.series_instance_uid, series.description, takes, rules))
     return tuple(verdicts)
@@ -100,6 +100,9 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         for key, volume_ml in outcome.volumes_ml.items():
             table.add_row(key, f"{volume_ml:.1f}")
         console.print(table)
+    for location in (stage.location for stage in outcome.stages if stage.location is not None):
+        covered = ", ".join(f"{region} {part:.2f}" for region, part in location.coverage.items() if part)
+        console.print(f"  body part {location.tag}, {f'covered: {covered}' if covered else 'no valid region'}")
     for stage in outcome.stages:
         console.print(f"  {stage.name}: {stage.seconds:.1f} s, {stage.peak_mib:.0f} MiB")
     for line in (outcome.detail, *outcome.notes, *outcome.files.values()):
@@ -135,11 +138,15 @@ def _tags(series: FolderSeries, archive: FolderArchive) -> SeriesTags:
     return series_tags(headers, None, archive=ARCHIVE, today=date.today())
 
 
-def _plan(series: FolderSeries, archive: FolderArchive, configuration: Configuration) -> Plan | Skip:
+def _installed(configuration: Configuration) -> Installed:
+    installed = installed_models(configuration.models_directory)
+    check_models(configuration, installed)
+    return installed
+
+
+def _plan(series: FolderSeries, archive: FolderArchive, rules: Sequence[Rule], installed: Installed) -> Plan | Skip:
     """The plan of the rules, with the folder as home."""
-    cards = list_models(configuration.models_directory)
-    models, test_models = {card.name: card.digest for card in cards}, {card.name for card in cards if card.test_model}
-    plan = decide(configuration.rules, _tags(series, archive), models, test_models)
+    plan = decide(rules, _tags(series, archive), installed.digests, installed.test_models)
     return plan if isinstance(plan, Skip) else replace(plan, home_archive=ARCHIVE, destinations=())
 
 
@@ -148,11 +155,12 @@ def _enrich(
     archive: FolderArchive,
     stages: Stages,
     configuration: Configuration,
+    installed: Installed,
     show: Callable[[str], None],
 ) -> Outcome:
     study_uid, series_uid = series.study_instance_uid, series.series_instance_uid
     try:
-        plan = _plan(series, archive, configuration)
+        plan = _plan(series, archive, configuration.rules, installed)
         if isinstance(plan, Skip):
             return _outcome(series, archive, JobState.SKIPPED, plan.reason, plan.sentence)
         fingerprint = identity.fingerprint(identity_of(archive.headers(study_uid, series_uid)), generation=0)

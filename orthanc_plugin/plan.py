@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
+from orthanc_plugin.body import Region
 from orthanc_plugin.identity import digest
 
 
@@ -15,6 +18,13 @@ class Output(StrEnum):
     SEG = "seg"
     RADIOMICS = "radiomics"
     LANDMARKS = "landmarks"
+    BODY_LANDMARKS = "body-landmarks"
+    BODY_REGIONS = "body-regions"
+    VIEWER_LANDMARKS = "viewer-landmarks"
+
+
+BODY_OUTPUTS = (Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.VIEWER_LANDMARKS)
+"""What body part regression gives, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,36 @@ class PlannedModel:
     digest: str
 
 
+class Guard(StrEnum):
+    """What happens when body part regression doubts a series."""
+
+    REFUSE = "refuse"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """How a series is located in the body, and what must be seen before organ models run.
+
+    model: body part regression; None where none can run: landmarks of masks stand in, and the job says so.
+    absent: why there is no model.
+    min_coverage: of each region named, the part that must lie in the scan.
+    crop: organ models see only the slices of this region and a margin; empty: all slices.
+    """
+
+    model: PlannedModel | None = None
+    min_coverage: tuple[tuple[Region, float], ...] = ()
+    on_reversed: Guard = Guard.FLAG
+    on_invalid_spacing: Guard = Guard.FLAG
+    crop: Region | None = None
+    absent: str = ""
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a series can be refused for what is found."""
+        return bool(self.min_coverage or self.crop) or Guard.REFUSE in (self.on_reversed, self.on_invalid_spacing)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What one series gets, where its results go, and by which rule."""
@@ -46,11 +86,14 @@ class Plan:
     outputs: tuple[Output, ...]
     home_archive: str
     destinations: tuple[str, ...] = ()
+    location: Location | None = None
 
     @property
     def digest(self) -> str:
         """Identity of the plan. The rule's name is no part of it: renaming a rule re-enriches nothing."""
         content = {key: value for key, value in asdict(self).items() if key != "rule"}
+        if self.location is None or self.location.model is None:  # nothing is located: as it was before location came
+            del content["location"]
         return digest(json.dumps(content, sort_keys=True))
 
     def to_json(self) -> str:
@@ -67,4 +110,16 @@ class Plan:
             outputs=tuple(Output(output) for output in raw["outputs"]),
             home_archive=raw["home_archive"],
             destinations=tuple(raw["destinations"]),
+            location=_location(raw["location"]) if raw.get("location") else None,
         )
+
+
+def _location(raw: Mapping[str, Any]) -> Location:
+    return Location(
+        model=PlannedModel(**raw["model"]) if raw["model"] else None,
+        min_coverage=tuple((Region(region), part) for region, part in raw["min_coverage"]),
+        on_reversed=Guard(raw["on_reversed"]),
+        on_invalid_spacing=Guard(raw["on_invalid_spacing"]),
+        crop=Region(raw["crop"]) if raw["crop"] else None,
+        absent=raw["absent"],
+    )

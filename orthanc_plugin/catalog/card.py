@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from orthanc_plugin.catalog.bpr import BprModel
 from orthanc_plugin.catalog.nnunet import NnunetModel
 from orthanc_plugin.codes import Code
 
@@ -15,6 +16,7 @@ class Engine(StrEnum):
 
     CLASSICAL_CHEST = "classical-chest"
     NNUNET = "nnunet"
+    BODY_PART_REGRESSION = "bpr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class ModelCard:
     digest: SHA-256 (hex) over the card and all its graphs; what plans pin and results carry.
     axes: order and direction of the array the network expects, e.g. `("z:S", "y:P", "x:L")`: each axis
         with the patient direction toward which its index grows.
-    nnunet: what engine `nnunet` needs, None for other engines.
+    nnunet, bpr: what the engine of that name needs, None for other engines.
     test_model: trained on phantoms only; rules refuse it on patients unless they say otherwise.
     """
 
@@ -59,4 +61,5 @@ class ModelCard:
     intended_use: str
     limits: tuple[str, ...]
     nnunet: NnunetModel | None = None
+    bpr: BprModel | None = None
     test_model: bool = False

@@ -1,4 +1,4 @@
-"""What an ONNX file of a converted nnU-Net may be, read from its bytes: self-contained, `image` in, `logits` out.
+"""What an ONNX file of a converted network may be, read from its bytes: self-contained, one named input and output.
 
 Values that lie outside the file are refused wherever they are named: a card's digest covers the file alone, and not
 every ONNX Runtime refuses absolute paths, `..` and links. Only the protobuf wire format is read, so neither `onnx` nor
@@ -28,6 +28,7 @@ _PARTS: dict[str, dict[int, str]] = {
 """Fields of onnx.proto through which a tensor is reached."""
 
 Field = tuple[int, "int | memoryview"]
+_End = tuple[str, int, tuple[int | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,33 @@ def check_graph(path: Path) -> GraphShape:
     ------
     onnx.proto of ONNX 1.23, and the protobuf encoding.
     """
+    inputs, outputs = _ends(path)
+    match inputs, outputs:
+        case [("image", 1, (None, int(channels), *patch))], [("logits", 1, (None, int(heads), *same))]:
+            if patch == same and len(patch) in (2, 3) and all(patch) and channels and heads:
+                return GraphShape(channels, heads, tuple(side for side in patch if side))
+    ends = f"{inputs} -> {outputs}"
+    raise ModelError(f"{path} is no nnU-Net graph but {ends:.160}; convert the model again")
+
+
+def check_bpr_graph(path: Path) -> int:
+    """Check the ONNX file of a body part regression before anything loads it; the side of its slices.
+
+    Raises
+    ------
+    ModelError
+        As `check_graph`; float `slices` (N, 1, size, size) go in and float `scores` (N, 1) come out.
+    """
+    inputs, outputs = _ends(path)
+    match inputs, outputs:
+        case [("slices", 1, (None, 1, int(size), int(same)))], [("scores", 1, (None, 1))] if size == same > 0:
+            return size
+    ends = f"{inputs} -> {outputs}"
+    raise ModelError(f"{path} is no graph of a body part regression but {ends:.160}; convert the model again")
+
+
+def _ends(path: Path) -> tuple[list[_End], list[_End]]:
+    """Inputs and outputs of a file that keeps its values; 1 is float32 among onnx.proto's element types."""
     try:
         model = memoryview(path.read_bytes())
         if any(_is_external(tensor) for tensor in _tensors(model)):
@@ -75,12 +103,7 @@ def check_graph(path: Path) -> GraphShape:
         raise ModelError(f"{path} cannot be read ({type(error).__name__}); install the model again") from error
     except (IndexError, TypeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is no ONNX file or damaged; install the model again") from error
-    match inputs, outputs:  # 1 is float32 among onnx.proto's element types
-        case [("image", 1, (None, int(channels), *patch))], [("logits", 1, (None, int(heads), *same))]:
-            if patch == same and len(patch) in (2, 3) and all(patch) and channels and heads:
-                return GraphShape(channels, heads, tuple(side for side in patch if side))
-    ends = f"{inputs} -> {outputs}"
-    raise ModelError(f"{path} is no nnU-Net graph but {ends:.160}; convert the model again")
+    return inputs, outputs
 
 
 def _tensors(model: memoryview) -> Iterator[memoryview]:
@@ -99,7 +122,7 @@ def _is_external(tensor: memoryview) -> bool:
     return any(number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value) for number, value in _fields(tensor))
 
 
-def _value(info: int | memoryview) -> tuple[str, int, tuple[int | None, ...]]:
+def _value(info: int | memoryview) -> _End:
     """Name, element type and sides of a graph's input or output; a side without a number is None."""
     name, shape = "", memoryview(b"")
     element = 0

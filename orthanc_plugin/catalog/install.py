@@ -56,10 +56,11 @@ def require_licence(record: Record, accepted: bool) -> None:
     ConfigError
         Naming the licence and the option that accepts it.
     """
-    if record.licence.restricts and not accepted:
+    licence = record.licence
+    if licence.condition and not accepted:
         raise ConfigError(
-            f"the weights of {record.name} are under {record.licence.identifier}, for non-commercial use only"
-            f" ({record.licence.url}); if you accept these terms, add --accept-licence"
+            f"the weights of {record.name} are under {licence.identifier}, {licence.condition} ({licence.url});"
+            " if you accept these terms, add --accept-licence"
         )
 
 

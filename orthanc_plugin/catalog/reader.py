@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from orthanc_plugin.catalog.bpr import BprModel
+from orthanc_plugin.catalog.bpr_checks import problems as problems_of_bpr
 from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
-from orthanc_plugin.catalog.graph import check_graph
+from orthanc_plugin.catalog.graph import check_bpr_graph, check_graph
 from orthanc_plugin.catalog.nnunet import NnunetModel
 from orthanc_plugin.catalog.nnunet_checks import configurations, expected_shape, problems
 from orthanc_plugin.codes import Code
@@ -75,13 +77,14 @@ class _CardFile(Strict):
     graphs: Annotated[tuple[_GraphFile, ...], Field(min_length=1)]
     axes: tuple[Axis, Axis, Axis]
     preprocessing: dict[str, float]
-    labels: Annotated[tuple[_LabelFile, ...], Field(min_length=1)]
+    labels: tuple[_LabelFile, ...]
     manufacturer: Text
     licence: Text
     citation: Text
     intended_use: Text
     limits: tuple[Text, ...]
     nnunet: NnunetModel | None = None
+    bpr: BprModel | None = None
     test_model: bool = False
 
     @model_validator(mode="after")
@@ -107,12 +110,23 @@ class _CardFile(Strict):
         files = [graph.file for graph in self.graphs]
         if len(set(files)) < len(files):
             raise ValueError("graphs: a file is named twice")
-        if (self.nnunet is not None) != (self.engine is Engine.NNUNET):
-            raise ValueError(f"nnunet: engine {Engine.NNUNET} needs this section, other engines must not have it")
-        if self.nnunet:
-            for why in problems(self.nnunet, files, [label.number for label in self.labels]):
-                raise ValueError(why)
+        for name, section, engine in (
+            ("nnunet", self.nnunet, Engine.NNUNET),
+            ("bpr", self.bpr, Engine.BODY_PART_REGRESSION),
+        ):
+            if (section is not None) != (self.engine is engine):
+                raise ValueError(f"{name}: engine {engine} needs this section, other engines must not have it")
+        if (not self.labels) != (self.bpr is not None):
+            raise ValueError(f"labels: engine {Engine.BODY_PART_REGRESSION} has none, other engines have one or more")
+        for why in self._problems(files):
+            raise ValueError(why)
         return self
+
+    def _problems(self, files: Sequence[str]) -> Iterator[str]:
+        if self.nnunet:
+            yield from problems(self.nnunet, files, [label.number for label in self.labels])
+        if self.bpr:
+            yield from problems_of_bpr(self.bpr, files)
 
 
 def read_card(directory: Path) -> ModelCard:
@@ -154,6 +168,7 @@ def read_card(directory: Path) -> ModelCard:
         intended_use=card.intended_use,
         limits=card.limits,
         nnunet=card.nnunet,
+        bpr=card.bpr,
         test_model=card.test_model,
     )
 
@@ -175,6 +190,8 @@ def verify_model(card: ModelCard) -> None:
         raise ModelError(f"model {card.name} was changed while in use; restart the service")
     if card.nnunet:
         _verify_shapes(card.directory, card.nnunet)
+    if card.bpr:
+        _verify_size(card.directory / card.graphs[0], card.bpr)
 
 
 def _verify_shapes(directory: Path, model: NnunetModel) -> None:
@@ -182,6 +199,11 @@ def _verify_shapes(directory: Path, model: NnunetModel) -> None:
         for graph in configuration.graphs:
             if (shape := check_graph(directory / graph)) != (expected := expected_shape(configuration)):
                 raise ModelError(f"{directory / graph} is {shape}, its card says {expected}; install the model again")
+
+
+def _verify_size(graph: Path, model: BprModel) -> None:
+    if (size := check_bpr_graph(graph)) != model.size:
+        raise ModelError(f"{graph} takes slices of {size} pixels, its card says {model.size}; install the model again")
 
 
 def _digest(raw: object, graphs: Sequence[str]) -> str:

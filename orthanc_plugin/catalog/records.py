@@ -17,12 +17,16 @@ _RELEASES = "https://github.com/wasserth/TotalSegmentator/releases/download"
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """Terms of published weights. identifier: SPDX; restricts: whether they have to be accepted before use."""
+    """Terms of published weights.
+
+    identifier: SPDX, where the publisher states one.
+    condition: why they have to be accepted before use; empty if they need not.
+    """
 
     identifier: str
     url: str
     terms: str
-    restricts: bool
+    condition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +61,21 @@ CC_BY_NC = Licence(
     "Creative Commons Attribution-NonCommercial 4.0 International: you may use, share and adapt these weights for"
     " purposes that are not commercial, and must name their authors. What is converted from them, and what they find,"
     " stays under these terms; this project gives you no right beyond them.",
-    restricts=True,
+    "for non-commercial use only",
 )
 APACHE = Licence(
     "Apache-2.0",
     "https://www.apache.org/licenses/LICENSE-2.0",
     "Apache License 2.0, as the README of TotalSegmentator states for its open tasks. Other places list other terms for"
     " copies of these weights; yours come from TotalSegmentator's own releases.",
-    restricts=False,
+)
+UNSTATED = Licence(
+    "a licence that is not stated",
+    "https://zenodo.org/record/5113483",
+    "The code of BodyPartRegression is under Apache-2.0; its repository does not say under which terms the weights are,"
+    " and this project could not find out: read them at the record before you use them. What is converted from"
+    " them, and what they find, stays under these terms; this project gives you no right beyond them.",
+    "which you have to read at their record",
 )
 
 SEGTHOR = Record(
@@ -82,9 +93,24 @@ SEGTHOR = Record(
 Source: nnU-Net 1.7.1, `inference/pretrained_models/download_pretrained_model.py`; licence: MHub, `nnunet_segthor`.
 """
 
+BPR = Record(
+    name="bpr",
+    model="bpr",
+    files=(
+        RemoteFile("public_bpr_model.zip", "https://zenodo.org/record/5113483/files/public_bpr_model.zip?download=1"),
+    ),
+    licence=UNSTATED,
+    configurations=(),
+    folds=None,
+)
+"""Where in the body a CT lies: BodyPartRegression.
+
+Source: bpreg 1.1.0, `bpreg/scripts/initialize_pretrained_model.py`.
+"""
+
 
 def record_of(name: str) -> Record:
-    """The record of `segthor` or `totalsegmentator:TASK`.
+    """The record of `segthor`, `bpr` or `totalsegmentator:TASK`.
 
     Raises
     ------
@@ -92,8 +118,9 @@ def record_of(name: str) -> Record:
         If there is none of this name, or the task cannot be installed; the message says why.
     """
     publisher, _, task = name.partition(":")
-    if name == SEGTHOR.name:
-        return SEGTHOR
+    for record in (SEGTHOR, BPR):
+        if name == record.name:
+            return record
     if publisher == TOTALSEGMENTATOR and task in TASKS:
         return _record_of_task(TASKS[task])
     if publisher == TOTALSEGMENTATOR and task in REFUSED:
@@ -103,7 +130,7 @@ def record_of(name: str) -> Record:
 
 def known_records() -> tuple[str, ...]:
     """Names that `record_of` takes."""
-    return (SEGTHOR.name, *(f"{TOTALSEGMENTATOR}:{task}" for task in TASKS))
+    return (SEGTHOR.name, BPR.name, *(f"{TOTALSEGMENTATOR}:{task}" for task in TASKS))
 
 
 def _record_of_task(task: Task) -> Record:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from orthanc_plugin.catalog.card import Engine, ModelCard
 from orthanc_plugin.catalog.nnunet import NnunetModel, Precision, SourceFile
 from orthanc_plugin.catalog.reader import CARD, SCHEMA, read_card
 from orthanc_plugin.codes import Code
+from orthanc_plugin.conversion import bpr
 from orthanc_plugin.conversion.model import Axes, Model, read_model
-from orthanc_plugin.conversion.provenance import provenance_of
+from orthanc_plugin.conversion.provenance import provenance_of, provenance_of_bpr
 from orthanc_plugin.conversion.published import Graph, Structure
 from orthanc_plugin.conversion.unpack import unpacked
 from orthanc_plugin.errors import ConfigError, ModelError
@@ -57,12 +59,12 @@ def convert_model(
     replace: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ModelCard:
-    """Convert a published nnU-Net into `out/name`.
+    """Convert a published nnU-Net or body part regression into `out/name`.
 
     Parameters
     ----------
     source : Path
-        Folder or zip: nnU-Net v1 or v2 layout, or data sets of one TotalSegmentator task.
+        Folder or zip: nnU-Net v1 or v2 layout, data sets of one TotalSegmentator task, or BodyPartRegression's layout.
     name : str
         Of the new model.
     out : Path
@@ -91,7 +93,8 @@ def convert_model(
     Raises
     ------
     ConfigError
-        If torch is missing, the name is taken or cannot be one, or axes are none.
+        If torch is missing, the name is taken or cannot be one, axes are none, or a body part regression is given
+        options of nnU-Net.
     ModelError
         If the source cannot be converted; nothing is left behind.
     """
@@ -100,6 +103,12 @@ def convert_model(
     mapping = read_mapping(labels) if labels else {}
     with unpacked(source) as folder:
         progress(f"reading {source}")
+        if regression := bpr.find_bpr(folder):
+            _refuse_options_of_nnunet(configurations, folds, precision, labels, axes)
+            with _staged(out, name) as staged:
+                card, terms = _of_regression(regression, source, folder, staged, licence, test_model)
+                _finish(staged, card, terms, folder, out / name)
+            return read_card(out / name)
         model = read_model(folder, configurations, folds, read_header)
         # Before the long part: labels without a code are the commonest reason to stop.
         anatomy = _anatomy(model, mapping)
@@ -110,14 +119,52 @@ def convert_model(
                 with _named(graph):
                     export_graph(graph.checkpoint, graph.framework, graph.topology, graph.patch_size, precision, target)
             progress("writing the card")
-            nnunet = NnunetModel(model.parts, precision, _sources(source, folder, model), model.frame)
+            files = [*model.files, *(graph.checkpoint for graph in model.graphs)]
+            nnunet = NnunetModel(model.parts, precision, _sources(source, folder, files), model.frame)
             card = _card(name, model, nnunet, anatomy, staged, axes or model.axes, licence)
             if test_model or card["test_model"]:
                 card |= {"test_model": True, "intended_use": _TEST_USE, "limits": [*_TEST_LIMITS, *model.limits]}
-            _write(staged, card, "" if licence else provenance_of(model.task).terms, folder)
-            read_card(staged)
-            _move(staged, out / name)
+            _finish(staged, card, "" if licence else provenance_of(model.task).terms, folder, out / name)
     return read_card(out / name)
+
+
+def _refuse_options_of_nnunet(
+    configurations: Sequence[str],
+    folds: Sequence[int] | None,
+    precision: Precision,
+    labels: Path | None,
+    axes: Axes | None,
+) -> None:
+    if configurations or folds is not None or precision is not Precision.FP32 or labels or axes:
+        raise ConfigError(
+            "this is a body part regression; --config, --folds, --precision, --labels and --axes are of nnU-Net: "
+            "leave them out"
+        )
+
+
+def _of_regression(
+    regression: Path, source: Path, folder: Path, staged: Path, licence: str | None, test_model: bool
+) -> tuple[dict[str, Any], str]:
+    """Graph and card of a body part regression, and the terms of its weights."""
+    sources = _sources(source, folder, [regression / name for name in (bpr.WEIGHTS, bpr.CONFIG, bpr.SETTINGS)])
+    model = bpr.read_bpr(regression, sources)
+    graph = staged / bpr.GRAPH
+    try:
+        background = _export_bpr(regression / bpr.WEIGHTS, model.size, graph)
+    except ModelError as error:
+        raise ModelError(f"{regression}: {error}") from error
+    known = provenance_of_bpr(regression.name, published=bool(background))
+    card = {"schema": SCHEMA, "name": staged.name, "graphs": [{"file": graph.name, "sha256": _sha256(graph)}]}
+    card |= bpr.card_of(changed(model, background_scores=background), known, licence)
+    if test_model or known.test_model:
+        card |= {"test_model": True, "intended_use": _TEST_USE, "limits": [*_TEST_LIMITS, *bpr.LIMITS]}
+    return card, "" if licence else known.terms
+
+
+def _finish(staged: Path, card: Mapping[str, Any], terms: str, folder: Path, target: Path) -> None:
+    _write(staged, card, terms, folder)
+    read_card(staged)
+    _move(staged, target)
 
 
 def _check(name: str, target: Path, axes: Axes | None, replace: bool) -> None:
@@ -127,6 +174,13 @@ def _check(name: str, target: Path, axes: Axes | None, replace: bool) -> None:
         raise ConfigError(f"{target} is there already; choose another name, or remove it first (models remove {name})")
     if axes and (len(axes) != 3 or {axis[:1] for axis in axes} != set("zyx") or not all(map(_AXIS.fullmatch, axes))):
         raise ConfigError(f"axes {' '.join(axes)}: each of z:S, y:P and x:L (or z:I, y:A, x:R) once, in any order")
+
+
+def _export_bpr(checkpoint: Path, size: int, out: Path) -> tuple[float, ...]:
+    """Needs torch, which `_tools` found."""
+    from orthanc_plugin.conversion.bpr_network import export_bpr
+
+    return export_bpr(checkpoint, size, out)
 
 
 def _tools() -> tuple[Callable[..., None], Callable[[Path], Any]]:
@@ -185,10 +239,9 @@ def _move(staged: Path, target: Path) -> None:
         raise
 
 
-def _sources(source: Path, folder: Path, model: Model) -> tuple[SourceFile, ...]:
+def _sources(source: Path, folder: Path, files: Sequence[Path]) -> tuple[SourceFile, ...]:
     """The zip, where it was one, and every file that was read."""
     root = folder.resolve()
-    files = [*model.files, *(graph.checkpoint for graph in model.graphs)]
     whole = [] if source.is_dir() else [SourceFile(source.name, _sha256(source))]
     read = (SourceFile(file.relative_to(root).as_posix(), _sha256(file)) for file in dict.fromkeys(files))
     return (*whole, *read)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orthanc_plugin.catalog.records import APACHE, CC_BY_NC
+from orthanc_plugin.catalog.records import APACHE, CC_BY_NC, UNSTATED
 from orthanc_plugin.catalog.totalsegmentator import TASKS
 
 NNUNET = "Isensee et al., nnU-Net, Nature Methods 18 (2021) 203, doi:10.1038/s41592-020-01008-z"
@@ -21,7 +21,10 @@ class Provenance:
     test_model: bool = False
 
 
-_UNKNOWN = Provenance("not stated", "not stated; ask the publisher of the weights before you use them", NNUNET)
+BPR = "Schuhegger, Body Part Regression for CT Images, arXiv:2110.09148"
+
+_NOT_STATED = "not stated; ask the publisher of the weights before you use them"
+_UNKNOWN = Provenance("not stated", _NOT_STATED, NNUNET)
 _SEGTHOR = Provenance(
     "MIC-DKFZ, Heidelberg",
     "CC BY-NC 4.0 (weights; not for commercial use)",
@@ -50,3 +53,20 @@ def provenance_of(task: str) -> Provenance:
     if task in _STANDINS:
         return _STANDIN
     return _TOTALSEGMENTATOR if task in TASKS else _UNKNOWN
+
+
+_BPR = Provenance("MIC-DKFZ, Heidelberg", _NOT_STATED, f"{BPR}; {UNSTATED.url}", f"{UNSTATED.terms}\n{UNSTATED.url}")
+_BPR_UNKNOWN = Provenance("not stated", _NOT_STATED, BPR)
+_BPR_STANDIN = Provenance(
+    "Orthanc Enrichment",
+    "AGPL-3.0-or-later",
+    f"This project, scripts/train_bpr_standin.py; {BPR}",
+    test_model=True,
+)
+
+
+def provenance_of_bpr(folder: str, published: bool) -> Provenance:
+    """What is known of a body part regression by its folder's name, or where its network shows that it is published."""
+    if folder == "bpr_standin":
+        return _BPR_STANDIN
+    return _BPR if published or folder == "public_bpr_model" else _BPR_UNKNOWN

@@ -1,45 +1,22 @@
-"""Checkpoints of nnU-Net read without running what they may carry, and renamed to the keys of `network.UNet`.
-
-Files are untrusted: torch's weights-only unpickler with a few numpy names, a limit on size, and then every tensor of
-the network must be there, finite and of the shape that the plans imply; nothing else may be.
-"""
+"""Checkpoints of nnU-Net, read safely (`checkpoint`) and renamed to the keys of `network.UNet`."""
 
 from __future__ import annotations
 
-import pickle
 import re
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy._core import multiarray
 from torch import Tensor
 
 from orthanc_plugin.catalog.nnunet import Framework
+from orthanc_plugin.conversion.checkpoint import checked_tensors, read_checkpoint
 from orthanc_plugin.conversion.network import UNet
 from orthanc_plugin.conversion.topology import Topology
 from orthanc_plugin.errors import ModelError
 
-MOST_BYTES = 4 * 2**30
-"""Largest checkpoint: weights of a few hundred MB, and twice as much of the optimiser's state."""
-
 _STATE = {Framework.V1: "state_dict", Framework.V2: "network_weights"}
-_NUMPY_1 = "numpy.core.multiarray"
-_NUMPY_2 = "numpy._core.multiarray"
-_HARMLESS: list[Any] = [
-    *((multiarray.scalar, f"{module}.scalar") for module in (_NUMPY_1, _NUMPY_2)),
-    *((multiarray._reconstruct, f"{module}._reconstruct") for module in (_NUMPY_1, _NUMPY_2)),
-    np.dtype,
-    np.ndarray,
-    *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")),
-]
-"""What a trained file holds beside tensors: the losses of its history, as numpy scalars and arrays."""
-
-_FOREIGN = re.compile(r"GLOBAL ([\w.]+\w)")
 _WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _REPEATED = re.compile(r"^decoder\.encoder\.|\.all_modules\.")
 _OTHER_HEAD = re.compile(r"^decoder\.seg_layers\.(\d+)\.")
@@ -80,7 +57,7 @@ def read_weights(checkpoint: Path, framework: Framework, topology: Topology) -> 
     ModelError
         If the file cannot be read safely, or does not hold exactly the finite tensors of this network.
     """
-    state = _read(checkpoint).get(_STATE[framework])
+    state = read_checkpoint(checkpoint).get(_STATE[framework])
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise ModelError(f"{checkpoint.name} has no {_STATE[framework]!r}; it is no {framework.value} checkpoint")
     names = {_WRAPPED.sub("", key): tensor for key, tensor in state.items()}
@@ -88,7 +65,8 @@ def read_weights(checkpoint: Path, framework: Framework, topology: Topology) -> 
         if not any(key.startswith("tu.") for key in names):
             raise ModelError(f"{checkpoint.name} upsamples without convolutions (no 'tu' weights): not supported")
         names = {_v2_name(key, topology): tensor for key, tensor in names.items()}
-    return _checked(checkpoint, dict(_of_network(names, topology)), topology)
+    wanted = {key: tuple(value.shape) for key, value in UNet(topology).state_dict().items()}
+    return checked_tensors(checkpoint, dict(_of_network(names, topology)), wanted, "its plans")
 
 
 def read_header(checkpoint: Path) -> CheckpointHeader:
@@ -99,7 +77,7 @@ def read_header(checkpoint: Path) -> CheckpointHeader:
     ModelError
         If the file cannot be read safely or lacks them.
     """
-    content = _read(checkpoint)
+    content = read_checkpoint(checkpoint)
     start = content.get("init_args")
     match content.get("trainer_name"), start.get("configuration") if isinstance(start, dict) else None:
         case str(trainer), str(configuration):
@@ -108,33 +86,6 @@ def read_header(checkpoint: Path) -> CheckpointHeader:
                 raise ModelError(f"{checkpoint.name}: inference_allowed_mirroring_axes are no axes")
             return CheckpointHeader(trainer, configuration, tuple(axes))
     raise ModelError(f"{checkpoint.name} names no trainer or configuration; it is no {Framework.V2.value} checkpoint")
-
-
-def _read(checkpoint: Path) -> dict[Any, Any]:
-    try:
-        _refuse_large(checkpoint)
-        with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        foreign = _FOREIGN.search(str(error))
-        why = f"holds {foreign[1]}, which no nnU-Net checkpoint needs" if foreign else "cannot be read safely"
-        raise ModelError(f"{checkpoint.name} {why}; get it again from its publisher") from error
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ModelError(
-            f"{checkpoint.name} is no readable checkpoint ({type(error).__name__}); get it again"
-        ) from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{checkpoint.name} holds a {type(content).__name__}, not an nnU-Net checkpoint")
-    return content
-
-
-def _refuse_large(checkpoint: Path) -> None:
-    size = checkpoint.stat().st_size
-    if zipfile.is_zipfile(checkpoint):
-        with zipfile.ZipFile(checkpoint) as archive:
-            size = max(size, sum(member.file_size for member in archive.infolist()))
-    if size > MOST_BYTES:
-        raise ModelError(f"{checkpoint.name} is larger than {MOST_BYTES // 2**30} GiB; no nnU-Net checkpoint is")
 
 
 def _v2_name(key: str, topology: Topology) -> str:
@@ -167,28 +118,3 @@ def _of_network(names: dict[str, Any], topology: Topology) -> Iterator[tuple[str
         head = _OTHER_HEAD.match(key)
         if not _REPEATED.search(key) and (head is None or int(head[1]) >= last):
             yield key, tensor
-
-
-def _checked(checkpoint: Path, found: dict[str, Any], topology: Topology) -> dict[str, Tensor]:
-    wanted = UNet(topology).state_dict()
-    if missing := wanted.keys() - found.keys():
-        raise ModelError(f"{checkpoint.name} lacks {_some(missing)}; it does not fit its plans")
-    if unexpected := found.keys() - wanted.keys():
-        raise ModelError(f"{checkpoint.name} has {_some(unexpected)}, unknown to its plans; other architecture?")
-    return {key: _tensor(checkpoint, key, found[key], tuple(wanted[key].shape)) for key in wanted}
-
-
-def _tensor(checkpoint: Path, key: str, tensor: object, shape: tuple[int, ...]) -> Tensor:
-    if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or not tensor.is_floating_point():
-        raise ModelError(f"{checkpoint.name}: {key} is no tensor of numbers; get the file again")
-    if tuple(tensor.shape) != shape:
-        raise ModelError(f"{checkpoint.name}: {key} has shape {tuple(tensor.shape)}, its plans imply {shape}")
-    values = tensor.detach().float().contiguous()
-    if not torch.isfinite(values).all():
-        raise ModelError(f"{checkpoint.name}: {key} holds NaN or infinite values; training had diverged")
-    return values
-
-
-def _some(keys: Iterable[str]) -> str:
-    first, *rest = sorted(keys)
-    return f"{first!r} and {len(rest)} more" if rest else repr(first)

@@ -7,6 +7,8 @@ from typing import Protocol
 from orthanc_plugin.catalog.card import Engine, ModelCard
 from orthanc_plugin.catalog.shelf import verify_model
 from orthanc_plugin.ct import Volume
+from orthanc_plugin.errors import ModelError
+from orthanc_plugin.inference.bpr.engine import BprEngine
 from orthanc_plugin.inference.classical import ClassicalChestEngine
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider, open_session
@@ -49,5 +51,23 @@ def open_engine(card: ModelCard, wanted: Provider) -> SegmentationEngine:
         case Engine.CLASSICAL_CHEST:
             session, provider = open_session(card.directory / card.graphs[0], wanted)
             return ClassicalChestEngine(card, session, provider)
+        case Engine.BODY_PART_REGRESSION:
+            raise ModelError(f"{card.name} finds no organs; name it as Locate")
         case Engine.NNUNET:
             return NnunetEngine(card, wanted)
+
+
+def open_locator(card: ModelCard, wanted: Provider) -> BprEngine:
+    """Load a body part regression after its digests have been checked.
+
+    Raises
+    ------
+    ModelError
+        If the model is no body part regression, or a file of it is missing, altered or cannot be loaded.
+    ConfigError
+        If the provider does not run here.
+    """
+    verify_model(card)
+    if card.engine is not Engine.BODY_PART_REGRESSION:
+        raise ModelError(f"{card.name} is no body part regression; name it under Models")
+    return BprEngine(card, wanted)

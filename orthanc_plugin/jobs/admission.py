@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from orthanc_plugin.archive.dicomweb import open_archive
 from orthanc_plugin.archive.orthanc import Feed, OrthancSeries, open_feed
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.catalog.shelf import list_models
 from orthanc_plugin.config import Configuration
 from orthanc_plugin.errors import EnrichError, InputError, TransientError
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.hint import WAITING, Hint
+from orthanc_plugin.jobs.installed import installed_models
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
 from orthanc_plugin.jobs.stage import whereabouts
@@ -64,9 +64,8 @@ def open_admission(configuration: Configuration, queue: JobQueue) -> Admission:
     """Admission on the archives of the configuration and the models that are installed."""
     archives = {name: open_archive(name, settings) for name, settings in configuration.archives.items()}
     feeds = {name: feed for name, s in configuration.archives.items() if (feed := open_feed(name, s)) is not None}
-    cards = list_models(configuration.models_directory)
-    models, test_models = {card.name: card.digest for card in cards}, frozenset(c.name for c in cards if c.test_model)
-    admission = Admission(configuration, queue, archives, feeds, models, test_models=test_models)
+    found = installed_models(configuration.models_directory)
+    admission = Admission(configuration, queue, archives, feeds, found.digests, test_models=found.test_models)
     for archive in archives.values():
         admission.closing.callback(archive.close)
     for feed in feeds.values():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from orthanc_plugin.body import BodyLocation
+from orthanc_plugin.jobs.location_json import location_from_raw, raw_location
 from orthanc_plugin.plan import Output, Plan, StoredObject
 
 
@@ -57,6 +59,7 @@ class StageView:
     provider: what the model really ran on; of a segmentation only.
     volumes_ml: of the structures that were found, by key.
     notes: what people should know of it.
+    location: where in the body the scan lies; of the stage that locates it only.
     """
 
     name: str
@@ -65,6 +68,7 @@ class StageView:
     provider: str = ""
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    location: BodyLocation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class StageOutcome:
 
     def to_json(self) -> str:
         """The outcome as a step's recorded result."""
-        return json.dumps(asdict(self), sort_keys=True)
+        content = asdict(replace(self, stage=_BARE)) | {"stage": raw_stage(self.stage)}
+        return json.dumps(content, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> StageOutcome:
@@ -93,9 +98,19 @@ class StageOutcome:
         return cls(stage_view(raw["stage"]), stored, JobState(raw["state"]), raw["reason"], raw["detail"])
 
 
+_BARE = StageView("", 0.0, 0.0)
+
+
+def raw_stage(stage: StageView) -> dict[str, Any]:
+    """A stage for JSON."""
+    location = None if stage.location is None else raw_location(stage.location)
+    return {**asdict(replace(stage, location=None)), "location": location}
+
+
 def stage_view(raw: Mapping[str, Any]) -> StageView:
     """A stage out of JSON."""
-    return StageView(**{**raw, "notes": tuple(raw["notes"])})
+    location = location_from_raw(raw["location"]) if raw.get("location") else None
+    return StageView(**{**raw, "notes": tuple(raw["notes"]), "location": location})
 
 
 def stored_object(raw: Mapping[str, Any]) -> StoredObject:
@@ -112,7 +127,9 @@ class Summary:
 
     def to_json(self) -> str:
         """The summary as the ledger's column."""
-        return json.dumps(asdict(self), sort_keys=True)
+        objects = [asdict(stored) for stored in self.objects]
+        content = {"stages": [raw_stage(stage) for stage in self.stages], "objects": objects}
+        return json.dumps(content, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Summary:
@@ -132,7 +149,7 @@ class DeliveryView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as the API and the command line show it. Times are UTC."""
+    """A job as the API and the command line show it. Times are UTC. `location` lies with its stage."""
 
     id: str
     state: JobState
@@ -148,3 +165,8 @@ class JobView:
     objects: tuple[StoredObject, ...]
     stage: str = ""
     deliveries: tuple[DeliveryView, ...] = field(default=())
+
+    @property
+    def location(self) -> BodyLocation | None:
+        """Where in the body the scan lies; None where that was not asked or is not known yet."""
+        return next((stage.location for stage in self.stages if stage.location is not None), None)

@@ -7,22 +7,26 @@ after a crash it is read again, and only used if it still has the content of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
 from orthanc_plugin import identity, pipeline
 from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.body import BodyLocation
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.shelf import find_model, verify_model
 from orthanc_plugin.config import Configuration
 from orthanc_plugin.ct import CtSeries, Volume
-from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal, StoreError
-from orthanc_plugin.inference.engine import SegmentationEngine, open_engine
+from orthanc_plugin.errors import ConfigError, EncodingError, InputError, ModelError, Refusal, StoreError
+from orthanc_plugin.inference.engine import SegmentationEngine, open_engine, open_locator
 from orthanc_plugin.inference.providers import Provider
+from orthanc_plugin.jobs.guards import check_location
+from orthanc_plugin.jobs.location_json import recorded
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
 from orthanc_plugin.jobs.stage import Found
 from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.plan import Output, PlannedModel, StoredObject
+from orthanc_plugin.plan import BODY_OUTPUTS, Location, Output, PlannedModel, StoredObject
 from orthanc_plugin.series.read import read_series
 
 _Report = Callable[[CtSeries, ModelCard, StoredObject, str, pipeline.Context], pipeline.ReportResult]
@@ -77,29 +81,58 @@ class Stages:
     ) -> None:
         self._configuration, self._archives, self._clock = configuration, archives, clock
         self._engines: dict[str, RememberingEngine] = {}
+        self._locators: dict[str, pipeline.Locator] = {}
         self._held: tuple[str, CtSeries] | None = None
+        self._crop: pipeline.Crop | None = None
 
     def retrieve(self, job: EnrichJob) -> Found:
         """Read the series and vouch for it."""
         return Found(notes=self._series(job).notes)
 
-    def segment(self, job: EnrichJob, model: PlannedModel) -> Found:
+    def locate(self, job: EnrichJob, model: PlannedModel) -> Found:
+        """Find the place of the series in the body."""
+        result = pipeline.locate(self._series(job), self._locator(model))
+        return Found(provider=result.provider, notes=result.notes, location=recorded(result.location))
+
+    def guard(self, wanted: Location, found: BodyLocation) -> Found:
+        """Refuse a series that does not show what its rule asks for."""
+        check_location(wanted, found)
+        return Found()
+
+    def report_location(self, job: EnrichJob, model: PlannedModel, kind: Output, located: StageOutcome) -> Found:
+        """Landmarks or regions of the body."""
+        provider, context = located.stage.provider, self._context(job)
+        result = pipeline.report_location(
+            kind, self._series(job), self._card(model), _location(located), provider, context
+        )
+        return Found(result.sr, notes=result.notes)
+
+    def segment(self, job: EnrichJob, model: PlannedModel, located: StageOutcome | None = None) -> Found:
         """Find and store the structures of one model."""
-        result = pipeline.segment(self._series(job), self._engine(model), self._context(job))
+        crop = self._cropped(job, located)
+        result = pipeline.segment(self._series(job), self._engine(model), self._context(job), crop)
         volumes_ml = {key: round(volume_ml, 3) for key, volume_ml in result.volumes_ml.items()}
-        return Found(result.seg, result.provider, volumes_ml, result.notes)
+        missed = crop is None and job.plan.location is not None and job.plan.location.crop is not None
+        notes = ("not cropped: where the scan lies in the body is not known",) if missed else ()
+        return Found(result.seg, result.provider, volumes_ml, (*notes, *result.notes))
 
     def measure(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
         """Radiomics of the stored SEG."""
         return self._reported(pipeline.measure, job, model, segmented)
 
-    def report(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
-        """Landmarks of the stored SEG."""
-        return self._reported(pipeline.report, job, model, segmented)
+    def report(
+        self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome, located: StageOutcome | None = None
+    ) -> Found:
+        """Landmarks of the stored SEG; the note says where they stand in for those of body part regression."""
+        found = self._reported(partial(pipeline.report, crop=self._cropped(job, located)), job, model, segmented)
+        absent = job.plan.location.absent if job.plan.location is not None else ""
+        if found.stored is None or not absent:
+            return found
+        return replace(found, notes=(f"{absent}: landmarks of the lung masks stand in", *found.notes))
 
     def release(self) -> None:
         """Let the series go."""
-        self._held = None
+        self._held, self._crop = None, None
         for engine in self._engines.values():
             engine.forget()
 
@@ -129,8 +162,25 @@ class Stages:
             self._engines[model.digest] = RememberingEngine(engine)
         return self._engines[model.digest]
 
+    def _locator(self, model: PlannedModel) -> pipeline.Locator:
+        if model.digest not in self._locators:
+            self._locators[model.digest] = open_locator(self._card(model), Provider(self._configuration.provider))
+        return self._locators[model.digest]
+
+    def _cropped(self, job: EnrichJob, located: StageOutcome | None) -> pipeline.Crop | None:
+        """The slices that organ models see; the same view for each of them, and again where a stage is tried again."""
+        wanted = job.plan.location
+        if located is None or wanted is None or wanted.model is None or wanted.crop is None:
+            return None
+        if (found := _location(located)).reason:
+            return None
+        series = self._series(job)  # a new one lets the crop of the last one go
+        if self._crop is None:
+            self._crop = pipeline.crop_to(wanted.crop, series.volume, found, wanted.model.digest)
+        return self._crop
+
     def _card(self, model: PlannedModel) -> ModelCard:
-        if (engine := self._engines.get(model.digest)) is not None:
+        if (engine := self._engines.get(model.digest) or self._locators.get(model.digest)) is not None:
             return engine.card
         card = find_model(model.name, self._configuration.models_directory)
         if card.digest != model.digest:
@@ -148,6 +198,12 @@ class Stages:
         return archive
 
 
+def _location(located: StageOutcome) -> BodyLocation:
+    if located.stage.location is None:
+        raise EncodingError("the stage that locates left no location")
+    return located.stage.location
+
+
 Run = Callable[[str, Callable[[], Found]], StageOutcome]
 """Runs one stage, given its name and its body."""
 
@@ -162,14 +218,21 @@ def stages_of(stages: Stages, job: EnrichJob, run: Run) -> Iterator[StageOutcome
 
 def _all_stages(stages: Stages, job: EnrichJob, run: Run) -> Iterator[StageOutcome]:
     yield run("retrieve", partial(stages.retrieve, job))
+    located: StageOutcome | None = None
+    if (wanted := job.plan.location) is not None and (locator := wanted.model) is not None:
+        yield (located := run(f"locate {locator.name}", partial(stages.locate, job, locator)))
+        if wanted.is_guarded:
+            yield run(f"guard {locator.name}", partial(stages.guard, wanted, _location(located)))
+        for output in (kind for kind in BODY_OUTPUTS if kind in job.plan.outputs):
+            yield run(f"report {output}", partial(stages.report_location, job, locator, output, located))
     segmented: list[StageOutcome] = []
     for model in job.plan.models:
-        segmented.append(run(f"segment {model.name}", partial(stages.segment, job, model)))
+        segmented.append(run(f"segment {model.name}", partial(stages.segment, job, model, located)))
         yield segmented[-1]
     found = [(model, seg) for model, seg in zip(job.plan.models, segmented, strict=True) if seg.stored is not None]
     for output, verb, stage in (
         (Output.RADIOMICS, "measure", stages.measure),
-        (Output.LANDMARKS, "report", stages.report),
+        (Output.LANDMARKS, "report", partial(stages.report, located=located)),
     ):
         for model, seg in found if output in job.plan.outputs else ():
             yield run(f"{verb} {model.name}", partial(stage, job, model, seg))

@@ -1,6 +1,7 @@
 """Landmarks out of masks: the slices where the lungs begin and end.
 
-Refuses to guess: where an organ touches the first or last slice its end lies outside the volume and is not reported.
+Refuses to guess: where an organ touches the first or last slice that was searched, its end may lie beyond and is not
+reported.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from orthanc_plugin.masks import Segmentation
 from orthanc_plugin.measures import Landmark
 
 
-def find_landmarks(segmentation: Segmentation, volume: Volume) -> tuple[Landmark, ...]:
+def find_landmarks(
+    segmentation: Segmentation, volume: Volume, searched: tuple[int, int] | None = None
+) -> tuple[Landmark, ...]:
     """Lung bottom and lung top over both lungs, the published landmarks lung_start and lung_end.
 
     Parameters
@@ -22,11 +25,13 @@ def find_landmarks(segmentation: Segmentation, volume: Volume) -> tuple[Landmark
         Structures on the grid of the volume; lungs are those coded as Lung.
     volume : Volume
         The CT; z rises toward the head.
+    searched : tuple of int, optional
+        First and last slice that the model saw; all by default.
 
     Returns
     -------
     tuple of Landmark
-        From the bottom up; only levels inside the volume, empty without lungs.
+        From the bottom up; only levels inside what was searched, empty without lungs.
 
     Source
     ------
@@ -39,7 +44,7 @@ def find_landmarks(segmentation: Segmentation, volume: Volume) -> tuple[Landmark
     if not levels.size:
         return ()
     ends = (("lung bottom", BOTTOM, int(levels[0])), ("lung top", TOP, int(levels[-1])))
-    outermost = (0, len(volume.voxels_hu) - 1)
+    outermost = searched or (0, len(volume.voxels_hu) - 1)
     return tuple(
         Landmark(name, LUNG, modifier, index, _z_mm(volume, index))
         for name, modifier, index in ends

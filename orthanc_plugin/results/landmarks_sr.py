@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from highdicom import sr
-from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
@@ -17,14 +16,12 @@ from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import Code
 from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.measures import Landmark
-from orthanc_plugin.results.algorithm import concept, group_algorithm
+from orthanc_plugin.results.algorithm import group_algorithm
+from orthanc_plugin.results.group_parts import source_image, target_region
 from orthanc_plugin.results.headers import instance_number
 from orthanc_plugin.results.report import encode_report
 
 SERIES_NUMBER = 9803
-
-_TARGET_REGION = CodedConcept("123014", "DCM", "Target Region")
-_TOPOGRAPHICAL_MODIFIER = CodedConcept("106233006", "SCT", "Topographical modifier")
 
 
 def encode_landmarks_sr(
@@ -70,16 +67,6 @@ def _group(
     return sr.MeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(uid=identity.tracking_uid(seg.SOPInstanceUID, landmark.name), identifier=text),
         algorithm_id=algorithm,
-        qualitative_evaluations=[_region(landmark)],
-        source_images=[sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)],
+        qualitative_evaluations=[target_region(landmark.structure, landmark.modifier)],
+        source_images=[source_image(header)],
     )
-
-
-def _region(landmark: Landmark) -> sr.QualitativeEvaluation:
-    evaluation = sr.QualitativeEvaluation(_TARGET_REGION, concept(landmark.structure))
-    if landmark.modifier is not None:
-        modifier = sr.CodeContentItem(
-            _TOPOGRAPHICAL_MODIFIER, concept(landmark.modifier), sr.RelationshipTypeValues.HAS_CONCEPT_MOD
-        )
-        evaluation[0].ContentSequence = sr.ContentSequence([modifier])
-    return evaluation

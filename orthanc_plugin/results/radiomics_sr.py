@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -12,10 +11,10 @@ from pydicom.dataset import Dataset
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
 from orthanc_plugin.ct import CtSeries
-from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.masks import Segment, Segmentation
-from orthanc_plugin.measures import FeatureValue, SegmentFeatures
+from orthanc_plugin.measures import SegmentFeatures
 from orthanc_plugin.results.algorithm import concept, group_algorithm
+from orthanc_plugin.results.group_parts import measurement
 from orthanc_plugin.results.report import encode_report
 
 SERIES_NUMBER = 9802
@@ -90,7 +89,7 @@ def _group(
         finding_type=concept(segment.type),
         finding_sites=[_site(segment)],
         algorithm_id=algorithm,
-        measurements=[_measurement(feature) for feature in measured.features],
+        measurements=[measurement(feature.concept, feature.value, feature.unit) for feature in measured.features],
     )
 
 
@@ -109,14 +108,3 @@ def _site(segment: Segment) -> sr.FindingSite:
     if modifier is not None and modifier.value not in _LATERALITIES:
         return sr.FindingSite(concept(segment.type), topographical_modifier=modifier)
     return sr.FindingSite(concept(segment.type), laterality=modifier)
-
-
-def _measurement(feature: FeatureValue) -> sr.Measurement:
-    if not math.isfinite(feature.value):
-        raise EncodingError(f"{feature.name} is not a finite number")
-    measurement = sr.Measurement(concept(feature.concept), feature.value, concept(feature.unit))
-    measured = measurement[0].MeasuredValueSequence[0]
-    measured.NumericValue = str(
-        measured.NumericValue
-    )  # the 16 characters that are stored; all digits: FloatingPointValue
-    return measurement

@@ -22,14 +22,18 @@ from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.algorithm import MANUFACTURER, PRODUCT, RESEARCH_USE, concept, contributing_equipment
 from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
 
-Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
+Group = (
+    sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+    | sr.PlanarROIMeasurementsAndQualitativeEvaluations
+    | sr.MeasurementsAndQualitativeEvaluations
+)
 
 _COMMENT = CodedConcept("121106", "DCM", "Comment")
 
 
 def encode_report(
     series: CtSeries,
-    seg: Dataset,
+    seg: Dataset | None,
     groups: Sequence[Group],
     card: ModelCard,
     *,
@@ -41,6 +45,11 @@ def encode_report(
     notes: Sequence[str],
 ) -> Dataset:
     """Put measurement groups into a report in a series of its own.
+
+    Parameters
+    ----------
+    seg : Dataset or None
+        Evidence beside the source: the stored SEG that the groups speak of, None where they speak of slices alone.
 
     Raises
     ------
@@ -56,9 +65,9 @@ def encode_report(
         title=concept(title),
     )
     _say(content[0], (f"{RESEARCH_USE}. Made by {card.name} {card.version}; nobody has verified it.", *notes))
-    _separate(content[0])
+    separate(content[0])
     ds = sr.Comprehensive3DSR(
-        [*result_headers(series), seg],
+        result_headers(series) if seg is None else [*result_headers(series), seg],
         content,
         series_instance_uid=identity.series_uid(sop_instance_uid),
         series_number=series_number,
@@ -98,11 +107,12 @@ def _say(root: Dataset, texts: Sequence[str]) -> None:
     root.ContentSequence = sr.ContentSequence([*content[:-1], *items, content[-1]])
 
 
-def _separate(item: Dataset) -> None:
+def separate(item: Dataset) -> None:
+    """Every container SEPARATE: its items do not run together as prose."""
     if item.ValueType == "CONTAINER":
         item.ContinuityOfContent = "SEPARATE"
     for child in item.get("ContentSequence", ()):
-        _separate(child)
+        separate(child)
 
 
 def _name_private_scheme(ds: Dataset) -> None:

@@ -70,11 +70,11 @@ class Api:
         """Jobs, newest first."""
         page = _page(request)
         rows = self._queue.list(state=page.state, limit=page.limit, offset=page.offset)
-        jobs = tuple(Job.model_validate(row) for row in rows)
+        jobs = tuple(Job.model_validate(row).model_copy(update={"location": None}) for row in rows)
         return answer(JobList(jobs=jobs, limit=page.limit, offset=page.offset))
 
     def job(self, request: Request) -> Response:
-        """One job, with the stages so far and its deliveries."""
+        """One job, with the stages so far, its deliveries and where its scan lies in the body."""
         return answer(self._job(self._known_job(request)))
 
     def retry(self, request: Request) -> Response:

@@ -22,6 +22,7 @@ from orthanc_plugin.service.api import Api
 from orthanc_plugin.service.dashboard import Dashboard
 from orthanc_plugin.service.gate import Gate, OrthancLogin
 from orthanc_plugin.service.health import HealthCheck
+from orthanc_plugin.service.job_page import JobPage
 from orthanc_plugin.service.proxy import METHODS, PREFIX, PassThrough
 from orthanc_plugin.service.readiness import Readiness
 from orthanc_plugin.service.routes import http_problem
@@ -73,6 +74,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
         routes=[
             *api.routes(),
             *Dashboard(backstage.queue, health).routes(),
+            *JobPage(backstage.queue).routes(),
             Route(f"{PREFIX}{{path:path}}", PassThrough(transfers, front.url), methods=list(METHODS)),
         ],
         exception_handlers={HTTPException: http_problem},

@@ -36,18 +36,7 @@ class Dashboard:
 
     def __init__(self, queue: JobQueue, health: HealthCheck) -> None:
         self._queue, self._health = queue, health
-        pages = Environment(
-            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-            lstrip_blocks=True,
-        )  # fmt: skip
-        pages.filters |= {
-            "short": short_uid,
-            "seconds": seconds,
-            "time": clock_time,
-            "volumes": volumes,
-            "notes": notes,
-        }
-        self._page = pages.get_template("dashboard.html")
+        self._page = page_templates().get_template("dashboard.html")
 
     def routes(self) -> list[BaseRoute]:
         """The page, its files, and the way to it."""
@@ -75,6 +64,22 @@ class Dashboard:
             self._queue.show(job.id) if job.state is JobState.RUNNING else job for job in self._queue.list(limit=ROWS)
         )
         return jobs, self._queue.ledger.decisions(limit=ROWS)
+
+
+def page_templates() -> Environment:
+    """Templates of all pages, and the filters they use. All text is escaped."""
+    pages = Environment(
+        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    pages.filters |= {
+        "short": short_uid,
+        "seconds": seconds,
+        "time": clock_time,
+        "volumes": volumes,
+        "notes": notes,
+    }
+    return pages
 
 
 def short_uid(uid: str) -> str:

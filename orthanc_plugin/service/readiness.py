@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.catalog.shelf import find_model, list_models, verify_model
-from orthanc_plugin.config import Configuration, check_rules
+from orthanc_plugin.catalog.shelf import find_model, verify_model
+from orthanc_plugin.config import Configuration
 from orthanc_plugin.errors import ConfigError, ModelError
 from orthanc_plugin.inference.providers import Provider, choose_provider, open_session
+from orthanc_plugin.jobs.installed import Installed, check_rules, installed_models
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +37,10 @@ def check_readiness(configuration: Configuration) -> Readiness:
         If the runtime, a model or radiomics is missing or does not work; the message says what to do.
     """
     try:
-        check_rules(configuration, [card.name for card in list_models(configuration.models_directory)])
-        models = tuple(_verified(name, configuration.models_directory) for name in _named_models(configuration))
+        installed = installed_models(configuration.models_directory)
+        check_rules(configuration, installed)
+        names = _named_models(configuration, installed)
+        models = tuple(_verified(name, configuration.models_directory) for name in names)
         provider = _running_provider(models, Provider(configuration.provider))
     except ModelError as error:
         raise ConfigError(str(error)) from error
@@ -49,8 +52,11 @@ def check_readiness(configuration: Configuration) -> Readiness:
     return Readiness(models, provider)
 
 
-def _named_models(configuration: Configuration) -> list[str]:
-    return list(dict.fromkeys(name for rule in configuration.rules for name in rule.models))
+def _named_models(configuration: Configuration, installed: Installed) -> list[str]:
+    """Organ models, then the body part regressions that are there."""
+    organs = [name for rule in configuration.rules for name in rule.models]
+    locators = [rule.locate for rule in configuration.rules if rule.locate in installed.locators]
+    return list(dict.fromkeys((*organs, *locators)))
 
 
 def _verified(name: str, directory: Path | None) -> ModelCard:

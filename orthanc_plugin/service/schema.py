@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
+from orthanc_plugin.body import Region
 from orthanc_plugin.jobs.record import JobState
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
@@ -60,8 +61,41 @@ class Delivery(Shape):
     error: str
 
 
+class Landmark(Shape):
+    """A level of the body in the scan: the slice nearest to it, its height (LPS z) and that one's deviation."""
+
+    key: str
+    slice_index: int
+    z_mm: float
+    sd_mm: float
+
+
+class Location(Shape):
+    """Where in the body a scan lies. Lists run over slices from the feet, slices count from 0.
+
+    raw_scores: of the network, null where a slice shows no body; scores: smoothed and cleaned. regions: slices of each;
+    coverage: the part of each region that lies in the scan. slope_ratio: how many times as fast as in people the
+    scores change. reason: why there is no valid region; empty where there is one.
+    """
+
+    raw_scores: tuple[float | None, ...]
+    scores: tuple[float | None, ...]
+    z_mm: tuple[float, ...]
+    landmarks: tuple[Landmark, ...]
+    regions: dict[Region, tuple[int, ...]]
+    coverage: dict[Region, float]
+    slope_per_mm: float | None
+    slope_ratio: float | None
+    expected_spacing_mm: float | None
+    valid_spacing: bool
+    reversed: bool
+    tag: str
+    reason: str
+    notes: tuple[str, ...]
+
+
 class Job(Shape):
-    """One series being enriched. `stage`: the one that runs now; deliveries come with a single job only."""
+    """One series being enriched. `stage`: the one that runs now. Deliveries and location come with a single job."""
 
     id: str
     state: JobState
@@ -77,6 +111,7 @@ class Job(Shape):
     stages: tuple[Stage, ...]
     objects: tuple[StoredObject, ...]
     deliveries: tuple[Delivery, ...]
+    location: Location | None
 
 
 class JobList(Shape):

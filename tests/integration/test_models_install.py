@@ -197,7 +197,7 @@ def test_what_is_known_is_all_over_https_and_under_a_licence() -> None:
     for name in known_records():
         record = record_of(name)
         assert all(file.url.startswith("https://") and file.name.endswith(".zip") for file in record.files)
-        assert record.licence.restricts == (name == "segthor")
+        assert bool(record.licence.condition) == (name in ("segthor", "bpr"))
     assert len(record_of("totalsegmentator:total").files) == 5
 
 
@@ -207,7 +207,7 @@ def test_what_is_known_is_all_over_https_and_under_a_licence() -> None:
         ("totalsegmentator:heartchambers_highres", "licence key"),
         ("totalsegmentator:lung_vessels", "crop around the lung lobes"),
         ("totalsegmentator:total_mr", "MR"),
-        ("liver", "known are: segthor, totalsegmentator:total,"),
+        ("liver", "known are: segthor, bpr, totalsegmentator:total,"),
     ],
 )
 def test_what_cannot_be_installed_is_refused_with_the_reason(name: str, told: str) -> None:

@@ -19,6 +19,7 @@ ROUTES = [
     ("GET", "/enrichment", 303),
     ("GET", "/enrichment/", 200),
     ("GET", "/enrichment/static/dashboard.css", 200),
+    ("GET", "/enrichment/jobs/none", 404),
     ("GET", f"{API}/health", 200),
     ("GET", f"{API}/jobs", 200),
     ("GET", f"{API}/jobs/none", 404),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orthanc_plugin.codes import REPORT_TITLE
-from orthanc_plugin.config import check_rules, load_configuration, parse_section, section_json
+from orthanc_plugin.config import load_configuration, parse_section, section_json
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.rules import DEFAULT_RULE
@@ -152,14 +152,6 @@ class TestErrors:
     def test_rule_names_only_known_archives(self, rule: dict[str, Any], key: str) -> None:
         (line,) = problems({"Rules": [{"Name": "a", **rule}]})
         assert line == f'Enrichment.Rules[0].{key}: "x" is not allowed; allowed: local'
-
-    def test_rule_with_a_model_that_is_not_installed_is_refused(self) -> None:
-        configuration = parse_section({"Rules": [{"Name": "a", "Models": ["chest_structure"]}]}, {})
-        with pytest.raises(ConfigError, match=r'Rules\[0\].Models: "chest_structure".*did you mean "chest_structures"'):
-            check_rules(configuration, ["chest_structures"])
-
-    def test_installed_models_pass(self) -> None:
-        check_rules(parse_section({}, {}), ["chest_structures"])
 
 
 class TestOrthancOnlyKeys:

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from orthanc_plugin.config import Configuration, load_configuration, parse_section, section_json
+from orthanc_plugin.criteria import Range
 from orthanc_plugin.errors import ConfigError
-from orthanc_plugin.rules import Range
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "orthanc.json"
@@ -48,7 +48,7 @@ def _default_of(key: str, field: FieldInfo) -> str:
         value = value[int(part)] if part.isdigit() else value[part]
     if field.annotation in (Range, Range | None) and value:
         value = {end: limit for end, limit in value.items() if limit is not None}
-    elif isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
+    elif (isinstance(value, dict) and value) or (isinstance(value, list) and value and isinstance(value[0], dict)):
         return "see below"
     return f"`{re.sub(r'[.]0(?=[}]|$)', '', json.dumps(value))}`"
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from orthanc_plugin import demo
 from orthanc_plugin.catalog.reader import read_card
-from orthanc_plugin.demo_model import ShownModel, section_of
+from orthanc_plugin.demo_model import ShownModel, section_of, with_locator
 from orthanc_plugin.errors import ConfigError, ModelError
 from orthanc_plugin.validation.phantom import make_phantom
 from orthanc_plugin.validation.phantom_dicom import write_phantom
@@ -110,6 +110,51 @@ def test_a_test_model_is_called_one_and_runs_on_patients_only_if_asked(tmp_path:
     found, said = section(str(model), tmp_path / "demo", allow=True)
     assert "trained on phantoms only" in said
     assert found["Rules"] == [{"Name": "demo", "Models": ["chest_structures"], "AllowTestModels": True}]
+
+
+def test_a_phantom_is_located_by_the_stand_in_and_a_patient_never(tmp_path: Path) -> None:
+    assert with_locator({}, tmp_path, None, phantom=False) == {}
+    found = with_locator({}, tmp_path, None, phantom=True)
+    assert found == {
+        "ModelsDirectory": str(tmp_path / "models"),
+        "Rules": [{"Name": "demo", "Locate": "bpr_standin"}],
+    }
+    assert read_card(tmp_path / "models" / "bpr_standin").test_model
+
+
+def test_a_patient_is_located_by_the_installed_model_also_where_another_model_is_shown(tmp_path: Path) -> None:
+    installed = tmp_path / "installed" / "bpr"
+    shutil.copytree(CHEST.with_name("bpr_standin"), installed)
+    card = json.loads((installed / "card.json").read_text())
+    (installed / "card.json").write_text(json.dumps(card | {"name": "bpr", "test_model": False}))
+    (tmp_path / "demo").mkdir()
+    shown, _ = section("chest_structures", tmp_path / "demo")
+    found = with_locator(shown, tmp_path / "demo", installed.parent, phantom=False)
+    rule = {"Name": "demo", "Models": ["chest_structures"], "AllowTestModels": False, "Locate": "bpr"}
+    assert found == {"ModelsDirectory": str(tmp_path / "demo" / "models"), "Rules": [rule]}
+    assert sorted(path.name for path in (tmp_path / "demo" / "models").iterdir()) == ["bpr", "chest_structures"]
+
+
+def shown_location(**change: object) -> str:
+    """What the terminal shows of a location."""
+    location = {"reason": "", "tag": "CHEST", "valid_spacing": True, "coverage": {"chest": 0.918, "legs": 0.0}}
+    console = Console(file=io.StringIO(), width=100)
+    demo._show_location(location | {"landmarks": [{}, {}]} | change, console)
+    assert isinstance(console.file, io.StringIO)
+    return " ".join(console.file.getvalue().split())
+
+
+def test_the_place_in_the_body_is_shown_or_why_there_is_none() -> None:
+    shown = shown_location()
+    assert "CHEST" in shown
+    assert "chest in the scan │ 92%" in shown
+    assert "landmarks │ 2" in shown
+    assert "legs" not in shown
+    assert "fits the scores" in shown
+    assert "doubtful" in shown_location(valid_spacing=False)
+    nothing = shown_location(reason="3 slices show a body", tag="NONE", coverage={}, landmarks=[])
+    assert "no valid region │ 3 slices show a body" in nothing
+    assert "spacing" not in nothing
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones(tmp_path: Path) -> None:

@@ -20,7 +20,16 @@ from orthanc_plugin.catalog.shelf import list_models
 from orthanc_plugin.codes import Code
 from orthanc_plugin.jobs import ledger
 from orthanc_plugin.jobs.record import JobState
-from orthanc_plugin.results import landmarks_sr, radiomics_sr, seg
+from orthanc_plugin.results import (
+    body_landmarks_sr,
+    body_regions_sr,
+    body_scan,
+    landmarks_sr,
+    radiomics_sr,
+    seg,
+    viewer_landmarks_sr,
+)
+from orthanc_plugin.results.body_codes import LEVELS, REGIONS
 from orthanc_plugin.service import api, routes, schema
 from tests.realct import ROOT
 
@@ -93,9 +102,35 @@ def test_codes_of_results() -> None:
 
 
 def test_series_numbers_of_results() -> None:
-    told = re.findall(r"^\| (\w+) \| [^|]+ \| (\d+) \|", page("results.md"), re.MULTILINE)
-    modules = {"segmentation": seg, "radiomics": radiomics_sr, "landmarks": landmarks_sr}
+    told = re.findall(r"^\| ([\w ]+) \| [^|]+ \| (\d{4}) \|", page("results.md"), re.MULTILINE)
+    modules = {
+        "segmentation": seg,
+        "radiomics": radiomics_sr,
+        "landmarks": landmarks_sr,
+        "body landmarks": body_landmarks_sr,
+        "body regions": body_regions_sr,
+        "viewer landmarks": viewer_landmarks_sr,
+    }
     assert dict(told) == {name: str(module.SERIES_NUMBER) for name, module in modules.items()}
+
+
+def test_codes_of_body_landmarks_and_regions() -> None:
+    told = re.findall(r"^\| `([\w-]+)` \| ([^|]+) \| ([^|]+) \|$", page("results.md"), re.MULTILINE)
+    levels = {key: (in_words(level.structure), in_words(level.modifier)) for key, level in LEVELS.items()}
+    assert {key: (structure, modifier) for key, structure, modifier in told} == levels
+    regions = {region.value: ", ".join(map(in_words, codes)) for region, codes in REGIONS.items()}
+    assert dict(re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|$", page("results.md"), re.MULTILINE)) == regions
+
+
+def in_words(code: Code | None) -> str:
+    return f"{code.value} {code.meaning}" if code else "-"
+
+
+def test_private_codes_of_body_part_regression() -> None:
+    told = dict(re.findall(r"^\| (BPR_\w+) \| ([^|]+) \|", page("results.md"), re.MULTILINE))
+    modules = (body_scan, body_landmarks_sr, body_regions_sr)
+    private = {code for module in modules for _, code in inspect.getmembers(module) if isinstance(code, Code)}
+    assert {code.value: code.meaning for code in private if code.scheme == codes.PRIVATE_SCHEME} == told
 
 
 def test_error_codes_of_the_api() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 
 from orthanc_plugin import identity
+from orthanc_plugin.body import Region
 from orthanc_plugin.ct import SeriesIdentity
-from orthanc_plugin.plan import Output, Plan, PlannedModel
+from orthanc_plugin.plan import BODY_OUTPUTS, Guard, Location, Output, Plan, PlannedModel
 
 SERIES = SeriesIdentity("P1", "1.2", "1.2.3", ("1.2.3.1", "1.2.3.2"), ("1.2.9",))
 PLAN = Plan("default", (PlannedModel("chest_structures", "d" * 64),), (Output.SEG, Output.LANDMARKS), "local", ("far",))
@@ -64,6 +66,31 @@ def test_a_plan_survives_its_way_through_the_database() -> None:
     assert Plan.from_json(PLAN.to_json()) == PLAN
 
 
+def test_a_plan_that_locates_nothing_keeps_the_digest_it_had_before_location_came() -> None:
+    assert PLAN.digest == "2e3d0d2e8ed81bfe8af030ae79bb8c0ed49735b4ccce409eb373ce8542ee2cc2"
+    assert replace(PLAN, location=Location(absent="no model")).digest == PLAN.digest
+
+
+def test_each_part_of_a_location_makes_another_plan() -> None:
+    located = Location(PlannedModel("bpr", "e" * 64))
+    others = (
+        replace(located, model=PlannedModel("bpr", "f" * 64)),
+        replace(located, min_coverage=((Region.CHEST, 0.8),)),
+        replace(located, on_reversed=Guard.REFUSE),
+        replace(located, on_invalid_spacing=Guard.REFUSE),
+        replace(located, crop=Region.CHEST),
+    )
+    plans = [PLAN, *(replace(PLAN, location=location) for location in (located, *others))]
+    assert len({plan.digest for plan in plans}) == len(plans)
+    assert [Plan.from_json(plan.to_json()) for plan in plans] == plans
+
+
+def test_a_plan_written_before_location_came_is_read() -> None:
+    raw = json.loads(PLAN.to_json())
+    del raw["location"]
+    assert Plan.from_json(json.dumps(raw)) == PLAN
+
+
 def test_uids_are_derived_valid_and_of_their_own() -> None:
     seg = identity.seg_uid("f", "m", "s")
     uids = [
@@ -72,6 +99,10 @@ def test_uids_are_derived_valid_and_of_their_own() -> None:
         identity.sr_uid(seg, Output.RADIOMICS, "t"), identity.series_uid(seg), identity.tracking_uid(seg, "1"),
         identity.tracking_uid(seg, "2"), identity.frame_of_reference_uid(SERIES),
         identity.dimension_organization_uid(seg), identity.device_uid("m"),
+        *(identity.body_sr_uid("f", "m", kind, "s") for kind in BODY_OUTPUTS),
+        identity.body_sr_uid("g", "m", Output.BODY_REGIONS, "s"),
+        identity.body_sr_uid("f", "n", Output.BODY_REGIONS, "s"),
+        identity.body_sr_uid("f", "m", Output.BODY_REGIONS, "t"),
     ]  # fmt: skip
     assert len(set(uids)) == len(uids)
     assert all(re.fullmatch(r"2\.25\.[1-9][0-9]{0,38}", uid) for uid in uids)

@@ -33,6 +33,12 @@ def test_a_lung_that_touches_the_last_slice_has_no_top() -> None:
     assert [found.name for found in find_landmarks(lungs(slice(2, 10), slice(3, 9)), SERIES.volume)] == ["lung bottom"]
 
 
+def test_a_lung_that_touches_an_end_of_what_was_searched_has_no_end_there() -> None:
+    found = find_landmarks(lungs(slice(3, 6), slice(3, 9)), SERIES.volume, searched=(3, 9))
+    assert [landmark.name for landmark in found] == ["lung top"]
+    assert find_landmarks(lungs(slice(3, 6), slice(3, 9)), SERIES.volume, searched=(3, 8)) == ()
+
+
 def test_without_lungs_there_is_no_landmark() -> None:
     labels = np.full(SERIES.volume.voxels_hu.shape, BONE.number, np.uint8)
     assert find_landmarks(Segmentation(labels, (segment(BONE),)), SERIES.volume) == ()

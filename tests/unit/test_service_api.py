@@ -14,6 +14,8 @@ from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.service.api import HINT_BYTES, Api
 from orthanc_plugin.service.schema import Error, Health, Job, JobList, SeriesList, api_schema
 from tests.front_door import SECRET, FrontDoor, enqueue, finish, front_door, skipped
+from tests.location_case import CHEST as LOCATION
+from tests.location_case import NOWHERE
 
 ROOT = Path(__file__).resolve().parents[2]
 API = "/enrichment/api/v1"
@@ -40,6 +42,25 @@ def test_job_is_listed_and_shown_with_its_stages(door: FrontDoor) -> None:
     assert shown.state is JobState.DONE
     assert shown.stages[0].volumes_ml == {"lung_left": 2171.6}
     assert [stored.kind for stored in shown.objects] == ["seg"]
+
+
+def test_location_comes_with_a_single_job_only(door: FrontDoor) -> None:
+    job_id = enqueue(door.queue, "1.2.110")
+    finish(door.queue, job_id, location=LOCATION)
+    location = door.ask(f"{API}/jobs/{job_id}").json()["location"]
+    assert location["scores"][:2] == [None, 44.0]
+    assert location["landmarks"][0] == {"key": "Th12", "slice_index": 1, "z_mm": -73.74, "sd_mm": 19.4}
+    assert location["regions"]["abdomen"] == [1, 2, 3, 4, 5]
+    assert (location["coverage"]["chest"], location["slope_ratio"], location["reason"]) == (0.97, 1.02, "")
+    (listed,) = (job for job in door.ask(f"{API}/jobs").json()["jobs"] if job["id"] == job_id)
+    assert listed["location"] is None
+
+
+def test_location_without_a_valid_region_says_why(door: FrontDoor) -> None:
+    job_id = enqueue(door.queue, "1.2.111")
+    finish(door.queue, job_id, location=NOWHERE)
+    location = door.ask(f"{API}/jobs/{job_id}").json()["location"]
+    assert (location["landmarks"], location["regions"], location["reason"]) == ([], {}, NOWHERE.reason)
 
 
 def test_decisions_carry_their_reason_and_can_be_asked_by_state(door: FrontDoor) -> None:

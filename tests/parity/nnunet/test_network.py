@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from orthanc_plugin.catalog.nnunet import Framework
-from orthanc_plugin.conversion import weights
+from orthanc_plugin.conversion import checkpoint
 from orthanc_plugin.conversion.network import UNet
 from orthanc_plugin.conversion.topology import NetworkClass
 from orthanc_plugin.conversion.weights import CheckpointHeader, read_header, read_weights
@@ -165,7 +165,7 @@ def test_a_missing_or_too_large_file_is_refused(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ModelError, match="FileNotFoundError"):
         read_weights(tmp_path / "no.pth", V2, shape)
     path = save(peer(V2, shape), V2, tmp_path)
-    monkeypatch.setattr(weights, "MOST_BYTES", 1000)
+    monkeypatch.setattr(checkpoint, "MOST_BYTES", 1000)
     with pytest.raises(ModelError, match="larger than"):
         read_weights(path, V2, shape)
 

@@ -1,0 +1,116 @@
+"""Files of torch.save read without running what they may carry, and held to the tensors of a network.
+
+Files are untrusted: torch's weights-only unpickler with a few numpy names, a limit on size, and then every tensor of
+the network must be there, finite and of its shape; nothing else may be.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core import multiarray
+from torch import Tensor
+
+from orthanc_plugin.errors import ModelError
+
+MOST_BYTES = 4 * 2**30
+"""Largest checkpoint: weights of a few hundred MB, and twice as much of the optimiser's state."""
+
+_NUMPY_1 = "numpy.core.multiarray"
+_NUMPY_2 = "numpy._core.multiarray"
+_HARMLESS: list[Any] = [
+    *((multiarray.scalar, f"{module}.scalar") for module in (_NUMPY_1, _NUMPY_2)),
+    *((multiarray._reconstruct, f"{module}._reconstruct") for module in (_NUMPY_1, _NUMPY_2)),
+    np.dtype,
+    np.ndarray,
+    *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")),
+]
+"""What a trained file holds beside tensors: the losses of its history, as numpy scalars and arrays."""
+
+_FOREIGN = re.compile(r"GLOBAL ([\w.]+\w)")
+
+
+def read_checkpoint(path: Path) -> dict[Any, Any]:
+    """Read what torch.save wrote, both its formats.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged or too large, names a class that no weights need, or holds no dict.
+    """
+    try:
+        _refuse_large(path)
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        foreign = _FOREIGN.search(str(error))
+        why = f"holds {foreign[1]}, which no checkpoint needs" if foreign else "cannot be read safely"
+        raise ModelError(f"{path.name} {why}; get it again from its publisher") from error
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ModelError(f"{path.name} is no readable checkpoint ({type(error).__name__}); get it again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path.name} holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def _refuse_large(checkpoint: Path) -> None:
+    size = checkpoint.stat().st_size
+    if zipfile.is_zipfile(checkpoint):
+        with zipfile.ZipFile(checkpoint) as archive:
+            size = max(size, sum(member.file_size for member in archive.infolist()))
+    if size > MOST_BYTES:
+        raise ModelError(f"{checkpoint.name} is larger than {MOST_BYTES // 2**30} GiB; no checkpoint is")
+
+
+def checked_tensors(
+    checkpoint: Path, found: Mapping[str, object], wanted: Mapping[str, tuple[int, ...]], says: str
+) -> dict[str, Tensor]:
+    """Hold what was found to the names and shapes of a network.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        Where it was found, for errors.
+    found, wanted : mapping
+        Tensors, and the shapes of the network's.
+    says : str
+        What states the shapes, for errors: `its plans`.
+
+    Returns
+    -------
+    dict of str to Tensor
+        float32, in the order of `wanted`.
+
+    Raises
+    ------
+    ModelError
+        If names are missing or unknown, or a tensor is none, not finite or of another shape.
+    """
+    if missing := wanted.keys() - found.keys():
+        raise ModelError(f"{checkpoint.name} lacks {_some(missing)}; it does not fit {says}")
+    if unexpected := found.keys() - wanted.keys():
+        raise ModelError(f"{checkpoint.name} has {_some(unexpected)}, unknown to {says}; other architecture?")
+    return {key: _tensor(checkpoint, key, found[key], shape, says) for key, shape in wanted.items()}
+
+
+def _tensor(checkpoint: Path, key: str, tensor: object, shape: tuple[int, ...], says: str) -> Tensor:
+    if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or not tensor.is_floating_point():
+        raise ModelError(f"{checkpoint.name}: {key} is no tensor of numbers; get the file again")
+    if tuple(tensor.shape) != shape:
+        raise ModelError(f"{checkpoint.name}: {key} has shape {tuple(tensor.shape)}, {says} imply {shape}")
+    values = tensor.detach().float().contiguous()
+    if not torch.isfinite(values).all():
+        raise ModelError(f"{checkpoint.name}: {key} holds NaN or infinite values; training had diverged")
+    return values
+
+
+def _some(keys: Iterable[str]) -> str:
+    first, *rest = sorted(keys)
+    return f"{first!r} and {len(rest)} more" if rest else repr(first)

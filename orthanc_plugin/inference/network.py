@@ -1,0 +1,91 @@
+"""An ONNX graph with one input and one output, open and checked; what fails in it says why in one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orthanc_plugin.errors import ModelError, TransientError
+from orthanc_plugin.inference.providers import Provider, open_session
+
+Values = NDArray[np.float32]
+
+_NO_MEMORY = ("allocate memory", "bad_alloc", "out of memory", "BFCArena")
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Input or output of a graph, float32: its name, and its shape after the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class Network:
+    """A warm session.
+
+    Parameters
+    ----------
+    graph : Path
+        The ONNX file.
+    start, end : End
+        What the card says of input and output.
+    wanted : Provider
+        See `open_session`.
+    arena : bool
+        See `open_session`.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be loaded, or its input and output are not those the card tells of.
+    ConfigError
+        If the provider does not start.
+    """
+
+    def __init__(self, graph: Path, start: End, end: End, wanted: Provider, *, arena: bool = True) -> None:
+        self._name, self._start, self._end = graph.name, start, end
+        self._session, self.provider = open_session(graph, wanted, arena=arena)
+        self._check("input", self._session.get_inputs(), start)
+        self._check("output", self._session.get_outputs(), end)
+
+    def _check(self, kind: str, found: list[Any], end: End) -> None:
+        if [(value.name, value.type, tuple(value.shape[1:])) for value in found] != [
+            (end.name, "tensor(float)", end.shape)
+        ]:
+            seen = ", ".join(f"{value.name} {value.type} {value.shape}" for value in found)
+            expected = ", ".join(map(str, ("N", *end.shape)))
+            raise ModelError(
+                f"{self._name}: {kind} is {seen}, but its card says {end.name} tensor(float) [{expected}]; "
+                "convert the model again"
+            )
+
+    def run(self, values: Values) -> Values:
+        """Values of a batch: (N, *start.shape) to (N, *end.shape), both float32; the caller may overwrite them.
+
+        Raises
+        ------
+        TransientError
+            If memory runs out.
+        ModelError
+            If the graph fails otherwise, or gives values that are no numbers.
+        """
+        from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, InvalidArgument, RuntimeException
+
+        try:
+            (found,) = self._session.run([self._end.name], {self._start.name: np.ascontiguousarray(values)})
+        except MemoryError as error:
+            raise TransientError(f"{self._name}: out of memory") from error
+        except (EPFail, Fail, InvalidArgument, RuntimeException) as error:
+            if any(sign in str(error) for sign in _NO_MEMORY):
+                raise TransientError(f"{self._name}: out of memory on {self.provider.value}") from error
+            raise ModelError(f"{self._name} fails on {self.provider.value}: {type(error).__name__}") from error
+        with np.errstate(invalid="ignore"):
+            total = found.sum()
+        if not np.isfinite(total):
+            raise ModelError(f"{self._name} gives values that are no numbers; convert the model again, as fp32")
+        return np.asarray(found, np.float32)
