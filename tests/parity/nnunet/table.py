@@ -69,8 +69,7 @@ so that a case takes seconds; random weights are the hardest case for a label ma
   hold little but whole numbers; this project adds up in single precision. Outside the crop both give background.
 - A **cascade** has a line for its first stage; its second stage gets this project's labels of the first on both sides:
   with random weights one voxel near a tie changes hundreds of the second stage.
-- **differ**: of the compared voxels; demanded: at most 0.1 %, and of a single network with 118 random outputs 0.25 %
-  (more near-ties at half precision, we suppose; not proven). **everywhere**: of all voxels, demanded nothing.
+- **differ**: of the compared voxels; demanded: at most 0.1 %. **everywhere**: of all voxels, demanded nothing.
 - **input**: largest difference of the array that enters the network, in its units; demanded: at most 1e-3.
 - **Dice**: the lowest of any label, over the compared voxels; demanded of trained weights: at least 0.999.
 - **ours, peer**: seconds, volume in memory to label map against NIfTI to NIfTI with its weights loaded; on networks

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from orthanc_plugin.catalog.totalsegmentator import CONFIGURATION, LICENCE_KEY, REFUSED, TASKS, Task
 
-maps = pytest.importorskip("totalsegmentator.map_to_binary")
-config = pytest.importorskip("totalsegmentator.map_tasks_config")
+maps = importlib.import_module("totalsegmentator.map_to_binary")
+config = importlib.import_module("totalsegmentator.map_tasks_config")
 
 MODES = {"total": ("total", "default"), "total_fast": ("total", "fast"), "total_fastest": ("total", "fastest")}
 
