@@ -14,21 +14,27 @@ class FeatureValue:
     name: pyradiomics' name, `shape_MeshVolume`, `firstorder_Mean`.
     concept: coded meaning (IBSI where it has a code).
     unit: UCUM code.
+    derivation: for statistics of HU, the one it is (PS3.16 CID 7464: mean, median, ...); None for others.
     """
 
     name: str
     concept: Code
     unit: Code
     value: float
+    derivation: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFeatures:
-    """The features of one segment; `notes` says why some are missing (one voxel, empty)."""
+    """The features of one segment on one image; `notes` says why some are missing (one voxel, empty).
+
+    image: `original`, or the filtered image by pyradiomics' name (`log-sigma-2-0-mm-3D`, `wavelet-LLH`).
+    """
 
     segment_number: int
     features: tuple[FeatureValue, ...]
     notes: tuple[str, ...] = ()
+    image: str = "original"
 
 
 @dataclass(frozen=True, slots=True)

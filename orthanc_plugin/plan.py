@@ -21,6 +21,9 @@ class Output(StrEnum):
     BODY_LANDMARKS = "body-landmarks"
     BODY_REGIONS = "body-regions"
     VIEWER_LANDMARKS = "viewer-landmarks"
+    CHECKS = "checks"
+    RTSTRUCT = "rtstruct"
+    PREVIEW = "preview"
 
 
 BODY_OUTPUTS = (Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.VIEWER_LANDMARKS)
@@ -75,6 +78,26 @@ class Location:
     def is_guarded(self) -> bool:
         """Whether a series can be refused for what is found."""
         return bool(self.min_coverage or self.crop) or Guard.REFUSE in (self.on_reversed, self.on_invalid_spacing)
+
+
+class SegEncoding(StrEnum):
+    """Kind and transfer syntax of a SEG; `auto` chooses for each series."""
+
+    AUTO = "auto"
+    BINARY = "binary"
+    LABELMAP = "labelmap"
+    LABELMAP_RLE = "labelmap-rle"
+
+
+@dataclass(frozen=True, slots=True)
+class SegSettings:
+    """How masks are stored.
+
+    ceiling: with `auto`, the part of the source's pixel bytes above which a SEG becomes a LABELMAP with RLE.
+    """
+
+    encoding: SegEncoding = SegEncoding.AUTO
+    ceiling: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+"""Quality checks of masks: what was asked, and what was found. Rules may hold a SEG back for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orthanc_plugin.codes import Code
+
+
+class Check(StrEnum):
+    """What is asked of a mask."""
+
+    COMPLETE = "complete"
+    """The organ touches neither the first nor the last slice that was searched."""
+    ONE_PIECE = "one-piece"
+    """It has no second component of any size that counts."""
+    SIDE = "side"
+    """Left lies on the left of its right partner."""
+    VOLUME = "volume"
+    """Its volume lies in the range of adults."""
+    INSIDE_BODY = "inside-body"
+    """Lungs lie inside the body."""
+    BETWEEN_LUNGS = "between-lungs"
+    """The heart lies between the lungs."""
+    AGREEMENT = "agreement"
+    """Another model finds the same organ in the same place."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check of one segment; a check that cannot be asked of it has no result.
+
+    model: name of the model that found the segment.
+    segment_number: its number in the SEG as stored.
+    key: of the structure in the model's card.
+    value: what was measured (components, mL, Dice, part inside ...), with its UCUM unit.
+    detail: one sentence for people, without patient data.
+    """
+
+    check: Check
+    model: str
+    segment_number: int
+    key: str
+    passed: bool
+    value: float
+    unit: Code
+    detail: str
