@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from highdicom import ContributingEquipment, sr
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
@@ -16,9 +18,11 @@ from orthanc_plugin.ct import CtSeries, SeriesIdentity, Volume
 from orthanc_plugin.masks import Segment, Segmentation
 from orthanc_plugin.measures import FeatureValue, SegmentFeatures
 from orthanc_plugin.results import seg
+from orthanc_plugin.results.group_parts import source_image, target_region
 from orthanc_plugin.results.landmarks import find_landmarks
 from orthanc_plugin.results.landmarks_sr import encode_landmarks_sr
 from orthanc_plugin.results.radiomics_sr import encode_radiomics_sr
+from orthanc_plugin.results.report import encode_report
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5)
 SEG_UID, RADIOMICS_UID, LANDMARKS_UID = "2.25.1001", "2.25.1002", "2.25.1003"
@@ -146,9 +150,13 @@ def ellipsoids(series: CtSeries, *absent: CardLabel) -> Segmentation:
     return Segmentation(labels, tuple(segment(label) for label in CARD.labels if label not in absent))
 
 
-def encode(series: CtSeries, segmentation: Segmentation) -> Dataset:
+def encode(
+    series: CtSeries, segmentation: Segmentation, *, card: ModelCard = CARD, sop_instance_uid: str = SEG_UID
+) -> Dataset:
     """The SEG of a case."""
-    return seg.encode_seg(series, segmentation, CARD, sop_instance_uid=SEG_UID, provider="CPU", created=CREATED)
+    return seg.encode_seg(
+        series, segmentation, card, sop_instance_uid=sop_instance_uid, provider="CPU", created=CREATED
+    )
 
 
 def features_of(segmentation: Segmentation) -> list[SegmentFeatures]:
@@ -178,10 +186,27 @@ def radiomics_report(series: CtSeries, stored: Dataset, features: list[SegmentFe
     )  # fmt: skip
 
 
-def landmarks_report(series: CtSeries, stored: Dataset, *notes: str) -> Dataset:
+def landmarks_report(series: CtSeries, stored: Dataset, *notes: str, card: ModelCard = CARD) -> Dataset:
     """The landmarks SR of a stored SEG."""
-    found = find_landmarks(seg.decode_seg(stored, series, CARD), series.volume)
+    found = find_landmarks(seg.decode_seg(stored, series, card), series.volume)
     return encode_landmarks_sr(
-        series, stored, found, CARD,
+        series, stored, found, card,
         sop_instance_uid=LANDMARKS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE, notes=notes,
+    )  # fmt: skip
+
+
+def report_on(
+    segs: Dataset | Sequence[Dataset], *, provider: str = "", algorithms: Sequence[ContributingEquipment] = ()
+) -> Dataset:
+    """A report of one group that says `Lung` of the first slice of the small series."""
+    series = small_series()
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(uid="2.25.1098", identifier="a group"),
+        qualitative_evaluations=[target_region(LUNG)],
+        source_images=[source_image(series.headers[0])],
+    )
+    return encode_report(
+        series, segs, [group], CARD,
+        sop_instance_uid="2.25.1097", provider=provider, created=CREATED, title=REPORT_TITLE, description="a test",
+        series_number=9899, notes=(), algorithms=algorithms,
     )  # fmt: skip

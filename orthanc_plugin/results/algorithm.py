@@ -1,14 +1,15 @@
 """Who made a result: this software, the model behind it, and how it ran.
 
 The same facts in the three forms the standard wants: an algorithm identification in each segment (PS3.3 10.16), one in
-each measurement group (PS3.16 TID 4019), and an item of contributing equipment whose DeviceUID follows the weights
-(IHE AIR asks for one per algorithm).
+each measurement group (PS3.16 TID 4019), and an item of contributing equipment for each algorithm: the model, whose
+DeviceUID follows its weights, the radiomics, the quality checks (IHE AIR asks for one per algorithm).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from importlib import metadata
 
 import highdicom
 from highdicom.sr import CodedConcept
@@ -42,7 +43,7 @@ def parameters(card: ModelCard, provider: str) -> dict[str, str]:
 def segment_algorithm(card: ModelCard, provider: str) -> highdicom.AlgorithmIdentificationSequence:
     """Algorithm identification of a segment."""
     return highdicom.AlgorithmIdentificationSequence(
-        card.name, concept(FAMILY), card.version, source=card.manufacturer, parameters=parameters(card, provider)
+        card.name, concept(FAMILY), card.version, source=card.manufacturer[:64], parameters=parameters(card, provider)
     )
 
 
@@ -54,15 +55,45 @@ def group_algorithm(card: ModelCard, provider: str, more: Sequence[str] = ()) ->
     )
 
 
-def contributing_equipment(card: ModelCard, created: datetime) -> highdicom.ContributingEquipment:
-    """The model as processing equipment (DCM 109102), with the DeviceUID that changes when it is retrained."""
+def series_description(kind: str, card: ModelCard) -> str:
+    """SeriesDescription of a result: its kind comes first, so that no cut to 64 characters loses it."""
+    return f"AI research: {kind} by {card.name} {card.version}"[:64]
+
+
+def model_equipment(card: ModelCard, created: datetime, provider: str = "") -> highdicom.ContributingEquipment:
+    """The model; its DeviceUID changes when it is retrained. `provider`: where it ran, "" where that is not known."""
+    known = "; ".join(f"{name}={value}" for name, value in parameters(card, provider).items() if value)
+    return _equipment(card.manufacturer, card.name, [card.version], card.digest, created, f"Model: {known}")
+
+
+def radiomics_equipment(description: str, created: datetime) -> highdicom.ContributingEquipment:
+    """The software that measures radiomics; `description`: its parameters, as `radiomics.parameters` describes them."""
+    versions = [f"{PRODUCT} {__version__}", f"pyradiomics {metadata.version('pyradiomics')}"]
+    text = f"Radiomics: {description}"
+    return _equipment(MANUFACTURER, f"{PRODUCT} radiomics", versions, ", ".join(versions), created, text)
+
+
+def checks_equipment(created: datetime) -> highdicom.ContributingEquipment:
+    """The software that checks masks."""
+    version = f"{PRODUCT} {__version__}"
+    name = f"{PRODUCT} quality checks"
+    return _equipment(MANUFACTURER, name, [version], f"{name} {version}", created, "Quality checks of masks")
+
+
+def _equipment(
+    manufacturer: str, model_name: str, versions: Sequence[str], identity_of: str, created: datetime, description: str
+) -> highdicom.ContributingEquipment:
+    """Processing equipment (DCM 109102); IHE AIR's own purpose code is not used, since we could not verify it."""
     item = highdicom.ContributingEquipment(
-        manufacturer=card.manufacturer[:64],
+        manufacturer=manufacturer[:64],
         purpose_of_reference=codes.DCM.ProcessingEquipment,
-        manufacturer_model_name=card.name[:64],
-        software_versions=card.version[:64],
+        manufacturer_model_name=model_name[:64],
+        software_versions=[version[:64] for version in versions],
         contribution_datetime=created,
-        contribution_description="Processing algorithm",
+        contribution_description=description[:1024],
     )
-    item.DeviceUID = identity.device_uid(card.digest)
+    item.DeviceUID = identity.device_uid(identity_of)
     return item
+
+
+contributing_equipment = model_equipment

@@ -61,6 +61,7 @@ def encode_body_landmarks_sr(
         [scan_group(location, sop_instance_uid, algorithm), *groups] if groups else [],
         card,
         sop_instance_uid=sop_instance_uid,
+        provider=provider,
         created=created,
         title=title,
         description="body landmarks",

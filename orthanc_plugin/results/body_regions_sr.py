@@ -54,6 +54,7 @@ def encode_body_regions_sr(
         [scan_group(location, sop_instance_uid, algorithm), *ranges] if ranges else [],
         card,
         sop_instance_uid=sop_instance_uid,
+        provider=provider,
         created=created,
         title=title,
         description="body regions",

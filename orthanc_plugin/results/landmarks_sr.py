@@ -51,6 +51,7 @@ def encode_landmarks_sr(
         groups,
         card,
         sop_instance_uid=sop_instance_uid,
+        provider=provider,
         created=created,
         title=title,
         description="landmarks",

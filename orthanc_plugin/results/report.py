@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from highdicom import sr
+from highdicom import ContributingEquipment, sr
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -19,7 +19,14 @@ from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.algorithm import MANUFACTURER, PRODUCT, RESEARCH_USE, concept, contributing_equipment
+from orthanc_plugin.results.algorithm import (
+    MANUFACTURER,
+    PRODUCT,
+    RESEARCH_USE,
+    concept,
+    model_equipment,
+    series_description,
+)
 from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
 
 Group = (
@@ -33,23 +40,33 @@ _COMMENT = CodedConcept("121106", "DCM", "Comment")
 
 def encode_report(
     series: CtSeries,
-    seg: Dataset | None,
+    seg: Dataset | Sequence[Dataset] | None,
     groups: Sequence[Group],
     card: ModelCard,
     *,
     sop_instance_uid: str,
+    provider: str = "",
     created: datetime,
     title: Code,
     description: str,
     series_number: int,
     notes: Sequence[str],
+    algorithms: Sequence[ContributingEquipment] = (),
 ) -> Dataset:
     """Put measurement groups into a report in a series of its own.
 
     Parameters
     ----------
-    seg : Dataset or None
-        Evidence beside the source: the stored SEG that the groups speak of, None where they speak of slices alone.
+    seg : Dataset, sequence of Dataset, or None
+        Evidence beside the source: the stored SEGs that the groups speak of, None where they speak of slices alone.
+    card : ModelCard
+        The model that the report speaks for.
+    provider : str
+        Where the model ran, "" where that is not known.
+    description : str
+        What the report holds; SeriesDescription begins with it.
+    algorithms : sequence of ContributingEquipment
+        What contributed beside that model: other models, radiomics, checks.
 
     Raises
     ------
@@ -67,7 +84,7 @@ def encode_report(
     _say(content[0], (f"{RESEARCH_USE}. Made by {card.name} {card.version}; nobody has verified it.", *notes))
     separate(content[0])
     ds = sr.Comprehensive3DSR(
-        result_headers(series) if seg is None else [*result_headers(series), seg],
+        [*result_headers(series), *_evidence(seg)],
         content,
         series_instance_uid=identity.series_uid(sop_instance_uid),
         series_number=series_number,
@@ -78,14 +95,20 @@ def encode_report(
         software_versions=__version__,
         device_serial_number=card.digest,
         is_complete=True,
-        contributing_equipment=[contributing_equipment(card, created)],
-        series_description=f"AI research: {card.name} {card.version} {description}"[:64],
+        contributing_equipment=[model_equipment(card, created, provider), *algorithms],
+        series_description=series_description(description, card),
         content_qualification="RESEARCH",
         specific_character_set=CHARACTER_SET,
     )
     complete(ds, series, created)
     _name_private_scheme(ds)
     return ds
+
+
+def _evidence(seg: Dataset | Sequence[Dataset] | None) -> Sequence[Dataset]:
+    if seg is None:
+        return ()
+    return (seg,) if isinstance(seg, Dataset) else seg
 
 
 def _device(card: ModelCard) -> sr.ObserverContext:

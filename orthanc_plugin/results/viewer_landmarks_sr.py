@@ -65,6 +65,7 @@ def encode_viewer_landmarks_sr(
         [_group(landmark, series, sop_instance_uid, algorithm) for landmark in known],
         card,
         sop_instance_uid=sop_instance_uid,
+        provider=provider,
         created=created,
         title=TITLE,
         description="slice levels",

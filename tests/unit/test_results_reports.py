@@ -10,12 +10,14 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from orthanc_plugin import identity
+from orthanc_plugin import __version__, identity
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.measures import SegmentFeatures
 from orthanc_plugin.results import seg
+from orthanc_plugin.results.algorithm import checks_equipment, model_equipment, radiomics_equipment
 from tests.results_case import (
     CARD,
+    CREATED,
     RADIOMICS_UID,
     SEG_UID,
     ellipsoids,
@@ -23,6 +25,7 @@ from tests.results_case import (
     features_of,
     landmarks_report,
     radiomics_report,
+    report_on,
     small_series,
 )
 
@@ -57,10 +60,52 @@ def values(ds: Dataset, code: str) -> list[Dataset]:
 def test_reports_are_unverified_preliminary_research_by_a_device(radiomics: Dataset, landmarks: Dataset) -> None:
     for report in (radiomics, landmarks):
         assert (report.VerificationFlag, report.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
-        assert report.SeriesDescription.startswith("AI research:")
+        assert report.SeriesDescription.endswith(f"by {CARD.name} {CARD.version}")
         assert values(report, "121106")[0].TextValue.startswith("Research use only, not for diagnosis")
         assert [item.ConceptCodeSequence[0].CodeValue for item in values(report, "121005")] == ["121007"]
         assert values(report, "121008") == []
+
+
+def test_the_kind_of_a_report_survives_the_cut_of_its_description(stored: Dataset) -> None:
+    long = replace(CARD, name="a_model_whose_name_alone_would_fill_all_of_a_long_string_in_dicom_objects")
+    description = landmarks_report(SERIES, stored, card=long).SeriesDescription
+    assert description.startswith("AI research: landmarks by a_model_whose_name")
+    assert len(description) == 64
+
+
+def test_several_segs_are_evidence_of_one_report(stored: Dataset) -> None:
+    other = encode(SERIES, ellipsoids(SERIES), sop_instance_uid="2.25.1099")
+    report = report_on([stored, other])
+    series = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    cited = {item.ReferencedSOPInstanceUID for one in series for item in one.ReferencedSOPSequence}
+    assert cited == {SEG_UID, "2.25.1099", *SERIES.identity.sop_instance_uids}
+
+
+def test_every_algorithm_is_contributing_equipment_of_its_own(stored: Dataset) -> None:
+    added = [radiomics_equipment("bin width 25", CREATED), checks_equipment(CREATED)]
+    report = report_on(stored, provider="CUDA", algorithms=added)
+    model, radiomics, checks = (item for item in report.ContributingEquipmentSequence if "DeviceUID" in item)
+    assert (model.Manufacturer, model.ManufacturerModelName, model.SoftwareVersions) == (
+        CARD.manufacturer, CARD.name, CARD.version,
+    )  # fmt: skip
+    for fact in (f"model_sha256={CARD.digest}", "provider=CUDA", f"software=orthanc-enrichment {__version__}"):
+        assert fact in model.ContributionDescription
+    assert list(radiomics.SoftwareVersions) == [f"orthanc-enrichment {__version__}", "pyradiomics 3.0.1"]
+    assert radiomics.ContributionDescription == "Radiomics: bin width 25"
+    assert checks.ManufacturerModelName == "orthanc-enrichment quality checks"
+    assert len({item.DeviceUID for item in (model, radiomics, checks)}) == 3
+    purposes = {item.PurposeOfReferenceCodeSequence[0].CodeValue for item in (model, radiomics, checks)}
+    assert purposes == {"109102"}
+
+
+def test_new_weights_are_a_new_device() -> None:
+    retrained = replace(CARD, digest="cd" * 32)
+    assert model_equipment(CARD, CREATED).DeviceUID == model_equipment(CARD, CREATED, "CUDA").DeviceUID
+    assert model_equipment(CARD, CREATED).DeviceUID != model_equipment(retrained, CREATED).DeviceUID
+
+
+def test_parameters_too_long_for_their_attribute_are_cut() -> None:
+    assert len(radiomics_equipment("x" * 2000, CREATED).ContributionDescription) == 1024
 
 
 def test_every_container_is_separate_under_our_own_title(radiomics: Dataset, landmarks: Dataset) -> None:
