@@ -1,1 +1,1 @@
-"""Quality checks of masks."""
+"""Quality checks of masks: pure functions over label maps, without DICOM."""

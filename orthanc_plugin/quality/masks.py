@@ -1,0 +1,253 @@
+"""Checks of one model's masks: is each structure whole, in one piece, on its side, in place, of an adult's size.
+
+What the Imaging Data Commons asks of published segmentations, and more. Every rule is geometry and a threshold that
+stands here; none knows whether a mask is right, all find masks that cannot be. A check that cannot be asked of a
+structure gives no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, reduce
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.checks import Check, CheckResult
+from orthanc_plugin.codes import LEFT, LUNG, RIGHT, TISSUE, Code
+from orthanc_plugin.ct import Volume
+from orthanc_plugin.masks import Mask, Segment, Segmentation
+from orthanc_plugin.quality.profile import Profile, profiles
+from orthanc_plugin.quality.structures import (
+    ENTIRE_BODY,
+    HEART,
+    LUNGS,
+    kind_of,
+    structure_of,
+)
+from orthanc_plugin.quality.tissue import enclosed_voxels, tissue
+
+PIECE_ML, PIECE_PART = 1.0, 0.05
+"""A piece counts from 1 mL, or from 5 % of the structure where that is less."""
+MIDLINE_TOLERANCE_MM = 20.0
+"""How far beyond the middle of the body the centroid of a left or right structure may lie."""
+PART_INSIDE = 0.95
+"""Of a lung, enclosed by tissue."""
+
+SLICES = Code("{slices}", "UCUM", "slices")
+PIECES = Code("{pieces}", "UCUM", "pieces")
+MM = Code("mm", "UCUM", "millimeter")
+ML = Code("mL", "UCUM", "milliliter")
+RATIO = Code("1", "UCUM", "no units")
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What a check says of one segment."""
+
+    check: Check
+    passed: bool
+    value: float
+    unit: Code
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One segmentation, and what several checks need of it."""
+
+    volume: Volume
+    segmentation: Segmentation
+    searched: tuple[int, int]
+
+    @cached_property
+    def profiles(self) -> dict[int, Profile]:
+        """By segment number; a structure without a voxel has none."""
+        return dict(profiles(self.segmentation))
+
+    @cached_property
+    def middle_mm(self) -> float | None:
+        """LPS x of the middle of the body, None where there is no tissue."""
+        body = tissue(self.volume)
+        return self._x_mm(body) if body.voxels else None
+
+    @cached_property
+    def enclosed(self) -> NDArray[np.intp]:
+        """Voxels of each label value that tissue encloses; counted where lungs are."""
+        ends = np.array([self.profiles[lung.number].slices for lung in self._present() if _is_lung(lung)])
+        return enclosed_voxels(self.volume, self.segmentation.labels, int(ends[:, 0].min()), int(ends[:, 1].max()))
+
+    def x_mm(self, segment: Segment) -> float:
+        """LPS x of its centroid: rises to the patient's left."""
+        return self._x_mm(self.profiles[segment.number])
+
+    def margin(self, segment: Segment) -> int:
+        """Empty slices between it and the nearer end of what was searched."""
+        first, last = self.profiles[segment.number].slices
+        return max(0, min(first - self.searched[0], self.searched[1] - last))
+
+    def partner(self, segment: Segment) -> Segment | None:
+        """The same structure of the other side."""
+        other = {LEFT.value: RIGHT.value, RIGHT.value: LEFT.value}[kind_of(segment)[1]]
+        return next((s for s in self._present() if kind_of(s) == (segment.type.value, other)), None)
+
+    def lung(self, side: Code) -> Profile | None:
+        """One lung, or its lobes."""
+        kind = (LUNG.value, side.value)
+        parts = [self.profiles[s.number] for s in self._present() if kind_of(s) in LUNGS[kind] | {kind}]
+        return sum(parts[1:], parts[0]) if parts else None
+
+    def _present(self) -> list[Segment]:
+        return [segment for segment in self.segmentation.segments if segment.number in self.profiles]
+
+    def _x_mm(self, profile: Profile) -> float:
+        return float(profile.centroid_mm(self.volume.affine)[0])
+
+
+def check_masks(
+    volume: Volume, segmentation: Segmentation, card: ModelCard, searched: tuple[int, int] | None = None
+) -> tuple[CheckResult, ...]:
+    """Ask of every structure what can be asked of it.
+
+    Parameters
+    ----------
+    volume : Volume
+        The CT; its affine says where left and up are, so slices may lie in any direction.
+    segmentation : Segmentation
+        Masks of one model on the grid of the volume, as found or as decoded from a SEG. `segment_number` of the
+        results is the number that the segment has here: the model's own before the SEG is stored, the stored
+        SegmentNumber after `decode_seg`.
+    card : ModelCard
+        The model. A structure whose key is none of its keys is what a SEG stores of one that covers others; that
+        remainder is asked nothing.
+    searched : tuple of int, optional
+        First and last slice that the model saw; all by default.
+
+    Returns
+    -------
+    tuple of CheckResult
+        By segment, then in the order of `Check`; nothing of segments without a voxel.
+
+    Source
+    ------
+    Completeness, connected components and laterality: Krishnaswamy et al., Rule-based outlier detection of
+    AI-generated anatomy segmentations, arXiv 2406.14486. The others are our own; docs/quality.md.
+    """
+    case = _Case(volume, segmentation, searched or (0, len(volume.voxels_hu) - 1))
+    keys = {label.key for label in card.labels}
+    asked = [s for s in segmentation.segments if s.key in keys and s.number in case.profiles]
+    findings = [(segment, finding) for segment in asked for ask in _ASKED if (finding := ask(case, segment))]
+    return tuple(
+        CheckResult(f.check, card.name, s.number, s.key, f.passed, f.value, f.unit, f.detail) for s, f in findings
+    )
+
+
+def _complete(case: _Case, segment: Segment) -> _Finding | None:
+    """Not asked of the body and of tissues: no CT shows them whole."""
+    if not _can_be_whole(segment):
+        return None
+    margin = case.margin(segment)
+    detail = f"{margin} empty slices to the nearer end of what was searched" if margin else "cut by an end of the scan"
+    return _Finding(Check.COMPLETE, margin > 0, margin, SLICES, detail)
+
+
+def _one_piece(case: _Case, segment: Segment) -> _Finding | None:
+    """Not asked of structures that are cut: what is left of one may really be several pieces."""
+    structure = structure_of(segment)
+    if structure is None or not structure.single or not case.margin(segment):
+        return None
+    sizes_ml = _piece_sizes(_mask(case, segment)) * case.volume.voxel_ml
+    pieces = 1 + int((sizes_ml[1:] >= min(PIECE_ML, PIECE_PART * sizes_ml.sum())).sum())
+    detail = "one piece" if pieces == 1 else f"{pieces} pieces, the second of {sizes_ml[1]:.1f} mL"
+    return _Finding(Check.ONE_PIECE, pieces == 1, pieces, PIECES, detail)
+
+
+def _piece_sizes(mask: Mask) -> NDArray[np.intp]:
+    """Voxels of the components (26 neighbours), largest first."""
+    numbered, pieces = ndimage.label(mask, np.ones((3, 3, 3)))
+    # Plane by plane: one count over a pair of lungs would widen 15 M labels to 8 bytes each.
+    sizes = sum((np.bincount(plane.ravel(), minlength=pieces + 1) for plane in numbered), np.zeros(pieces + 1, np.intp))
+    return np.sort(sizes[1:])[::-1]
+
+
+def _mask(case: _Case, segment: Segment) -> Mask:
+    """The structure in its box."""
+    labels = case.segmentation.labels[case.profiles[segment.number].box]
+    return np.asarray(reduce(np.logical_or, (labels == value for value in segment.covers)))
+
+
+def _side(case: _Case, segment: Segment) -> _Finding | None:
+    """Against the partner, or against the middle of the body where there is none."""
+    sign = {LEFT.value: 1.0, RIGHT.value: -1.0}.get(kind_of(segment)[1])
+    if sign is None:
+        return None
+    x_mm, middle_mm, partner = case.x_mm(segment), case.middle_mm, case.partner(segment)
+    beyond = middle_mm is not None and sign * (x_mm - middle_mm) < -MIDLINE_TOLERANCE_MM
+    if partner is not None:
+        offset = sign * (x_mm - case.x_mm(partner))
+        passed, reference = offset > 0 and not beyond, partner.label
+    elif middle_mm is not None:
+        offset = sign * (x_mm - middle_mm)
+        passed, reference = not beyond, "the middle of the body"
+    else:
+        return None
+    side = "left" if sign > 0 else "right"
+    detail = f"{offset:.0f} mm to the {side} of {reference}" + (", beyond the middle of the body" if beyond else "")
+    return _Finding(Check.SIDE, passed, offset, MM, detail)
+
+
+def _volume(case: _Case, segment: Segment) -> _Finding | None:
+    """Not asked of structures that are cut."""
+    structure = structure_of(segment)
+    if structure is None or structure.volume is None or not case.margin(segment):
+        return None
+    low, high = structure.volume.asked_ml
+    volume_ml = case.profiles[segment.number].voxels * case.volume.voxel_ml
+    detail = f"{volume_ml:.1f} mL, expected {low:.4g} to {high:.4g} mL ({structure.volume.source})"
+    return _Finding(Check.VOLUME, low <= volume_ml <= high, volume_ml, ML, detail)
+
+
+def _inside_body(case: _Case, segment: Segment) -> _Finding | None:
+    """Not asked of lungs that the edge of the image cuts: the body around them is not there."""
+    profile = case.profiles[segment.number]
+    if not _is_lung(segment) or profile.meets_image_edge:
+        return None
+    part = float(case.enclosed[list(segment.covers)].sum()) / profile.voxels
+    return _Finding(
+        Check.INSIDE_BODY, part >= PART_INSIDE, part, RATIO, f"{100 * part:.1f} % lie between tissue on all sides"
+    )
+
+
+def _between_lungs(case: _Case, segment: Segment) -> _Finding | None:
+    """Asked where the model finds both lungs, or lobes of both."""
+    left, right = case.lung(LEFT), case.lung(RIGHT)
+    if segment.type.value != HEART or left is None or right is None:
+        return None
+    affine, heart = case.volume.affine, case.profiles[segment.number]
+    x_left, x_right = (float(lung.centroid_mm(affine)[0]) for lung in (left, right))
+    across = (case.x_mm(segment) - x_right) / (x_left - x_right) if x_left != x_right else -1.0
+    (low, high), (lungs_low, lungs_high) = (p.extent_mm(affine)[:, 2] for p in (heart, left + right))
+    level = bool(low <= lungs_high and high >= lungs_low)
+    detail = f"{across:.2f} of the way from the right to the left lung" + ("" if level else ", not at their height")
+    return _Finding(Check.BETWEEN_LUNGS, level and 0 < across < 1, across, RATIO, detail)
+
+
+def _can_be_whole(segment: Segment) -> bool:
+    return segment.type.value != ENTIRE_BODY and segment.category.value != TISSUE.value
+
+
+def _is_lung(segment: Segment) -> bool:
+    return segment.type.value == LUNG.value or kind_of(segment) in frozenset().union(*LUNGS.values())
+
+
+_ASKED: tuple[Callable[[_Case, Segment], _Finding | None], ...] = (
+    _complete,
+    _one_piece,
+    _side,
+    _volume,
+    _inside_body,
+    _between_lungs,
+)
