@@ -8,6 +8,7 @@ than 65534 bytes has no valid form in Explicit VR.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ import highdicom
 import numpy as np
 from highdicom.base import SOPClass
 from numpy.typing import NDArray
+from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -47,7 +49,7 @@ SETTINGS = "closed planar contours along pixel edges; holes as keyholes; structu
 
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # retired, and what PS3.3 C.8.8.5.4 still asks for
 _WHOLE_BODY = "38266002"
-_CONTOUR_DATA = Tag("ContourData")
+_CONTOURS = Tag("ContourSequence")
 _DECIMALS = 3
 
 
@@ -62,12 +64,13 @@ class _Roi:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A slice of the series: what a contour refers to, and where its pixels lie.
+    """A slice of the series: where its pixels lie, and how a contour refers to it.
 
+    reference: its ContourImageSequence, encoded.
     origin: (3,) mm, centre of the first pixel. steps: (2, 3) mm, along columns and rows.
     """
 
-    reference: Dataset
+    reference: bytes
     origin: NDArray[np.float64]
     steps: NDArray[np.float64]
 
@@ -112,7 +115,7 @@ def encode_rtstruct(
     ds = _structure_set(headers, card, sop_instance_uid, created)
     rois = _rois(segmentation, card)
     sources = [_source(header) for header in headers]
-    _refer(ds, series, [source.reference for source in sources])
+    _refer(ds, series, [_reference(header.SOPClassUID, header.SOPInstanceUID) for header in headers])
     _describe(ds, segmentation, card, created)
     voxels = dict(zip((s.number for s in segmentation.segments), segmentation.voxels(), strict=True))
     algorithm = segment_algorithm(card, provider)
@@ -234,37 +237,48 @@ def _around(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ..
 
 
 def _contours(roi: _Roi, mask: Mask, first: tuple[int, ...], sources: Sequence[_Source]) -> Dataset:
+    """Contours of one ROI, encoded: as pydicom's objects, one for every number, a hundred organs take minutes."""
     z, y, x = first
-    return _item(
-        ReferencedROINumber=roi.segment.number,
-        ROIDisplayColor=list(roi.segment.colour),
-        ContourSequence=[
-            _contour(points + np.array((x, y)), source)
-            for plane, source in zip(mask, sources[z:], strict=False)
-            for points in outlines(plane)
-        ],
+    contours = b"".join(
+        _contour(points + np.array((x, y)), source)
+        for plane, source in zip(mask, sources[z:], strict=False)
+        for points in outlines(plane)
     )
-
-
-def _contour(points: Points, source: _Source) -> Dataset:
-    places = np.round(source.origin + points @ source.steps, _DECIMALS) + 0.0  # no "-0"
-    text = "\\".join(map("{:.10g}".format, places.ravel().tolist())).encode()
-    item = _item(
-        ContourImageSequence=[source.reference],
-        ContourGeometricType="CLOSED_PLANAR",
-        NumberOfContourPoints=len(points),
-    )
-    # As bytes, as if it had been read: pydicom makes an object of every number, a minute for a hundred organs.
-    text += b" " * (len(text) % 2)
-    item[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(text), text, 0, True, True)
+    item = _item(ReferencedROINumber=roi.segment.number, ROIDisplayColor=list(roi.segment.colour))
+    item[_CONTOURS] = RawDataElement(_CONTOURS, "SQ", len(contours), contours, 0, True, True)
+    item.set_original_encoding(True, True, default_encoding)
     return item
+
+
+def _contour(points: Points, source: _Source) -> bytes:
+    """Item of a ContourSequence in Implicit VR Little Endian."""
+    places = np.round(source.origin + points @ source.steps, _DECIMALS) + 0.0  # no "-0"
+    return _encoded(
+        "Item",
+        source.reference
+        + _encoded("ContourGeometricType", b"CLOSED_PLANAR")
+        + _encoded("NumberOfContourPoints", b"%d" % len(points))
+        + _encoded("ContourData", "\\".join(map("{:.10g}".format, places.ravel().tolist())).encode()),
+    )
+
+
+def _encoded(keyword: str, value: bytes, padding: bytes = b" ") -> bytes:
+    """Tag, length and value (PS3.5 7.1.3)."""
+    tag, odd = Tag(keyword), len(value) % 2
+    return struct.pack("<HHL", tag.group, tag.element, len(value) + odd) + value + padding * odd
 
 
 def _source(header: Dataset) -> _Source:
     between_rows, between_columns = map(float, header.PixelSpacing)
     steps = np.array(header.ImageOrientationPatient, float).reshape(2, 3) * [[between_columns], [between_rows]]
-    reference = _reference(header.SOPClassUID, header.SOPInstanceUID)
-    return _Source(reference, np.array(header.ImagePositionPatient, float), steps)
+    reference = _encoded("ReferencedSOPClassUID", header.SOPClassUID.encode(), b"\0") + _encoded(
+        "ReferencedSOPInstanceUID", header.SOPInstanceUID.encode(), b"\0"
+    )
+    return _Source(
+        _encoded("ContourImageSequence", _encoded("Item", reference)),
+        np.array(header.ImagePositionPatient, float),
+        steps,
+    )
 
 
 def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
