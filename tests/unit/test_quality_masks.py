@@ -95,6 +95,15 @@ def test_a_lung_without_its_partner_is_held_against_the_middle_of_the_body() -> 
     assert "the middle of the body" in result.detail
 
 
+@pytest.mark.parametrize(("shift", "passed"), [(4, True), (6, False)])
+def test_the_middle_of_the_body_may_be_crossed_by_20_mm(shift: int, passed: bool) -> None:
+    middle = 33 - shift  # columns of 4 mm; the body reaches from 4 to 61
+    alone = GOOD.relabelled((np.s_[:], 0), (np.s_[6:30, 14:44, middle - 3 : middle + 3], 1))
+    result = alone.check()["lung_left", Check.SIDE]
+    assert result.passed is passed
+    assert -4.0 * shift - 6 < result.value < -4.0 * shift + 6
+
+
 def test_both_lungs_on_one_side_of_the_body_fail() -> None:
     halves = GOOD.relabelled(
         (BOXES["lung_right"], 0),
