@@ -3,14 +3,17 @@
 A result takes patient and study attributes from its CT, and the CT of the real world has ages without a unit, names
 in undeclared scripts, missing type 2 attributes and a frame of reference per slice. What a result may carry is listed
 here; a value that would make it invalid is repaired where the meaning is plain, emptied where the standard allows
-(type 2) and left out otherwise. PatientID and the UIDs are identity and are copied as they are.
+(type 2) and left out otherwise; the log names the attribute, never the value. PatientID and the UIDs are identity:
+they are copied as they are, and where they are invalid there is no result.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 import pydicom.config
@@ -18,9 +21,13 @@ from highdicom.base import SOPClass
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import RE_VALID_UID
 from pydicom.valuerep import DA, DT, TM, DSfloat, validate_value
 
 from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.errors import EncodingError
+
+logger = logging.getLogger(__name__)
 
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8 for every result: it holds any name, whatever the source declared or failed to declare."""
@@ -47,6 +54,15 @@ _TYPE_3 = (
     "ManufacturerModelName",
 )
 _IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
+_REPAIRABLE = ("PatientName", *_TYPE_2, *_TYPE_3, "PositionReferenceIndicator", "SliceThickness")
+_ENUMERATED = {
+    "PatientSex": {"M", "F", "O"},
+    "PatientIdentityRemoved": {"YES", "NO"},
+    "LongitudinalTemporalInformationModified": {"UNMODIFIED", "MODIFIED", "REMOVED"},
+}
+_SEXES = {"MALE": "M", "FEMALE": "F", "OTHER": "O"}
+_LONG_STRING, _NAME_GROUPS, _NAME_COMPONENTS = 64, 3, 5  # PS3.5 6.2
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def result_headers(series: CtSeries) -> list[Dataset]:
@@ -55,10 +71,51 @@ def result_headers(series: CtSeries) -> list[Dataset]:
     Orientation and spacing are those of the volume (one for all slices), the frame of reference is the series' own
     or the derived one; positions stay those of the slices. Nothing of the source is changed. The patient's name comes
     later (`complete`): highdicom quotes a name without `^` in a warning, and no log may hold one.
+
+    Raises
+    ------
+    EncodingError
+        If PatientID or a UID is invalid: nobody may change these, and a result that carries them would be refused.
     """
+    check_identity(series)
+    _log_repairs(series.identity.series_instance_uid, tuple(repaired(series.headers[0])))
     with pydicom.config.disable_value_validation():
         inherited = _inherited(series.headers[0])
         return [_slice_header(source, inherited, series) for source in series.headers]
+
+
+def check_identity(series: CtSeries) -> None:
+    """Refuse a series whose identity no valid result can carry.
+
+    Raises
+    ------
+    EncodingError
+        Naming the attribute: PatientID has more than 64 characters, several values or control characters, or what
+        should be a UID is none (PS3.5 6.2, 9.1).
+    """
+    for header in series.headers:
+        if not _is_long_string(_raw(header, "PatientID") or ""):
+            raise EncodingError("PatientID is no text of at most 64 characters; correct it in the archive")
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            _check_uid(keyword, _raw(header, keyword))
+    _check_uid("FrameOfReferenceUID", series.frame_of_reference_uid)
+
+
+def _check_uid(keyword: str, uid: str | None) -> None:
+    if not uid or len(uid) > _LONG_STRING or not re.fullmatch(RE_VALID_UID, uid):
+        raise EncodingError(f"{keyword} is no valid UID; correct it in the archive")
+
+
+def repaired(source: Dataset) -> Iterator[str]:
+    """Keywords of what a result inherits in another form than the source has it, or not at all."""
+    return (keyword for keyword in _REPAIRABLE if _raw(source, keyword) != _sanitised(source, keyword))
+
+
+@lru_cache(maxsize=256)
+def _log_repairs(series_uid: str, keywords: tuple[str, ...]) -> None:
+    """Once a series, though each of its results asks."""
+    if keywords:
+        logger.info("series %s: repaired or left out in results: %s", series_uid, ", ".join(keywords))
 
 
 def complete(ds: SOPClass, series: CtSeries, created: datetime) -> None:
@@ -78,8 +135,8 @@ def complete(ds: SOPClass, series: CtSeries, created: datetime) -> None:
 
 def instance_number(header: Dataset) -> str:
     """InstanceNumber of a source slice for people to read, `?` where it has none."""
-    value = header.get("InstanceNumber")
-    return "?" if value is None else str(value)
+    value = _raw(header, "InstanceNumber") or ""
+    return value if re.fullmatch(r"[+-]?\d{1,11}", value) else "?"
 
 
 def _inherited(source: Dataset) -> Dataset:
@@ -122,23 +179,30 @@ def _set_grid(ds: Dataset, source: Dataset, series: CtSeries) -> None:
     ds.PixelSpacing = [_ds(row_mm), _ds(column_mm)]
     ds.SpacingBetweenSlices = _ds(step_mm)
     thickness = _sanitised(source, "SliceThickness")
-    ds.SliceThickness = _ds(float(thickness) if thickness and float(thickness) > 0 else step_mm)
+    ds.SliceThickness = _ds(float(thickness) if thickness else step_mm)
 
 
 def _ds(value: float) -> DSfloat:
     return DSfloat(float(value), auto_format=True)
 
 
+def _raw(source: Dataset, keyword: str) -> str | None:
+    """The value as text, values apart by backslashes; None where it cannot be read as what it should be."""
+    try:
+        with pydicom.config.disable_value_validation():
+            value = source.get(keyword)
+    except ValueError:  # a DS that is no number
+        return None
+    text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
+    return text.strip(" \0")
+
+
 def _sanitised(source: Dataset, keyword: str) -> str:
     """The value as text that fits its VR, repaired where possible; empty where there is none."""
     vr = dictionary_VR(keyword)
-    try:
-        value = source.get(keyword)
-    except ValueError:  # a DS that is no number
-        return ""
-    whole = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
-    text = _REPAIRS.get(vr, str)(whole.strip())
-    return _REPAIRS.get(keyword, str)(text) if _fits(vr, text) else ""
+    repair = _REPAIRS.get(keyword) or _REPAIRS.get(vr, str)
+    text = repair(_raw(source, keyword) or "")
+    return text if _fits(vr, text) and text in _ENUMERATED.get(keyword, {text}) else ""
 
 
 def _fits(vr: str, text: str) -> bool:
@@ -150,6 +214,10 @@ def _fits(vr: str, text: str) -> bool:
     return "\\" not in text
 
 
+def _is_long_string(text: str) -> bool:
+    return len(text) <= _LONG_STRING and "\\" not in text and not _CONTROL.search(text)
+
+
 def _age(text: str) -> str:
     """`45` and `45y` are 045Y."""
     match = re.fullmatch(r"(\d{1,3})([DWMY]?)", text.upper())
@@ -157,9 +225,9 @@ def _age(text: str) -> str:
 
 
 def _date(text: str) -> str:
-    """`2003.01.31` (ACR-NEMA) and `2003-01-31` are 20030131."""
-    match = re.fullmatch(r"(\d{4})[.\-/](\d{2})[.\-/](\d{2})", text)
-    return "".join(match.groups()) if match else text
+    """`2003.01.31` (ACR-NEMA) and `2003-01-31` are 20030131; no patient is older than that calendar."""
+    match = re.fullmatch(r"([12]\d{3})[.\-/]?(\d{2})[.\-/]?(\d{2})", text)
+    return "".join(match.groups()) if match else ""
 
 
 def _time(text: str) -> str:
@@ -168,12 +236,46 @@ def _time(text: str) -> str:
 
 
 def _sex(text: str) -> str:
-    return text if text in {"M", "F", "O"} else ""
+    """`female` is F."""
+    return _SEXES.get(text.upper(), text.upper())
+
+
+def _positive(text: str) -> str:
+    """Size and weight that nobody has are left out."""
+    return text if _fits("DS", text) and text and float(text) > 0 else ""
+
+
+def _plain(text: str) -> str:
+    """Without control characters; identifiers are never cut, since the rest could be another's."""
+    return _CONTROL.sub("", text).strip()
 
 
 def _long(text: str) -> str:
-    return text.replace("\\", "/")[:64]
+    return _plain(text).replace("\\", "/")[:_LONG_STRING].rstrip()
 
 
-_REPAIRS: dict[str, Callable[[str], str]] = {"AS": _age, "DA": _date, "TM": _time, "LO": _long, "PatientSex": _sex}
+def _name(text: str) -> str:
+    """The first name; of three groups (alphabetic, ideographic, phonetic), of five components each (PS3.5 6.2.1)."""
+    groups = _plain(text.split("\\")[0]).split("=")[:_NAME_GROUPS]
+    return "=".join(_name_group(group) for group in groups).rstrip("=")
+
+
+def _name_group(group: str) -> str:
+    *first, last = group.split("^", _NAME_COMPONENTS - 1)
+    return "^".join((*first, last.replace("^", " ")))[:_LONG_STRING].rstrip()
+
+
+_REPAIRS: dict[str, Callable[[str], str]] = {
+    "AS": _age,
+    "DA": _date,
+    "TM": _time,
+    "LO": _long,
+    "PN": _name,
+    "SH": _plain,
+    "IssuerOfPatientID": _plain,
+    "PatientSex": _sex,
+    "PatientSize": _positive,
+    "PatientWeight": _positive,
+    "SliceThickness": _positive,
+}
 _PARSERS: dict[str, Callable[[str], object]] = {"DA": DA, "TM": TM, "DS": float}
