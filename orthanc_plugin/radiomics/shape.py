@@ -4,8 +4,8 @@ pyradiomics compares every pair of mesh vertices for its diameters: minutes for 
 a sum that is exact and small. Area and volume of the mesh are sums over cubes that depend on the eight corners of a
 cube alone, so cubes are counted by state and pyradiomics' own C code measures each of the 256 states once. The largest
 distance in a set of vertices is attained between ends of rows, and in space between vertices of their convex hull. The
-covariance of the voxel centres needs only the three projections of the mask. tests/parity/test_radiomics.py holds
-every value against pyradiomics within 1e-6.
+covariance of the voxel centres needs only the three projections of the mask. Diameters equal pyradiomics' to the bit,
+the rest to 1e-9 (tests/parity/test_shape.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ Floats = NDArray[np.float64]
 Points = NDArray[np.int64]
 
 
-def shape_features(mask: Mask, spacing_mm: Spacing) -> dict[str, float]:
+def shape_features(
+    mask: Mask, spacing_mm: Spacing, *, sample: bool = False, deprecated: bool = False
+) -> dict[str, float]:
     """Shape features of pyradiomics' class `shape`, by its names.
 
     Parameters
@@ -35,6 +37,10 @@ def shape_features(mask: Mask, spacing_mm: Spacing) -> dict[str, float]:
     mask : ndarray, shape (z, y, x), bool
         The structure, cropped to its bounding box; more than one voxel.
     spacing_mm : (z, y, x)
+    sample : bool
+        Covariance of the voxel centres divided by n - 1, as IBSI's published axis lengths are, instead of by n.
+    deprecated : bool
+        Also Compactness1, Compactness2 and SphericalDisproportion, which repeat Sphericity.
 
     Returns
     -------
@@ -47,8 +53,8 @@ def shape_features(mask: Mask, spacing_mm: Spacing) -> dict[str, float]:
     """
     padded = np.pad(mask, 1)
     area, volume = _mesh(padded, spacing_mm)
-    least, minor, major = map(float, _axis_lengths(mask, spacing_mm))
-    return {
+    least, minor, major = map(float, axis_lengths(mask, spacing_mm, sample=sample))
+    features = {
         "MeshVolume": volume,
         "VoxelVolume": voxel_volume(mask, spacing_mm),
         "SurfaceArea": area,
@@ -60,6 +66,15 @@ def shape_features(mask: Mask, spacing_mm: Spacing) -> dict[str, float]:
         "LeastAxisLength": least,
         "Elongation": minor / major,
         "Flatness": least / major,
+    }
+    return features | _repeating_sphericity(area, volume) if deprecated else features
+
+
+def _repeating_sphericity(area: float, volume: float) -> dict[str, float]:
+    return {
+        "Compactness1": float(volume / (area**1.5 * np.sqrt(np.pi))),
+        "Compactness2": float(36 * np.pi * volume**2 / area**3),
+        "SphericalDisproportion": float(area / (36 * np.pi * volume**2) ** (1 / 3)),
     }
 
 
@@ -174,9 +189,9 @@ def _widest_in_plane(points: Floats, axis: int) -> float:
     return best
 
 
-def _axis_lengths(mask: Mask, spacing_mm: Spacing) -> Floats:
+def axis_lengths(mask: Mask, spacing_mm: Spacing, *, sample: bool = False) -> Floats:
     """Least, minor and major axis (mm): four standard deviations along the principal axes of the voxel centres."""
-    count = np.count_nonzero(mask)
+    count = np.count_nonzero(mask) - sample
     covariance = np.empty((3, 3))
     for first, second in ((0, 1), (0, 2), (1, 2)):
         projection = np.count_nonzero(mask, axis=3 - first - second)
