@@ -2,7 +2,7 @@
 
 A CT holds a few thousand distinct values, so one sorted pass counts them and every statistic is a short weighted sum:
 a body of 40 million voxels takes seconds where pyradiomics goes over the voxels in Python and keeps several float64
-copies. tests/parity/test_radiomics.py holds every value against pyradiomics within 1e-6.
+copies. tests/parity/test_firstorder.py holds every value against pyradiomics within 1e-9.
 """
 
 from __future__ import annotations
@@ -51,15 +51,19 @@ class _Histogram:
         return self.mean(np.abs(self.values - self.mean(self.values))) if self.size else float("nan")
 
 
-def first_order_features(values_hu: NDArray[np.float32], voxel_mm3: float) -> dict[str, float]:
+def first_order_features(
+    values_hu: NDArray[np.floating], voxel_mm3: float, levels: NDArray[np.integer] | None = None
+) -> dict[str, float]:
     """First-order features of pyradiomics' class `firstorder`, by its names; no shift of the values.
 
     Parameters
     ----------
-    values_hu : ndarray, shape (n,), float32
-        HU of the voxels inside; n > 0.
+    values_hu : ndarray, shape (n,)
+        HU (or values of a filtered image) of the voxels inside; n > 0.
     voxel_mm3 : float
         Volume of one voxel.
+    levels : ndarray, shape (n,), optional
+        Grey level of each voxel, at least 0, for Entropy and Uniformity; bins of 25 HU where it is not given.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def first_order_features(values_hu: NDArray[np.float32], voxel_mm3: float) -> di
     spread = variance or 1.0  # a flat region has no skewness and no kurtosis
     mean_square = histogram.mean(histogram.values**2)
     p10, p25, median, p75, p90 = (histogram.percentile(percent) for percent in (10, 25, 50, 75, 90))
-    share = _bin_shares(values, counts)
+    share = _bin_shares(values, counts) if levels is None else _shares(np.bincount(levels))
     return {
         "10Percentile": p10,
         "90Percentile": p90,
@@ -101,8 +105,11 @@ def first_order_features(values_hu: NDArray[np.float32], voxel_mm3: float) -> di
     }
 
 
-def _bin_shares(values: NDArray[np.float32], counts: NDArray[np.int64]) -> Floats:
+def _bin_shares(values: NDArray[np.floating], counts: NDArray[np.int64]) -> Floats:
     """Share of the voxels in each bin that is not empty; bins are multiples of the width (pyradiomics' edges)."""
     edges = pyradiomics().imageoperations.getBinEdges(values, binWidth=BIN_WIDTH_HU)
-    per_bin = np.bincount(np.digitize(values, edges), weights=counts)
-    return np.asarray(per_bin[per_bin > 0] / counts.sum())
+    return _shares(np.bincount(np.digitize(values, edges), weights=counts))
+
+
+def _shares(per_bin: Floats | NDArray[np.intp]) -> Floats:
+    return np.asarray(per_bin[per_bin > 0] / per_bin.sum())
