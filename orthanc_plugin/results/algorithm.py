@@ -7,7 +7,7 @@ DeviceUID follows its weights, the radiomics, the quality checks (IHE AIR asks f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 
