@@ -1,9 +1,9 @@
-"""The SEG of one model: coded structures as bit planes, and the same structures read back from the stored object.
+"""The SEG of one model: coded structures as bit planes or a label map, and the same structures read back.
 
-BINARY where every reader takes it; LABELMAP for the odd image sizes where OHIF scrambles BINARY without a message. No
-two segments overlap: the body is stored as what lies outside the other segments, and says so in its label. Writing is
-highdicom's. Reading is our own and goes by the source slice each frame names, so that a measure is made of what the
-archive gives back and not of what we meant to write.
+No two segments overlap: the body is stored as what lies outside the other segments, and says so in its label. highdicom
+writes the header and describes each slice; frames are our own (`seg_frames`), equal byte for byte to highdicom's.
+Reading goes by the source slice each frame names, so that a measure is made of what the archive gives back and not of
+what we meant to write.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ import highdicom
 import numpy as np
 from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
+from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from orthanc_plugin import __version__, identity
 from orthanc_plugin.catalog.card import CardLabel, ModelCard
 from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.masks import Labels, Segment, Segmentation, label_counts
+from orthanc_plugin.masks import Labels, Segment, Segmentation
+from orthanc_plugin.plan import SegEncoding, SegSettings
+from orthanc_plugin.results import seg_frames
 from orthanc_plugin.results.algorithm import (
     MANUFACTURER,
     PRODUCT,
@@ -34,21 +38,28 @@ from orthanc_plugin.results.algorithm import (
     segment_algorithm,
 )
 from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
+from orthanc_plugin.results.seg_choice import choose, describe, is_binary
+from orthanc_plugin.results.seg_frames import Occupancy
+from orthanc_plugin.results.seg_labels import (
+    LONG_STRING,
+    comments,
+    labels_by_name,
+    not_found,
+    remainder_label,
+    segment_label,
+)
 
-SETTINGS = "binary where columns % 8 = 0, else labelmap; no overlaps; empty frames omitted"
-"""What decides the stored pixels beside source and model; enters the SEG UID."""
+__all__ = ["SERIES_NUMBER", "SETTINGS", "decode_seg", "describe", "encode_seg", "highdicom_seg", "is_binary"]
+
+_DEFAULT = SegSettings()
+
+SETTINGS = describe(_DEFAULT)
+"""The default settings as they enter the SEG UID."""
 
 SERIES_NUMBER = 9801
-
-
-def is_binary(columns: int) -> bool:
-    """Whether the SEG of images of that width is BINARY.
-
-    Two readers pack bits their own way: Orthanc's frame routes want whole bytes a row (Columns % 8 = 0), OHIF whole
-    bytes a frame (Rows * Columns % 8 = 0). The first implies the second. BINARY is preferred because reports can
-    reference it without a validator's complaint.
-    """
-    return columns % 8 == 0
+MOST_SEGMENTS = 255
+_SOURCE_BITS = 16
+_STANDIN = (1, 8)
 
 
 def encode_seg(
@@ -59,27 +70,74 @@ def encode_seg(
     sop_instance_uid: str,
     provider: str,
     created: datetime,
+    settings: SegSettings = _DEFAULT,
 ) -> Dataset:
     """The structures of one model as one SEG in a series of its own.
 
     Segments never overlap: a structure that covers others is written without them, and its label says so. A LABELMAP
     cannot hold overlaps, and of an overlapping BINARY OHIF 3.13.2 drops frames without a word. SegmentNumbers are
-    1, 2, ... in the order of the segments, whatever their numbers in the model.
+    1, 2, ... in the order of the segments, whatever their numbers in the model. Structures of the card that were not
+    found are named in ImageComments, after the notes of the segmentation.
+
+    Returns
+    -------
+    Dataset
+        With file meta. Its PerFrameFunctionalGroupsSequence is encoded already: saving copies it, reading parses it.
 
     Raises
     ------
     EncodingError
-        If there is no segment, or one of them has no voxel.
+        If there is no segment, one of them has no voxel, there are more than 255, or BINARY is asked for where viewers
+        would scramble it (see `seg_choice.choose`).
     """
-    _refuse_empty(segmentation)
-    segmentation = _without_filled(segmentation)
-    binary = is_binary(segmentation.labels.shape[2])
-    segments = _apart(segmentation.segments)
+    labels, counts = segmentation.labels, seg_frames.slice_counts(segmentation.labels)
+    _refuse(segmentation.segments, counts.sum(axis=0))
+    segments = _without_filled(segmentation.segments, counts.sum(axis=0))
+    where = seg_frames.occupancy(_numbers(segments), counts)
+    encoding = choose(settings, where.frames, labels.shape, int(series.headers[0].get("BitsAllocated") or _SOURCE_BITS))
+    named = enumerate(_apart(segments), start=1)
+    descriptions = [_description(number, s, card, sop_instance_uid, provider) for number, s in named]
+    ds = highdicom_seg(
+        _standin_headers(series), _standin_labels(where), descriptions[:2], encoding, card,
+        sop_instance_uid=sop_instance_uid, created=created,
+    )  # fmt: skip
+    complete(ds, series, created)
+    ds.SegmentSequence = descriptions  # and no item for the background
+    if notes := (*segmentation.notes, *not_found(card, segmentation.segments)):
+        ds.ImageComments = comments(notes)
+    return _with_frames(ds, series, labels, where, encoding)
+
+
+def highdicom_seg(
+    headers: Sequence[Dataset],
+    labels: Labels,
+    descriptions: Sequence[SegmentDescription],
+    encoding: SegEncoding,
+    card: ModelCard,
+    *,
+    sop_instance_uid: str,
+    created: datetime,
+) -> highdicom.seg.Segmentation:
+    """highdicom's SEG of a label map of SegmentNumbers, uncompressed; `encode_seg` takes its header from one.
+
+    Parameters
+    ----------
+    headers : sequence of Dataset
+        One a slice.
+    labels : ndarray, shape (z, y, x), uint8
+        SegmentNumbers.
+    descriptions : sequence of SegmentDescription
+        Of SegmentNumbers 1, 2, ...
+    encoding : SegEncoding
+        Not AUTO.
+    card, sop_instance_uid, created
+        As for `encode_seg`.
+    """
     ds = highdicom.seg.Segmentation(
-        result_headers(series),
-        _consecutive(segmentation),
-        "BINARY" if binary else "LABELMAP",
-        [_description(n, s, card, sop_instance_uid, provider) for n, s in enumerate(segments, start=1)],
+        headers,
+        labels,
+        "BINARY" if encoding is SegEncoding.BINARY else "LABELMAP",
+        descriptions,
         series_instance_uid=identity.series_uid(sop_instance_uid),
         series_number=SERIES_NUMBER,
         sop_instance_uid=sop_instance_uid,
@@ -90,17 +148,13 @@ def encode_seg(
         device_serial_number=card.digest,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         contributing_equipment=[contributing_equipment(card, created)],
-        series_description=f"AI research: {card.name} {card.version} segmentation"[:64],
+        series_description=f"AI research: segmentation by {card.name} {card.version}"[:LONG_STRING],
         content_label="AI_RESEARCH",
         content_description=RESEARCH_USE,
         content_qualification="RESEARCH",
         specific_character_set=CHARACTER_SET,
     )
-    complete(ds, series, created)
-    if segmentation.notes:
-        ds.ImageComments = "\n".join(segmentation.notes)
     ds.ContentCreatorName = ""  # type 2 (PS3.3 Table 10-12); nobody did
-    _drop_background(ds)
     _derive_dimension_uid(ds)
     return ds
 
@@ -126,19 +180,22 @@ def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
     return Segmentation(labels, segments, tuple(str(seg.get("ImageComments") or "").splitlines()))
 
 
-def _refuse_empty(segmentation: Segmentation) -> None:
-    if not segmentation.segments:
+def _refuse(segments: Sequence[Segment], counts: NDArray[np.intp]) -> None:
+    if not segments:
         raise EncodingError("a SEG without a segment is never written")
-    for segment, voxels in zip(segmentation.segments, segmentation.voxels(), strict=True):
-        if not voxels:
+    if len(segments) > MOST_SEGMENTS:
+        raise EncodingError(
+            f"{len(segments)} segments: a SEG of 8 bits holds {MOST_SEGMENTS}; split the model's labels"
+        )
+    for segment in segments:
+        if not counts[list(segment.covers)].sum():
             raise EncodingError(f"segment {segment.key} has no voxel")
 
 
-def _without_filled(segmentation: Segmentation) -> Segmentation:
+def _without_filled(segments: Sequence[Segment], counts: NDArray[np.intp]) -> tuple[Segment, ...]:
     """Without the structures of which those inside leave nothing."""
-    seen = _numbers(segmentation.segments)[label_counts(segmentation.labels) > 0]
-    kept = tuple(segment for number, segment in enumerate(segmentation.segments, start=1) if number in seen)
-    return replace(segmentation, segments=kept)
+    seen = set(_numbers(segments)[counts > 0])
+    return tuple(segment for number, segment in enumerate(segments, start=1) if number in seen)
 
 
 def _breadth(segment: Segment) -> int:
@@ -146,13 +203,8 @@ def _breadth(segment: Segment) -> int:
     return -len(segment.covers)
 
 
-def _consecutive(segmentation: Segmentation) -> Labels:
-    """Label map of the stored SegmentNumbers, every voxel with the innermost of its structures."""
-    return _looked_up(_numbers(segmentation.segments), segmentation.labels)
-
-
 def _numbers(segments: Sequence[Segment]) -> NDArray[np.uint8]:
-    """SegmentNumber of each value of the label map."""
+    """SegmentNumber of each value of the label map: that of the innermost structure."""
     numbers = {segment.number: number for number, segment in enumerate(segments, start=1)}
     table = np.zeros(256, np.uint8)
     for segment in sorted(segments, key=_breadth):
@@ -160,27 +212,61 @@ def _numbers(segments: Sequence[Segment]) -> NDArray[np.uint8]:
     return table
 
 
-def _looked_up(table: NDArray[np.uint8], labels: Labels) -> Labels:
-    """`table[labels]` slice by slice: numpy widens indices to 8 bytes (600 MiB for 275 x 512 x 512)."""
-    looked_up = np.empty_like(labels)
-    for index, plane in enumerate(labels):
-        looked_up[index] = table[plane]
-    return looked_up
+def _standin_headers(series: CtSeries) -> list[Dataset]:
+    headers = result_headers(series)
+    for header in headers:
+        header.Rows, header.Columns = _STANDIN
+    return headers
+
+
+def _standin_labels(where: Occupancy) -> Labels:
+    """Tiny slices, in which segment 1 shows wherever any segment does."""
+    labels = np.zeros((len(where.there), *_STANDIN), np.uint8)
+    labels[where.slices] = 1
+    return labels
+
+
+def _with_frames(ds: Dataset, series: CtSeries, labels: Labels, where: Occupancy, encoding: SegEncoding) -> Dataset:
+    """The header with the frames of the label map in place of the stand-in's."""
+    groups = list(ds.PerFrameFunctionalGroupsSequence)
+    slices = _slice_indices(series)
+    order = [slices[_source_uid(group)] for group in groups]
+    del ds.PerFrameFunctionalGroupsSequence, ds.PixelData
+    whole = Dataset()  # not highdicom's: that keeps tables of the stand-in's frames
+    whole.file_meta = ds.file_meta
+    whole.update(ds)
+    if encoding is SegEncoding.LABELMAP_RLE:
+        whole.file_meta.TransferSyntaxUID = RLELossless
+    _, whole.Rows, whole.Columns = labels.shape
+    whole.NumberOfFrames = where.frames if encoding is SegEncoding.BINARY else len(order)
+    correct_ambiguous_vr(whole, True)
+    # Said to be read in the form in which it is written: else pydicom parses and encodes the groups again.
+    whole.set_original_encoding(False, True, convert_encodings(CHARACTER_SET))
+    if encoding is SegEncoding.BINARY:
+        element = seg_frames.per_frame_groups(groups, order, where)
+    else:
+        element = seg_frames.per_slice_groups(groups)
+    whole[element.tag] = element
+    whole.add_new("PixelData", "OB", _PIXELS[encoding](labels, where, order))
+    return whole
+
+
+_PIXELS = {
+    SegEncoding.BINARY: seg_frames.binary_pixels,
+    SegEncoding.LABELMAP: seg_frames.labelmap_pixels,
+    SegEncoding.LABELMAP_RLE: seg_frames.rle_pixels,
+}
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     """The segments without overlap: those that cover others say that they do not include them."""
     numbers = {segment.number for segment in segments}
     return tuple(
-        replace(segment, label=_remainder_label(segment.label))
+        replace(segment, label=remainder_label(segment.label))
         if numbers & {*segment.covers} - {segment.number}
-        else segment
+        else replace(segment, label=segment_label(segment.label))
         for segment in segments
     )
-
-
-def _remainder_label(label: str) -> str:
-    return f"{label[:34]} outside the other segments"
 
 
 def _description(
@@ -203,11 +289,6 @@ def _description(
     return item
 
 
-def _drop_background(ds: Dataset) -> None:
-    """highdicom's item for SegmentNumber 0 shifts OHIF's colours by one; PixelPaddingValue 0 stays."""
-    ds.SegmentSequence = [item for item in ds.SegmentSequence if item.SegmentNumber != 0]
-
-
 def _derive_dimension_uid(ds: Dataset) -> None:
     uid = identity.dimension_organization_uid(ds.SOPInstanceUID)
     for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence):
@@ -216,7 +297,7 @@ def _derive_dimension_uid(ds: Dataset) -> None:
 
 def _stored_segments(seg: Dataset, card: ModelCard) -> tuple[Segment, ...]:
     """Segments by SegmentNumber; as stored, each covers itself alone."""
-    known = {name: label for label in card.labels for name in (label.label, _remainder_label(label.label))}
+    known = labels_by_name(card)
     items = sorted(seg.SegmentSequence, key=lambda item: int(item.SegmentNumber))
     try:
         labels = {int(item.SegmentNumber): (str(item.SegmentLabel), known[item.SegmentLabel]) for item in items}
@@ -226,13 +307,13 @@ def _stored_segments(seg: Dataset, card: ModelCard) -> tuple[Segment, ...]:
 
 
 def _segment(number: int, name: str, label: CardLabel) -> Segment:
-    key = label.key if name == label.label else f"{label.key}_remainder"
+    key = label.key if name == segment_label(label.label) else f"{label.key}_remainder"
     return Segment(number, key, name, label.category, label.type, label.modifier, label.colour, (number,))
 
 
 def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:
     """Slice index and (y, x) SegmentNumbers of each frame."""
-    slices = {str(header.SOPInstanceUID): index for index, header in enumerate(series.headers)}
+    slices = _slice_indices(series)
     shared = seg.SharedFunctionalGroupsSequence[0]
     for groups, pixels in zip(seg.PerFrameFunctionalGroupsSequence, _pixels(seg), strict=True):
         sources = groups.get("DerivationImageSequence", shared.get("DerivationImageSequence"))
@@ -240,6 +321,14 @@ def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:
         if index is None:
             raise EncodingError(f"SEG {seg.SOPInstanceUID} has a frame that names no slice of its series")
         yield index, pixels * np.uint8(_segment_number(groups, shared)) if seg.BitsAllocated == 1 else pixels
+
+
+def _slice_indices(series: CtSeries) -> dict[str, int]:
+    return {str(header.SOPInstanceUID): index for index, header in enumerate(series.headers)}
+
+
+def _source_uid(groups: Dataset) -> str:
+    return str(groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
 
 
 def _pixels(seg: Dataset) -> Iterator[Labels]:

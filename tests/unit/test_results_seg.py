@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
+from highdicom.seg import SegmentDescription
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
 from orthanc_plugin import identity
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.masks import Segmentation
+from orthanc_plugin.plan import SegEncoding, SegSettings
 from orthanc_plugin.results import seg
+from orthanc_plugin.results.headers import result_headers
 from tests.results_case import (
     AIRWAY,
     BODY,
     BONE,
     CARD,
+    CREATED,
     LUNG_LEFT,
     LUNG_RIGHT,
     SEG_UID,
     ellipsoids,
-    encode,
     segment,
     small_series,
 )
+
+WHOLE = SegSettings(ceiling=1.0)
+"""BINARY wherever rows fill whole bytes: these small cases would reach the ceiling."""
+
+
+def encode(series: CtSeries, found: Segmentation, settings: SegSettings = WHOLE, card: ModelCard = CARD) -> Dataset:
+    return seg.encode_seg(
+        series, found, card, sop_instance_uid=SEG_UID, provider="CPU", created=CREATED, settings=settings
+    )
 
 
 def written(ds: Dataset) -> bytes:
@@ -123,20 +138,136 @@ def test_reading_does_not_mind_the_order_of_frames() -> None:
     np.testing.assert_array_equal(seg.decode_seg(reread(stored), series, CARD).labels, found.labels)
 
 
-def test_an_odd_sized_binary_seg_of_other_software_reads_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seg, "is_binary", lambda columns: True)
+def test_an_odd_sized_binary_seg_of_other_software_reads_back() -> None:
     series = small_series(31, 29)
     found = ellipsoids(series)
-    np.testing.assert_array_equal(seg.decode_seg(reread(encode(series, found)), series, CARD).labels, found.labels)
+    items = [SegmentDescription.from_dataset(item) for item in encode(series, found).SegmentSequence]
+    stored = seg.highdicom_seg(
+        result_headers(series), found.labels, items, SegEncoding.BINARY, CARD, sop_instance_uid=SEG_UID, created=CREATED
+    )
+    np.testing.assert_array_equal(seg.decode_seg(reread(stored), series, CARD).labels, found.labels)
 
 
-def test_a_compressed_labelmap_reads_back() -> None:
-    series = small_series(31, 29)
-    stored = encode(series, ellipsoids(series))
-    expected = seg.decode_seg(stored, series, CARD).labels
-    packed = pydicom.dcmread(io.BytesIO(written(stored)))
-    packed.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
-    np.testing.assert_array_equal(seg.decode_seg(reread(packed), series, CARD).labels, expected)
+@pytest.mark.parametrize("encoding", [SegEncoding.LABELMAP, SegEncoding.LABELMAP_RLE, SegEncoding.BINARY])
+@pytest.mark.parametrize(("rows", "columns"), [(32, 32), (33, 40), (31, 29)])
+def test_every_encoding_reads_back(encoding: SegEncoding, rows: int, columns: int) -> None:
+    series = small_series(rows, columns)
+    found = ellipsoids(series)
+    if encoding is SegEncoding.BINARY and columns % 8:
+        with pytest.raises(EncodingError, match="29 columns: set the encoding to auto or labelmap"):
+            encode(series, found, SegSettings(encoding))
+        return
+    stored = reread(encode(series, found, SegSettings(encoding)))
+    np.testing.assert_array_equal(seg.decode_seg(stored, series, CARD).labels, found.labels)
+    assert (stored.SegmentationType == "BINARY") is (encoding is SegEncoding.BINARY)
+    assert (stored.file_meta.TransferSyntaxUID == RLELossless) is (encoding is SegEncoding.LABELMAP_RLE)
+    if encoding is not SegEncoding.BINARY:
+        assert (stored.PixelPaddingValue, stored["PixelPaddingValue"].VR) == (0, "US")
+        assert [item.SegmentNumber for item in stored.SegmentSequence] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "bits", "kind"),
+    [(1.0, 16, "BINARY"), (0.24, 16, "LABELMAP"), (0.24, 32, "BINARY"), (0, 16, "LABELMAP")],
+)
+def test_above_the_ceiling_a_seg_is_a_compressed_labelmap(ceiling: float, bits: int, kind: str) -> None:
+    series = small_series(BitsAllocated=bits)
+    found = ellipsoids(series)  # 47 frames of 12 slices: 24.5 % of 16 bits a voxel
+    stored = encode(series, found, SegSettings(ceiling=ceiling))
+    assert stored.SegmentationType == kind
+    assert stored.file_meta.TransferSyntaxUID.is_compressed is (kind == "LABELMAP")
+
+
+def test_the_text_of_settings_holds_what_decides_the_pixels() -> None:
+    texts = [
+        seg.describe(settings)
+        for settings in (
+            SegSettings(),
+            SegSettings(ceiling=0.5),
+            *(SegSettings(kind) for kind in list(SegEncoding)[1:]),
+        )
+    ]
+    assert len(set(texts)) == len(texts)
+    assert seg.describe(SegSettings(SegEncoding.BINARY, 0.5)) == seg.describe(SegSettings(SegEncoding.BINARY))
+    assert texts[0] == seg.SETTINGS == "encoding=auto; ceiling=0.2; no overlaps; empty frames omitted"
+
+
+def test_structures_that_were_not_found_are_named_and_read_back() -> None:
+    series = small_series()
+    found = replace(ellipsoids(series, LUNG_LEFT, AIRWAY), notes=("one lung only",))
+    stored = reread(encode(series, found))
+    assert stored.ImageComments == "one lung only\nnot found: Left lung, Trachea and main bronchi"
+    assert seg.decode_seg(stored, series, CARD).notes == (
+        "one lung only", "not found: Left lung, Trachea and main bronchi",
+    )  # fmt: skip
+    assert "ImageComments" not in encode(series, ellipsoids(series))
+
+
+def test_a_long_list_of_what_was_not_found_ends_with_a_count() -> None:
+    series = small_series()
+    others = tuple(
+        replace(BONE, number=n, key=f"b{n}", label=f"Bone with a rather long name, number {n:03}", covers=(n,))
+        for n in range(6, 256)
+    )
+    comments = encode(series, ellipsoids(series), card=replace(CARD, labels=(*CARD.labels, *others))).ImageComments
+    match = re.fullmatch(r"not found: (.*) and (\d+) more", comments)
+    assert match is not None
+    assert match[1].count("Bone") + int(match[2]) == 250
+    assert len(comments) < 4200
+
+
+def test_long_labels_are_cut_stay_apart_and_lead_back_to_the_card() -> None:
+    long = "Muscle of the posterior compartment of the lower leg, deep layer, part "
+    labels = (
+        replace(BODY, label=long + "0"), replace(LUNG_LEFT, label=long + "1"), replace(LUNG_RIGHT, label=long + "2")
+    )  # fmt: skip
+    card = replace(CARD, labels=(*labels, AIRWAY, BONE))
+    series = small_series()
+    whole = ellipsoids(series)
+    found = replace(whole, segments=(*(segment(label) for label in labels), *whole.segments[3:]))
+    stored = reread(encode(series, found, card=card))
+    names = [item.SegmentLabel for item in stored.SegmentSequence]
+    assert len(set(names)) == 5
+    assert max(map(len, names)) == 64
+    assert [item.TrackingID for item in stored.SegmentSequence] == names
+    kept = seg.decode_seg(stored, series, card)
+    assert [s.key for s in kept.segments] == ["body_remainder", "lung_left", "lung_right", "airway", "bone"]
+
+
+def test_the_description_of_the_series_begins_with_its_kind() -> None:
+    series = small_series()
+    stored = encode(series, ellipsoids(series), card=replace(CARD, name="m" * 60))
+    assert stored.SeriesDescription == ("AI research: segmentation by " + "m" * 60)[:64]
+
+
+def test_more_segments_than_eight_bits_hold_are_refused() -> None:
+    series = small_series()
+    whole = ellipsoids(series)
+    crowd = replace(whole, segments=tuple(replace(whole.segments[0], key=str(n)) for n in range(256)))
+    with pytest.raises(EncodingError, match="256 segments: a SEG of 8 bits holds 255"):
+        encode(series, crowd)
+
+
+def test_overlapping_models_lie_in_series_of_their_own() -> None:
+    series = small_series()
+    found = ellipsoids(series)
+    other = replace(CARD, name="other", digest="cd" * 32)
+    uids = [identity.seg_uid("f" * 64, card.digest, seg.SETTINGS) for card in (CARD, other)]
+    made = [
+        seg.encode_seg(series, found, card, sop_instance_uid=uid, provider="CPU", created=CREATED)
+        for card, uid in zip((CARD, other), uids, strict=True)
+    ]
+    assert len({ds.SOPInstanceUID for ds in made}) == len({ds.SeriesInstanceUID for ds in made}) == 2
+    for ds, card in zip(made, (CARD, other), strict=True):
+        np.testing.assert_array_equal(seg.decode_seg(ds, series, card).labels, found.labels)
+
+
+def test_groups_are_encoded_once_and_written_as_they_are() -> None:
+    stored = encode(series := small_series(), ellipsoids(series))
+    before = written(stored)
+    assert stored.get_item("PerFrameFunctionalGroupsSequence").is_raw
+    assert len(stored.PerFrameFunctionalGroupsSequence) == stored.NumberOfFrames
+    assert written(stored) == before
 
 
 def test_empty_frames_are_omitted() -> None:
