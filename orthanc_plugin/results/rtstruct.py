@@ -35,8 +35,9 @@ from orthanc_plugin.results.algorithm import (
     PRODUCT,
     RESEARCH_USE,
     concept,
-    contributing_equipment,
+    model_equipment,
     segment_algorithm,
+    series_description,
 )
 from orthanc_plugin.results.contours import Points, outlines
 from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
@@ -112,7 +113,7 @@ def encode_rtstruct(
     if not segmentation.segments:
         raise EncodingError("an RT Structure Set without a structure is never written")
     headers = result_headers(series)
-    ds = _structure_set(headers, card, sop_instance_uid, created)
+    ds = _structure_set(headers, card, sop_instance_uid, provider, created)
     rois = _rois(segmentation, card)
     sources = [_source(header) for header in headers]
     _refer(ds, series, [_reference(header.SOPClassUID, header.SOPInstanceUID) for header in headers])
@@ -134,7 +135,9 @@ def encode_rtstruct(
     return ds
 
 
-def _structure_set(headers: Sequence[Dataset], card: ModelCard, sop_instance_uid: str, created: datetime) -> SOPClass:
+def _structure_set(
+    headers: Sequence[Dataset], card: ModelCard, sop_instance_uid: str, provider: str, created: datetime
+) -> SOPClass:
     ds = SOPClass(
         study_instance_uid=headers[0].StudyInstanceUID,
         series_instance_uid=identity.series_uid(sop_instance_uid),
@@ -148,7 +151,7 @@ def _structure_set(headers: Sequence[Dataset], card: ModelCard, sop_instance_uid
         software_versions=__version__,
         device_serial_number=card.digest,
         transfer_syntax_uid=ImplicitVRLittleEndian,
-        series_description=f"AI research: {card.name} {card.version} contours"[:64],
+        series_description=series_description("contours", card),
         content_qualification="RESEARCH",
         specific_character_set=CHARACTER_SET,
     )
@@ -156,7 +159,7 @@ def _structure_set(headers: Sequence[Dataset], card: ModelCard, sop_instance_uid
     ds.OperatorsName = ""
     scanner = headers[0].get("Manufacturer")
     acquired = [highdicom.ContributingEquipment.for_image_acquisition(headers[0])] if scanner else []
-    ds.ContributingEquipmentSequence = [*acquired, contributing_equipment(card, created)]
+    ds.ContributingEquipmentSequence = [*acquired, model_equipment(card, created, provider)]
     return ds
 
 
