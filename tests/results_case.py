@@ -132,7 +132,7 @@ def segment(label: CardLabel) -> Segment:
     )
 
 
-def ellipsoids(series: CtSeries, *absent: CardLabel) -> Segmentation:
+def ellipsoids(series: CtSeries, *absent: CardLabel, card: ModelCard = CARD) -> Segmentation:
     """A chest of ellipsoids: body round lungs, airway and bone; what is `absent` is body there."""
     shape = series.volume.voxels_hu.shape
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij", sparse=True)
@@ -147,7 +147,7 @@ def ellipsoids(series: CtSeries, *absent: CardLabel) -> Segmentation:
     for label, inside in shapes.items():
         if label not in absent:
             labels[inside] = label.number
-    return Segmentation(labels, tuple(segment(label) for label in CARD.labels if label not in absent))
+    return Segmentation(labels, tuple(segment(label) for label in card.labels if label not in absent))
 
 
 def encode(

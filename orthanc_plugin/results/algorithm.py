@@ -43,7 +43,11 @@ def parameters(card: ModelCard, provider: str) -> dict[str, str]:
 def segment_algorithm(card: ModelCard, provider: str) -> highdicom.AlgorithmIdentificationSequence:
     """Algorithm identification of a segment."""
     return highdicom.AlgorithmIdentificationSequence(
-        card.name, concept(FAMILY), card.version, source=card.manufacturer[:64], parameters=parameters(card, provider)
+        card.name[:64],
+        concept(FAMILY),
+        card.version[:64],
+        source=card.manufacturer[:64],
+        parameters=parameters(card, provider),
     )
 
 

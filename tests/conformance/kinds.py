@@ -1,0 +1,162 @@
+"""Kinds of objects of the conformance matrix: how each is made of a case, and who must read it.
+
+What a case cannot have is None: BINARY where viewers would scramble it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from orthanc_plugin.codes import REPORT_TITLE
+from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.plan import Output, SegEncoding
+from orthanc_plugin.quality.masks import check_masks
+from orthanc_plugin.radiomics.features import measure_segments
+from orthanc_plugin.results import seg
+from orthanc_plugin.results.checks_sr import encode_checks_sr
+from orthanc_plugin.results.preview import encode_preview
+from orthanc_plugin.results.radiomics_sr import encode_radiomics_sr
+from orthanc_plugin.results.rtstruct import encode_rtstruct
+from tests.body_results_case import body_report
+from tests.conformance import readers
+from tests.conformance.cases import Case
+from tests.results_case import CREATED, RADIOMICS_UID, landmarks_report
+
+Gaps = Mapping[str, int]
+Reader = Callable[[Case, Path], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """make: of a case, None where it cannot have one. gaps: documented errors of dciodvfy, and how often each."""
+
+    output: Output
+    make: Callable[[Case], Dataset | None]
+    readers: tuple[Reader, ...]
+    gaps: Callable[[Case], Gaps] = lambda case: {}
+
+
+def _segmentation(encoding: SegEncoding, case: Case) -> Dataset | None:
+    try:
+        return case.encode_seg(encoding)
+    except EncodingError:
+        assert encoding is SegEncoding.BINARY
+        assert case.series.volume.voxels_hu.shape[2] % 8
+        return None
+
+
+def _reads_segments(case: Case, path: Path) -> None:
+    stored = seg.decode_seg(pydicom.dcmread(path), case.series, case.card)
+    assert (stored.labels > 0).sum() == (case.found.labels > 0).sum() > 0
+    readers.dcmqi_reads_segments(path, case.series, stored)
+    readers.highdicom_reads_segments(path, case.series, stored)
+
+
+def _reads_report(title: str, case: Case, path: Path) -> None:
+    if not _gap_of_references(case) or not _refers_to_segments(path):
+        readers.dcmtk_reads_report(path, title)
+    readers.dcmqi_reads_report(path)
+    readers.highdicom_reads_report(path)
+
+
+def _refers_to_segments(path: Path) -> bool:
+    return any(element.keyword == "ReferencedSegmentNumber" for element in pydicom.dcmread(path).iterall())
+
+
+def _gap_of_references(case: Case) -> Gaps:
+    """dciodvfy and dcmtk do not know the LABELMAP SOP class inside reports."""
+    return {} if case.stored.BitsAllocated == 1 else {readers.LABELMAP_ERROR: len(case.kept.segments)}
+
+
+def _radiomics(case: Case) -> Dataset:
+    keys = [label.key for label in case.card.labels if label.shape_features]
+    features = measure_segments(case.series.volume, case.kept, keys)
+    return encode_radiomics_sr(
+        case.series, case.stored, case.kept, features, case.card,
+        sop_instance_uid=RADIOMICS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE, settings="bin width 25",
+    )  # fmt: skip
+
+
+def _checks(case: Case) -> Dataset:
+    results = check_masks(case.series.volume, case.kept, case.card)
+    return encode_checks_sr(
+        case.series, [case.stored], results, [case.card],
+        sop_instance_uid="2.25.1004", provider="CPU", created=CREATED, title=REPORT_TITLE, notes=["a note"],
+    )  # fmt: skip
+
+
+def _of_seg(encode: Callable[..., Dataset], case: Case) -> Dataset:
+    return encode(
+        case.series, case.stored, case.kept, case.card,
+        sop_instance_uid="2.25.1006", provider="CPU", created=CREATED,
+    )  # fmt: skip
+
+
+def _body(output: Output, title: str = "AI Enrichment Report") -> Kind:
+    return Kind(
+        output,
+        lambda case: body_report(output, case.series, case.location, "a note", card=case.card),
+        (partial(_reads_report, title),),
+    )
+
+
+_REPORT: tuple[Reader, ...] = (partial(_reads_report, "AI Enrichment Report"),)
+_SEG: tuple[Reader, ...] = (_reads_segments,)
+
+KINDS: dict[str, Kind] = {
+    "SEG": Kind(Output.SEG, partial(_segmentation, SegEncoding.AUTO), _SEG),
+    "SEG, BINARY": Kind(Output.SEG, partial(_segmentation, SegEncoding.BINARY), _SEG),
+    "SEG, LABELMAP": Kind(Output.SEG, partial(_segmentation, SegEncoding.LABELMAP), _SEG),
+    "SEG, LABELMAP RLE": Kind(Output.SEG, partial(_segmentation, SegEncoding.LABELMAP_RLE), _SEG),
+    "radiomics": Kind(Output.RADIOMICS, _radiomics, _REPORT, _gap_of_references),
+    "landmarks": Kind(
+        Output.LANDMARKS, lambda case: landmarks_report(case.series, case.stored, "a note", card=case.card), _REPORT
+    ),
+    "body landmarks": _body(Output.BODY_LANDMARKS),
+    "body regions": _body(Output.BODY_REGIONS),
+    "viewer landmarks": _body(Output.VIEWER_LANDMARKS, "Imaging Measurement Report"),
+    "checks": Kind(Output.CHECKS, _checks, _REPORT),
+    "RTSTRUCT": Kind(
+        Output.RTSTRUCT,
+        partial(_of_seg, encode_rtstruct),
+        (lambda case, path: readers.dcmtk_reads_dataset(path),),
+    ),
+    "preview": Kind(
+        Output.PREVIEW,
+        partial(_of_seg, encode_preview),
+        (lambda case, path: readers.dcmtk_reads_dataset(path), lambda case, path: readers.itk_reads_picture(path)),
+    ),
+}
+
+
+def check(case: Case, kind: Kind, *, every_reader: bool = True) -> str:
+    """Make an object and have it read.
+
+    Parameters
+    ----------
+    every_reader : bool
+        Otherwise dciodvfy alone.
+
+    Returns
+    -------
+    str
+        What dciodvfy said: `0 errors`, and the documented gaps of its own; `-` where there is no such object.
+    """
+    ds = kind.make(case)
+    if ds is None:
+        return "-"
+    path = case.folder / "object.dcm"
+    ds.save_as(path, enforce_file_format=True)
+    gaps = {**case.gaps, **kind.gaps(case)}
+    said = readers.complaints(path)
+    assert {gap: sum(gap in line for line in said) for gap in gaps} == gaps, said
+    assert len(said) == sum(gaps.values()), said
+    for read in kind.readers if every_reader else ():
+        read(case, path)
+    return f"0 errors, {len(said)} of the validator" if said else "0 errors"
