@@ -1,14 +1,15 @@
 """Texture matrices of grey levels in a mask, in the form in which features need them.
 
-pyradiomics' C code counts co-occurrences, runs, neighbourhood differences and dependences. Zones would be a matrix of
-grey levels by size of the largest zone there (gigabytes for a lung): they are searched a few levels at a time, and
-only the entries that are not empty are kept.
+pyradiomics' C code counts co-occurrences and searches zones. Its matrix of zones is grey levels by size of the largest
+(gigabytes for a lung): they are searched a few levels at a time, and only the entries that are not empty are kept.
+Runs, dependences and neighbourhood differences come from shifted copies of the whole organ, many voxels at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,14 @@ Levels = NDArray[np.int32]
 _DISTANCES = np.array([1])
 _ZONE_ENTRIES = 8_000_000
 """Entries of the matrix of zones that pyradiomics may fill at once: 64 MB."""
+_SLAB_VOXELS = 2_000_000
+_LONG_RUNS = 4
+"""Steps along runs for each voxel, beyond which pyradiomics' walk along lines is the shorter way."""
+
+Direction = tuple[int, int, int]
+_DIRECTIONS: tuple[Direction, ...] = tuple(
+    (z, y, x) for z, y, x in product((0, 1), (-1, 0, 1), (-1, 0, 1)) if (z, y, x) > (0, 0, 0)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +39,14 @@ class GreyLevels:
 
     levels: (z, y, x) int32, C order, cropped to the structure; anything outside of it.
     mask: (z, y, x) bool, C order.
+    padded: (z + 2, y + 2, x + 2), smallest unsigned type, C order: the levels inside, 0 outside.
     counts: (highest + 1,), voxels of each grey level.
     force_2d: neighbours within slices only.
     """
 
     levels: Levels
     mask: Mask
+    padded: NDArray[np.unsignedinteger]
     counts: NDArray[np.int64]
     force_2d: bool
 
@@ -47,7 +58,11 @@ class GreyLevels:
         if inside.shape[1:] == (1, 1):
             beside = ((0, 0), (0, 0), (0, 1))
             cropped, inside = np.pad(cropped, beside), np.pad(inside, beside)
-        return cls(cropped, inside, np.bincount(cropped[inside]), force_2d)
+        values = cropped[inside]
+        counts = np.bincount(values)
+        padded = np.zeros([size + 2 for size in inside.shape], np.min_scalar_type(len(counts)))
+        padded[1:-1, 1:-1, 1:-1][inside] = values
+        return cls(cropped, inside, padded, counts, force_2d)
 
     @property
     def highest(self) -> int:
@@ -57,6 +72,15 @@ class GreyLevels:
     def present(self) -> NDArray[np.int64]:
         """Grey levels that occur, ascending."""
         return np.flatnonzero(self.counts)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """To one of each pair of opposite neighbours."""
+        return tuple(one for one in _DIRECTIONS if not (self.force_2d and one[0]))
+
+    def step(self, direction: Direction) -> int:
+        """Places to the neighbour in the flat padded levels; across a border lies padding."""
+        return int(np.dot(direction, self.padded.strides)) // self.padded.itemsize
 
 
 def _occupied(mask: Mask, axis: int) -> NDArray[np.int64]:
@@ -91,14 +115,49 @@ def co_occurrences(grey: GreyLevels) -> Floats:
     return np.asarray(one_way + one_way.transpose(1, 0, 2))
 
 
-def runs(grey: GreyLevels) -> Iterator[SizeMatrix]:
+def runs(grey: GreyLevels) -> list[SizeMatrix]:
     """Runs of each direction in which two voxels of the structure lie on one line."""
+    found = []
+    for direction in grey.directions:
+        chains = _chains(grey, grey.step(direction))
+        if chains is None:
+            return _long_runs(grey)
+        if len(chains) > 1 or _share_a_line(grey.mask, direction):
+            ends = np.concatenate([chains, np.zeros((2, len(grey.counts)), np.int64)])
+            exactly = ends[:-2] - 2 * ends[1:-1] + ends[2:]
+            found.append(SizeMatrix.of(exactly.T, np.arange(len(grey.counts))))
+    return found
+
+
+def _chains(grey: GreyLevels, step: int) -> NDArray[np.int64] | None:
+    """How many voxels of each level begin 1, 2, ... equal ones, (lengths, levels); None where that takes too long."""
+    flat = grey.padded.ravel()
+    equal = np.zeros(flat.size, bool)
+    np.equal(flat[step:], flat[:-step], out=equal[:-step])
+    equal &= flat > 0
+    chains, steps, begin = [grey.counts], 0, np.flatnonzero(equal)
+    while begin.size:
+        chains.append(np.bincount(flat[begin], minlength=len(grey.counts)))
+        steps += begin.size
+        if steps > _LONG_RUNS * grey.counts.sum():
+            return None
+        begin = begin[equal[begin + (len(chains) - 1) * step]]
+    return np.array(chains)
+
+
+def _share_a_line(mask: Mask, direction: Direction) -> bool:
+    voxels = np.argwhere(mask)
+    along = voxels[:, direction.index(1)]
+    lines = voxels - along[:, None] * direction
+    return len(np.unique(lines @ (1 << 40, 1 << 20, 1))) < len(voxels)
+
+
+def _long_runs(grey: GreyLevels) -> list[SizeMatrix]:
     counted, _ = pyradiomics().cMatrices.calculate_glrlm(
         grey.levels, grey.mask, grey.highest, max(grey.mask.shape), grey.force_2d, 0
     )
-    for direction in np.moveaxis(counted[0], 2, 0):
-        if direction.any():
-            yield SizeMatrix.of(direction, np.arange(1, grey.highest + 1))
+    directions = [direction for direction in np.moveaxis(counted[0], 2, 0) if direction.any()]
+    return [SizeMatrix.of(direction, np.arange(1, grey.highest + 1)) for direction in directions]
 
 
 def zones(grey: GreyLevels) -> SizeMatrix:
@@ -131,15 +190,36 @@ def _zones_of(grey: GreyLevels, group: NDArray[np.int64]) -> SizeMatrix:
 
 def dependences(grey: GreyLevels) -> SizeMatrix:
     """Neighbours of the voxel's own level, and the voxel itself."""
-    counted = pyradiomics().cMatrices.calculate_gldm(
-        grey.levels, grey.mask, _DISTANCES, grey.highest, 0, grey.force_2d, 0
-    )
-    return SizeMatrix.of(counted[0], np.arange(1, grey.highest + 1))
+    flat = grey.padded.ravel()
+    dependent = np.zeros(flat.size, np.uint8)
+    for direction in grey.directions:
+        step = grey.step(direction)
+        equal = (flat[step:] == flat[:-step]).view(np.uint8)
+        dependent[:-step] += equal
+        dependent[step:] += equal
+    inside = flat > 0
+    counted = np.bincount(flat[inside].astype(np.int32) * 27 + dependent[inside], minlength=27 * len(grey.counts))
+    return SizeMatrix.of(counted.reshape(-1, 27), np.arange(len(grey.counts)))
 
 
 def neighbourhood_differences(grey: GreyLevels) -> Floats:
     """Sum over the voxels of each level present of |level - mean of its neighbours|, (levels,)."""
-    counted = pyradiomics().cMatrices.calculate_ngtdm(
-        grey.levels, grey.mask, _DISTANCES, grey.highest, grey.force_2d, 0
-    )
-    return np.asarray(counted[0][grey.present - 1, 1])
+    depth, *slice_shape = grey.mask.shape
+    slices = max(1, _SLAB_VOXELS // int(np.prod(slice_shape)))
+    differences = np.zeros(len(grey.counts))
+    for start in range(0, depth, slices):
+        slab = grey.padded[start : start + slices + 2].astype(np.int32)
+        own, inside = slab[1:-1, 1:-1, 1:-1], grey.mask[start : start + slices]
+        level = own[inside]
+        neighbours = _surrounding(slab > 0, grey.force_2d)[inside] - 1
+        mean = (_surrounding(slab, grey.force_2d)[inside] - level) / np.maximum(neighbours, 1)
+        differences += np.bincount(level, np.where(neighbours, abs(level - mean), 0), len(grey.counts))
+    return differences[grey.present]
+
+
+def _surrounding(slab: NDArray[np.generic], force_2d: bool) -> NDArray[np.int32]:
+    """Sum over each inner voxel and its neighbours."""
+    total = slab.astype(np.int32)
+    total = total[1:-1] if force_2d else total[:-2] + total[1:-1] + total[2:]
+    total = total[:, :-2] + total[:, 1:-1] + total[:, 2:]
+    return np.asarray(total[:, :, :-2] + total[:, :, 1:-1] + total[:, :, 2:])

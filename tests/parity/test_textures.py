@@ -108,6 +108,11 @@ def test_noise_and_large_zones_equal_pyradiomics(blur: float) -> None:
     assert_same(texture(mask.shape, 9, 20, blur), mask)
 
 
+def test_long_runs_equal_pyradiomics() -> None:
+    mask = organ((30, 40, 50), -1.5, 8)
+    assert_same(np.where(np.arange(50) < 40, 1, 3) * np.ones(mask.shape, np.int32), mask)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_small_organs_of_few_levels_equal_pyradiomics(seed: int) -> None:
     """Where rounding decides whether MCC and Imc2 are zero or undefined."""
