@@ -42,6 +42,7 @@ _DIM = (150, 150, 150)
 _ALERT = (255, 200, 60)
 _WINDOWS = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0)}
 _LUNG_BELOW_HU = -400.0
+_BRIGHTEST = 200  # below white: pale outlines stay visible on bone, and on all of a lung window
 
 Rgb = NDArray[np.uint8]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -171,7 +172,7 @@ def _window(shown: Sequence[Plane], numbers: Sequence[int]) -> str:
 
 def _panel(plane: Plane, segments: Sequence[Segment], window: str, font: _Font) -> Image.Image:
     level, width = _WINDOWS[window]
-    grey = np.clip((plane.voxels_hu - (level - width / 2)) * (255 / width), 0, 255).astype(np.uint8)
+    grey = np.clip((plane.voxels_hu - (level - width / 2)) * (_BRIGHTEST / width), 0, _BRIGHTEST).astype(np.uint8)
     size_mm = np.array(plane.labels.shape) * plane.spacing_mm
     height, across = (max(1, round(mm)) for mm in size_mm * (_PANEL / size_mm.max()))
     image = np.asarray(Image.fromarray(grey).resize((across, height), Image.Resampling.BILINEAR).convert("RGB")).copy()
