@@ -1,13 +1,20 @@
-"""Parts of measurement groups (PS3.16 TID 300, 1501) that several reports share: target region, slice, number, yes."""
+"""Parts of measurement groups (PS3.16 TID 300, 1501) that several reports share: target region, slice, number, yes.
+
+highdicom takes milliseconds for a number and copies what it is given. A report of thousands of numbers makes each of
+them from what numbers of one concept share, and puts its groups into the report afterwards.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 from highdicom import sr
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.valuerep import DSfloat
 
 from orthanc_plugin.codes import Code
 from orthanc_plugin.errors import EncodingError
@@ -51,6 +58,44 @@ def measurement(
     found = sr.Measurement(concept(name), value, concept(unit), finding_sites=site, properties=properties)
     store_as_read(found[0])
     return found
+
+
+def number(name: Code, value: float, unit: Code, derivation: Code | None = None) -> Dataset:
+    """Content item of a number as `measurement` makes it, in a fraction of the time.
+
+    Parameters
+    ----------
+    derivation : Code, optional
+        Which statistic the number is (PS3.16 CID 7464).
+
+    Raises
+    ------
+    EncodingError
+        If the value is not finite.
+    """
+    if not math.isfinite(value):
+        raise EncodingError(f"{name.meaning} is not a finite number")
+    shared = _shared(name, unit, derivation)
+    measured = Dataset()
+    measured.update(shared.MeasuredValueSequence[0])
+    measured.add_new("NumericValue", "DS", str(DSfloat(value, auto_format=True)))
+    measured.add_new("FloatingPointValue", "FD", value)
+    item = Dataset()
+    item.update(shared)
+    item.add_new("MeasuredValueSequence", "SQ", [measured])
+    return item
+
+
+@lru_cache(maxsize=1024)
+def _shared(name: Code, unit: Code, derivation: Code | None) -> Dataset:
+    derived = concept(derivation) if derivation is not None else None
+    item: Dataset = sr.Measurement(concept(name), 0.0, concept(unit), derivation=derived)[0]
+    return item
+
+
+def put_groups(ds: Dataset, groups: Sequence[Dataset]) -> None:
+    """Make these the measurement groups of a report that was built of the first of them alone."""
+    ds.ContentSequence[-1].add_new("ContentSequence", "SQ", list(groups))
 
 
 def store_as_read(number: Dataset) -> None:

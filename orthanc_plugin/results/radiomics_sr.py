@@ -1,4 +1,8 @@
-"""Radiomics as a report: one volumetric group a segment, tied to the stored SEG and to the source series."""
+"""Radiomics as a report: one volumetric group a segment and image, tied to the stored SEG and to the source series.
+
+A group says with which parameters its numbers were measured (TID 4019): the model's digest first, for dcmqi keeps the
+first alone, then those of the measurement, and on which filtered image, if on one.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,24 @@ from datetime import datetime
 from highdicom import sr
 from pydicom.dataset import Dataset
 
+from orthanc_plugin import identity
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
 from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.masks import Segment, Segmentation
 from orthanc_plugin.measures import SegmentFeatures
-from orthanc_plugin.results.algorithm import concept, group_algorithm
-from orthanc_plugin.results.group_parts import measurement
-from orthanc_plugin.results.report import encode_report
+from orthanc_plugin.radiomics.parameters import parameter_texts
+from orthanc_plugin.radiomics_settings import RadiomicsSettings
+from orthanc_plugin.results.algorithm import concept, group_algorithm, radiomics_equipment
+from orthanc_plugin.results.group_parts import number, put_groups
+from orthanc_plugin.results.headers import result_headers
+from orthanc_plugin.results.report import encode_report, separate
 
 SERIES_NUMBER = 9802
+
+ORIGINAL = "original"
+"""The image that is not filtered."""
 
 _LATERALITIES = {LEFT.value, RIGHT.value, BILATERAL.value}
 
@@ -33,7 +45,8 @@ def encode_radiomics_sr(
     provider: str,
     created: datetime,
     title: Code,
-    settings: str = "",
+    settings: RadiomicsSettings | str = "",
+    image_library: bool = False,
 ) -> Dataset:
     """Features of the segments of a stored SEG (PS3.16 TID 1500, 1411).
 
@@ -42,9 +55,11 @@ def encode_radiomics_sr(
     segmentation : Segmentation
         As decoded from `seg`: its numbers are the stored SegmentNumbers.
     features : sequence of SegmentFeatures
-        Segments without a feature get no group; why, stands in the comments.
-    settings : str
+        Of the original image and of filtered ones. Who has no feature gets no group; why, stands in the comments.
+    settings : RadiomicsSettings or str
         Parameters of the measurement, recorded beside those of the model (TID 4019).
+    image_library : bool
+        List the source slices (TID 1600). A viewer of text prints a line for each.
 
     Raises
     ------
@@ -52,45 +67,87 @@ def encode_radiomics_sr(
         If no segment has a feature, a value is not finite, or a segment is not in the SEG.
     """
     segments = {segment.number: segment for segment in segmentation.segments}
-    algorithm = group_algorithm(card, provider, [f"radiomics: {settings}"] if settings else [])
+    texts = _texts(settings)
+    algorithms = {
+        image: group_algorithm(card, provider, [*texts, *_image_text(image)])
+        for image in {measured.image for measured in features}
+    }
+    measured_segments = [measured for measured in features if measured.features]
     groups = [
-        _group(seg, segments[measured.segment_number], measured, algorithm, series)
-        for measured in features
-        if measured.features
+        _group(seg, segments[measured.segment_number], measured, algorithms[measured.image], series)
+        for measured in measured_segments
     ]
-    return encode_report(
+    ds = encode_report(
         series,
         seg,
-        groups,
+        groups[:1],
         card,
         sop_instance_uid=sop_instance_uid,
+        provider=provider,
         created=created,
         title=title,
         description="radiomics",
         series_number=SERIES_NUMBER,
         notes=[*series.notes, *segmentation.notes, *_notes(features, segments)],
+        algorithms=[radiomics_equipment("; ".join(texts), created)],
     )
+    put_groups(ds, [_filled(group, measured) for group, measured in zip(groups, measured_segments, strict=True)])
+    if image_library:
+        _list_images(ds, series)
+    return ds
+
+
+def _texts(settings: RadiomicsSettings | str) -> tuple[str, ...]:
+    if isinstance(settings, RadiomicsSettings):
+        return parameter_texts(settings)
+    return (f"radiomics: {settings}",) if settings else ()
+
+
+def _image_text(image: str) -> tuple[str, ...]:
+    return () if image == ORIGINAL else (f"image={image}",)
 
 
 def _notes(features: Sequence[SegmentFeatures], segments: dict[int, Segment]) -> Iterator[str]:
     for measured in features:
         for note in measured.notes:
-            yield f"{segments[measured.segment_number].label}: {note}"
+            yield f"{_named(segments[measured.segment_number].label, measured.image)}: {note}"
+
+
+def _named(label: str, image: str) -> str:
+    return label if image == ORIGINAL else f"{label}, {image}"
 
 
 def _group(
     seg: Dataset, segment: Segment, measured: SegmentFeatures, algorithm: sr.AlgorithmIdentification, series: CtSeries
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    stored = next(item for item in seg.SegmentSequence if item.SegmentNumber == segment.number)
+    """The group without its numbers."""
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(uid=stored.TrackingUID, identifier=stored.TrackingID),
+        _tracking(seg, segment, measured.image),
         referenced_segment=_referenced_segment(seg, segment, series),
         finding_category=concept(segment.category),
         finding_type=concept(segment.type),
         finding_sites=[_site(segment)],
         algorithm_id=algorithm,
-        measurements=[measurement(feature.concept, feature.value, feature.unit) for feature in measured.features],
     )
+
+
+def _tracking(seg: Dataset, segment: Segment, image: str) -> sr.TrackingIdentifier:
+    """That of the segment; of a filtered image its own, since one UID is in one group."""
+    stored = next((item for item in seg.SegmentSequence if item.SegmentNumber == segment.number), None)
+    if stored is None:
+        raise EncodingError(f"segment {segment.number} is not in the SEG {seg.SOPInstanceUID}")
+    if image == ORIGINAL:
+        return sr.TrackingIdentifier(uid=stored.TrackingUID, identifier=stored.TrackingID)
+    uid = identity.tracking_uid(seg.SOPInstanceUID, f"{segment.number}:{image}")
+    return sr.TrackingIdentifier(uid=uid, identifier=_named(stored.TrackingID, image))
+
+
+def _filled(group: sr.VolumetricROIMeasurementsAndQualitativeEvaluations, measured: SegmentFeatures) -> Dataset:
+    (item,) = group
+    separate(item)
+    numbers = [number(f.concept, f.value, f.unit, f.derivation) for f in measured.features]
+    item.add_new("ContentSequence", "SQ", [*item.ContentSequence, *numbers])
+    return item
 
 
 def _referenced_segment(seg: Dataset, segment: Segment, series: CtSeries) -> sr.ReferencedSegment:
@@ -108,3 +165,10 @@ def _site(segment: Segment) -> sr.FindingSite:
     if modifier is not None and modifier.value not in _LATERALITIES:
         return sr.FindingSite(concept(segment.type), topographical_modifier=modifier)
     return sr.FindingSite(concept(segment.type), laterality=modifier)
+
+
+def _list_images(ds: Dataset, series: CtSeries) -> None:
+    (library,) = sr.ImageLibrary(result_headers(series))
+    separate(library)
+    *before, measurements = ds.ContentSequence
+    ds.add_new("ContentSequence", "SQ", [*before, library, measurements])
