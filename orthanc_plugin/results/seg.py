@@ -334,7 +334,8 @@ def _source_uid(groups: Dataset) -> str:
 def _pixels(seg: Dataset) -> Iterator[Labels]:
     """Frames as (y, x) uint8, one at a time."""
     if seg.BitsAllocated != 1 or seg.file_meta.TransferSyntaxUID.is_encapsulated:
-        yield from iter_pixels(seg)
+        syntax = seg.file_meta.TransferSyntaxUID
+        yield from iter_pixels(seg, decoding_plugin="pylibjpeg" if syntax == RLELossless else "")
         return
     packed, size = np.frombuffer(seg.PixelData, np.uint8), seg.Rows * seg.Columns
     for start in range(0, int(seg.NumberOfFrames) * size, size):

@@ -88,8 +88,8 @@ CASES: dict[str, Callable[[CtSeries], Segmentation]] = {
 }
 SIZES = {
     SegEncoding.BINARY: [(32, 32), (33, 40)],
-    SegEncoding.LABELMAP: [(32, 32), (31, 29)],
-    SegEncoding.LABELMAP_RLE: [(32, 32), (31, 29)],
+    SegEncoding.LABELMAP: [(31, 29)],
+    SegEncoding.LABELMAP_RLE: [(31, 29)],
 }
 
 
