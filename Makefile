@@ -4,6 +4,7 @@
 # make parity         nnU-Net models against the original frameworks, all cases (parity-small: those of CI); writes docs/parity.md
 # make bench-nnunet   seconds and memory against nnunetv2's own predictor
 # make bench-bpr      seconds against bpreg's own inference
+# make conformance    every object of every real series by independent readers, all cases; writes docs/conformance.md
 # make bench-segthor  the SegTHOR network at true size against nnunet 1.7.1 (half an hour on two cores)
 # make setup bench clean
 

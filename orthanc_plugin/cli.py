@@ -173,6 +173,17 @@ def _jobs_retry(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _jobs_radiomics(options: argparse.Namespace) -> int:
+    from orthanc_plugin.jobs.numbers import StoredResults
+    from orthanc_plugin.jobs.queue import JobQueue
+    from orthanc_plugin.results.radiomics_table import to_csv, to_json
+
+    configuration = _configuration(options)
+    rows = StoredResults(JobQueue(configuration.database), configuration.archives).radiomics(options.job)
+    print((to_json if options.json else to_csv)(rows).rstrip("\n"))
+    return EXIT_DONE
+
+
 def _models(options: argparse.Namespace) -> int:
     options.action(models_cli.Desk(options, _configuration(options), _console(), messages))
     return EXIT_DONE
@@ -264,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, function, text in (
         ("show", _jobs_show, "one job with its stages and objects"),
         ("retry", _jobs_retry, "run a failed job again"),
+        ("radiomics", _jobs_radiomics, "the numbers of a job's radiomics reports, as CSV (--json: as JSON)"),
     ):
         add(jobs, name, function, text).add_argument("job")
 

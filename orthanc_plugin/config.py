@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -165,8 +166,19 @@ class Configuration(Settings):
         default=300.0, alias="ReconcileSeconds", gt=0, le=86400, description="seconds, above 0 to 86400"
     )
     workers: int = Field(default=1, ge=0, le=64, description="0 (only remote workers) to 64")
+    radiomics_processes: int = Field(
+        default=0, ge=0, le=64, description="1 to 64, or 0 for as many as there are cores for each worker"
+    )
+    radiomics_memory_mib: int = Field(
+        default=2048, alias="RadiomicsMemory", ge=256, le=1048576, description="MiB, 256 to 1048576"
+    )
     report_title: ReportTitle = Field(default=ReportTitle(), description="an object with Value, Scheme and Meaning")
     rules: tuple[Rule, ...] = Field(default=(DEFAULT_RULE,), description="a list of rules, tried in this order")
+
+    @property
+    def processes_for_radiomics(self) -> int:
+        """How many organs a worker measures at once."""
+        return self.radiomics_processes or max(1, len(os.sched_getaffinity(0)) // max(1, self.workers))
 
 
 def section_json(configuration: Configuration) -> str:

@@ -39,6 +39,7 @@ class Refusal(StrEnum):
     NOT_COVERED = "not-covered"
     REVERSED = "reversed"
     INVALID_SPACING = "invalid-spacing"
+    HELD_BACK = "held-back"
     MULTI_FRAME = "multi-frame"
     MIXED_IDENTITY = "mixed-identity"
     MISSING_IDENTITY = "missing-identity"

@@ -66,6 +66,11 @@ def sr_uid(seg_sop_instance_uid: str, kind: str, settings: str) -> str:
     return _uid("sr", seg_sop_instance_uid, kind, settings, str(RESULTS_VERSION))
 
 
+def joint_sr_uid(seg_sop_instance_uids: Iterable[str], kind: str, settings: str) -> str:
+    """SOPInstanceUID of a report made of several SEGs, in whatever order."""
+    return _uid("joint-sr", sorted(seg_sop_instance_uids), kind, settings, str(RESULTS_VERSION))
+
+
 def body_sr_uid(series_fingerprint: str, model_digest: str, kind: str, settings: str) -> str:
     """SOPInstanceUID of a report of body part regression; `kind` is `body-landmarks`, `body-regions`, ..."""
     return _uid("body-sr", series_fingerprint, model_digest, kind, settings, str(RESULTS_VERSION))

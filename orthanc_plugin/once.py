@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
+from pydicom import dcmread
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -18,10 +19,12 @@ from orthanc_plugin.config import Configuration
 from orthanc_plugin.errors import ConfigError, InputError
 from orthanc_plugin.jobs.installed import Installed, installed_models
 from orthanc_plugin.jobs.installed import check_rules as check_models
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView
+from orthanc_plugin.jobs.numbers import as_png
+from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView, ending
 from orthanc_plugin.jobs.stage import Found, run_stage
 from orthanc_plugin.jobs.stages import Stages, stages_of
-from orthanc_plugin.plan import Plan
+from orthanc_plugin.plan import Output, Plan
+from orthanc_plugin.results.radiomics_table import read_radiomics_sr, to_csv, to_json
 from orthanc_plugin.rules import Rule, RuleVerdict, Skip, decide, explain
 from orthanc_plugin.series.read import identity_of
 from orthanc_plugin.tags import SeriesTags, series_tags
@@ -173,9 +176,23 @@ def _enrich(
 
     job = EnrichJob(ARCHIVE, study_uid, series_uid, fingerprint, 0, plan)
     outcomes = tuple(stages_of(stages, job, run))
-    last = outcomes[-1]
-    state = JobState.DONE if last.state is JobState.RUNNING else last.state
-    return _outcome(series, archive, state, last.reason, last.detail, plan.rule, outcomes)
+    _write_beside(archive, outcomes)
+    end = ending(outcomes)
+    return _outcome(series, archive, end.state, end.reason, end.detail, plan.rule, outcomes)
+
+
+def _write_beside(archive: FolderArchive, outcomes: Sequence[StageOutcome]) -> None:
+    """The numbers of each radiomics report as tables and each preview as a picture, beside the object."""
+    for stored in (outcome.stored for outcome in outcomes if outcome.stored is not None):
+        file = archive.stored_file(stored.sop_instance_uid)
+        if file is None or stored.adopted:
+            continue
+        if stored.kind is Output.RADIOMICS:
+            rows = read_radiomics_sr(dcmread(file))
+            file.with_suffix(".csv").write_text(to_csv(rows), newline="")
+            file.with_suffix(".json").write_text(to_json(rows))
+        elif stored.kind is Output.PREVIEW:
+            file.with_suffix(".png").write_bytes(as_png(dcmread(file)))
 
 
 def _outcome(

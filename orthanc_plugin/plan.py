@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
 from orthanc_plugin.body import Region
+from orthanc_plugin.checks import Check
 from orthanc_plugin.identity import digest
+from orthanc_plugin.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
 
 
 class Output(StrEnum):
@@ -102,7 +104,11 @@ class SegSettings:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one series gets, where its results go, and by which rule."""
+    """What one series gets, where its results go, and by which rule.
+
+    hold_back: checks whose failure keeps a SEG from being stored.
+    image_library: whether the radiomics report lists every source slice.
+    """
 
     rule: str
     models: tuple[PlannedModel, ...]
@@ -110,13 +116,19 @@ class Plan:
     home_archive: str
     destinations: tuple[str, ...] = ()
     location: Location | None = None
+    radiomics: RadiomicsSettings = field(default=RadiomicsSettings())
+    seg: SegSettings = field(default=SegSettings())
+    hold_back: tuple[Check, ...] = ()
+    image_library: bool = False
 
     @property
     def digest(self) -> str:
-        """Identity of the plan. The rule's name is no part of it: renaming a rule re-enriches nothing."""
+        """Identity of the plan: neither the rule's name nor what is as it was before it could be chosen."""
         content = {key: value for key, value in asdict(self).items() if key != "rule"}
-        if self.location is None or self.location.model is None:  # nothing is located: as it was before location came
+        if self.location is None or self.location.model is None:
             del content["location"]
+        for chosen in (f for f in fields(self) if f.name in _LATER and getattr(self, f.name) == f.default):
+            del content[chosen.name]
         return digest(json.dumps(content, sort_keys=True))
 
     def to_json(self) -> str:
@@ -134,7 +146,23 @@ class Plan:
             home_archive=raw["home_archive"],
             destinations=tuple(raw["destinations"]),
             location=_location(raw["location"]) if raw.get("location") else None,
+            radiomics=_radiomics(raw["radiomics"]) if "radiomics" in raw else RadiomicsSettings(),
+            seg=SegSettings(SegEncoding(raw["seg"]["encoding"]), raw["seg"]["ceiling"])
+            if "seg" in raw
+            else SegSettings(),
+            hold_back=tuple(map(Check, raw.get("hold_back", ()))),
+            image_library=raw.get("image_library", False),
         )
+
+
+_LATER = ("radiomics", "seg", "hold_back", "image_library")
+
+
+def _radiomics(raw: Mapping[str, Any]) -> RadiomicsSettings:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    values["mode"], values["interpolation"] = RadiomicsMode(raw["mode"]), Interpolation(raw["interpolation"])
+    values["classes"] = tuple(map(FeatureClass, raw["classes"]))
+    return RadiomicsSettings(**values)
 
 
 def _location(raw: Mapping[str, Any]) -> Location:

@@ -10,20 +10,41 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from orthanc_plugin.body import Region
+from orthanc_plugin.checks import Check
 from orthanc_plugin.criteria import Failure, Match, Settings, failures_of
 from orthanc_plugin.errors import ModelError, Refusal
-from orthanc_plugin.plan import BODY_OUTPUTS, Guard, Location, Output, Plan, PlannedModel
+from orthanc_plugin.plan import (
+    BODY_OUTPUTS,
+    Guard,
+    Location,
+    Output,
+    Plan,
+    PlannedModel,
+    SegEncoding,
+    SegSettings,
+)
+from orthanc_plugin.radiomics_options import RadiomicsOptions
 from orthanc_plugin.tags import SeriesTags
 
 DEFAULT_LOCATOR = "bpr"
 _REGIONS = ", ".join(f'"{region}"' for region in Region)
 _GUARD = " or ".join(f'"{guard}"' for guard in Guard)
-RuleOutput = Literal[Output.SEG, Output.LANDMARKS, Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.VIEWER_LANDMARKS]
+RuleOutput = Literal[
+    Output.SEG,
+    Output.LANDMARKS,
+    Output.BODY_LANDMARKS,
+    Output.BODY_REGIONS,
+    Output.VIEWER_LANDMARKS,
+    Output.CHECKS,
+    Output.RTSTRUCT,
+    Output.PREVIEW,
+]
+_FURTHER = ", ".join(f'"{output}"' for output in get_args(RuleOutput)[1:])
 
 
 class Rule(Settings):
@@ -37,8 +58,17 @@ class Rule(Settings):
     allow_test_models: bool = Field(default=False, description="true or false")
     radiomics: bool = Field(default=True, description="true or false")
     outputs: tuple[RuleOutput, ...] = Field(
-        default=(Output.SEG, Output.LANDMARKS, Output.BODY_LANDMARKS, Output.BODY_REGIONS),
-        description='a list with "seg", and any of "landmarks", "body-landmarks", "body-regions", "viewer-landmarks"',
+        default=(Output.SEG, Output.LANDMARKS, Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.CHECKS),
+        description=f'a list with "seg", and any of {_FURTHER}',
+    )
+    radiomics_settings: RadiomicsOptions = Field(default=RadiomicsOptions(), description="an object of parameters")
+    seg_encoding: SegEncoding = Field(
+        default=SegEncoding.AUTO, description=", ".join(f'"{encoding}"' for encoding in SegEncoding)
+    )
+    seg_ceiling: float = Field(default=0.2, gt=0, le=1, description="a part of the source's pixel bytes, above 0 to 1")
+    hold_back: tuple[Check, ...] = Field(
+        default=(),
+        description="a list of " + ", ".join(f'"{check}"' for check in Check if check is not Check.AGREEMENT),
     )
     locate: str = Field(default=DEFAULT_LOCATOR, description="an installed body part regression, or empty: not located")
     min_coverage: dict[Region, Annotated[float, Field(ge=0, le=1)]] = Field(
@@ -54,6 +84,8 @@ class Rule(Settings):
     def _has_seg(self) -> Rule:
         if Output.SEG not in self.outputs:
             raise ValueError('Outputs needs "seg": reports are made of the stored segmentation')
+        if Check.AGREEMENT in self.hold_back:
+            raise ValueError('HoldBack cannot name "agreement": it is known when the segmentations are stored')
         return self
 
     @property
@@ -176,6 +208,10 @@ def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: 
         home_archive=home,
         destinations=tuple(name for name in dict.fromkeys(rule.destinations) if name != home),
         location=location,
+        radiomics=rule.radiomics_settings.settings,
+        image_library=rule.radiomics_settings.image_library,
+        seg=SegSettings(rule.seg_encoding, rule.seg_ceiling),
+        hold_back=tuple(check for check in Check if check in rule.hold_back),
     )
 
 

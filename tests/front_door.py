@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from orthanc_plugin.body import BodyLocation
+from orthanc_plugin.checks import CheckResult
 from orthanc_plugin.config import Configuration, parse_section
 from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.inference.providers import Provider
@@ -120,10 +121,11 @@ def finish(
     detail: str = "",
     note: str = "",
     location: BodyLocation | None = None,
+    checks: tuple[CheckResult, ...] = (),
 ) -> None:
     """End a job as a worker would."""
     located = (StageView("locate bpr", 1.2, 390.0, "cpu", location=location),) if location is not None else ()
-    stage = StageView("segment chest_structures", 6.7, 477.2, "cpu", {"lung_left": 2171.6}, (note,))
+    stage = StageView("segment chest_structures", 6.7, 477.2, "cpu", {"lung_left": 2171.6}, (note,), checks=checks)
     stored = StoredObject(Output.SEG, "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3", "2.25.7", "2.25.8", False)
     assert queue.ledger.start(job_id)
     queue.ledger.end(job_id, state, "failed" if detail else "", detail, Summary((*located, stage), (stored,)))

@@ -109,6 +109,10 @@ class JobQueue:
         stage = self._client.get_event(row.job_id, "stage", timeout_seconds=0.05) or ""
         return _view(row, self._progress(row.job_id), str(stage), deliveries)
 
+    def job(self, job_id: str) -> EnrichJob:
+        """What the worker was told; raises EnrichError where there is no such job."""
+        return EnrichJob.from_json(self._row(job_id).argument)
+
     def retry(self, job_id: str) -> None:
         """Run a job that ended once more, from its first step; what is stored is adopted.
 
@@ -203,7 +207,7 @@ def _error_text(workflow: WorkflowStatus) -> str:
 
 
 def _view(row: Decision, summary: Summary, stage: str = "", deliveries: tuple[DeliveryView, ...] = ()) -> JobView:
-    error = row.detail or row.reason if row.state in (JobState.FAILED, JobState.SKIPPED) else ""
+    error = "" if row.state in OPEN_STATES else row.detail or row.reason
     return JobView(
         row.job_id, row.state, row.archive, row.study_instance_uid, row.series_instance_uid, row.rule,
         row.first_seen, row.started_at, row.ended_at, error, summary.stages, summary.objects, stage, deliveries,

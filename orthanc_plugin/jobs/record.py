@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from orthanc_plugin.body import BodyLocation
+from orthanc_plugin.checks import Check, CheckResult
+from orthanc_plugin.codes import Code
+from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.location_json import location_from_raw, raw_location
 from orthanc_plugin.plan import Output, Plan, StoredObject
 
@@ -60,6 +63,8 @@ class StageView:
     volumes_ml: of the structures that were found, by key.
     notes: what people should know of it.
     location: where in the body the scan lies; of the stage that locates it only.
+    checks: what was asked of the masks; of the stage that checks, and of a segmentation that is held back.
+    held_back: the rule keeps this segmentation out of the archive.
     """
 
     name: str
@@ -69,6 +74,8 @@ class StageView:
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     location: BodyLocation | None = None
+    checks: tuple[CheckResult, ...] = ()
+    held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,34 @@ def raw_stage(stage: StageView) -> dict[str, Any]:
 def stage_view(raw: Mapping[str, Any]) -> StageView:
     """A stage out of JSON."""
     location = location_from_raw(raw["location"]) if raw.get("location") else None
-    return StageView(**{**raw, "notes": tuple(raw["notes"]), "location": location})
+    checks = tuple(map(_check, raw.get("checks", ())))
+    return StageView(**{**raw, "notes": tuple(raw["notes"]), "location": location, "checks": checks})
+
+
+def _check(raw: Mapping[str, Any]) -> CheckResult:
+    return CheckResult(**{**raw, "check": Check(raw["check"]), "unit": Code(**raw["unit"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended."""
+
+    state: JobState
+    reason: str = ""
+    detail: str = ""
+
+
+def ending(outcomes: Sequence[StageOutcome]) -> Ending:
+    """The end of a job by what its stages left; a result that was held back is named even where others are stored."""
+    last = outcomes[-1]
+    if last.state is not JobState.RUNNING:
+        return Ending(last.state, last.reason, last.detail)
+    held = [outcome.stage for outcome in outcomes if outcome.stage.held_back]
+    if not held:
+        return Ending(JobState.DONE)
+    stored = any(outcome.stored is not None and outcome.stored.kind is Output.SEG for outcome in outcomes)
+    detail = "; ".join(note for stage in held for note in stage.notes if note.startswith("held back"))
+    return Ending(JobState.DONE if stored else JobState.SKIPPED, Refusal.HELD_BACK, detail)
 
 
 def stored_object(raw: Mapping[str, Any]) -> StoredObject:
@@ -165,6 +199,11 @@ class JobView:
     objects: tuple[StoredObject, ...]
     stage: str = ""
     deliveries: tuple[DeliveryView, ...] = field(default=())
+
+    @property
+    def checks(self) -> tuple[CheckResult, ...]:
+        """What was asked of the masks, by all stages."""
+        return tuple(result for stage in self.stages for result in stage.checks)
 
     @property
     def location(self) -> BodyLocation | None:

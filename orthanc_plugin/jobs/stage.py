@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orthanc_plugin.body import BodyLocation
+from orthanc_plugin.checks import CheckResult
 from orthanc_plugin.errors import EnrichError, InputError, StoreError, TransientError
 from orthanc_plugin.jobs.record import JobState, StageOutcome, StageView
 from orthanc_plugin.plan import StoredObject
@@ -33,6 +34,8 @@ class Found:
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     location: BodyLocation | None = None
+    checks: tuple[CheckResult, ...] = ()
+    held_back: bool = False
 
 
 def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageOutcome:
@@ -57,7 +60,10 @@ def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageO
 
     def outcome(found: Found, state: JobState = JobState.RUNNING, reason: str = "", detail: str = "") -> StageOutcome:
         seconds, peak_mib = round(time.monotonic() - began, 3), round(_peak_mib(), 1)
-        stage = StageView(name, seconds, peak_mib, found.provider, found.volumes_ml, found.notes, found.location)
+        stage = StageView(
+            name, seconds, peak_mib, found.provider, found.volumes_ml, found.notes,
+            found.location, found.checks, found.held_back,
+        )  # fmt: skip
         return StageOutcome(stage, found.stored, state, reason, detail)
 
     try:

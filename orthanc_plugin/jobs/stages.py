@@ -6,7 +6,7 @@ after a crash it is read again, and only used if it still has the content of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -84,6 +84,7 @@ class Stages:
         self._locators: dict[str, pipeline.Locator] = {}
         self._held: tuple[str, CtSeries] | None = None
         self._crop: pipeline.Crop | None = None
+        self._read_back: dict[str, pipeline.StoredMasks] = {}
 
     def retrieve(self, job: EnrichJob) -> Found:
         """Read the series and vouch for it."""
@@ -105,7 +106,7 @@ class Stages:
         result = pipeline.report_location(
             kind, self._series(job), self._card(model), _location(located), provider, context
         )
-        return Found(result.sr, notes=result.notes)
+        return Found(result.stored, notes=result.notes)
 
     def segment(self, job: EnrichJob, model: PlannedModel, located: StageOutcome | None = None) -> Found:
         """Find and store the structures of one model."""
@@ -114,7 +115,10 @@ class Stages:
         volumes_ml = {key: round(volume_ml, 3) for key, volume_ml in result.volumes_ml.items()}
         missed = crop is None and job.plan.location is not None and job.plan.location.crop is not None
         notes = ("not cropped: where the scan lies in the body is not known",) if missed else ()
-        return Found(result.seg, result.provider, volumes_ml, (*notes, *result.notes))
+        return Found(
+            result.seg, result.provider, volumes_ml, (*notes, *result.notes),
+            checks=result.held_back, held_back=bool(result.held_back),
+        )  # fmt: skip
 
     def measure(self, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
         """Radiomics of the stored SEG."""
@@ -130,18 +134,35 @@ class Stages:
             return found
         return replace(found, notes=(f"{absent}: landmarks of the lung masks stand in", *found.notes))
 
+    def check(
+        self,
+        job: EnrichJob,
+        segmented: Sequence[tuple[PlannedModel, StageOutcome]],
+        located: StageOutcome | None = None,
+    ) -> Found:
+        """Ask the quality checks of all stored SEGs."""
+        found = [(self._card(model), _seg(outcome)) for model, outcome in segmented]
+        provider = segmented[0][1].stage.provider
+        searched = pipeline.searched_slices(self._cropped(job, located))
+        checked = pipeline.check(self._series(job), found, provider, self._context(job), searched)
+        failed = [f"{result.check} failed: {result.detail}" for result in checked.results if not result.passed]
+        return Found(checked.report.stored, notes=(*checked.report.notes, *failed), checks=checked.results)
+
+    def export(self, kind: Output, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
+        """The stored SEG in another form."""
+        return self._reported(partial(pipeline.export, kind), job, model, segmented)
+
     def release(self) -> None:
         """Let the series go."""
         self._held, self._crop = None, None
+        self._read_back = {}
         for engine in self._engines.values():
             engine.forget()
 
     def _reported(self, make: _Report, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:
-        if segmented.stored is None:
-            raise StoreError("no SEG was stored")
         provider = segmented.stage.provider
-        result = make(self._series(job), self._card(model), segmented.stored, provider, self._context(job))
-        return Found(result.sr, notes=result.notes)
+        result = make(self._series(job), self._card(model), _seg(segmented), provider, self._context(job))
+        return Found(result.stored, notes=result.notes)
 
     def _series(self, job: EnrichJob) -> CtSeries:
         if self._held is not None and self._held[0] == job.fingerprint:
@@ -188,8 +209,20 @@ class Stages:
         return card
 
     def _context(self, job: EnrichJob) -> pipeline.Context:
-        home, title = self._archive(job.plan.home_archive), self._configuration.report_title.code
-        return pipeline.Context(job.fingerprint, home, self._clock, title)
+        plan, configuration = job.plan, self._configuration
+        return pipeline.Context(
+            fingerprint=job.fingerprint,
+            store=self._archive(plan.home_archive),
+            clock=self._clock,
+            title=configuration.report_title.code,
+            seg=plan.seg,
+            radiomics=plan.radiomics,
+            image_library=plan.image_library,
+            hold_back=plan.hold_back,
+            processes=configuration.processes_for_radiomics,
+            memory_mib=configuration.radiomics_memory_mib,
+            read_back=self._read_back,
+        )
 
     def _archive(self, name: str) -> Archive:
         archive = self._archives.get(name)
@@ -202,6 +235,12 @@ def _location(located: StageOutcome) -> BodyLocation:
     if located.stage.location is None:
         raise EncodingError("the stage that locates left no location")
     return located.stage.location
+
+
+def _seg(segmented: StageOutcome) -> StoredObject:
+    if segmented.stored is None:
+        raise StoreError("no SEG was stored")
+    return segmented.stored
 
 
 Run = Callable[[str, Callable[[], Found]], StageOutcome]
@@ -233,6 +272,10 @@ def _all_stages(stages: Stages, job: EnrichJob, run: Run) -> Iterator[StageOutco
     for output, verb, stage in (
         (Output.RADIOMICS, "measure", stages.measure),
         (Output.LANDMARKS, "report", partial(stages.report, located=located)),
+        (Output.RTSTRUCT, "outline", partial(stages.export, Output.RTSTRUCT)),
+        (Output.PREVIEW, "preview", partial(stages.export, Output.PREVIEW)),
     ):
         for model, seg in found if output in job.plan.outputs else ():
             yield run(f"{verb} {model.name}", partial(stage, job, model, seg))
+    if found and Output.CHECKS in job.plan.outputs:
+        yield run("check", partial(stages.check, job, found, located))

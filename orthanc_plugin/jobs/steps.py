@@ -12,7 +12,7 @@ from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.delivery import Delivery
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.queue import JobQueue, summarise
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
+from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, ending
 from orthanc_plugin.jobs.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -46,14 +46,13 @@ class Steps(Stages):
     def close(self, job: EnrichJob, job_id: str, outcomes: Sequence[StageOutcome]) -> None:
         """Queue the deliveries, then write the end of the job to the ledger."""
         self.release()
-        last, summary = outcomes[-1], summarise(outcomes)
-        state = JobState.DONE if last.state is JobState.RUNNING else last.state
-        if state is JobState.DONE:
+        end, summary = ending(outcomes), summarise(outcomes)
+        if end.state is JobState.DONE:
             for destination in job.plan.destinations:
                 delivery = Delivery(job.plan.home_archive, destination, summary.objects)
                 self._queue.deliver(job_id, destination, delivery.to_json())
-        if last.reason == Refusal.GONE:  # deleting an instance makes no event: what is left is hinted from here
+        if end.reason == Refusal.GONE:  # deleting an instance makes no event: what is left is hinted from here
             hint = Hint(job.archive, job.study_instance_uid, job.series_instance_uid)
             self._queue.ledger.keep_note(hint.key, hint.to_json())
-        self._queue.ledger.end(job_id, state, last.reason, last.detail, summary)
-        logger.info("job %s: %s %s", job_id, state, last.reason)
+        self._queue.ledger.end(job_id, end.state, end.reason, end.detail, summary)
+        logger.info("job %s: %s %s", job_id, end.state, end.reason)

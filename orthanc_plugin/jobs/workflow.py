@@ -16,7 +16,7 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.errors import EnrichError, StoreError, TransientError
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
 from orthanc_plugin.jobs.queue import DELIVER, ENRICH
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
+from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, ending
 from orthanc_plugin.jobs.stage import Found, run_stage
 from orthanc_plugin.jobs.stages import stages_of
 from orthanc_plugin.jobs.steps import Steps
@@ -61,7 +61,7 @@ def run_job(steps: Steps, job: EnrichJob, retries: Retries) -> str:
         return JobState.SUPERSEDED
     outcomes = list(stages_of(steps, job, partial(_step, retries)))
     DBOS.run_step({"name": "close"}, steps.close, job, job_id, outcomes)
-    return outcomes[-1].state
+    return ending(outcomes).state
 
 
 def _step(retries: Retries, name: str, body: Callable[[], Found]) -> StageOutcome:

@@ -3,7 +3,8 @@ docs/api.md."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -13,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orthanc_plugin.errors import EnrichError
+from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import JobState
+from orthanc_plugin.results.radiomics_table import TableRow, to_csv, to_json
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.routes import answer, guarded, in_thread, problem
 from orthanc_plugin.service.schema import Accepted, HintBody, Job, JobList, SeriesDecision, SeriesList
@@ -46,10 +49,14 @@ class Api:
         How everything does.
     take_hint : callable
         Keeps a hint; raises EnrichError for an archive that is not configured.
+    results : StoredResults
+        What jobs stored.
     """
 
-    def __init__(self, queue: JobQueue, health: HealthCheck, take_hint: Callable[[Hint], None]) -> None:
-        self._queue, self._health, self._take_hint = queue, health, take_hint
+    def __init__(
+        self, queue: JobQueue, health: HealthCheck, take_hint: Callable[[Hint], None], results: StoredResults
+    ) -> None:
+        self._queue, self._health, self._take_hint, self._results = queue, health, take_hint, results
 
     def routes(self) -> list[Route]:
         """All routes of the API."""
@@ -58,6 +65,9 @@ class Api:
             Route(f"{ROOT}/jobs", in_thread(self.jobs)),
             Route(f"{ROOT}/jobs/{{id}}", in_thread(self.job)),
             Route(f"{ROOT}/jobs/{{id}}/retry", in_thread(self.retry), methods=["POST"]),
+            Route(f"{ROOT}/jobs/{{id}}/radiomics.csv", in_thread(self.radiomics_csv)),
+            Route(f"{ROOT}/jobs/{{id}}/radiomics.json", in_thread(self.radiomics_json)),
+            Route(f"{ROOT}/jobs/{{id}}/preview.png", in_thread(self.preview)),
             Route(f"{ROOT}/series", in_thread(self.series)),
             Route(f"{ROOT}/hints", guarded(self.hints), methods=["POST"]),
         ]
@@ -70,7 +80,7 @@ class Api:
         """Jobs, newest first."""
         page = _page(request)
         rows = self._queue.list(state=page.state, limit=page.limit, offset=page.offset)
-        jobs = tuple(Job.model_validate(row).model_copy(update={"location": None}) for row in rows)
+        jobs = tuple(Job.model_validate(row).model_copy(update={"location": None, "checks": ()}) for row in rows)
         return answer(JobList(jobs=jobs, limit=page.limit, offset=page.offset))
 
     def job(self, request: Request) -> Response:
@@ -85,6 +95,28 @@ class Api:
         except EnrichError as error:
             return problem(409, str(error))
         return answer(self._job(job_id))
+
+    def radiomics_csv(self, request: Request) -> Response:
+        """The numbers of the job's radiomics reports as CSV."""
+        return Response(to_csv(self._radiomics(request)), media_type="text/csv; charset=utf-8")
+
+    def radiomics_json(self, request: Request) -> Response:
+        """The same as JSON."""
+        return Response(to_json(self._radiomics(request)), media_type="application/json")
+
+    def preview(self, request: Request) -> Response:
+        """The job's preview as PNG; 404 where it made none."""
+        job_id = self._known_job(request)
+        with _archive_at_hand():
+            png = self._results.preview(job_id)
+        if png is None:
+            raise HTTPException(404, "this job made no preview; Outputs of its rule does not name it")
+        return Response(png, media_type="image/png")
+
+    def _radiomics(self, request: Request) -> tuple[TableRow, ...]:
+        job_id = self._known_job(request)
+        with _archive_at_hand():
+            return self._results.radiomics(job_id)
 
     def series(self, request: Request) -> Response:
         """Decisions on series, newest first."""
@@ -113,6 +145,17 @@ class Api:
         if self._queue.ledger.of_job(job_id) is None:
             raise HTTPException(404, "there is no such job")
         return job_id
+
+
+@contextmanager
+def _archive_at_hand() -> Iterator[None]:
+    """An archive that does not answer is 503, an object that is no longer there 404."""
+    try:
+        yield
+    except TransientError as error:
+        raise HTTPException(503, str(error)) from error
+    except EnrichError as error:
+        raise HTTPException(404, str(error)) from error
 
 
 def _page(request: Request) -> Page:

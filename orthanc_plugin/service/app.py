@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from orthanc_plugin.config import ArchiveSettings, Configuration
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.api import Api
@@ -63,7 +64,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
         login, archives, backstage.queue.ledger, backstage.readiness, backstage.started_at,
         backstage.admission_state, backstage.workers,
     )  # fmt: skip
-    api = Api(backstage.queue, health, backstage.take_hint)
+    api = Api(backstage.queue, health, backstage.take_hint, StoredResults(backstage.queue, archives))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

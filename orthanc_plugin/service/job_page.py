@@ -1,4 +1,4 @@
-"""The page of one job: where in the body its scan lies, as a curve with landmarks and regions and as tables."""
+"""The page of one job: where in the body its scan lies, what the quality checks say, its preview and its numbers."""
 
 from __future__ import annotations
 
@@ -38,5 +38,8 @@ class JobPage:
             raise HTTPException(404, "there is no such job")
         job = self._queue.show(job_id)
         plot = plot_scores(job.location) if job.location is not None else None
-        page = self._page.render(job=job, location=job.location, plot=plot, runs=runs, regions=tuple(reversed(Region)))
+        page = self._page.render(
+            job=job, location=job.location, plot=plot, runs=runs, regions=tuple(reversed(Region)),
+            kinds={str(stored.kind) for stored in job.objects},
+        )  # fmt: skip
         return HTMLResponse(page)

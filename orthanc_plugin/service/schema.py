@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from orthanc_plugin.body import Region
+from orthanc_plugin.checks import Check
 from orthanc_plugin.jobs.record import JobState
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
@@ -94,8 +95,32 @@ class Location(Shape):
     notes: tuple[str, ...]
 
 
+class Unit(Shape):
+    """A UCUM unit."""
+
+    value: str
+    meaning: str
+
+
+class CheckResult(Shape):
+    """One quality check of one segment. `value`: what was measured, in `unit`; `detail`: the same in a sentence."""
+
+    check: Check
+    model: str
+    segment_number: int
+    key: str
+    passed: bool
+    value: float
+    unit: Unit
+    detail: str
+
+
 class Job(Shape):
-    """One series being enriched. `stage`: the one that runs now. Deliveries and location come with a single job."""
+    """One series being enriched. `stage`: the one that runs now.
+
+    error: why there is no result, or that one was held back.
+    Deliveries, location and checks come with a single job.
+    """
 
     id: str
     state: JobState
@@ -112,6 +137,7 @@ class Job(Shape):
     objects: tuple[StoredObject, ...]
     deliveries: tuple[Delivery, ...]
     location: Location | None
+    checks: tuple[CheckResult, ...]
 
 
 class JobList(Shape):

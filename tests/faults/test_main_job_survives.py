@@ -16,7 +16,7 @@ from orthanc_plugin.validation.phantom_dicom import write_phantom
 from tests.enriched import EnrichedOrthanc, files_of, small_chest
 from tests.orthanc_server import wait_until
 
-KINDS = ["SEG", "SR", "SR"]
+KINDS = ["SEG", "SR", "SR", "SR"]
 
 
 @pytest.fixture(scope="module")

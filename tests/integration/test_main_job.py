@@ -18,7 +18,7 @@ from tests.enriched import EnrichedOrthanc, files_of, small_chest
 from tests.orthanc_server import wait_until
 from tests.realct import real_ct
 
-KINDS = ["SEG", "SR", "SR"]
+KINDS = ["SEG", "SR", "SR", "SR"]
 
 
 @pytest.fixture(scope="module")

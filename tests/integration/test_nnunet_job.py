@@ -83,7 +83,7 @@ def test_left_is_the_patients_left(server: EnrichedOrthanc, enriched: list[Path]
 
 def test_every_object_is_there_and_says_what_made_it(server: EnrichedOrthanc, enriched: list[Path]) -> None:
     results = results_of(server, enriched)
-    assert sorted(ds.Modality for ds in results) == ["SEG", "SR", "SR"]
+    assert sorted(ds.Modality for ds in results) == ["SEG", "SR", "SR", "SR"]
     (seg,) = (ds for ds in results if ds.Modality == "SEG")
     card = find_model(STANDIN, None)
     told = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]

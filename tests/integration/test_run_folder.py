@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from orthanc_plugin.results.radiomics_table import read_radiomics_sr, to_csv, to_json
 from pydicom import dcmread
 
 from orthanc_plugin import cli
@@ -41,13 +42,25 @@ def test_a_folder_gives_objects_reasons_and_the_title_of_the_setting(
     assert {*states} == {"done", "skipped"}
     assert states["skipped"]["reason"] == "too-few-slices"
     done = states["done"]
-    assert [stage["name"].split()[0] for stage in done["stages"]] == ["retrieve", "segment", "measure", "report"]
+    assert [stage["name"].split()[0] for stage in done["stages"]] == [
+        "retrieve",
+        "segment",
+        "measure",
+        "report",
+        "check",
+    ]
     assert done["provider"] == "cpu"
     assert done["volumes_ml"]["lung_left"] > 100
     stored = {kind: dcmread(file) for kind, file in done["files"].items()}
-    assert {kind: ds.Modality for kind, ds in stored.items()} == {"seg": "SEG", "radiomics": "SR", "landmarks": "SR"}
+    modalities = {kind: ds.Modality for kind, ds in stored.items()}
+    assert modalities == {"seg": "SEG", "radiomics": "SR", "landmarks": "SR", "checks": "SR"}
     titles = {ds.ConceptNameCodeSequence[0].CodeValue for ds in stored.values() if ds.Modality == "SR"}
     assert titles == {"OURTITLE"}
+    report = Path(done["files"]["radiomics"])
+    rows = read_radiomics_sr(stored["radiomics"])
+    assert len(rows) > 200
+    assert report.with_suffix(".csv").read_bytes() == to_csv(rows).encode()
+    assert report.with_suffix(".json").read_text() == to_json(rows)
 
     before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
     again = {outcome["state"]: outcome for outcome in run(chest, tmp_path / "out", capsys)[1]}

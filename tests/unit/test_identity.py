@@ -10,8 +10,20 @@ import pytest
 
 from orthanc_plugin import identity
 from orthanc_plugin.body import Region
+from orthanc_plugin.checks import Check
 from orthanc_plugin.ct import SeriesIdentity
-from orthanc_plugin.plan import BODY_OUTPUTS, Guard, Location, Output, Plan, PlannedModel
+from orthanc_plugin.identity import digest
+from orthanc_plugin.plan import (
+    BODY_OUTPUTS,
+    Guard,
+    Location,
+    Output,
+    Plan,
+    PlannedModel,
+    SegEncoding,
+    SegSettings,
+)
+from orthanc_plugin.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
 
 SERIES = SeriesIdentity("P1", "1.2", "1.2.3", ("1.2.3.1", "1.2.3.2"), ("1.2.9",))
 PLAN = Plan("default", (PlannedModel("chest_structures", "d" * 64),), (Output.SEG, Output.LANDMARKS), "local", ("far",))
@@ -69,6 +81,39 @@ def test_a_plan_survives_its_way_through_the_database() -> None:
 def test_a_plan_that_locates_nothing_keeps_the_digest_it_had_before_location_came() -> None:
     assert PLAN.digest == "2e3d0d2e8ed81bfe8af030ae79bb8c0ed49735b4ccce409eb373ce8542ee2cc2"
     assert replace(PLAN, location=Location(absent="no model")).digest == PLAN.digest
+
+
+def test_a_plan_of_defaults_keeps_the_digest_it_had_before_they_could_be_chosen() -> None:
+    before = {
+        "models": [{"name": "chest_structures", "digest": "d" * 64}],
+        "outputs": ["seg", "landmarks"],
+        "home_archive": "local",
+        "destinations": ["far"],
+    }
+    assert PLAN.digest == digest(json.dumps(before, sort_keys=True))
+
+
+def test_how_results_are_made_is_part_of_the_plan_and_survives_its_way_through_the_database() -> None:
+    radiomics = RadiomicsSettings(
+        RadiomicsMode.PYRADIOMICS, (FeatureClass.SHAPE, FeatureClass.GLCM), 10.0, 32, (0.0, 1.0, 1.0),
+        Interpolation.CUBIC, (-1000.0, 400.0), 0.0, True, (1.0, 2.5), True, True,
+    )  # fmt: skip
+    changes = (
+        {"radiomics": radiomics},
+        {"seg": SegSettings(SegEncoding.LABELMAP_RLE, 0.5)},
+        {"hold_back": (Check.SIDE, Check.VOLUME)},
+        {"image_library": True},
+    )
+    plans = [PLAN, *(replace(PLAN, **change) for change in changes)]
+    assert len({plan.digest for plan in plans}) == len(plans)
+    assert [Plan.from_json(plan.to_json()) for plan in plans] == plans
+
+
+def test_a_plan_queued_before_results_could_be_chosen_is_read_with_defaults() -> None:
+    raw = json.loads(PLAN.to_json())
+    for later in ("radiomics", "seg", "hold_back", "image_library"):
+        del raw[later]
+    assert Plan.from_json(json.dumps(raw)) == PLAN
 
 
 def test_each_part_of_a_location_makes_another_plan() -> None:

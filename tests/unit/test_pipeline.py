@@ -113,8 +113,8 @@ def test_a_seg_that_is_there_is_adopted_without_inference_and_measured_as_it_is(
     lung_ml = np.count_nonzero(half(whole).labels == LUNG_LEFT.number) * series.volume.voxel_ml
     assert result.volumes_ml["lung_left"] == pytest.approx(lung_ml)
     measured = pipeline.measure(series, CARD, reference(result), "cpu", context(store))
-    assert measured.sr is not None
-    report = store.objects[measured.sr.sop_instance_uid]
+    assert measured.stored is not None
+    report = store.objects[measured.stored.sop_instance_uid]
     assert volume_of(report, LUNG_LEFT.label) == pytest.approx(lung_ml)
 
 
@@ -129,7 +129,7 @@ def test_reports_that_are_there_are_adopted() -> None:
     series, store = small_series(), Store()
     stored = reference(run(series, Engine(ellipsoids(series)), store))
     for make in (pipeline.measure, pipeline.report):
-        first, again = (make(series, CARD, stored, "cpu", context(store)).sr for _ in range(2))
+        first, again = (make(series, CARD, stored, "cpu", context(store)).stored for _ in range(2))
         assert first is not None
         assert again == replace(first, adopted=True)
     assert len(store.objects) == 3
@@ -162,7 +162,7 @@ def test_without_lungs_there_is_no_landmark_report() -> None:
     series, store = small_series(), Store()
     stored = reference(run(series, Engine(ellipsoids(series, LUNG_LEFT, LUNG_RIGHT, AIRWAY)), store))
     result = pipeline.report(series, CARD, stored, "cpu", context(store))
-    assert result.sr is None
+    assert result.stored is None
     assert result.notes
     assert len(store.objects) == 1
 
@@ -172,5 +172,5 @@ def test_another_title_is_another_report_of_the_same_seg() -> None:
     stored = reference(run(series, Engine(ellipsoids(series)), store))
     ours = context(store)
     titled = replace(ours, title=replace(REPORT_TITLE, value="OTHER"))
-    uids = {pipeline.report(series, CARD, stored, "cpu", c).sr for c in (ours, titled)}
+    uids = {pipeline.report(series, CARD, stored, "cpu", c).stored for c in (ours, titled)}
     assert len(uids) == 2

@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused() -> None:
         checks_report(SERIES, [model], [])
     with pytest.raises(EncodingError, match="stranger have no model card"):
         checks_report(SERIES, [model], [replace(results[0], model="stranger")])
-    with pytest.raises(EncodingError, match="segment 3 of SEG 2.25.1001 is not Left lung"):
+    with pytest.raises(EncodingError, match=r"segment 3 of SEG 2.25.1001 is not Left lung"):
         checks_report(SERIES, [model], [replace(results[0], segment_number=3)])
     with pytest.raises(EncodingError, match="no structure spleen"):
         checks_report(SERIES, [model], [replace(results[0], key="spleen")])

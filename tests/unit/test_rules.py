@@ -8,8 +8,19 @@ from typing import Any
 import pytest
 
 from orthanc_plugin.body import Region
+from orthanc_plugin.checks import Check
 from orthanc_plugin.errors import ModelError, Refusal
-from orthanc_plugin.plan import BODY_OUTPUTS, Guard, Location, Output, Plan, PlannedModel
+from orthanc_plugin.plan import (
+    BODY_OUTPUTS,
+    Guard,
+    Location,
+    Output,
+    Plan,
+    PlannedModel,
+    SegEncoding,
+    SegSettings,
+)
+from orthanc_plugin.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.rules import DEFAULT_RULE, Rule, Skip, decide, explain
 from orthanc_plugin.tags import ImageKind, SeriesTags
 
@@ -54,6 +65,45 @@ def skip(rules: list[Rule], tags: SeriesTags) -> Skip:
     return decision
 
 
+OUTPUTS_ASKED_FOR = {
+    "Outputs": ["seg", "rtstruct", "preview", "checks"],
+    "RadiomicsSettings": {"Mode": "pyradiomics", "Classes": ["glcm", "shape"], "BinWidth": 10, "LogSigma": [3, 1],
+                          "ImageLibrary": True},
+    "SegEncoding": "labelmap-rle",
+    "SegCeiling": 0.5,
+    "HoldBack": ["volume", "side"],
+}  # fmt: skip
+
+
+def test_what_a_rule_says_of_results_stands_in_the_plan() -> None:
+    plan = decide([rule(**OUTPUTS_ASKED_FOR)], CHEST, MODELS)
+    assert isinstance(plan, Plan)
+    assert plan.outputs == (Output.SEG, Output.RADIOMICS, Output.CHECKS, Output.RTSTRUCT, Output.PREVIEW)
+    assert plan.radiomics == RadiomicsSettings(
+        mode=RadiomicsMode.PYRADIOMICS, classes=(FeatureClass.SHAPE, FeatureClass.GLCM), bin_width_hu=10,
+        log_sigma_mm=(1.0, 3.0),
+    )  # fmt: skip
+    assert plan.image_library
+    assert plan.seg == SegSettings(SegEncoding.LABELMAP_RLE, 0.5)
+    assert plan.hold_back == (Check.SIDE, Check.VOLUME)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"HoldBack": ["agreement"]}, "agreement"),
+        ({"RadiomicsSettings": {"Spacing": [1, 1]}}, "three steps"),
+        ({"RadiomicsSettings": {"Spacing": [1, 0, 1]}}, "three steps"),
+        ({"RadiomicsSettings": {"Resegment": [400, -1000]}}, "lowest"),
+        ({"RadiomicsSettings": {"BinCount": 1}}, "BinCount"),
+        ({"RadiomicsSettings": {"Mode": "pyradiomics", "Resegment": [-1000, 400], "ResegmentSigma": 3}}, "not both"),
+    ],
+)
+def test_what_no_measurement_could_follow_is_refused_by_its_key(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        rule(**keys)
+
+
 def matches(criteria: dict[str, Any], tags: SeriesTags = CHEST) -> bool:
     return explain([matching(**criteria)], tags)[0].matches
 
@@ -76,7 +126,7 @@ class TestDefaultRule:
         assert decide([DEFAULT_RULE], replace(CHEST, **changes), MODELS) == Plan(
             rule="default",
             models=(PlannedModel("chest_structures", "d1"),),
-            outputs=(Output.SEG, Output.RADIOMICS, Output.LANDMARKS),
+            outputs=(Output.SEG, Output.RADIOMICS, Output.LANDMARKS, Output.CHECKS),
             home_archive="local",
             location=NOT_INSTALLED,
         )

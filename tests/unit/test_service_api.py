@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
+from orthanc_plugin.checks import Check, CheckResult
+from orthanc_plugin.codes import Code
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.service.api import HINT_BYTES, Api
@@ -165,8 +167,34 @@ def test_schema_is_committed() -> None:
     assert (ROOT / "docs" / "api-v1.schema.json").read_text() == api_schema()
 
 
+def test_a_job_without_radiomics_has_a_table_of_no_rows_and_no_preview(door: FrontDoor) -> None:
+    job_id = enqueue(door.queue, "1.2.120")
+    finish(door.queue, job_id)
+    table = door.ask(f"{API}/jobs/{job_id}/radiomics.csv")
+    assert (table.status_code, table.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    assert table.text.count("\n") == 1
+    assert door.ask(f"{API}/jobs/{job_id}/radiomics.json").json() == []
+    assert door.ask(f"{API}/jobs/{job_id}/preview.png").status_code == 404
+    assert door.ask(f"{API}/jobs/unknown/radiomics.csv").status_code == 404
+
+
+def test_checks_come_with_a_single_job_and_on_its_page(door: FrontDoor) -> None:
+    job_id = enqueue(door.queue, "1.2.121")
+    result = CheckResult(
+        Check.SIDE, "chest_structures", 2, "lung_left", False, -80.0, Code("mm", "UCUM", "mm"), "left of <nothing>"
+    )
+    finish(door.queue, job_id, checks=(result,))
+    (shown,) = door.ask(f"{API}/jobs/{job_id}").json()["checks"]
+    assert (shown["check"], shown["passed"], shown["unit"]["value"]) == ("side", False, "mm")
+    (listed,) = (job for job in door.ask(f"{API}/jobs").json()["jobs"] if job["id"] == job_id)
+    assert listed["checks"] == []
+    page = door.ask(f"/enrichment/jobs/{job_id}").text
+    assert "failed" in page
+    assert "left of &lt;nothing&gt;" in page
+
+
 def test_every_route_is_documented() -> None:
-    routes: list[Route] = Api.routes(Api(None, None, None))  # type: ignore[arg-type]
+    routes: list[Route] = Api.routes(Api(None, None, None, None))  # type: ignore[arg-type]
     described = {
         line.removeprefix("### ")
         for line in (ROOT / "docs" / "api.md").read_text().splitlines()

@@ -1,0 +1,83 @@
+"""What a job stored, read back from its archive: the numbers of its radiomics reports, and its previews.
+
+The archive is the truth: nothing is kept in the database, and a table never says other numbers than the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
+
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from orthanc_plugin.archive.dicomweb import open_archive
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.config import ArchiveSettings
+from orthanc_plugin.errors import ConfigError, EnrichError
+from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.plan import Output
+from orthanc_plugin.results.radiomics_table import TableRow, read_radiomics_sr
+
+
+class StoredResults:
+    """Results of jobs in their home archives.
+
+    Parameters
+    ----------
+    queue : JobQueue
+        Knows the objects of each job.
+    archives : mapping
+        Settings of the archives, by name.
+    opened : callable
+        Opens an archive of a name.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        archives: Mapping[str, ArchiveSettings],
+        opened: Callable[[str, ArchiveSettings], Archive] = open_archive,
+    ) -> None:
+        self._queue, self._archives, self._opened = queue, archives, opened
+
+    def radiomics(self, job_id: str) -> tuple[TableRow, ...]:
+        """Every number of the job's radiomics reports; none where it made none.
+
+        Raises
+        ------
+        EnrichError
+            There is no such job, or a report is no longer in its archive.
+        TransientError
+            The archive is away.
+        """
+        return tuple(row for ds in self._objects(job_id, Output.RADIOMICS) for row in read_radiomics_sr(ds))
+
+    def preview(self, job_id: str) -> bytes | None:
+        """The job's first preview as PNG, None where it made none; raises as `radiomics`."""
+        found = next(self._objects(job_id, Output.PREVIEW), None)
+        return None if found is None else as_png(found)
+
+    def _objects(self, job_id: str, kind: Output) -> Iterator[Dataset]:
+        stored = [o for o in self._queue.show(job_id).objects if o.kind is kind]
+        if not stored:
+            return
+        archive = self._home(job_id)
+        for o in stored:
+            ds = archive.find(o.study_instance_uid, o.series_instance_uid, o.sop_instance_uid)
+            if ds is None:
+                raise EnrichError(f"the {kind} object {o.sop_instance_uid} is no longer in its archive")
+            yield ds
+
+    def _home(self, job_id: str) -> Archive:
+        name = self._queue.job(job_id).plan.home_archive
+        if name not in self._archives:
+            raise ConfigError(f"this configuration has no archive {name}")
+        return self._opened(name, self._archives[name])
+
+
+def as_png(secondary_capture: Dataset) -> bytes:
+    """The picture of a preview."""
+    png = BytesIO()
+    Image.fromarray(secondary_capture.pixel_array).save(png, "PNG")
+    return png.getvalue()

@@ -1,0 +1,40 @@
+"""The stages, pure: a vouched series in, stored objects out.
+
+Loader, engine, store and clock are passed in; nothing here knows HTTP or queues. Every stage first asks whether its
+object is stored already and adopts it (first stored wins), and everything after the SEG is made of the SEG as stored,
+so a report never contradicts its segmentation.
+"""
+
+from orthanc_plugin.pipeline.closing import Checked, check, export
+from orthanc_plugin.pipeline.context import Context, ObjectStore, ReportResult, StoredMasks
+from orthanc_plugin.pipeline.location import Crop, LocateResult, Locator, crop_to, locate, report_location
+from orthanc_plugin.pipeline.organs import (
+    SegmentResult,
+    measure,
+    report,
+    searched_slices,
+    segment,
+    segment_part,
+)
+
+__all__ = [
+    "Checked",
+    "Context",
+    "Crop",
+    "LocateResult",
+    "Locator",
+    "ObjectStore",
+    "ReportResult",
+    "SegmentResult",
+    "StoredMasks",
+    "check",
+    "crop_to",
+    "export",
+    "locate",
+    "measure",
+    "report",
+    "report_location",
+    "searched_slices",
+    "segment",
+    "segment_part",
+]

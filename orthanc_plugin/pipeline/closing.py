@@ -1,0 +1,95 @@
+"""What is made of all masks as stored: checks across models, structure sets, previews."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from orthanc_plugin import identity
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.checks import CheckResult
+from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.pipeline.context import Context, ReportResult, reference
+from orthanc_plugin.plan import Output, StoredObject
+from orthanc_plugin.quality.agreement import check_agreement
+from orthanc_plugin.quality.masks import check_masks
+from orthanc_plugin.results.checks_sr import encode_checks_sr
+from orthanc_plugin.results.preview import encode_preview
+from orthanc_plugin.results.rtstruct import encode_rtstruct
+
+_ENCODERS: Mapping[Output, Callable[..., Dataset]] = {Output.RTSTRUCT: encode_rtstruct, Output.PREVIEW: encode_preview}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The report of the checks, and what they found."""
+
+    report: ReportResult
+    results: tuple[CheckResult, ...]
+
+
+def check(
+    series: CtSeries,
+    found: Sequence[tuple[ModelCard, StoredObject]],
+    provider: str,
+    context: Context,
+    searched: tuple[int, int] | None = None,
+) -> Checked:
+    """Ask every check of every mask as stored, and of models that found the same organ; store the answers as SR.
+
+    Parameters
+    ----------
+    series, context
+        As for all stages.
+    found : sequence
+        Each model with its SEG.
+    provider : str
+        What the models ran on.
+    searched : tuple of int, optional
+        First and last slice that the models saw; all by default.
+    """
+    kept = [(card, context.masks(series, card, stored.sop_instance_uid)) for card, stored in found]
+    masks = [(card, there.segmentation) for card, there in kept]
+    results = [r for card, segmentation in masks for r in check_masks(series.volume, segmentation, card, searched)]
+    results.extend(check_agreement(masks))
+    if not results:
+        return Checked(ReportResult(None, ("no check can be asked of what was found",)), ())
+    seg_uids = [stored.sop_instance_uid for _, stored in found]
+    uid = identity.joint_sr_uid(seg_uids, Output.CHECKS, context.report_settings)
+    if (there := context.find(series, uid)) is not None:
+        return Checked(ReportResult(reference(there, Output.CHECKS, True)), tuple(results))
+    encoded = encode_checks_sr(
+        series, [there.ds for _, there in kept], results, [card for card, _ in kept],
+        sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
+        notes=(*series.notes, *(note for _, segmentation in masks for note in segmentation.notes)),
+    )  # fmt: skip
+    stored_sr, adopted = context.keep(series, encoded)
+    return Checked(ReportResult(reference(stored_sr, Output.CHECKS, adopted)), tuple(results))
+
+
+def export(
+    kind: Output, series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
+) -> ReportResult:
+    """The masks of one SEG in another form.
+
+    Parameters
+    ----------
+    kind : Output
+        RTSTRUCT or PREVIEW.
+    series, card, provider, context
+        As for all stages.
+    stored_seg : StoredObject
+        The SEG.
+    """
+    uid = identity.sr_uid(stored_seg.sop_instance_uid, kind, "")
+    if (there := context.find(series, uid)) is not None:
+        return ReportResult(reference(there, kind, True))
+    kept = context.masks(series, card, stored_seg.sop_instance_uid)
+    encoded = _ENCODERS[kind](
+        series, kept.ds, kept.segmentation, card,
+        sop_instance_uid=uid, provider=provider, created=context.clock(),
+    )  # fmt: skip
+    stored, adopted = context.keep(series, encoded)
+    return ReportResult(reference(stored, kind, adopted))

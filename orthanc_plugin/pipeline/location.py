@@ -1,0 +1,144 @@
+"""Where in the body a series lies, what is reported of it, and the slices that organ models see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+
+from orthanc_plugin import identity
+from orthanc_plugin.body import BodyLocation, Region
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.ct import CtSeries, Volume
+from orthanc_plugin.errors import InputError
+from orthanc_plugin.pipeline.context import Context, ReportResult, reference
+from orthanc_plugin.plan import Output
+from orthanc_plugin.results.body_landmarks_sr import coded, encode_body_landmarks_sr
+from orthanc_plugin.results.body_regions_sr import encode_body_regions_sr
+from orthanc_plugin.results.viewer_landmarks_sr import encode_viewer_landmarks_sr
+
+CROP_MARGIN_MM = 30.0
+"""Above and below the region that organ models see: organs lie over its ends, and scores err by some 10 mm."""
+
+_BODY_ENCODERS: Mapping[Output, Callable[..., Dataset]] = {
+    Output.BODY_LANDMARKS: encode_body_landmarks_sr,
+    Output.BODY_REGIONS: encode_body_regions_sr,
+    Output.VIEWER_LANDMARKS: encode_viewer_landmarks_sr,
+}
+
+
+class Locator(Protocol):
+    """A body part regression that is loaded."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The model that runs."""
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that really runs it."""
+
+    def locate(self, volume: Volume) -> BodyLocation:
+        """Where in the body a volume lies; raises InputError if its slices are not axial."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocateResult:
+    """Where in the body a series lies; a location with a `reason` says why that is not known."""
+
+    location: BodyLocation
+    provider: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Slices first to last (counted from 0, both included) of a series: a region of the body and a margin.
+
+    volume: a view of these slices.
+    located_by: digest of the model that found the region.
+    """
+
+    region: Region
+    first: int
+    last: int
+    volume: Volume
+    located_by: str
+
+    @property
+    def settings(self) -> str:
+        """What enters the SEG UID: a cropped result never stands for an uncropped one."""
+        return f"cropped to {self.region} and {CROP_MARGIN_MM:g} mm by {self.located_by}"
+
+    @property
+    def note(self) -> str:
+        """What the SEG says of it."""
+        return (
+            f"searched only in slices {self.first + 1} to {self.last + 1} from the feet: {self.region} by body part"
+            f" regression {self.located_by[:12]} and {CROP_MARGIN_MM:g} mm"
+        )
+
+
+def locate(series: CtSeries, locator: Locator) -> LocateResult:
+    """Find the place of a series in the body.
+
+    Slices that are not axial are no error of the series here: organ models may take them, guards will not.
+    """
+    try:
+        location = locator.locate(series.volume)
+    except InputError as error:
+        location = BodyLocation(
+            (), (), (), (), {}, {}, None, None, None,
+            valid_spacing=False, reversed=False, tag="NONE", reason=str(error),
+        )  # fmt: skip
+    reason = (f"no valid region: {location.reason}",) if location.reason else ()
+    return LocateResult(location, locator.provider, (*reason, *location.notes))
+
+
+def report_location(
+    kind: Output, series: CtSeries, card: ModelCard, location: BodyLocation, provider: str, context: Context
+) -> ReportResult:
+    """Landmarks or regions of the body as SR; none where nothing is known: no landmark is ever invented.
+
+    Parameters
+    ----------
+    kind : Output
+        BODY_LANDMARKS, BODY_REGIONS or VIEWER_LANDMARKS.
+    series, context
+        As for all stages.
+    card : ModelCard
+        Of the body part regression.
+    location : BodyLocation
+        What it said.
+    provider : str
+        What it ran on.
+    """
+    uid = identity.body_sr_uid(context.fingerprint, card.digest, kind, context.report_settings)
+    if (there := context.find(series, uid)) is not None:
+        return ReportResult(reference(there, kind, True), ())
+    if not (location.regions if kind is Output.BODY_REGIONS else coded(location.landmarks)[0]):
+        none = f"{kind}: nothing to report lies in the scan"
+        return ReportResult(None, (f"no valid region: {location.reason}" if location.reason else none,))
+    encoded = _BODY_ENCODERS[kind](
+        series, location, card,
+        sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
+        notes=(*series.notes, *location.notes),
+    )  # fmt: skip
+    stored, adopted = context.keep(series, encoded)
+    return ReportResult(reference(stored, kind, adopted), ())
+
+
+def crop_to(region: Region, volume: Volume, location: BodyLocation, located_by: str) -> Crop | None:
+    """The slices of a region and a margin; None where the region is not known to be in the scan."""
+    slices = location.regions.get(region)
+    if not slices:
+        return None
+    margin = math.ceil(CROP_MARGIN_MM / volume.spacing_mm[0])
+    first, last = max(0, min(slices) - margin), min(len(volume.voxels_hu) - 1, max(slices) + margin)
+    affine = volume.affine.copy()
+    affine[:3, 3] += first * affine[:3, 2]
+    part = replace(volume, voxels_hu=volume.voxels_hu[first : last + 1], affine=affine)
+    return Crop(region, first, last, part, located_by)

@@ -1,0 +1,161 @@
+"""The structures of one model: found, checked, stored, measured, and their levels reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from orthanc_plugin import identity
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.checks import CheckResult
+from orthanc_plugin.ct import CtSeries, Volume
+from orthanc_plugin.inference.engine import SegmentationEngine
+from orthanc_plugin.masks import Segmentation
+from orthanc_plugin.pipeline.context import Context, ReportResult, reference
+from orthanc_plugin.pipeline.location import Crop
+from orthanc_plugin.plan import Output, StoredObject
+from orthanc_plugin.quality.masks import check_masks
+from orthanc_plugin.radiomics import features
+from orthanc_plugin.radiomics.parameters import describe
+from orthanc_plugin.results import landmarks, landmarks_sr, radiomics_sr, seg
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentResult:
+    """`seg` is None where the model found none of its structures or the result is held back; `notes` then says why.
+
+    held_back: the failed checks for which the rule keeps the result out of the archive.
+    """
+
+    seg: StoredObject | None
+    volumes_ml: dict[str, float]
+    provider: str
+    notes: tuple[str, ...]
+    held_back: tuple[CheckResult, ...] = ()
+
+
+def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop: Crop | None = None) -> SegmentResult:
+    """Find the structures of one model and store them as SEG, or adopt the SEG that is there.
+
+    Parameters
+    ----------
+    series, context
+        As for all stages.
+    engine : SegmentationEngine
+        The model.
+    crop : Crop, optional
+        The slices that it sees; all by default.
+
+    Raises
+    ------
+    StoreError
+        If the archive refused the SEG or does not give it back.
+    """
+    settings = seg.describe(context.seg) if crop is None else f"{seg.describe(context.seg)}; {crop.settings}"
+    uid = identity.seg_uid(context.fingerprint, engine.card.digest, settings)
+    stored = context.find(series, uid)
+    adopted = stored is not None
+    cut = () if crop is None else (crop.note,)
+    if stored is None:
+        found = engine.segment(series.volume) if crop is None else segment_part(series.volume, engine, crop)
+        if not found.segments:
+            nothing = found.notes or ("no structure of the model was found",)
+            return SegmentResult(None, {}, engine.provider, (*cut, *nothing))
+        if failed := _holding(series, found, engine.card, context, crop):
+            return SegmentResult(None, {}, engine.provider, (*cut, *_told(failed)), failed)
+        found = replace(found, notes=(*cut, *found.notes))
+        encoded = seg.encode_seg(
+            series, found, engine.card,
+            sop_instance_uid=uid, provider=engine.provider, created=context.clock(), settings=context.seg,
+        )  # fmt: skip
+        stored, adopted = context.keep(series, encoded)
+    kept = context.remember(series, engine.card, stored)
+    volumes_ml = _volumes_ml(kept, series)
+    return SegmentResult(reference(stored, Output.SEG, adopted), volumes_ml, engine.provider, kept.notes)
+
+
+def _holding(
+    series: CtSeries, found: Segmentation, card: ModelCard, context: Context, crop: Crop | None
+) -> tuple[CheckResult, ...]:
+    """The failed checks for which the rule holds this result back."""
+    if not context.hold_back:
+        return ()
+    results = check_masks(series.volume, found, card, searched_slices(crop))
+    return tuple(result for result in results if result.check in context.hold_back and not result.passed)
+
+
+def _told(failed: Sequence[CheckResult]) -> tuple[str, ...]:
+    return tuple(f"held back: {result.check} of {result.key}: {result.detail}" for result in failed)
+
+
+def searched_slices(crop: Crop | None) -> tuple[int, int] | None:
+    """First and last slice that a model saw; None for all."""
+    return None if crop is None else (crop.first, crop.last)
+
+
+def segment_part(whole: Volume, engine: SegmentationEngine, crop: Crop) -> Segmentation:
+    """What the model finds in some slices, on the grid of all."""
+    found = engine.segment(crop.volume)
+    labels = np.zeros(whole.voxels_hu.shape, found.labels.dtype)
+    labels[crop.first : crop.last + 1] = found.labels
+    return replace(found, labels=labels)
+
+
+def measure(
+    series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
+) -> ReportResult:
+    """Radiomics of the SEG as stored, as SR."""
+    library = " with image library" if context.image_library else ""
+    settings = f"{context.report_settings} {describe(context.radiomics)}{library}"
+    uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.RADIOMICS, settings)
+    if (there := context.find(series, uid)) is not None:
+        return ReportResult(reference(there, Output.RADIOMICS, True))
+    kept = context.masks(series, card, stored_seg.sop_instance_uid)
+    shape_keys = [label.key for label in card.labels if label.shape_features]
+    measured = features.measure_segments(
+        series.volume, kept.segmentation, shape_keys, context.radiomics,
+        workers=context.processes, memory_mib=context.memory_mib,
+    )  # fmt: skip
+    notes = tuple(note for segment_features in measured for note in segment_features.notes)
+    if not any(segment_features.features for segment_features in measured):
+        return ReportResult(None, ("radiomics: no structure could be measured", *notes))
+    encoded = radiomics_sr.encode_radiomics_sr(
+        series, kept.ds, kept.segmentation, measured, card,
+        sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
+        settings=context.radiomics, image_library=context.image_library,
+    )  # fmt: skip
+    stored, adopted = context.keep(series, encoded)
+    return ReportResult(reference(stored, Output.RADIOMICS, adopted), notes)
+
+
+def report(
+    series: CtSeries,
+    card: ModelCard,
+    stored_seg: StoredObject,
+    provider: str,
+    context: Context,
+    crop: Crop | None = None,
+) -> ReportResult:
+    """Landmarks of the SEG as stored, as SR; none where no organ lies whole inside the volume or its crop."""
+    uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.LANDMARKS, context.report_settings)
+    if (there := context.find(series, uid)) is not None:
+        return ReportResult(reference(there, Output.LANDMARKS, True))
+    kept = context.masks(series, card, stored_seg.sop_instance_uid)
+    found = landmarks.find_landmarks(kept.segmentation, series.volume, searched_slices(crop))
+    if not found:
+        return ReportResult(None, ("no landmark: no organ of the model lies whole inside what was searched",))
+    encoded = landmarks_sr.encode_landmarks_sr(
+        series, kept.ds, found, card,
+        sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
+        notes=(*series.notes, *kept.segmentation.notes),
+    )  # fmt: skip
+    stored, adopted = context.keep(series, encoded)
+    return ReportResult(reference(stored, Output.LANDMARKS, adopted))
+
+
+def _volumes_ml(segmentation: Segmentation, series: CtSeries) -> dict[str, float]:
+    voxel_ml = series.volume.voxel_ml
+    pairs = zip(segmentation.segments, segmentation.voxels(), strict=True)
+    return {segment.key: voxels * voxel_ml for segment, voxels in pairs}
