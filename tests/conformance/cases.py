@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydicom
 import pydicom.config
+import pytest
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
@@ -18,6 +19,7 @@ from pydicom.uid import CTImageStorage
 from orthanc_plugin.body import BodyLocation
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.masks import Segmentation
 from orthanc_plugin.plan import SegEncoding, SegSettings
 from orthanc_plugin.results import seg
@@ -57,16 +59,27 @@ class Case:
     @cached_property
     def stored(self) -> Dataset:
         """The SEG of default settings as an archive gives it back."""
-        path = self.folder / "stored.dcm"
-        self.encode_seg(SegEncoding.AUTO).save_as(path, enforce_file_format=True)
-        return pydicom.dcmread(path)
+        stored = self.stored_as(SegEncoding.AUTO)
+        assert stored is not None
+        return stored
 
     @cached_property
     def kept(self) -> Segmentation:
         """What the stored SEG holds."""
         return seg.decode_seg(self.stored, self.series, self.card)
 
-    def encode_seg(self, encoding: SegEncoding) -> Dataset:
+    def stored_as(self, encoding: SegEncoding) -> Dataset | None:
+        """The SEG through a file and back; None where viewers would scramble it."""
+        if encoding is SegEncoding.BINARY and self.series.volume.voxels_hu.shape[2] % 8:
+            with pytest.raises(EncodingError, match="scramble"):
+                self._encode(encoding)
+            return None
+        path = self.folder / f"{encoding}.dcm"
+        if not path.exists():
+            self._encode(encoding).save_as(path, enforce_file_format=True)
+        return pydicom.dcmread(path)
+
+    def _encode(self, encoding: SegEncoding) -> Dataset:
         return seg.encode_seg(
             self.series, self.found, self.card,
             sop_instance_uid=SEG_UID, provider="CPU", created=CREATED, settings=SegSettings(encoding),

@@ -24,8 +24,11 @@ from orthanc_plugin.results import (
     body_landmarks_sr,
     body_regions_sr,
     body_scan,
+    checks_sr,
     landmarks_sr,
+    preview,
     radiomics_sr,
+    rtstruct,
     seg,
     viewer_landmarks_sr,
 )
@@ -110,6 +113,9 @@ def test_series_numbers_of_results() -> None:
         "body landmarks": body_landmarks_sr,
         "body regions": body_regions_sr,
         "viewer landmarks": viewer_landmarks_sr,
+        "RT structure set": rtstruct,
+        "preview": preview,
+        "quality checks": checks_sr,
     }
     assert dict(told) == {name: str(module.SERIES_NUMBER) for name, module in modules.items()}
 
