@@ -64,7 +64,7 @@ def read_radiomics_sr(ds: Dataset) -> tuple[TableRow, ...]:
         raise _unreadable(ds)
     try:
         return tuple(row for group in groups for row in _rows(ds, group))
-    except (AttributeError, LookupError, ValueError) as error:
+    except (AttributeError, LookupError) as error:
         raise _unreadable(ds) from error
 
 
@@ -123,7 +123,9 @@ def _children(item: Dataset, code: str) -> Iterator[Dataset]:
 
 
 def _child(item: Dataset, code: str) -> Dataset:
-    child, *_ = _children(item, code)
+    child = next(_children(item, code), None)
+    if child is None:
+        raise LookupError(code)
     return child
 
 
