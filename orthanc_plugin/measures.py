@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from orthanc_plugin.codes import Code
 
+ORIGINAL = "original"
+"""The image as scanned, not filtered."""
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureValue:
@@ -34,7 +37,7 @@ class SegmentFeatures:
     segment_number: int
     features: tuple[FeatureValue, ...]
     notes: tuple[str, ...] = ()
-    image: str = "original"
+    image: str = ORIGINAL
 
 
 @dataclass(frozen=True, slots=True)

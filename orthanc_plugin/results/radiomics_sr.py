@@ -18,7 +18,7 @@ from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
 from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.masks import Segment, Segmentation
-from orthanc_plugin.measures import SegmentFeatures
+from orthanc_plugin.measures import ORIGINAL, SegmentFeatures
 from orthanc_plugin.radiomics.parameters import parameter_texts
 from orthanc_plugin.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.results.algorithm import concept, group_algorithm, radiomics_equipment
@@ -27,9 +27,6 @@ from orthanc_plugin.results.headers import result_headers
 from orthanc_plugin.results.report import encode_report, separate
 
 SERIES_NUMBER = 9802
-
-ORIGINAL = "original"
-"""The image that is not filtered."""
 
 _LATERALITIES = {LEFT.value, RIGHT.value, BILATERAL.value}
 

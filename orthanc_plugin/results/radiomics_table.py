@@ -14,8 +14,8 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.measures import ORIGINAL
 from orthanc_plugin.radiomics.feature_codes import names_by_concept
-from orthanc_plugin.results.radiomics_sr import ORIGINAL
 
 _MEASUREMENTS, _GROUP = "126010", "125007"
 _TRACKING_IDENTIFIER, _REFERENCED_SEGMENT, _SOURCE_SERIES = "112039", "121191", "121232"
