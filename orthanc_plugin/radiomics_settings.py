@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orthanc_plugin.errors import ConfigError
+
 
 class RadiomicsMode(StrEnum):
     """Whose definitions count where two differ.
@@ -66,3 +68,15 @@ class RadiomicsSettings:
     log_sigma_mm: tuple[float, ...] = ()
     wavelet: bool = False
     deprecated: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.spacing_mm) not in (0, 3) or len(self.resegment_hu) not in (0, 2):
+            raise ConfigError("radiomics: spacing_mm has three numbers (z, y, x) or none, resegment_hu two or none")
+        if self.bin_width_hu <= 0 or self.bin_count < 0 or min(self.spacing_mm, default=0) < 0:
+            raise ConfigError("radiomics: bin_width_hu is above 0; bin_count and spacing_mm are not below 0")
+        if list(self.resegment_hu) != sorted(self.resegment_hu):
+            raise ConfigError("radiomics: resegment_hu is the lowest, then the highest HU")
+        if self.resegment_sigma < 0 or min(self.log_sigma_mm, default=1) <= 0:
+            raise ConfigError("radiomics: resegment_sigma is not below 0, each log_sigma_mm above 0")
+        if self.mode is RadiomicsMode.PYRADIOMICS and self.resegment_hu and self.resegment_sigma:
+            raise ConfigError("radiomics: pyradiomics re-segments by resegment_hu or by resegment_sigma, not by both")

@@ -1,38 +1,59 @@
-"""Radiomics of the segments of one model: shape and first order where the caller asks for shape, else volume and first
-order. Works on the mask it is given (as stored), without resampling, normalisation or a range of HU."""
+"""Radiomics of the segments of one model, several organs at a time within a limit of memory.
+
+An organ whose shape the caller asks for is measured by all classes and on the filtered images that the settings name;
+every other segment by its volume and first order. Masks are those of the SEG as stored.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from scipy import ndimage
 
-from orthanc_plugin.ct import Volume
-from orthanc_plugin.masks import Mask, Segment, Segmentation
+from orthanc_plugin.ct import Volume, Voxels
+from orthanc_plugin.masks import Segment, Segmentation
 from orthanc_plugin.measures import FeatureValue, SegmentFeatures
-from orthanc_plugin.radiomics.feature_codes import FEATURES
-from orthanc_plugin.radiomics.firstorder import BIN_WIDTH_HU, first_order_features
-from orthanc_plugin.radiomics.reference import VERSION
+from orthanc_plugin.radiomics.discretise import grey_levels
+from orthanc_plugin.radiomics.feature_codes import coded_features
+from orthanc_plugin.radiomics.filters import filtered_images
+from orthanc_plugin.radiomics.firstorder import first_order_features
+from orthanc_plugin.radiomics.prepare import Region, prepare
+from orthanc_plugin.radiomics.resample import Box
+from orthanc_plugin.radiomics.schedule import Task, run_within
 from orthanc_plugin.radiomics.shape import shape_features, voxel_volume
+from orthanc_plugin.radiomics.shape2d import shape2d_features
+from orthanc_plugin.radiomics.textures import texture_features
+from orthanc_plugin.radiomics_settings import TEXTURES, FeatureClass, RadiomicsMode, RadiomicsSettings
 
-SETTINGS = (
-    f"pyradiomics {VERSION}; 3D; resampling none; normalization none; resegmentation none; "
-    f"binWidth {BIN_WIDTH_HU}; voxelArrayShift 0; kurtosis excess"
-)
-"""Every parameter that changes a value; enters the UID of the report and is written in it."""
+ORIGINAL = "original"
 
-Box = tuple[slice, slice, slice]
+_FIRST_ORDER_BYTES, _TEXTURE_BYTES, _WAVELET_BYTES = 16, 36, 66
+"""Bytes for each voxel of an organ's box, measured on an ellipsoid in a box of 2.2 million voxels."""
+_LOG_BYTES, _PYRADIOMICS_GRID_BYTES = 6, 18
+"""Bytes for each voxel of the image, beside those of the box."""
+_LOG_SLABS_MIB = 96
+_WAVELET_MARGIN = 6
 
+_DEFAULT = RadiomicsSettings()
 _TOO_SMALL = "no radiomics: the segment has fewer than two voxels"
+_NOTHING_LEFT = "no radiomics: resampling and re-segmentation leave fewer than two voxels"
 
 
 def measure_segments(
-    volume: Volume, segmentation: Segmentation, shape_keys: Collection[str]
+    volume: Volume,
+    segmentation: Segmentation,
+    shape_keys: Collection[str],
+    settings: RadiomicsSettings = _DEFAULT,
+    *,
+    workers: int = 1,
+    memory_mib: int = 2048,
 ) -> tuple[SegmentFeatures, ...]:
-    """Features of every segment, in the order of the segmentation.
+    """Features of every segment, in the order of the segmentation; the original image first, then the filtered ones.
 
     Parameters
     ----------
@@ -40,57 +61,126 @@ def measure_segments(
     segmentation : Segmentation
         On the grid of the volume.
     shape_keys : collection of str
-        Keys of the segments that also get shape features; all get VoxelVolume and first order.
+        Keys of the segments that get all classes and images of the settings; the others get VoxelVolume and first
+        order of the original image.
+    settings : RadiomicsSettings
+    workers : int
+        Organs at a time. Values do not depend on it.
+    memory_mib : int
+        What they may take together, beside volume and label map; an organ that needs more is measured alone.
 
     Returns
     -------
     tuple of SegmentFeatures
-        A segment of fewer than two voxels has no features and a note; a feature without a finite value is left out
-        and noted.
+        One for each segment and image. A segment of fewer than two voxels, as stored or after resampling and
+        re-segmentation, has no features and a note; a feature without a finite value is left out and noted.
 
     Raises
     ------
     ConfigError
         If pyradiomics is not installed.
+
+    Source
+    ------
+    IBSI reference manual; pyradiomics 3.0.1, `featureextractor.py`.
     """
     # In one pass: a mask of the whole volume for each of 117 structures takes minutes.
     boxes = ndimage.find_objects(segmentation.labels)
-    return tuple(
-        _measure(volume, segmentation, segment, _box_around(segment, boxes), segment.key in shape_keys)
-        for segment in segmentation.segments
-    )
+    tasks = []
+    for segment in segmentation.segments:
+        box, wanted = _box_around(segment, boxes), settings if segment.key in shape_keys else _without_shape(settings)
+        measure = partial(_measure, volume, segmentation, segment, box, wanted)
+        tasks.append(Task(_memory_mib(volume, box, wanted), measure))
+    measured = run_within(tasks, workers, memory_mib)
+    return tuple(chain.from_iterable(measured))
+
+
+def _without_shape(settings: RadiomicsSettings) -> RadiomicsSettings:
+    """What a segment gets whose shape nobody asks for."""
+    classes = tuple({FeatureClass.FIRSTORDER} & set(settings.classes))
+    return replace(settings, classes=classes, log_sigma_mm=(), wavelet=False)
 
 
 def _measure(
-    volume: Volume, segmentation: Segmentation, segment: Segment, box: Box, with_shape: bool
-) -> SegmentFeatures:
+    volume: Volume, segmentation: Segmentation, segment: Segment, box: Box, settings: RadiomicsSettings
+) -> tuple[SegmentFeatures, ...]:
     mask = replace(segmentation, labels=segmentation.labels[box]).mask(segment)
     if np.count_nonzero(mask) < 2:
-        return SegmentFeatures(segment.number, (), (_TOO_SMALL,))
-    values = _values(mask, volume.voxels_hu[box], volume.spacing_mm, with_shape)
+        return (SegmentFeatures(segment.number, (), (_TOO_SMALL,)),)
+    region = prepare(volume.voxels_hu, mask, box, volume.spacing_mm, settings)
+    if np.count_nonzero(region.intensity) < 2:
+        return (SegmentFeatures(segment.number, (), (_NOTHING_LEFT,)),)
+    return tuple(_coded(segment, image, values, settings) for image, values in _values(region, settings))
+
+
+def _values(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[str, dict[str, float]]]:
+    """Feature values by full name, image by image."""
+    original = _intensity_features(region.inside_hu, region, settings)
+    yield ORIGINAL, _shape_features(region, settings) | original
+    for image, voxels in filtered_images(region.voxels_hu, region.spacing_mm, region.box, settings):
+        yield image, _intensity_features(voxels, region, settings, filtered=True)
+
+
+def _shape_features(region: Region, settings: RadiomicsSettings) -> dict[str, float]:
+    mask, spacing_mm = region.morphological, region.spacing_mm
+    shape = {"VoxelVolume": voxel_volume(mask, spacing_mm)}
+    if FeatureClass.SHAPE in settings.classes:
+        sample = settings.mode is RadiomicsMode.IBSI
+        shape = shape_features(mask, spacing_mm, sample=sample, deprecated=settings.deprecated)
+    shape2d = shape2d_features(mask, spacing_mm) if FeatureClass.SHAPE2D in settings.classes else {}
+    return _named("shape", shape) | _named("shape2D", shape2d)
+
+
+def _intensity_features(
+    voxels: Voxels, region: Region, settings: RadiomicsSettings, *, filtered: bool = False
+) -> dict[str, float]:
+    """First order and textures of an image in the organ's box."""
+    mask = region.intensity
+    levels = grey_levels(voxels, mask, settings, filtered=filtered)
+    first_order = {}
+    if FeatureClass.FIRSTORDER in settings.classes:
+        first_order = first_order_features(voxels[mask], float(np.prod(region.spacing_mm)), levels[mask])
+        if settings.mode is RadiomicsMode.IBSI and first_order["Variance"] > 0:
+            first_order["Kurtosis"] -= 3  # excess; 0 where all values are equal
+    textures = set(settings.classes) & set(TEXTURES)
+    return _named("firstorder", first_order) | (
+        texture_features(levels, mask, textures, force_2d=settings.force_2d) if textures else {}
+    )
+
+
+def _named(feature_class: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{feature_class}_{name}": value for name, value in values.items()}
+
+
+def _coded(segment: Segment, image: str, values: Mapping[str, float], settings: RadiomicsSettings) -> SegmentFeatures:
     undefined = [name for name, value in values.items() if not math.isfinite(value)]
     return SegmentFeatures(
         segment.number,
         tuple(
-            FeatureValue(coded.name, coded.concept, coded.unit, values[coded.name])
-            for coded in FEATURES
+            FeatureValue(coded.name, coded.concept, coded.unit, values[coded.name], coded.derivation)
+            for coded in coded_features(settings.mode)
             if coded.name in values and coded.name not in undefined
         ),
         (f"undefined in this segment: {', '.join(undefined)}",) if undefined else (),
+        image,
     )
 
 
-def _values(
-    mask: Mask, voxels_hu: np.ndarray, spacing_mm: tuple[float, float, float], with_shape: bool
-) -> dict[str, float]:
-    """Feature values by full name; kurtosis made excess (0 where all values are equal, as IBSI defines it)."""
-    shape = shape_features(mask, spacing_mm) if with_shape else {"VoxelVolume": voxel_volume(mask, spacing_mm)}
-    first_order = first_order_features(voxels_hu[mask], float(np.prod(spacing_mm)))
-    if first_order["Variance"] > 0:
-        first_order["Kurtosis"] -= 3
-    return {f"shape_{name}": value for name, value in shape.items()} | {
-        f"firstorder_{name}": value for name, value in first_order.items()
-    }
+def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
+    """What an organ takes beside volume and label map; a bound, from peaks measured class by class."""
+    if not all(axis.stop for axis in box):
+        return 0.0
+    around = math.prod(axis.stop - axis.start + 2 * _WAVELET_MARGIN * settings.wavelet for axis in box)
+    growth = math.prod(old / (new or old) for new, old in zip(settings.spacing_mm, volume.spacing_mm, strict=False))
+    resampling = any(settings.spacing_mm)
+    of_box = _WAVELET_BYTES if settings.wavelet else _TEXTURE_BYTES
+    if set(settings.classes) <= {FeatureClass.FIRSTORDER} and not settings.wavelet:
+        of_box = _FIRST_ORDER_BYTES
+    of_image = (_LOG_BYTES if settings.log_sigma_mm else 0) + (
+        _PYRADIOMICS_GRID_BYTES if resampling and settings.mode is RadiomicsMode.PYRADIOMICS else 0
+    )
+    used = around * of_box * (1 + growth if resampling else 1) + volume.voxels_hu.size * of_image
+    return float(used / 2**20 + (_LOG_SLABS_MIB if settings.log_sigma_mm else 0))
 
 
 def _box_around(segment: Segment, boxes: Sequence[Box | None]) -> Box:

@@ -15,8 +15,10 @@ from orthanc_plugin.ct import Volume
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.masks import Segment, Segmentation
 from orthanc_plugin.measures import SegmentFeatures
-from orthanc_plugin.radiomics.features import SETTINGS, measure_segments
+from orthanc_plugin.radiomics.features import measure_segments
+from orthanc_plugin.radiomics.parameters import parameter_texts
 from orthanc_plugin.radiomics.reference import VERSION, pyradiomics
+from orthanc_plugin.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.validation.phantom import LABELS, make_phantom
 
 SPACING_MM = (1.5, 0.8, 0.8)
@@ -124,7 +126,7 @@ def test_a_segment_of_no_or_one_voxel_gets_a_note_and_no_features(voxels: int) -
 def test_a_feature_without_a_value_is_left_out_and_noted() -> None:
     features = measure(np.arange(8.0).reshape(2, 2, 2), np.eye(8)[:2].sum(axis=0).reshape(2, 2, 2))
     assert features.notes == ("undefined in this segment: firstorder_RobustMeanAbsoluteDeviation",)
-    assert len(features.features) == 31
+    assert len(features.features) == 106
 
 
 def test_equal_values_have_no_excess_kurtosis() -> None:
@@ -145,9 +147,9 @@ def test_measuring_says_nothing_on_stderr_and_logs_nothing(
     assert caplog.records == []
 
 
-def test_the_settings_name_the_pyradiomics_that_is_installed() -> None:
+def test_the_parameters_name_the_pyradiomics_that_is_installed() -> None:
     assert pyradiomics().__version__.lstrip("v") == VERSION
-    assert VERSION in SETTINGS
+    assert f"pyradiomics={VERSION}" in parameter_texts(RadiomicsSettings())
 
 
 @pytest.fixture

@@ -1,0 +1,71 @@
+"""Grey levels: HU as the small whole numbers that textures and histograms count.
+
+IBSI's bins of fixed width start at the lower end of the re-segmentation range. Where there is none they start at
+-1000 HU, air, for every organ: IBSI leaves it open, and one origin makes grey levels of two organs, and of two scans,
+mean the same HU. What is below belongs to the first bin. Filtered images hold no HU: their bins start at a multiple of
+the width, as all of pyradiomics' do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orthanc_plugin.ct import Voxels
+from orthanc_plugin.masks import Mask
+from orthanc_plugin.radiomics.reference import pyradiomics
+from orthanc_plugin.radiomics_settings import RadiomicsMode, RadiomicsSettings
+
+IBSI_ORIGIN_HU = -1000.0
+
+Levels = NDArray[np.int32]
+
+
+def grey_levels(voxels: Voxels, mask: Mask, settings: RadiomicsSettings, *, filtered: bool = False) -> Levels:
+    """Grey level of each voxel inside, from 1; 0 outside.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (z, y, x), float32
+        HU, or the response of a filter.
+    mask : ndarray, shape (z, y, x), bool
+        The voxels that count; at least one.
+    filtered : bool
+        Whether the voxels are the response of a filter.
+
+    Source
+    ------
+    IBSI reference manual, intensity discretisation; pyradiomics 3.0.1, `imageoperations.getBinEdges`.
+    """
+    values = voxels[mask]
+    levels = np.zeros(mask.shape, np.int32)
+    if settings.mode is RadiomicsMode.PYRADIOMICS:
+        levels[mask] = np.digitize(values, _edges(values, settings))
+    elif settings.bin_count:
+        levels[mask] = _fixed_count(values, settings.bin_count)
+    else:
+        levels[mask] = _fixed_width(values, settings, filtered)
+    return levels
+
+
+def _edges(values: NDArray[np.float32], settings: RadiomicsSettings) -> NDArray[np.float64]:
+    """pyradiomics' own; they depend on the ends of the values alone, and it would walk all of them in Python."""
+    ends = np.array([values.min(), values.max()])
+    count = settings.bin_count or None
+    edges = pyradiomics().imageoperations.getBinEdges(ends, binWidth=settings.bin_width_hu, binCount=count)
+    return np.asarray(edges)
+
+
+def _fixed_count(values: NDArray[np.float32], count: int) -> NDArray[np.float64]:
+    low, high = float(values.min()), float(values.max())
+    share = (values.astype(np.float64) - low) / ((high - low) or 1.0)
+    return np.asarray((np.floor(count * share) + 1).clip(max=count))
+
+
+def _fixed_width(values: NDArray[np.float32], settings: RadiomicsSettings, filtered: bool) -> NDArray[np.float64]:
+    width = settings.bin_width_hu
+    if filtered:
+        origin = np.floor(float(values.min()) / width) * width
+    else:
+        origin = settings.resegment_hu[0] if settings.resegment_hu else IBSI_ORIGIN_HU
+    return np.asarray((np.floor((values.astype(np.float64) - origin) / width) + 1).clip(min=1))

@@ -1,0 +1,148 @@
+"""From a stored mask to what is measured: resampling, then re-segmentation, by the definitions of the mode.
+
+Shape is measured on the morphological mask, intensities and textures on the intensity mask: what of it lies within
+the range of HU and then within so many standard deviations of its mean. pyradiomics resamples with its own code here
+and crops both masks to the voxels that are left after re-segmentation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from orthanc_plugin.ct import Voxels
+from orthanc_plugin.masks import Mask
+from orthanc_plugin.radiomics.reference import pyradiomics
+from orthanc_plugin.radiomics.resample import Box, Spacing, resampled
+from orthanc_plugin.radiomics_settings import Interpolation, RadiomicsMode, RadiomicsSettings
+
+_FILTER_REACH_SIGMA = 5
+_WAVELET_REACH = 8
+_INTERPOLATORS = {Interpolation.LINEAR: sitk.sitkLinear, Interpolation.CUBIC: sitk.sitkBSpline}
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """An organ that is ready to be measured.
+
+    voxels_hu: (z, y, x) float32, the organ and the surroundings that filters look at.
+    box: where the organ lies in them.
+    spacing_mm: (z, y, x).
+    morphological, intensity: the two masks, of the size of the box.
+    """
+
+    voxels_hu: Voxels
+    box: Box
+    spacing_mm: Spacing
+    morphological: Mask
+    intensity: Mask
+
+    @property
+    def inside_hu(self) -> Voxels:
+        """The voxels of the box."""
+        return self.voxels_hu[self.box]
+
+
+def prepare(voxels_hu: Voxels, mask: Mask, box: Box, spacing_mm: Spacing, settings: RadiomicsSettings) -> Region:
+    """The organ `mask`, which lies in `box` of the image, on the grid and with the masks that are measured.
+
+    Parameters
+    ----------
+    voxels_hu : ndarray, shape (z, y, x), float32
+        The whole image.
+    mask : ndarray, bool
+        Of the size of the box, two voxels or more.
+
+    Returns
+    -------
+    Region
+        With empty masks where resampling leaves nothing.
+
+    Source
+    ------
+    IBSI reference manual, image processing; pyradiomics 3.0.1, `featureextractor.py`, `imageoperations.py`.
+    """
+    pyradiomics_mode = settings.mode is RadiomicsMode.PYRADIOMICS
+    if any(settings.spacing_mm):
+        grid = _pyradiomics_grid if pyradiomics_mode else _ibsi_grid
+        voxels_hu, mask, box, spacing_mm = grid(voxels_hu, mask, box, spacing_mm, settings)
+    intensity = _resegmented(voxels_hu[box], mask, settings)
+    if pyradiomics_mode and (settings.resegment_hu or settings.resegment_sigma) and intensity.any():
+        inner = _box_of(intensity)
+        mask, intensity, box = mask[inner], intensity[inner], _nested(box, inner)
+    return Region(voxels_hu, box, spacing_mm, mask, intensity)
+
+
+def _resegmented(voxels_hu: Voxels, mask: Mask, settings: RadiomicsSettings) -> Mask:
+    """The voxels of the mask that count: within the range, then within the standard deviations of those."""
+    intensity = mask
+    if settings.resegment_hu:
+        low, high = settings.resegment_hu
+        intensity = intensity & (voxels_hu >= low) & (voxels_hu <= high)
+    if settings.resegment_sigma and intensity.any():
+        values: NDArray[np.floating] = voxels_hu[intensity]
+        if settings.mode is RadiomicsMode.IBSI:
+            values = values.astype(np.float64)  # pyradiomics has its mean and its limits in float32
+        mean, width = values.mean(), values.std() * settings.resegment_sigma
+        intensity = intensity & (voxels_hu >= mean - width) & (voxels_hu <= mean + width)
+    return intensity
+
+
+def _ibsi_grid(
+    voxels_hu: Voxels, mask: Mask, box: Box, spacing_mm: Spacing, settings: RadiomicsSettings
+) -> tuple[Voxels, Mask, Box, Spacing]:
+    spacing = _new_spacing(settings, spacing_mm)
+    margin = _filter_reach(settings, spacing)
+    voxels, inside = resampled(voxels_hu, mask, box, spacing_mm, spacing, settings.interpolation, margin)
+    there = _box_of(inside)
+    return voxels, inside[there], there, spacing
+
+
+def _pyradiomics_grid(
+    voxels_hu: Voxels, mask: Mask, box: Box, spacing_mm: Spacing, settings: RadiomicsSettings
+) -> tuple[Voxels, Mask, Box, Spacing]:
+    """By pyradiomics' own code, which wants the whole image: its grid starts at the corner of the first voxel."""
+    whole = np.zeros(voxels_hu.shape, np.uint8)
+    whole[box] = mask
+    image, label = sitk.GetImageFromArray(voxels_hu), sitk.GetImageFromArray(whole)
+    for one in (image, label):
+        one.SetSpacing(spacing_mm[::-1])  # type: ignore[no-untyped-call]
+    image, label = pyradiomics().imageoperations.resampleImage(
+        image,
+        label,
+        resampledPixelSpacing=settings.spacing_mm[::-1],
+        interpolator=_INTERPOLATORS[settings.interpolation],
+    )
+    inside = sitk.GetArrayFromImage(label) == 1
+    there = _box_of(inside)
+    z_mm, y_mm, x_mm = image.GetSpacing()[::-1]
+    return sitk.GetArrayFromImage(image), inside[there], there, (z_mm, y_mm, x_mm)
+
+
+def _new_spacing(settings: RadiomicsSettings, spacing_mm: Spacing) -> Spacing:
+    z, y, x = (new or old for new, old in zip(settings.spacing_mm, spacing_mm, strict=True))
+    return z, y, x
+
+
+def _filter_reach(settings: RadiomicsSettings, spacing_mm: Spacing) -> int:
+    """New voxels round the organ that its filtered images depend on."""
+    sigma = max((_FILTER_REACH_SIGMA * sigma / min(spacing_mm) for sigma in settings.log_sigma_mm), default=0.0)
+    return max(math.ceil(sigma), _WAVELET_REACH if settings.wavelet else 0)
+
+
+def _box_of(mask: Mask) -> Box:
+    """Smallest box round what is inside; an empty one where nothing is."""
+    found = ndimage.find_objects(mask.view(np.uint8))
+    z, y, x = found[0] if found else (slice(0, 0),) * 3
+    return z, y, x
+
+
+def _nested(outer: Box, inner: Box) -> Box:
+    """A box given within another, in the coordinates of that other."""
+    z, y, x = (slice(o.start + i.start, o.start + i.stop) for o, i in zip(outer, inner, strict=True))
+    return z, y, x
