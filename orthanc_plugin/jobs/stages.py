@@ -145,7 +145,7 @@ class Stages:
         provider = segmented[0][1].stage.provider
         searched = pipeline.searched_slices(self._cropped(job, located))
         checked = pipeline.check(self._series(job), found, provider, self._context(job), searched)
-        failed = [f"{result.check} failed: {result.detail}" for result in checked.results if not result.passed]
+        failed = [f"{result.check} of {result.key} failed: {result.detail}" for result in checked.results if not result.passed]
         return Found(checked.report.stored, notes=(*checked.report.notes, *failed), checks=checked.results)
 
     def export(self, kind: Output, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:

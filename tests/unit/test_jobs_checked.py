@@ -64,7 +64,7 @@ def test_without_such_a_rule_the_result_is_stored_and_the_failure_told(stages: H
     kinds = [outcome.stored.kind for outcome in outcomes.values() if outcome.stored is not None]
     assert kinds == [Output.SEG, Output.CHECKS]
     assert (Check.SIDE, "lung_left") in failed(outcomes["check"])
-    assert any(note.startswith("side failed") for note in outcomes["check"].stage.notes)
+    assert any(note.startswith("side of lung_left failed") for note in outcomes["check"].stage.notes)
     assert ending([*outcomes.values()]).state is JobState.DONE
 
 
