@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from orthanc_plugin.radiomics.reference import pyradiomics
 
 Floats = NDArray[np.float64]
 Levels = NDArray[np.int32]
+_Kind = TypeVar("_Kind", bound=np.generic)
 
 _DISTANCES = np.array([1])
 _ZONE_ENTRIES = 8_000_000
@@ -54,7 +56,7 @@ class GreyLevels:
     def of(cls, levels: Levels, mask: Mask, force_2d: bool) -> GreyLevels:
         """Crop and count; a single column gets an empty one beside it: pyradiomics refuses what has no neighbours."""
         box = tuple(slice(there[0], there[-1] + 1) for axis in range(3) for there in [_occupied(mask, axis)])
-        cropped, inside = np.ascontiguousarray(levels[box], np.int32), np.ascontiguousarray(mask[box])
+        cropped, inside = _packed(levels[box].astype(np.int32, copy=False)), _packed(mask[box])
         if inside.shape[1:] == (1, 1):
             beside = ((0, 0), (0, 0), (0, 1))
             cropped, inside = np.pad(cropped, beside), np.pad(inside, beside)
@@ -81,6 +83,11 @@ class GreyLevels:
     def step(self, direction: Direction) -> int:
         """Places to the neighbour in the flat padded levels; across a border lies padding."""
         return int(np.dot(direction, self.padded.strides)) // self.padded.itemsize
+
+
+def _packed(voxels: NDArray[_Kind]) -> NDArray[_Kind]:
+    """In C order, also the stride of an axis of one voxel: pyradiomics divides by strides, and numpy may leave it 0."""
+    return np.ascontiguousarray(voxels).ravel().reshape(voxels.shape)
 
 
 def _occupied(mask: Mask, axis: int) -> NDArray[np.int64]:
