@@ -68,6 +68,7 @@ class GreyLevels:
 
     @property
     def highest(self) -> int:
+        """Highest grey level, which pyradiomics takes for their number."""
         return len(self.counts) - 1
 
     @property
