@@ -18,8 +18,8 @@ from orthanc_plugin.validation.body import LEVELS_MM
 from orthanc_plugin.validation.phantom import Phantom, make_phantom
 from orthanc_plugin.validation.phantom_dicom import PatientPosition, encode_phantom, write_instances
 from tests.body_results_case import values
+from tests.conformance.readers import complaints
 from tests.enriched import EnrichedOrthanc, files_of
-from tests.integration.test_conformance import complaints
 from tests.realct import real_ct
 
 STANDIN = "bpr_standin"

@@ -10,7 +10,8 @@ import pytest
 
 from orthanc_plugin.ct import CtSeries
 from tests.checks_case import OTHER, checks_report, results_of, stored
-from tests.integration.test_conformance import DCMQI_TROUBLE, complaints, output_of, real, tool
+from tests.conformance.cases import real
+from tests.conformance.readers import DCMQI_TROUBLE, complaints, output_of, tool
 from tests.results_case import CARD, small_series
 
 CASES: dict[str, Callable[[], CtSeries]] = {

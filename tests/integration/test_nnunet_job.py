@@ -18,8 +18,8 @@ from orthanc_plugin.series.read import read_series
 from orthanc_plugin.validation.phantom import Phantom
 from orthanc_plugin.validation.phantom_dicom import write_phantom
 from orthanc_plugin.validation.thorax import ORGANS, make_thorax_phantom
+from tests.conformance.readers import complaints
 from tests.enriched import EnrichedOrthanc, files_of
-from tests.integration.test_conformance import complaints
 from tests.realct import real_ct
 
 STANDIN = "thorax_standin"
