@@ -43,6 +43,7 @@ def holes_and_islands() -> Case:
     found = ellipsoids(series)
     labels = found.labels.copy()
     labels[:, 28:30, 40:46] = 0  # holes in the lung and the body
+    labels[:, 44:52, 10:20], labels[:, 46:49, 13:17] = 0, 1  # and one with an island in it
     labels[5, 2, 2:60] = labels[6, 2:5, 3] = labels[7, 1, 1] = 5  # one pixel wide, and alone
     return series, replace(found, labels=labels), CARD
 
@@ -55,7 +56,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "holes and islands": holes_and_islands,
     "phantom": lambda: by_engine(read_series(encode_phantom(make_phantom((40, 64, 64))))),
     "cip_ct64": lambda: by_engine(real("cip_ct64/dicom")),
-    "lidc_0314_chest, 60 slices": lambda: by_engine(lowest(real("lidc_0314_chest/dicom"), 60)),
+    "lidc_0314_chest, 16 slices": lambda: by_engine(lowest(real("lidc_0314_chest/dicom"), 16)),
 }
 
 

@@ -93,6 +93,29 @@ def test_a_thin_series_shows_the_planes_it_has() -> None:
     ]
 
 
+def test_a_single_slice_has_a_preview() -> None:
+    volume, found = scene(np.eye(4), (1, 30, 40))
+    assert [plane.name for plane in planes(volume, found)] == ["axial", "coronal", "sagittal"]
+    assert picture(volume, found).shape[2] == 3
+
+
+@pytest.mark.parametrize("spacing", [(5.0, 1.0, 1.0), (1.0, 3.0, 1.0), (1.0, 1.0, 3.0)])
+def test_a_panel_has_the_aspect_of_the_patient(spacing: tuple[float, float, float]) -> None:
+    """A cube of 60 mm is a square in every panel, whatever its voxels are."""
+    shape = tuple(int(60 / mm) for mm in spacing)
+    affine = np.diag((*spacing[::-1], 1.0))
+    labels = np.zeros(shape, np.uint8)
+    labels[tuple(slice(size // 4, size - size // 4) for size in shape)] = LUNG_LEFT.number
+    image = picture(
+        Volume(np.full(shape, -1000, np.float32), spacing, affine), Segmentation(labels, (segment(LUNG_LEFT),))
+    )
+    panels = [image[40 + row * 324 :, column * 324 :][:320, :320] for row in range(2) for column in range(4)]
+    for panel in panels:
+        rows, columns = np.nonzero((panel == LUNG_LEFT.colour).all(axis=2))
+        assert abs(np.ptp(rows) - np.ptp(columns)) <= 320 * max(spacing) / 60 / 2 + 2
+        assert abs(np.ptp(rows) - 160) <= 320 * max(spacing) / 60 + 2
+
+
 def picture(volume: Volume, found: Segmentation, title: str = "model 1.0.0") -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(preview_png(volume, found, title))))
 

@@ -151,9 +151,29 @@ def test_a_contour_too_long_for_explicit_vr_is_kept_whole() -> None:
     assert max(map(len, map(str, contour.ContourData))) <= 16
 
 
-def test_a_rerun_gives_the_same_object() -> None:
+@pytest.mark.parametrize("origin", [(-128.0, -128.0), (-12345.678901, 98765.432109), (1e-7, -1e-7)])
+def test_coordinates_are_decimal_strings_of_micrometres(origin: tuple[float, float]) -> None:
     series = small_series()
-    assert structure_set(series, ellipsoids(series)) == structure_set(series, ellipsoids(series))
+    for header in series.headers:
+        header.ImagePositionPatient = [*origin, header.ImagePositionPatient[2]]
+    ds = structure_set(series, ellipsoids(series))
+    texts = [str(number) for roi in ds.ROIContourSequence for c in roi.ContourSequence for number in c.ContourData]
+    assert all(re.fullmatch(r"-?\d+(\.\d{1,3})?", text) and len(text) <= 16 and text != "-0" for text in texts)
+
+
+def test_a_rerun_gives_the_same_bytes() -> None:
+    series = small_series()
+    stored = encode(series, ellipsoids(series))
+    kept = seg.decode_seg(stored, series, CARD)
+
+    def written() -> bytes:
+        file = io.BytesIO()
+        encode_rtstruct(
+            series, stored, kept, CARD, sop_instance_uid="2.25.1007", provider="CPU", created=CREATED
+        ).save_as(file, enforce_file_format=True)  # fmt: skip
+        return file.getvalue()
+
+    assert written() == written()
 
 
 def test_without_a_structure_nothing_is_written() -> None:
