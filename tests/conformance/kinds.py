@@ -163,7 +163,7 @@ def check(case: Case, kind: Kind, *, every_reader: bool = True) -> str:
     Returns
     -------
     str
-        What dciodvfy said: `0 errors`, and the documented gaps of its own; `-` where there is no such object.
+        How many errors, in brackets how many documented ones are dciodvfy's own; `-` where there is no such object.
     """
     ds = kind.make(case)
     if ds is None:
@@ -176,4 +176,4 @@ def check(case: Case, kind: Kind, *, every_reader: bool = True) -> str:
     assert len(said) == sum(gaps.values()), said
     for read in kind.readers if every_reader else ():
         read(case, path)
-    return f"0 errors, {len(said)} of the validator" if said else "0 errors"
+    return f"0 ({len(said)})" if said else "0"

@@ -22,21 +22,23 @@ class Table:
 
     def __init__(self) -> None:
         self._cells: dict[tuple[str, str], str] = {}
+        self._files: dict[str, str] = {}
 
     def __bool__(self) -> bool:
         return bool(self._cells)
 
-    def add(self, series: str, kind: str, said: str, *, failed: bool) -> None:
-        """A cell."""
+    def add(self, file: str, series: str, kind: str, said: str, *, failed: bool) -> None:
+        """A cell; `file`: of the test, by which rows are sorted whatever process ran first."""
+        self._files[series] = file
         self._cells[series, kind] = "FAILED" if failed else said
 
     def text(self) -> str:
         """As Markdown: a row a series, a column a kind."""
-        rows, columns = (list(dict.fromkeys(key[axis] for key in self._cells)) for axis in (0, 1))
+        rows, columns = sorted(self._files, key=self._files.__getitem__), dict.fromkeys(key[1] for key in self._cells)
         lines = [
             ["series", *columns],
             ["---"] * (len(columns) + 1),
-            *([row, *(self._cells.get((row, column), "") for column in columns)] for row in rows),
+            *([row, *(self._cells.get((row, column), "-") for column in columns)] for row in rows),
         ]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

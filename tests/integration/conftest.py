@@ -28,7 +28,7 @@ class _Matrix:
         if report.when == "call":
             for name, value in report.user_properties:
                 if name == CELL:
-                    self.table.add(*str(value).split("|"), failed=report.failed)
+                    self.table.add(report.location[0], *str(value).split("|"), failed=report.failed)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.config.getoption("--matrix", False) and self.table:
