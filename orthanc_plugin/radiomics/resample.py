@@ -96,10 +96,10 @@ def _axis(size: int, old_mm: float, new_mm: float) -> _Axis:
 
 
 def _within(mask: Mask, box: Box, there: tuple[slice, ...]) -> Mask:
-    """The mask on the part `there` of the image, where the box lies at least in part."""
+    """The mask on the part `there` of the image, which may hold the box, a part of it or nothing."""
     whole = np.zeros([part.stop - part.start for part in there], bool)
     starts = [max(part.start, crop.start) for part, crop in zip(box, there, strict=True)]
-    stops = [min(part.stop, crop.stop) for part, crop in zip(box, there, strict=True)]
+    stops = [max(first, min(p.stop, crop.stop)) for first, p, crop in zip(starts, box, there, strict=True)]
     target = tuple(slice(a - c.start, b - c.start) for a, b, c in zip(starts, stops, there, strict=True))
     source = tuple(slice(a - c.start, b - c.start) for a, b, c in zip(starts, stops, box, strict=True))
     whole[target] = mask[source]

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LUNG
+from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LUNG, Code
 from orthanc_plugin.ct import Volume
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.masks import Segment, Segmentation
 from orthanc_plugin.measures import SegmentFeatures
+from orthanc_plugin.radiomics.feature_codes import coded_features
 from orthanc_plugin.radiomics.features import measure_segments
 from orthanc_plugin.radiomics.parameters import parameter_texts
 from orthanc_plugin.radiomics.reference import VERSION, pyradiomics
-from orthanc_plugin.radiomics_settings import RadiomicsSettings
+from orthanc_plugin.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.validation.phantom import LABELS, make_phantom
 
 SPACING_MM = (1.5, 0.8, 0.8)
@@ -121,6 +122,100 @@ def test_a_segment_of_no_or_one_voxel_gets_a_note_and_no_features(voxels: int) -
     features = measure(np.zeros(labels.shape), labels)
     assert features.features == ()
     assert features.notes == ("no radiomics: the segment has fewer than two voxels",)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(RadiomicsSettings(resegment_hu=(500, 900)), id="no HU in the range"),
+        pytest.param(RadiomicsSettings(spacing_mm=(40, 40, 40)), id="between the new voxels"),
+        pytest.param(
+            RadiomicsSettings(mode=RadiomicsMode.PYRADIOMICS, resegment_hu=(500, 900)), id="pyradiomics, no HU"
+        ),
+        pytest.param(
+            RadiomicsSettings(mode=RadiomicsMode.PYRADIOMICS, spacing_mm=(40, 40, 40)), id="pyradiomics, between"
+        ),
+    ],
+)
+def test_a_segment_of_which_nothing_is_left_gets_a_note_and_no_features(settings: RadiomicsSettings) -> None:
+    labels = np.zeros((24, 40, 40), np.uint8)
+    labels[1:3, 1:3, 1:3] = 1
+    segmentation = Segmentation(labels, (segment(1, "organ"),))
+    volume = Volume(np.zeros(labels.shape, np.float32), SPACING_MM, np.eye(4))
+    (features,) = measure_segments(volume, segmentation, {"organ"}, settings)
+    assert features.features == ()
+    assert features.notes == ("no radiomics: resampling and re-segmentation leave fewer than two voxels",)
+
+
+def many_organs() -> tuple[Volume, Segmentation]:
+    """Random blobs, a box with one inside it, one voxel, and a label that is not there."""
+    rng = np.random.default_rng(5)
+    labels = np.zeros((20, 30, 32), np.uint8)
+    labels[2:9, 3:14, 3:15] = rng.random((7, 11, 12)) > 0.3
+    labels[11:18, 4:16, 18:30] = 2
+    labels[13:16, 7:12, 21:26] = 3
+    labels[0, 0, 0] = 4
+    segments = (segment(1, "a"), segment(2, "b", (2, 3)), segment(3, "c"), segment(4, "d"), segment(5, "e"))
+    voxels_hu = rng.normal(0, 100, labels.shape).round().astype(np.float32)
+    return Volume(voxels_hu, SPACING_MM, np.eye(4)), Segmentation(labels, segments)
+
+
+@pytest.mark.parametrize("mode", RadiomicsMode)
+@pytest.mark.parametrize("memory_mib", [0, 2048])
+def test_several_organs_at_a_time_give_the_same_numbers(mode: RadiomicsMode, memory_mib: int) -> None:
+    settings = RadiomicsSettings(mode=mode, spacing_mm=(1.0, 1.0, 1.0), log_sigma_mm=(1.5,))
+    volume, segmentation = many_organs()
+    serial = measure_segments(volume, segmentation, {"a", "b"}, settings)
+    assert measure_segments(volume, segmentation, {"a", "b"}, settings, workers=3, memory_mib=memory_mib) == serial
+    images = [(one.segment_number, one.image, bool(one.features)) for one in serial]
+    assert images == [
+        (1, "original", True),
+        (1, "log-sigma-1-5-mm-3D", True),
+        (2, "original", True),
+        (2, "log-sigma-1-5-mm-3D", True),
+        (3, "original", True),
+        (4, "original", False),
+        (5, "original", False),
+    ]
+
+
+def test_an_organ_gets_the_chosen_classes_in_the_order_of_the_code_table() -> None:
+    volume, segmentation = many_organs()
+    settings = RadiomicsSettings(classes=(FeatureClass.GLDM, FeatureClass.SHAPE2D, FeatureClass.FIRSTORDER))
+    a, _, c, *_ = measure_segments(volume, segmentation, {"a"}, settings)
+    names = [coded.name for coded in coded_features(RadiomicsMode.IBSI)]
+    chosen = ("shape_VoxelVolume", "shape2D_", "firstorder_", "gldm_")
+    assert [one.name for one in a.features] == [name for name in names if name.startswith(chosen)]
+    assert {one.name.split("_")[0] for one in c.features} == {"shape", "firstorder"}
+
+
+def test_a_filtered_image_has_first_order_and_textures_of_its_own_and_no_shape() -> None:
+    volume, segmentation = many_organs()
+    settings = RadiomicsSettings(wavelet=True, classes=(FeatureClass.SHAPE, FeatureClass.FIRSTORDER))
+    images = [one for one in measure_segments(volume, segmentation, {"a"}, settings) if one.segment_number == 1]
+    assert [one.image for one in images[1:]] == [f"wavelet-{a}{b}{c}" for a in "LH" for b in "LH" for c in "LH"]
+    assert {feature.name.split("_")[0] for one in images[1:] for feature in one.features} == {"firstorder"}
+    assert len({by_name(one)["firstorder_Mean"] for one in images}) == len(images)
+
+
+def test_modes_differ_by_their_definitions() -> None:
+    volume, segmentation = many_organs()
+    ibsi, pyradiomics_mode = (
+        measure_segments(volume, segmentation, {"b"}, RadiomicsSettings(mode=mode))[1] for mode in RadiomicsMode
+    )
+    ours, theirs = by_name(ibsi), by_name(pyradiomics_mode)
+    assert ours["firstorder_Kurtosis"] == pytest.approx(theirs["firstorder_Kurtosis"] - 3)
+    count = 7 * 12 * 12
+    assert ours["shape_MajorAxisLength"] == pytest.approx(
+        theirs["shape_MajorAxisLength"] * np.sqrt(count / (count - 1))
+    )
+    assert ours["shape_MeshVolume"] == theirs["shape_MeshVolume"]
+
+
+def test_statistics_of_hu_carry_their_derivation() -> None:
+    features = measure(*ellipsoid(), shape_keys=()).features
+    (mean,) = (feature for feature in features if feature.name == "firstorder_Mean")
+    assert mean.derivation == Code("373098007", "SCT", "Mean")
 
 
 def test_a_feature_without_a_value_is_left_out_and_noted() -> None:
