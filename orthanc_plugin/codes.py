@@ -29,3 +29,5 @@ CENTER = Code("111010", "DCM", "Center")
 
 PRIVATE_SCHEME = "99AIE"
 REPORT_TITLE = Code("AIENRICH", PRIVATE_SCHEME, "AI Enrichment Report")
+SEG_INSTANCE = Code("SEG_INSTANCE", PRIVATE_SCHEME, "SOP Instance UID of the segmentation")
+SEG_NUMBER = Code("SEG_NUMBER", PRIVATE_SCHEME, "Segment Number in the segmentation")

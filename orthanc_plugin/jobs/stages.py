@@ -145,7 +145,7 @@ class Stages:
         provider = segmented[0][1].stage.provider
         searched = pipeline.searched_slices(self._cropped(job, located))
         checked = pipeline.check(self._series(job), found, provider, self._context(job), searched)
-        failed = [f"{result.check} of {result.key} failed: {result.detail}" for result in checked.results if not result.passed]
+        failed = [f"{r.check} of {r.key} failed: {r.detail}" for r in checked.results if not r.passed]
         return Found(checked.report.stored, notes=(*checked.report.notes, *failed), checks=checked.results)
 
     def export(self, kind: Output, job: EnrichJob, model: PlannedModel, segmented: StageOutcome) -> Found:

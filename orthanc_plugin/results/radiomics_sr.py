@@ -1,4 +1,8 @@
-"""Radiomics as a report: one volumetric group a segment and image, tied to the stored SEG and to the source series.
+"""Radiomics as a report: one group a segment and image, tied to the stored SEG and to the source series.
+
+Segments of a BINARY SEG are referenced as TID 1411 has it. Segments of a LABELMAP are not: the validators and readers
+of today take such a reference for an error (dciodvfy) or for the end of the report (dcmtk). Their groups are TID 1501,
+tied by the segment's own TrackingUID, the UID of the SEG and the segment's number (decision 0011).
 
 A group says with which parameters its numbers were measured (TID 4019): the model's digest first, for dcmqi keeps the
 first alone, then those of the measurement, and on which filtered image, if on one.
@@ -14,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
+from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, SEG_INSTANCE, SEG_NUMBER, Code
 from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.masks import Segment, Segmentation
@@ -27,6 +31,8 @@ from orthanc_plugin.results.headers import result_headers
 from orthanc_plugin.results.report import encode_report, separate
 
 SERIES_NUMBER = 9802
+
+_Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
 
 _LATERALITIES = {LEFT.value, RIGHT.value, BILATERAL.value}
 
@@ -45,7 +51,7 @@ def encode_radiomics_sr(
     settings: RadiomicsSettings | str = "",
     image_library: bool = False,
 ) -> Dataset:
-    """Features of the segments of a stored SEG (PS3.16 TID 1500, 1411).
+    """Features of the segments of a stored SEG (PS3.16 TID 1500; 1411, of a LABELMAP 1501).
 
     Parameters
     ----------
@@ -116,16 +122,35 @@ def _named(label: str, image: str) -> str:
 
 def _group(
     seg: Dataset, segment: Segment, measured: SegmentFeatures, algorithm: sr.AlgorithmIdentification, series: CtSeries
-) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+) -> _Group:
     """The group without its numbers."""
-    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        _tracking(seg, segment, measured.image),
-        referenced_segment=_referenced_segment(seg, segment, series),
-        finding_category=concept(segment.category),
-        finding_type=concept(segment.type),
-        finding_sites=[_site(segment)],
-        algorithm_id=algorithm,
+    tracking, site = _tracking(seg, segment, measured.image), _site(segment)
+    category, kind = concept(segment.category), concept(segment.type)
+    source = sr.SourceSeriesForSegmentation(series.identity.series_instance_uid)
+    if seg.SegmentationType != "LABELMAP":
+        return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking,
+            # By hand: highdicom's own helper fails for a SEG of one segment.
+            referenced_segment=sr.ReferencedSegment(
+                seg.SOPClassUID, seg.SOPInstanceUID, segment.number, source_series=source
+            ),
+            finding_category=category,
+            finding_type=kind,
+            finding_sites=[site],
+            algorithm_id=algorithm,
+        )
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking, finding_category=category, finding_type=kind, finding_sites=[site], algorithm_id=algorithm
     )
+    contains = sr.RelationshipTypeValues.CONTAINS
+    group[0].ContentSequence.extend(
+        [
+            sr.UIDRefContentItem(concept(SEG_INSTANCE), seg.SOPInstanceUID, contains),
+            sr.TextContentItem(concept(SEG_NUMBER), str(segment.number), contains),
+            source,
+        ]
+    )
+    return group
 
 
 def _tracking(seg: Dataset, segment: Segment, image: str) -> sr.TrackingIdentifier:
@@ -139,22 +164,12 @@ def _tracking(seg: Dataset, segment: Segment, image: str) -> sr.TrackingIdentifi
     return sr.TrackingIdentifier(uid=uid, identifier=_named(stored.TrackingID, image))
 
 
-def _filled(group: sr.VolumetricROIMeasurementsAndQualitativeEvaluations, measured: SegmentFeatures) -> Dataset:
+def _filled(group: _Group, measured: SegmentFeatures) -> Dataset:
     (item,) = group
     separate(item)
     numbers = [number(f.concept, f.value, f.unit, f.derivation) for f in measured.features]
     item.add_new("ContentSequence", "SQ", [*item.ContentSequence, *numbers])
     return item
-
-
-def _referenced_segment(seg: Dataset, segment: Segment, series: CtSeries) -> sr.ReferencedSegment:
-    """By hand: highdicom's own helper fails for a LABELMAP and for a SEG of one segment."""
-    return sr.ReferencedSegment(
-        seg.SOPClassUID,
-        seg.SOPInstanceUID,
-        segment.number,
-        source_series=sr.SourceSeriesForSegmentation(series.identity.series_instance_uid),
-    )
 
 
 def _site(segment: Segment) -> sr.FindingSite:

@@ -13,6 +13,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 
 from pydicom.dataset import Dataset
 
+from orthanc_plugin.codes import SEG_INSTANCE, SEG_NUMBER
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.measures import ORIGINAL
 from orthanc_plugin.radiomics.feature_codes import names_by_concept
@@ -86,7 +87,7 @@ def to_json(rows: Sequence[TableRow]) -> str:
 
 
 def _rows(ds: Dataset, group: Dataset) -> Iterator[TableRow]:
-    segment = _child(group, _REFERENCED_SEGMENT).ReferencedSOPSequence[0]
+    seg_uid, segment_number = _segment(group)
     texts = [item.TextValue for item in _children(group, _ALGORITHM_PARAMETERS)]
     parameters = dict(text.split("=", 1) for text in texts if "=" in text)
     image = parameters.get("image", ORIGINAL)
@@ -102,9 +103,9 @@ def _rows(ds: Dataset, group: Dataset) -> Iterator[TableRow]:
             version,
             parameters["model_sha256"],
             series_uid,
-            str(segment.ReferencedSOPInstanceUID),
+            seg_uid,
             str(ds.SOPInstanceUID),
-            int(segment.ReferencedSegmentNumber),
+            segment_number,
             label,
             image,
             names_by_concept().get((concept.CodingSchemeDesignator, concept.CodeValue), ""),
@@ -114,6 +115,14 @@ def _rows(ds: Dataset, group: Dataset) -> Iterator[TableRow]:
             float(measured.FloatingPointValue),
             measured.MeasurementUnitsCodeSequence[0].CodeValue,
         )
+
+
+def _segment(group: Dataset) -> tuple[str, int]:
+    """UID of the SEG and the segment's number, as a BINARY or a LABELMAP is named."""
+    for item in _children(group, _REFERENCED_SEGMENT):
+        reference = item.ReferencedSOPSequence[0]
+        return str(reference.ReferencedSOPInstanceUID), int(reference.ReferencedSegmentNumber)
+    return str(_child(group, SEG_INSTANCE.value).UID), int(_child(group, SEG_NUMBER.value).TextValue)
 
 
 def _children(item: Dataset, code: str) -> Iterator[Dataset]:

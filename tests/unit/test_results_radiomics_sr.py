@@ -19,6 +19,7 @@ from orthanc_plugin.radiomics.parameters import describe, parameter_texts
 from orthanc_plugin.results import seg
 from orthanc_plugin.results.group_parts import measurement, number
 from orthanc_plugin.results.radiomics_sr import encode_radiomics_sr
+from orthanc_plugin.results.radiomics_table import read_radiomics_sr
 from tests.radiomics_case import FILTERED, SERIES, SETTINGS, measured, report, stored_as
 from tests.results_case import AIRWAY, BODY, BONE, CARD, CREATED, LUNG_RIGHT, RADIOMICS_UID, SEG_UID
 
@@ -117,13 +118,34 @@ def test_the_image_library_lists_every_source_slice_before_the_measurements(stor
     assert values(report(stored, [measured(2)]), "111028") == []
 
 
-def test_segments_of_a_label_map_and_of_a_seg_of_one_segment_are_referenced() -> None:
-    for encoding, absent in ((SegEncoding.LABELMAP, ()), (SegEncoding.BINARY, (BODY, LUNG_RIGHT, AIRWAY, BONE))):
-        alone = stored_as(encoding, *absent)
-        kept = alone.SegmentSequence[0].SegmentNumber
-        (group,) = groups_of(report(alone, [measured(kept)]))
-        reference = values(group, "121191")[0].ReferencedSOPSequence[0]
-        assert (reference.ReferencedSOPClassUID, reference.ReferencedSegmentNumber) == (alone.SOPClassUID, kept)
+def test_the_only_segment_of_a_seg_is_referenced() -> None:
+    alone = stored_as(SegEncoding.BINARY, BODY, LUNG_RIGHT, AIRWAY, BONE)
+    (group,) = groups_of(report(alone, [measured(1)]))
+    reference = values(group, "121191")[0].ReferencedSOPSequence[0]
+    assert (reference.ReferencedSOPClassUID, reference.ReferencedSegmentNumber) == (alone.SOPClassUID, 1)
+
+
+def test_a_segment_of_a_label_map_is_named_by_its_tracking_uid_its_seg_and_its_number() -> None:
+    """dciodvfy and dcmtk take a reference to a LABELMAP for an error (decision 0011)."""
+    labelmap = stored_as(SegEncoding.LABELMAP)
+    ds = report(labelmap, [measured(3)])
+    (group,) = groups_of(ds)
+    assert [item for item in items(group) if item.ValueType == "IMAGE"] == []
+    (segment,) = (item for item in labelmap.SegmentSequence if item.SegmentNumber == 3)
+    assert values(group, "112040")[0].UID == segment.TrackingUID
+    assert values(group, "SEG_INSTANCE")[0].UID == labelmap.SOPInstanceUID
+    assert values(group, "SEG_NUMBER")[0].TextValue == "3"
+    assert values(group, "121232")[0].UID == SERIES.identity.series_instance_uid
+    evidence = {
+        instance.ReferencedSOPInstanceUID
+        for study in ds.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    assert labelmap.SOPInstanceUID in evidence
+    assert {(row.seg_sop_instance_uid, row.segment_number) for row in read_radiomics_sr(ds)} == {
+        (labelmap.SOPInstanceUID, 3)
+    }
 
 
 def test_notes_name_segment_and_image(stored: Dataset) -> None:

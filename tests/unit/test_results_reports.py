@@ -125,8 +125,7 @@ def test_each_segment_has_a_group_with_its_side_values_and_units(radiomics: Data
     volume = values(left, "YEKZ")[0].MeasuredValueSequence[0]
     assert (volume.FloatingPointValue, str(volume.NumericValue)) == (1500002 + 1 / 3, "1500002.33333333")
     assert volume.MeasurementUnitsCodeSequence[0].CodeValue == "mm3"
-    reference = values(left, "121191")[0].ReferencedSOPSequence[0]
-    assert (reference.ReferencedSOPInstanceUID, reference.ReferencedSegmentNumber) == (SEG_UID, 2)
+    assert (values(left, "SEG_INSTANCE")[0].UID, values(left, "SEG_NUMBER")[0].TextValue) == (SEG_UID, "2")
     assert SERIES.identity.series_instance_uid == values(left, "121232")[0].UID
 
 
