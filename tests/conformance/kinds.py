@@ -5,7 +5,7 @@ What a case cannot have is None: BINARY where viewers would scramble it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,19 +31,16 @@ from tests.conformance import readers
 from tests.conformance.cases import Case
 from tests.results_case import CREATED, RADIOMICS_UID, landmarks_report
 
-LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
-Gaps = Mapping[str, int]
 Reader = Callable[[Case, Path], None]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """make: of a case, None where it cannot have one. gaps: documented errors of dciodvfy, and how often each."""
+    """make: of a case, None where it cannot have one."""
 
     output: Output
     make: Callable[[Case], Dataset | None]
     readers: tuple[Reader, ...]
-    gaps: Callable[[Case, Path], Gaps] = lambda case, path: {}
 
 
 def _reads_segments(case: Case, path: Path) -> None:
@@ -54,20 +51,9 @@ def _reads_segments(case: Case, path: Path) -> None:
 
 
 def _reads_report(title: str, case: Case, path: Path) -> None:
-    if not _refers_to_labelmap(path):
-        readers.dcmtk_reads_report(path, title)
+    readers.dcmtk_reads_report(path, title)
     readers.dcmqi_reads_report(path)
     readers.highdicom_reads_report(path)
-
-
-def _gap_of_references(case: Case, path: Path) -> Gaps:
-    """dciodvfy and dcmtk do not know the LABELMAP SOP class inside reports: one error a group."""
-    return {readers.LABELMAP_ERROR: len(readers.groups_of(path))} if _refers_to_labelmap(path) else {}
-
-
-def _refers_to_labelmap(path: Path) -> bool:
-    references = (element for element in pydicom.dcmread(path).ContentSequence[-1].iterall() if element.VR == "UI")
-    return LABELMAP in {element.value for element in references}
 
 
 def _radiomics(settings: RadiomicsSettings, encoding: SegEncoding, case: Case) -> Dataset | None:
@@ -126,11 +112,9 @@ KINDS: dict[str, Kind] = {
     "SEG, BINARY": Kind(Output.SEG, lambda case: case.stored_as(SegEncoding.BINARY), _SEG),
     "SEG, LABELMAP": Kind(Output.SEG, lambda case: case.stored_as(SegEncoding.LABELMAP), _SEG),
     "SEG, LABELMAP RLE": Kind(Output.SEG, lambda case: case.stored_as(SegEncoding.LABELMAP_RLE), _SEG),
-    "radiomics, ibsi": Kind(
-        Output.RADIOMICS, partial(_radiomics, _IBSI, SegEncoding.AUTO), _REPORT, _gap_of_references
-    ),
+    "radiomics, ibsi": Kind(Output.RADIOMICS, partial(_radiomics, _IBSI, SegEncoding.AUTO), _REPORT),
     "radiomics, pyradiomics, of BINARY": Kind(
-        Output.RADIOMICS, partial(_radiomics, _PYRADIOMICS, SegEncoding.BINARY), _REPORT, _gap_of_references
+        Output.RADIOMICS, partial(_radiomics, _PYRADIOMICS, SegEncoding.BINARY), _REPORT
     ),
     "landmarks": Kind(
         Output.LANDMARKS, lambda case: landmarks_report(case.series, case.stored, "a note", card=case.card), _REPORT
@@ -170,10 +154,9 @@ def check(case: Case, kind: Kind, *, every_reader: bool = True) -> str:
         return "-"
     path = case.folder / "object.dcm"
     ds.save_as(path, enforce_file_format=True)
-    gaps = {**case.gaps, **kind.gaps(case, path)}
     said = readers.complaints(path)
-    assert {gap: sum(gap in line for line in said) for gap in gaps} == gaps, said
-    assert len(said) == sum(gaps.values()), said
+    assert {gap: sum(gap in line for line in said) for gap in case.gaps} == case.gaps, said
+    assert len(said) == sum(case.gaps.values()), said
     for read in kind.readers if every_reader else ():
         read(case, path)
     return f"0 ({len(said)})" if said else "0"

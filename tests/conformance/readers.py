@@ -32,7 +32,6 @@ KNOWN_WARNINGS = (
     "DeviceUID(0018,1002)> - Attribute is not present in standard DICOM IOD",
     "Unrecognized defined term = <99AIE>",
 )
-LABELMAP_ERROR = "ReferencedSegmentNumber(0062,000b)> - Shall not be present for Referenced SOP Class"
 BYTES_ERROR = "Length invalid for this VR"
 """dciodvfy counts bytes where PS3.5 6.2 counts characters."""
 DCMQI_TROUBLE = re.compile(r"\berror\b", re.IGNORECASE)
