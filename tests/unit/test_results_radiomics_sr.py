@@ -132,10 +132,10 @@ def test_a_segment_of_a_label_map_is_named_by_its_tracking_uid_its_seg_and_its_n
     (group,) = groups_of(ds)
     assert [item for item in items(group) if item.ValueType == "IMAGE"] == []
     (segment,) = (item for item in labelmap.SegmentSequence if item.SegmentNumber == 3)
-    assert values(group, "112040")[0].UID == segment.TrackingUID
-    assert values(group, "SEG_INSTANCE")[0].UID == labelmap.SOPInstanceUID
+    assert segment.TrackingUID == values(group, "112040")[0].UID
+    assert labelmap.SOPInstanceUID == values(group, "SEG_INSTANCE")[0].UID
     assert values(group, "SEG_NUMBER")[0].TextValue == "3"
-    assert values(group, "121232")[0].UID == SERIES.identity.series_instance_uid
+    assert SERIES.identity.series_instance_uid == values(group, "121232")[0].UID
     evidence = {
         instance.ReferencedSOPInstanceUID
         for study in ds.CurrentRequestedProcedureEvidenceSequence
