@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tracemalloc
 from collections.abc import Collection, Iterator
 
 import numpy as np
@@ -19,6 +20,7 @@ from orthanc_plugin.radiomics.feature_codes import coded_features
 from orthanc_plugin.radiomics.features import measure_segments
 from orthanc_plugin.radiomics.parameters import parameter_texts
 from orthanc_plugin.radiomics.reference import VERSION, pyradiomics
+from orthanc_plugin.radiomics.schedule import Task
 from orthanc_plugin.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.validation.phantom import LABELS, make_phantom
 
@@ -177,6 +179,37 @@ def test_several_organs_at_a_time_give_the_same_numbers(mode: RadiomicsMode, mem
         (4, "original", False),
         (5, "original", False),
     ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(RadiomicsSettings(classes=(FeatureClass.FIRSTORDER,)), id="first order"),
+        pytest.param(RadiomicsSettings(), id="all classes"),
+        pytest.param(RadiomicsSettings(spacing_mm=(1.2, 0.7, 0.7)), id="resampled"),
+        pytest.param(RadiomicsSettings(classes=(FeatureClass.FIRSTORDER,), wavelet=True), id="wavelet"),
+    ],
+)
+def test_an_organ_takes_no_more_memory_than_it_is_scheduled_with(
+    settings: RadiomicsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voxels_hu = np.random.default_rng(1).normal(0, 60, ellipsoid()[1].shape).round().astype(np.float32)
+    volume = Volume(voxels_hu, SPACING_MM, np.eye(4))
+    segmentation = Segmentation(ellipsoid()[1].astype(np.uint8), (segment(1, "organ"),))
+    scheduled: list[Task[tuple[SegmentFeatures, ...]]] = []
+
+    def only_schedule(tasks: list[Task[tuple[SegmentFeatures, ...]]], *_: object) -> list[tuple[SegmentFeatures, ...]]:
+        scheduled.extend(tasks)
+        return []
+
+    monkeypatch.setattr("orthanc_plugin.radiomics.features.run_within", only_schedule)
+    measure_segments(volume, segmentation, {"organ"}, settings)
+    (task,) = scheduled
+    tracemalloc.start()
+    task.run()
+    peak_mib = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    assert task.memory_mib / 4 < peak_mib < task.memory_mib
 
 
 def test_an_organ_gets_the_chosen_classes_in_the_order_of_the_code_table() -> None:
