@@ -38,7 +38,7 @@ def _parameters(settings: RadiomicsSettings) -> Iterator[tuple[str, str]]:
     if settings.log_sigma_mm:
         yield "LoG", f"sigma {_numbers(settings.log_sigma_mm)} mm"
     if settings.wavelet:
-        yield "wavelet", "coif1, level 1"
+        yield "wavelet", f"coif1, level 1{', within slices' if settings.force_2d else ''}"
 
 
 def _resampling(settings: RadiomicsSettings, ibsi: bool) -> str:
@@ -51,18 +51,23 @@ def _resampling(settings: RadiomicsSettings, ibsi: bool) -> str:
 
 def _resegmentation(settings: RadiomicsSettings) -> str:
     limits = [f"{_numbers(settings.resegment_hu)} HU"] if settings.resegment_hu else []
-    limits += [f"{settings.resegment_sigma:g} sigma"] if settings.resegment_sigma else []
+    limits += [f"{_number(settings.resegment_sigma)} sigma"] if settings.resegment_sigma else []
     return ", then ".join(limits) or "none"
 
 
 def _discretisation(settings: RadiomicsSettings, ibsi: bool) -> str:
     if settings.bin_count:
         return f"{settings.bin_count} bins"
-    width = f"width {settings.bin_width_hu:g} HU"
+    width = f"width {_number(settings.bin_width_hu)} HU"
     if not ibsi:
         return f"{width} from a multiple of it"
-    return f"{width} from {settings.resegment_hu[0] if settings.resegment_hu else IBSI_ORIGIN_HU:g} HU"
+    return f"{width} from {_number(settings.resegment_hu[0] if settings.resegment_hu else IBSI_ORIGIN_HU)} HU"
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
+    return " ".join(map(_number, values))
+
+
+def _number(value: float) -> str:
+    """With all digits that tell it from every other; -0 is 0."""
+    return repr(float(value) + 0.0).removesuffix(".0")

@@ -80,6 +80,32 @@ def test_every_parameter_that_changes_a_value_changes_the_description() -> None:
     assert len(described | {describe(resampled)}) == len(OTHERS) + 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bin_width_hu": 25.0000001},
+        {"spacing_mm": (1.0, 0.9765625, 1.0)},
+        {"resegment_hu": (-500.00001, 400.0)},
+        {"resegment_sigma": 3.0000001},
+        {"log_sigma_mm": (2.0000001,)},
+    ],
+)
+def test_numbers_that_differ_in_a_late_digit_are_described_apart(change: dict[str, Any]) -> None:
+    settings = RadiomicsSettings(
+        spacing_mm=(1.0, 0.976563, 1.0), resegment_hu=(-500.0, 400.0), resegment_sigma=3.0, log_sigma_mm=(2.0,)
+    )
+    assert describe(replace(settings, **change)) != describe(settings)
+
+
+def test_a_wavelet_within_slices_is_described_apart_without_any_texture() -> None:
+    settings = replace(IBSI, classes=(FeatureClass.FIRSTORDER,), wavelet=True)
+    assert describe(replace(settings, force_2d=True)) != describe(settings)
+
+
+def test_equal_settings_are_described_alike() -> None:
+    assert describe(replace(IBSI, resegment_hu=(-0.0, 400))) == describe(replace(IBSI, resegment_hu=(0, 400.0)))
+
+
 def test_the_description_is_made_of_the_parameters() -> None:
     assert describe(IBSI) == "; ".join(parameter_texts(IBSI))
     assert "discretisation=width 25 HU from -1000 HU" in parameter_texts(IBSI)
