@@ -116,5 +116,6 @@ def reference(ds: Dataset, kind: Output, adopted: bool) -> StoredObject:
 
 
 def _same_content(one: Dataset, other: Dataset) -> bool:
-    keywords = ("PixelData", "ContentSequence", "ROIContourSequence", "ContentDate", "ContentTime")
+    # A structure set by its time alone: comparing contours would parse millions of numbers.
+    keywords = ("PixelData", "ContentSequence", "ContentDate", "ContentTime", "StructureSetDate", "StructureSetTime")
     return all(one.get(keyword) == other.get(keyword) for keyword in keywords)

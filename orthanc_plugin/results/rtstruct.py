@@ -18,7 +18,7 @@ import highdicom
 import numpy as np
 from highdicom.base import SOPClass
 from numpy.typing import NDArray
-from pydicom.charset import default_encoding
+from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -132,6 +132,8 @@ def encode_rtstruct(
     complete(ds, series, created)
     for keyword in ("ContentDate", "ContentTime"):  # not in this IOD: it has StructureSetDate
         ds.pop(keyword, None)
+    # Said to be read in the form in which it is written: else pydicom parses all contours and encodes them again.
+    ds.set_original_encoding(True, True, convert_encodings(CHARACTER_SET))
     return ds
 
 

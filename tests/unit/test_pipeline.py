@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from io import BytesIO
 
 import numpy as np
@@ -14,7 +15,7 @@ from orthanc_plugin import identity, pipeline
 from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import StoreError
 from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.plan import StoredObject
+from orthanc_plugin.plan import Output, StoredObject
 from orthanc_plugin.results import seg
 from tests.results_case import AIRWAY, CARD, CREATED, LUNG_LEFT, LUNG_RIGHT, REPORT_TITLE, ellipsoids, small_series
 
@@ -133,6 +134,28 @@ def test_reports_that_are_there_are_adopted() -> None:
         assert first is not None
         assert again == replace(first, adopted=True)
     assert len(store.objects) == 3
+
+
+def test_contours_read_back_are_not_parsed_to_be_compared() -> None:
+    series, store = small_series(), Store()
+    stored = reference(run(series, Engine(ellipsoids(series)), store))
+    made = pipeline.export(Output.RTSTRUCT, series, CARD, stored, "cpu", context(store)).stored
+    assert made is not None
+    assert not made.adopted
+    kept = store.objects[made.sop_instance_uid].ROIContourSequence
+    assert all(item.get_item("ContourSequence").is_raw for item in kept), "parsed, a chest takes minutes and gigabytes"
+
+
+def test_a_structure_set_that_came_first_while_we_worked_is_adopted() -> None:
+    series, store = small_series(), Store()
+    stored = reference(run(series, Engine(ellipsoids(series)), store))
+    earlier = replace(context(other := Store(store.objects[SEG_UID])), clock=lambda: CREATED - timedelta(seconds=1))
+    pipeline.export(Output.RTSTRUCT, series, CARD, stored, "cpu", earlier)
+    (first,) = (ds for uid, ds in other.objects.items() if uid != SEG_UID)
+    late = Store(store.objects[SEG_UID], late=first)
+    made = pipeline.export(Output.RTSTRUCT, series, CARD, stored, "cpu", context(late)).stored
+    assert made is not None
+    assert made.adopted
 
 
 def test_an_archive_that_takes_and_does_not_give_back_is_an_error() -> None:

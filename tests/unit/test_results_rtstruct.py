@@ -56,6 +56,17 @@ def test_it_is_unapproved_automatic_and_says_so_in_words() -> None:
     assert devices == [identity.device_uid(CARD.digest)]
 
 
+def test_saving_copies_the_encoded_contours() -> None:
+    series = small_series()
+    stored = encode(series, ellipsoids(series))
+    ds = encode_rtstruct(
+        series, stored, seg.decode_seg(stored, series, CARD), CARD,
+        sop_instance_uid="2.25.1007", provider="CPU", created=CREATED,
+    )  # fmt: skip
+    ds.save_as(io.BytesIO(), enforce_file_format=True)
+    assert all(item.get_item("ContourSequence").is_raw for item in ds.ROIContourSequence)
+
+
 def test_names_codes_colours_and_types_are_those_of_the_structures() -> None:
     series = small_series()
     ds = structure_set(series, ellipsoids(series))
