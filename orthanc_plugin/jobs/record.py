@@ -142,7 +142,7 @@ def ending(outcomes: Sequence[StageOutcome]) -> Ending:
     held = [outcome.stage for outcome in outcomes if outcome.stage.held_back]
     if not held:
         return Ending(JobState.DONE)
-    stored = any(outcome.stored is not None and outcome.stored.kind is Output.SEG for outcome in outcomes)
+    stored = any(outcome.stored is not None for outcome in outcomes)
     detail = "; ".join(note for stage in held for note in stage.notes if note.startswith("held back"))
     return Ending(JobState.DONE if stored else JobState.SKIPPED, Refusal.HELD_BACK, detail)
 

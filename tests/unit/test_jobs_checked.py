@@ -11,8 +11,8 @@ from orthanc_plugin.checks import Check
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, ending
 from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.plan import Output, SegEncoding, SegSettings
-from tests.hand_job import SERIES, EllipsoidEngine, HandStages, job, run
+from orthanc_plugin.plan import Location, Output, SegEncoding, SegSettings
+from tests.hand_job import BPR, SERIES, EllipsoidEngine, HandStages, job, run
 from tests.location_case import CHEST
 from tests.results_case import CARD, ellipsoids
 
@@ -56,6 +56,15 @@ def test_a_failed_check_that_the_rule_names_keeps_the_result_out_of_the_archive(
     end = ending([*outcomes.values()])
     assert (end.state, end.reason) == (JobState.SKIPPED, Refusal.HELD_BACK)
     assert "side of lung_left" in end.detail
+
+
+def test_what_else_a_job_stored_counts_beside_a_result_that_is_held_back(stages: HandStages) -> None:
+    finds(stages, mirrored())
+    located = replace(job(Location(model=BPR), Output.BODY_LANDMARKS).plan, hold_back=(Check.SIDE,))
+    outcomes = run(stages, replace(job(None), plan=located))
+    assert [ds.Modality for ds in stages.stored.values()] == ["SR"]
+    end = ending([*outcomes.values()])
+    assert (end.state, end.reason) == (JobState.DONE, Refusal.HELD_BACK), "else it would not be delivered"
 
 
 def test_without_such_a_rule_the_result_is_stored_and_the_failure_told(stages: HandStages) -> None:
