@@ -36,10 +36,15 @@ _FIRST_ORDER_BYTES, _TEXTURE_BYTES, _WAVELET_BYTES = 16, 36, 66
 """Bytes for each voxel of an organ's box, measured on an ellipsoid in a box of 2.2 million voxels."""
 _LOG_BYTES, _PYRADIOMICS_GRID_BYTES = 6, 18
 """Bytes for each voxel of the image, beside those of the box."""
+_MOST_LEVELS = 4096
+"""Co-occurrences of so many grey levels take 1.7 GB; beyond, one voxel of metal or a narrow bin would take all."""
+_CT_RANGE_HU, _LEVELS_BYTES = 4096, 312
+"""Grey levels of an organ reach over so many HU; three arrays of level by level by 13 directions of float64."""
 _LOG_SLABS_MIB = 96
 _WAVELET_MARGIN = 6
 
 _DEFAULT = RadiomicsSettings()
+_TOO_MANY_LEVELS = f"no textures: more than {_MOST_LEVELS} grey levels; a larger BinWidth or a BinCount gives fewer"
 _TOO_SMALL = "no radiomics: the segment has fewer than two voxels"
 _NOTHING_LEFT = "no radiomics: resampling and re-segmentation leave fewer than two voxels"
 
@@ -142,7 +147,7 @@ def _intensity_features(
         first_order = first_order_features(voxels[mask], float(np.prod(region.spacing_mm)), levels[mask])
         if settings.mode is RadiomicsMode.IBSI and first_order["Variance"] > 0:
             first_order["Kurtosis"] -= 3  # excess; 0 where all values are equal
-    textures = set(settings.classes) & set(TEXTURES)
+    textures = set(settings.classes) & set(TEXTURES) if levels.max() <= _MOST_LEVELS else set()
     return _named("firstorder", first_order) | (
         texture_features(levels, mask, textures, force_2d=settings.force_2d) if textures else {}
     )
@@ -154,6 +159,10 @@ def _named(feature_class: str, values: Mapping[str, float]) -> dict[str, float]:
 
 def _coded(segment: Segment, image: str, values: Mapping[str, float], settings: RadiomicsSettings) -> SegmentFeatures:
     undefined = [name for name, value in values.items() if not math.isfinite(value)]
+    notes = [f"undefined in this segment: {', '.join(undefined)}"] if undefined else []
+    measured = {name.split("_")[0] for name in values}
+    if set(settings.classes) & set(TEXTURES) - measured:
+        notes.append(_TOO_MANY_LEVELS)
     return SegmentFeatures(
         segment.number,
         tuple(
@@ -161,7 +170,7 @@ def _coded(segment: Segment, image: str, values: Mapping[str, float], settings: 
             for coded in coded_features(settings.mode)
             if coded.name in values and coded.name not in undefined
         ),
-        (f"undefined in this segment: {', '.join(undefined)}",) if undefined else (),
+        tuple(notes),
         image,
     )
 
@@ -180,6 +189,8 @@ def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
         _PYRADIOMICS_GRID_BYTES if resampling and settings.mode is RadiomicsMode.PYRADIOMICS else 0
     )
     used = around * of_box * (1 + growth if resampling else 1) + volume.voxels_hu.size * of_image
+    if set(settings.classes) & set(TEXTURES):
+        used += min(_MOST_LEVELS, settings.bin_count or _CT_RANGE_HU / settings.bin_width_hu) ** 2 * _LEVELS_BYTES
     return float(used / 2**20 + (_LOG_SLABS_MIB if settings.log_sigma_mm else 0))
 
 

@@ -212,6 +212,21 @@ def test_an_organ_takes_no_more_memory_than_it_is_scheduled_with(
     assert task.memory_mib / 4 < peak_mib < task.memory_mib
 
 
+def test_many_grey_levels_are_scheduled_with_the_memory_of_their_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, segmentation = many_organs()
+    scheduled: list[Task[tuple[SegmentFeatures, ...]]] = []
+
+    def only_schedule(tasks: list[Task[tuple[SegmentFeatures, ...]]], *_: object) -> list[tuple[SegmentFeatures, ...]]:
+        scheduled.extend(tasks)
+        return []
+
+    monkeypatch.setattr("orthanc_plugin.radiomics.features.run_within", only_schedule)
+    for settings in (RadiomicsSettings(bin_width_hu=1.0), RadiomicsSettings(bin_count=4096)):
+        measure_segments(volume, segmentation, {"a"}, settings)
+    directions, size_of_float = 13, 8
+    assert sum(task.memory_mib > 4096**2 * directions * size_of_float / 2**20 for task in scheduled) == 2
+
+
 def test_an_organ_gets_the_chosen_classes_in_the_order_of_the_code_table() -> None:
     volume, segmentation = many_organs()
     settings = RadiomicsSettings(classes=(FeatureClass.GLDM, FeatureClass.SHAPE2D, FeatureClass.FIRSTORDER))
@@ -255,6 +270,18 @@ def test_a_feature_without_a_value_is_left_out_and_noted() -> None:
     features = measure(np.arange(8.0).reshape(2, 2, 2), np.eye(8)[:2].sum(axis=0).reshape(2, 2, 2))
     assert features.notes == ("undefined in this segment: firstorder_RobustMeanAbsoluteDeviation",)
     assert len(features.features) == 106
+
+
+@pytest.mark.parametrize("mode", RadiomicsMode)
+def test_more_grey_levels_than_a_matrix_holds_leave_out_the_textures_and_a_note(mode: RadiomicsMode) -> None:
+    rng = np.random.default_rng(0)
+    voxels_hu = rng.normal(0, 50, (4, 5, 6)).round()
+    voxels_hu[0, 0, 0] = 1e6  # a matrix of co-occurrences of 40 000 levels: 166 GB
+    volume = Volume(voxels_hu.astype(np.float32), SPACING_MM, np.eye(4))
+    segmentation = Segmentation(np.ones(voxels_hu.shape, np.uint8), (segment(1, "organ"),))
+    (measured,) = measure_segments(volume, segmentation, ["organ"], RadiomicsSettings(mode=mode))
+    assert {feature.name.split("_")[0] for feature in measured.features} == {"shape", "firstorder"}
+    assert measured.notes == ("no textures: more than 4096 grey levels; a larger BinWidth or a BinCount gives fewer",)
 
 
 def test_equal_values_have_no_excess_kurtosis() -> None:
