@@ -15,11 +15,14 @@ from orthanc_plugin.pipeline.context import Context, ReportResult, reference
 from orthanc_plugin.plan import Output, StoredObject
 from orthanc_plugin.quality.agreement import check_agreement
 from orthanc_plugin.quality.masks import check_masks
+from orthanc_plugin.results import preview, rtstruct
 from orthanc_plugin.results.checks_sr import encode_checks_sr
-from orthanc_plugin.results.preview import encode_preview
-from orthanc_plugin.results.rtstruct import encode_rtstruct
 
-_ENCODERS: Mapping[Output, Callable[..., Dataset]] = {Output.RTSTRUCT: encode_rtstruct, Output.PREVIEW: encode_preview}
+_FORMS: Mapping[Output, tuple[Callable[..., Dataset], str]] = {
+    Output.RTSTRUCT: (rtstruct.encode_rtstruct, rtstruct.SETTINGS),
+    Output.PREVIEW: (preview.encode_preview, preview.SETTINGS),
+}
+"""Of each form: what encodes it, and what decides its content beside the SEG."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,12 @@ def export(
     stored_seg : StoredObject
         The SEG.
     """
-    uid = identity.sr_uid(stored_seg.sop_instance_uid, kind, "")
+    encode, settings = _FORMS[kind]
+    uid = identity.sr_uid(stored_seg.sop_instance_uid, kind, settings)
     if (there := context.find(series, uid)) is not None:
         return ReportResult(reference(there, kind, True))
     kept = context.masks(series, card, stored_seg.sop_instance_uid)
-    encoded = _ENCODERS[kind](
+    encoded = encode(
         series, kept.ds, kept.segmentation, card,
         sop_instance_uid=uid, provider=provider, created=context.clock(),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from orthanc_plugin.ct import CtSeries
 from orthanc_plugin.errors import StoreError
 from orthanc_plugin.masks import Segmentation
 from orthanc_plugin.plan import Output, StoredObject
-from orthanc_plugin.results import seg
+from orthanc_plugin.results import preview, rtstruct, seg
 from tests.results_case import AIRWAY, CARD, CREATED, LUNG_LEFT, LUNG_RIGHT, REPORT_TITLE, ellipsoids, small_series
 
 FINGERPRINT = "f" * 64
@@ -134,6 +134,17 @@ def test_reports_that_are_there_are_adopted() -> None:
         assert first is not None
         assert again == replace(first, adopted=True)
     assert len(store.objects) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [(Output.RTSTRUCT, rtstruct.SETTINGS), (Output.PREVIEW, preview.SETTINGS)]
+)
+def test_what_decides_a_further_form_decides_its_uid(kind: Output, settings: str) -> None:
+    series, store = small_series(), Store()
+    stored = reference(run(series, Engine(ellipsoids(series)), store))
+    made = pipeline.export(kind, series, CARD, stored, "cpu", context(store)).stored
+    assert made is not None
+    assert made.sop_instance_uid == identity.sr_uid(stored.sop_instance_uid, kind, settings)
 
 
 def test_contours_read_back_are_not_parsed_to_be_compared() -> None:
