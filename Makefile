@@ -13,7 +13,7 @@ TIERS ?= unit integration parity parity/nnunet parity/bpr faults security
 # Every test of the main job starts several Pythons: without cached bytecode each would compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test check bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor clean pins
+.PHONY: setup demo test check conformance bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor clean pins
 
 setup: .venv/.installed
 
@@ -44,6 +44,9 @@ check: setup
 	$(RUN)ruff check .
 	$(RUN)mypy
 	$(RUN)lint-imports
+
+conformance: setup
+	$(RUN)python -m pytest tests/integration/test_conformance*.py --matrix --matrix-page -q -n auto --dist loadfile -o timeout=1800
 
 bench: setup
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s

@@ -27,6 +27,7 @@ from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
 from orthanc_plugin.jobs.stage import Found
 from orthanc_plugin.masks import Segmentation
 from orthanc_plugin.plan import BODY_OUTPUTS, Location, Output, PlannedModel, StoredObject
+from orthanc_plugin.results.headers import check_identity
 from orthanc_plugin.series.read import read_series
 
 _Report = Callable[[CtSeries, ModelCard, StoredObject, str, pipeline.Context], pipeline.ReportResult]
@@ -172,6 +173,7 @@ class Stages:
         series = read_series(archive.retrieve(job.study_instance_uid, job.series_instance_uid))
         if identity.fingerprint(series.identity, job.generation) != job.fingerprint:
             raise InputError(Refusal.GONE, "the series has changed since it was decided on; a new decision follows")
+        check_identity(series)
         self._held = (job.fingerprint, series)
         return series
 

@@ -98,6 +98,3 @@ def _equipment(
     )
     item.DeviceUID = identity.device_uid(identity_of)
     return item
-
-
-contributing_equipment = model_equipment

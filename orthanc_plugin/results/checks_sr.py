@@ -33,6 +33,7 @@ from orthanc_plugin.results.algorithm import (
 )
 from orthanc_plugin.results.group_parts import measurement, yes_or_no
 from orthanc_plugin.results.report import encode_report, separate
+from orthanc_plugin.results.seg_labels import segment_label
 
 SERIES_NUMBER = 9809
 
@@ -208,7 +209,7 @@ def _label(result: CheckResult, card: ModelCard) -> CardLabel:
 def _tracking_uid(seg: Dataset, number: int, label: CardLabel) -> str:
     """As stored; the label tells numbers of the model from those of the SEG."""
     stored = {int(item.SegmentNumber): item for item in seg.SegmentSequence}.get(number)
-    if stored is None or stored.SegmentLabel != label.label:
+    if stored is None or stored.SegmentLabel != segment_label(label.label):
         raise EncodingError(
             f"segment {number} of SEG {seg.SOPInstanceUID} is not {label.label}, as a check result says"
         )

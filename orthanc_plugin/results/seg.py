@@ -34,7 +34,7 @@ from orthanc_plugin.results.algorithm import (
     PRODUCT,
     RESEARCH_USE,
     concept,
-    contributing_equipment,
+    model_equipment,
     segment_algorithm,
 )
 from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
@@ -99,7 +99,7 @@ def encode_seg(
     descriptions = [_description(number, s, card, sop_instance_uid, provider) for number, s in named]
     ds = highdicom_seg(
         _standin_headers(series), _standin_labels(where), descriptions[:2], encoding, card,
-        sop_instance_uid=sop_instance_uid, created=created,
+        sop_instance_uid=sop_instance_uid, provider=provider, created=created,
     )  # fmt: skip
     complete(ds, series, created)
     ds.SegmentSequence = descriptions  # and no item for the background
@@ -116,6 +116,7 @@ def highdicom_seg(
     card: ModelCard,
     *,
     sop_instance_uid: str,
+    provider: str,
     created: datetime,
 ) -> highdicom.seg.Segmentation:
     """highdicom's SEG of a label map of SegmentNumbers, uncompressed; `encode_seg` takes its header from one.
@@ -130,7 +131,7 @@ def highdicom_seg(
         Of SegmentNumbers 1, 2, ...
     encoding : SegEncoding
         Not AUTO.
-    card, sop_instance_uid, created
+    card, sop_instance_uid, provider, created
         As for `encode_seg`.
     """
     ds = highdicom.seg.Segmentation(
@@ -147,7 +148,7 @@ def highdicom_seg(
         software_versions=__version__,
         device_serial_number=card.digest,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        contributing_equipment=[contributing_equipment(card, created)],
+        contributing_equipment=[model_equipment(card, created, provider)],
         series_description=f"AI research: segmentation by {card.name} {card.version}"[:LONG_STRING],
         content_label="AI_RESEARCH",
         content_description=RESEARCH_USE,

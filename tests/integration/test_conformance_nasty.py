@@ -41,8 +41,7 @@ def long_words(tmp_path_factory: pytest.TempPathFactory) -> Case:
     )
 
 
-# The report of checks knows segments by whole labels only; a card that is read has 64 characters at most.
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "checks"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_card_of_long_words_gives_valid_objects(long_words: Case, kind: str, record_property: Record) -> None:
     cell(long_words, kind, record_property)
 

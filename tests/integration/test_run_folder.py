@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orthanc_plugin.results.radiomics_table import read_radiomics_sr, to_csv, to_json
 from pydicom import dcmread
 
 from orthanc_plugin import cli
+from orthanc_plugin.results.radiomics_table import read_radiomics_sr, to_csv, to_json
 from orthanc_plugin.validation.phantom_dicom import write_phantom
 from tests.enriched import small_chest
 from tests.memory_archive import ct_series

@@ -113,7 +113,7 @@ def highdicoms(series: CtSeries, found: Segmentation, made: Dataset, encoding: S
     items = [SegmentDescription.from_dataset(item) for item in made.SegmentSequence]
     ds = seg.highdicom_seg(
         result_headers(series), numbers[found.labels], items, encoding, card_of(found),
-        sop_instance_uid=SEG_UID, created=CREATED,
+        sop_instance_uid=SEG_UID, provider="CPU", created=CREATED,
     )  # fmt: skip
     complete(ds, series, CREATED)
     ds.SegmentSequence = [item for item in ds.SegmentSequence if item.SegmentNumber != 0]

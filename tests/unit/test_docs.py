@@ -101,7 +101,7 @@ def test_every_model_has_its_page_with_its_structures(card: ModelCard) -> None:
 
 def test_codes_of_results() -> None:
     shared = {code.value for _, code in inspect.getmembers(codes) if isinstance(code, Code)}
-    assert shared <= set(re.findall(r"\b[A-Z]*\d*\b", page("results.md")))
+    assert shared <= set(re.findall(r"\b[A-Z_]*\d*\b", page("results.md")))
 
 
 def test_series_numbers_of_results() -> None:

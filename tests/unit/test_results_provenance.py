@@ -79,9 +79,7 @@ def test_its_model_is_contributing_equipment_with_all_that_repeats_the_run(made:
     assert (model.Manufacturer, model.SoftwareVersions) == (CARD.manufacturer, CARD.version)
     assert model.DeviceUID == identity.device_uid(CARD.digest)
     assert model.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
-    facts = [f"model_sha256={CARD.digest}", f"software=orthanc-enrichment {__version__}"]
-    if made.Modality != "SEG":  # its segments say where they were found
-        facts.append("provider=CPU")
+    facts = (f"model_sha256={CARD.digest}", f"software=orthanc-enrichment {__version__}", "provider=CPU")
     for fact in (*facts, f"results_version={RESULTS_VERSION}"):
         assert fact in model.ContributionDescription
 

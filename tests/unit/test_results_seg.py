@@ -143,7 +143,14 @@ def test_an_odd_sized_binary_seg_of_other_software_reads_back() -> None:
     found = ellipsoids(series)
     items = [SegmentDescription.from_dataset(item) for item in encode(series, found).SegmentSequence]
     stored = seg.highdicom_seg(
-        result_headers(series), found.labels, items, SegEncoding.BINARY, CARD, sop_instance_uid=SEG_UID, created=CREATED
+        result_headers(series),
+        found.labels,
+        items,
+        SegEncoding.BINARY,
+        CARD,
+        sop_instance_uid=SEG_UID,
+        provider="CPU",
+        created=CREATED,
     )
     np.testing.assert_array_equal(seg.decode_seg(reread(stored), series, CARD).labels, found.labels)
 
