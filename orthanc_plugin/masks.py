@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 class Segment:
     """One structure of a segmentation.
 
-    number: its value in the label map, 1..255; also its SegmentNumber.
+    number: its value in the label map, 1..255; in a stored SEG, as decoded, its SegmentNumber.
     key: the name in the model card, e.g. `lung_left`.
     label: SegmentLabel, at most 64 characters.
     covers: label values that belong to the structure: itself, and the structures inside it (body covers its lungs).

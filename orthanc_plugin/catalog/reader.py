@@ -93,6 +93,10 @@ class _CardFile(Strict):
         keys, shown = {label.key for label in self.labels}, {label.label for label in self.labels}
         if numbers != sorted(set(numbers)) or len(keys) != len(numbers) or len(shown) != len(numbers):
             raise ValueError("labels: numbers rise, keys and labels differ")
+        if any(key.endswith("_remainder") for key in keys):
+            raise ValueError("labels: no key ends in _remainder, which a SEG says of what is left of a structure")
+        if any(text != text.strip() or "\\" in text or not text.isprintable() for text in shown):
+            raise ValueError("labels: printable text without backslashes or outer spaces, as DICOM compares it")
         if any(label.number not in label.covers or not set(label.covers) <= set(numbers) for label in self.labels):
             raise ValueError("labels: covers holds the label's own number and numbers of this card")
         return self
