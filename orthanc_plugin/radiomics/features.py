@@ -140,16 +140,16 @@ def _intensity_features(
     voxels: Voxels, region: Region, settings: RadiomicsSettings, *, filtered: bool = False
 ) -> dict[str, float]:
     """First order and textures of an image in the organ's box."""
-    mask = region.intensity
+    mask, ibsi = region.intensity, settings.mode is RadiomicsMode.IBSI
     levels = grey_levels(voxels, mask, settings, filtered=filtered)
     first_order = {}
     if FeatureClass.FIRSTORDER in settings.classes:
         first_order = first_order_features(voxels[mask], float(np.prod(region.spacing_mm)), levels[mask])
-        if settings.mode is RadiomicsMode.IBSI and first_order["Variance"] > 0:
+        if ibsi and first_order["Variance"] > 0:
             first_order["Kurtosis"] -= 3  # excess; 0 where all values are equal
     textures = set(settings.classes) & set(TEXTURES) if levels.max() <= _MOST_LEVELS else set()
     return _named("firstorder", first_order) | (
-        texture_features(levels, mask, textures, force_2d=settings.force_2d) if textures else {}
+        texture_features(levels, mask, textures, force_2d=settings.force_2d, ibsi=ibsi) if textures else {}
     )
 
 

@@ -44,6 +44,8 @@ class GreyLevels:
     padded: (z + 2, y + 2, x + 2), smallest unsigned type, C order: the levels inside, 0 outside.
     counts: (highest + 1,), voxels of each grey level.
     force_2d: neighbours within slices only.
+    ibsi: a direction without two voxels on a line has runs of one voxel, and a voxel without a neighbour has no part in
+    the neighbourhood differences; pyradiomics leaves out the direction and counts the voxel.
     """
 
     levels: Levels
@@ -51,9 +53,10 @@ class GreyLevels:
     padded: NDArray[np.unsignedinteger]
     counts: NDArray[np.int64]
     force_2d: bool
+    ibsi: bool = False
 
     @classmethod
-    def of(cls, levels: Levels, mask: Mask, force_2d: bool) -> GreyLevels:
+    def of(cls, levels: Levels, mask: Mask, force_2d: bool, ibsi: bool = False) -> GreyLevels:
         """Crop and count; a single column gets an empty one beside it: pyradiomics refuses what has no neighbours."""
         box = tuple(slice(there[0], there[-1] + 1) for axis in range(3) for there in [_occupied(mask, axis)])
         cropped, inside = _packed(levels[box].astype(np.int32, copy=False)), _packed(mask[box])
@@ -64,7 +67,7 @@ class GreyLevels:
         counts = np.bincount(values)
         padded = np.zeros([size + 2 for size in inside.shape], np.min_scalar_type(len(counts)))
         padded[1:-1, 1:-1, 1:-1][inside] = values
-        return cls(cropped, inside, padded, counts, force_2d)
+        return cls(cropped, inside, padded, counts, force_2d, ibsi)
 
     @property
     def highest(self) -> int:
@@ -124,6 +127,15 @@ def co_occurrences(grey: GreyLevels) -> Floats:
 
 
 def runs(grey: GreyLevels) -> list[SizeMatrix]:
+    """Runs of each direction; which ones count, says `ibsi`."""
+    found = _runs_of_lines(grey)
+    if grey.ibsi:
+        alone = SizeMatrix.of(grey.counts[:, None], np.arange(len(grey.counts)))
+        found += [alone] * (len(grey.directions) - len(found))
+    return found
+
+
+def _runs_of_lines(grey: GreyLevels) -> list[SizeMatrix]:
     """Runs of each direction in which two voxels of the structure lie on one line."""
     found = []
     for direction in grey.directions:
@@ -210,11 +222,11 @@ def dependences(grey: GreyLevels) -> SizeMatrix:
     return SizeMatrix.of(counted.reshape(-1, 27), np.arange(len(grey.counts)))
 
 
-def neighbourhood_differences(grey: GreyLevels) -> Floats:
-    """Sum over the voxels of each level present of |level - mean of its neighbours|, (levels,)."""
+def neighbourhood_differences(grey: GreyLevels) -> tuple[NDArray[np.int64], Floats]:
+    """Voxels that count and their sum of |level - mean of its neighbours|, both (highest + 1,)."""
     depth, *slice_shape = grey.mask.shape
     slices = max(1, _SLAB_VOXELS // int(np.prod(slice_shape)))
-    differences = np.zeros(len(grey.counts))
+    differences, counts = np.zeros(len(grey.counts)), np.zeros(len(grey.counts), np.int64)
     for start in range(0, depth, slices):
         slab = grey.padded[start : start + slices + 2].astype(np.int32)
         own, inside = slab[1:-1, 1:-1, 1:-1], grey.mask[start : start + slices]
@@ -222,7 +234,8 @@ def neighbourhood_differences(grey: GreyLevels) -> Floats:
         neighbours = _surrounding(slab > 0, grey.force_2d)[inside] - 1
         mean = (_surrounding(slab, grey.force_2d)[inside] - level) / np.maximum(neighbours, 1)
         differences += np.bincount(level, np.where(neighbours, abs(level - mean), 0), len(grey.counts))
-    return differences[grey.present]
+        counts += np.bincount(level[neighbours > 0] if grey.ibsi else level, minlength=len(grey.counts))
+    return counts, differences
 
 
 def _surrounding(slab: NDArray[np.generic], force_2d: bool) -> NDArray[np.int32]:

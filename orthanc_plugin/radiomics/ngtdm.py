@@ -23,12 +23,14 @@ def neighbourhood_features(
     Returns
     -------
     dict
-        Feature name to value. Where all is equal, Coarseness is 1e6 and the others are 0.
+        Feature name to value. Where all is equal, Coarseness is 1e6 and the others are 0; NaN where no voxel counts.
 
     Source
     ------
     IBSI reference manual, neighbourhood grey tone difference matrix; pyradiomics 3.0.1, `ngtdm.py`.
     """
+    if not len(level):
+        return dict.fromkeys(("Coarseness", "Contrast", "Busyness", "Complexity", "Strength"), float("nan"))
     voxels, total = counts.sum(), differences.sum()
     p = counts / voxels
     weighted = p * differences

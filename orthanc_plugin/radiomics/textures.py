@@ -29,7 +29,12 @@ from orthanc_plugin.radiomics_settings import FeatureClass
 
 
 def texture_features(
-    levels: NDArray[np.int32], mask: Mask, classes: Collection[FeatureClass], *, force_2d: bool = False
+    levels: NDArray[np.int32],
+    mask: Mask,
+    classes: Collection[FeatureClass],
+    *,
+    force_2d: bool = False,
+    ibsi: bool = False,
 ) -> dict[str, float]:
     """Texture features of a structure, by pyradiomics' names with their class.
 
@@ -43,6 +48,8 @@ def texture_features(
         Classes that are no textures are passed over.
     force_2d : bool
         Neighbours within slices only.
+    ibsi : bool
+        Voxels and directions without a neighbour by IBSI's definition, instead of pyradiomics' (see `GreyLevels`).
 
     Returns
     -------
@@ -54,7 +61,7 @@ def texture_features(
     ConfigError
         If pyradiomics is not installed.
     """
-    grey = GreyLevels.of(levels, mask, force_2d)
+    grey = GreyLevels.of(levels, mask, force_2d, ibsi)
     return {
         f"{one}_{name}": value
         for one, measure in _CLASSES.items()
@@ -76,7 +83,9 @@ def _glszm(grey: GreyLevels) -> dict[str, float]:
 
 
 def _ngtdm(grey: GreyLevels) -> dict[str, float]:
-    return neighbourhood_features(grey.counts[grey.present], neighbourhood_differences(grey), grey.present)
+    counts, differences = neighbourhood_differences(grey)
+    level = np.flatnonzero(counts)
+    return neighbourhood_features(counts[level], differences[level], level)
 
 
 def _gldm(grey: GreyLevels) -> dict[str, float]:

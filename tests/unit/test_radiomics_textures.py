@@ -60,7 +60,30 @@ def test_dependences_are_those_of_the_manual() -> None:
 
 def test_a_neighbourhood_is_what_of_it_lies_inside() -> None:
     levels, mask = np.array([[[1, 2, 4, 9, 7]]], np.int32), np.array([[[True, True, True, False, True]]])
-    assert neighbourhood_differences(grey(levels, mask)).tolist() == [1, 0.5, 2, 0]
+    counts, differences = neighbourhood_differences(grey(levels, mask))
+    assert counts.tolist() == [0, 1, 1, 0, 1, 0, 0, 1]
+    assert differences.tolist() == [0, 1, 0.5, 0, 2, 0, 0, 0]
+
+
+def test_to_ibsi_a_voxel_without_neighbours_has_no_neighbourhood() -> None:
+    levels, mask = np.array([[[1, 2, 4, 9, 7]]], np.int32), np.array([[[True, True, True, False, True]]])
+    ngtdm = (FeatureClass.NGTDM,)
+    alone = texture_features(levels[..., :3], mask[..., :3], ngtdm, ibsi=True)
+    assert texture_features(levels, mask, ngtdm, ibsi=True) == alone
+    assert texture_features(levels, mask, ngtdm) != alone
+    apart = texture_features(levels[..., 2:], mask[..., 2:], ngtdm, ibsi=True)
+    assert all(np.isnan(value) for value in apart.values())
+
+
+@pytest.mark.parametrize("longest", [0, 4])
+def test_to_ibsi_a_direction_across_one_slice_has_runs_of_one_voxel(
+    longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrices, "_LONG_RUNS", longest)
+    inside = np.ones((1, 4, 4), bool)
+    pyradiomics, ibsi = (runs(GreyLevels.of(EXAMPLE[None], inside, False, ibsi=ibsi)) for ibsi in (False, True))
+    assert [dense(one) for one in ibsi[:4]] == [dense(one) for one in pyradiomics]
+    assert [dense(one) for one in ibsi[4:]] == [[[4], [5], [4], [3]]] * 9
 
 
 def test_long_and_short_runs_are_counted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
