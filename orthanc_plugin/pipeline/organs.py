@@ -118,7 +118,7 @@ def measure(
         series.volume, kept.segmentation, shape_keys, context.radiomics,
         workers=context.processes, memory_mib=context.memory_mib,
     )  # fmt: skip
-    notes = tuple(note for segment_features in measured for note in segment_features.notes)
+    notes = tuple(radiomics_sr.named_notes(measured, kept.segmentation))
     if not any(segment_features.features for segment_features in measured):
         return ReportResult(None, ("radiomics: no structure could be measured", *notes))
     encoded = radiomics_sr.encode_radiomics_sr(

@@ -91,7 +91,7 @@ def encode_radiomics_sr(
         title=title,
         description="radiomics",
         series_number=SERIES_NUMBER,
-        notes=[*series.notes, *segmentation.notes, *_notes(features, segments)],
+        notes=[*series.notes, *segmentation.notes, *named_notes(features, segmentation)],
         algorithms=[radiomics_equipment("; ".join(texts), created)],
     )
     put_groups(ds, [_filled(group, measured) for group, measured in zip(groups, measured_segments, strict=True)])
@@ -110,10 +110,12 @@ def _image_text(image: str) -> tuple[str, ...]:
     return () if image == ORIGINAL else (f"image={image}",)
 
 
-def _notes(features: Sequence[SegmentFeatures], segments: dict[int, Segment]) -> Iterator[str]:
+def named_notes(features: Sequence[SegmentFeatures], segmentation: Segmentation) -> Iterator[str]:
+    """The notes of all measurements, each with the name of its segment and image."""
+    labels = {segment.number: segment.label for segment in segmentation.segments}
     for measured in features:
         for note in measured.notes:
-            yield f"{_named(segments[measured.segment_number].label, measured.image)}: {note}"
+            yield f"{_named(labels[measured.segment_number], measured.image)}: {note}"
 
 
 def _named(label: str, image: str) -> str:

@@ -1,6 +1,6 @@
 """The JSON of the API, version 1. Fields may be added; none is renamed, removed or given another meaning.
 
-Times are UTC (ISO 8601). A text that does not apply is empty. Only UIDs name a series: no route gives patient data.
+Times are UTC (ISO 8601). A text that does not apply is empty. Only UIDs name a series: no JSON gives patient data.
 The schema in `docs/api-v1.schema.json` is written from here: `python -m orthanc_plugin.service.schema`.
 """
 

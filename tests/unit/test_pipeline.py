@@ -192,6 +192,20 @@ def test_nothing_found_stores_nothing_and_says_why() -> None:
     assert store.objects == {}
 
 
+def test_organs_of_one_voxel_are_not_measured_and_named() -> None:
+    series, store = small_series(), Store()
+    found = ellipsoids(series)
+    found.labels[:] = 0
+    found.labels[5, 5, 5], found.labels[6, 9, 9] = LUNG_LEFT.number, LUNG_RIGHT.number
+    lungs = tuple(s for s in found.segments if s.key in (LUNG_LEFT.key, LUNG_RIGHT.key))
+    stored = reference(run(series, Engine(replace(found, segments=lungs)), store))
+    result = pipeline.measure(series, CARD, stored, "cpu", context(store))
+    assert result.stored is None
+    nothing, *organs = result.notes
+    assert nothing == "radiomics: no structure could be measured"
+    assert [note.split(":")[0] for note in organs] == [LUNG_LEFT.label, LUNG_RIGHT.label]
+
+
 def test_without_lungs_there_is_no_landmark_report() -> None:
     series, store = small_series(), Store()
     stored = reference(run(series, Engine(ellipsoids(series, LUNG_LEFT, LUNG_RIGHT, AIRWAY)), store))
