@@ -98,7 +98,9 @@ def _ibsi_grid(
 ) -> tuple[Voxels, Mask, Box, Spacing]:
     spacing = _new_spacing(settings, spacing_mm)
     margin = _filter_reach(settings, spacing)
-    voxels, inside = resampled(voxels_hu, mask, box, spacing_mm, spacing, settings.interpolation, margin)
+    voxels, inside = resampled(
+        voxels_hu, mask, box, spacing_mm, spacing, settings.interpolation, margin, periodic=settings.wavelet
+    )
     there = _box_of(inside)
     return voxels, inside[there], there, spacing
 

@@ -34,10 +34,13 @@ class _Axis:
     step: float
     count: int
 
-    def around(self, box: slice, margin: int) -> _Axis:
-        """Those that the old voxels `box` touch, and `margin` more on both sides."""
-        first = max(0, math.floor((box.start - 1 - self.start) / self.step) - margin)
-        last = min(self.count - 1, math.ceil((box.stop - self.start) / self.step) + margin)
+    def around(self, box: slice, margin: int, periodic: bool) -> _Axis:
+        """Those that the old voxels `box` touch, and `margin` more on both sides; all near an end, if periodic."""
+        first = math.floor((box.start - 1 - self.start) / self.step) - margin
+        last = math.ceil((box.stop - self.start) / self.step) + margin
+        if periodic and (first < 0 or last >= self.count):
+            return self
+        first, last = max(0, first), min(self.count - 1, last)
         return _Axis(self.start + first * self.step, self.step, last - first + 1)
 
     def sources(self, size: int, reach: int) -> slice:
@@ -55,6 +58,8 @@ def resampled(
     new_spacing_mm: Spacing,
     interpolation: Interpolation,
     margin: int = 0,
+    *,
+    periodic: bool = False,
 ) -> tuple[Voxels, Mask]:
     """An organ and its surroundings on IBSI's new grid.
 
@@ -68,6 +73,8 @@ def resampled(
         0: as it is along that axis.
     margin : int
         New voxels on each side of the organ that a filter looks at.
+    periodic : bool
+        Whether the filter looks beyond an end of the image at its other end, as the wavelet does.
 
     Returns
     -------
@@ -78,7 +85,7 @@ def resampled(
     IBSI reference manual, interpolation, and the notes on interpolation of its reference data sets.
     """
     axes = [
-        _axis(size, old, new or old).around(part, margin)
+        _axis(size, old, new or old).around(part, margin, periodic)
         for size, old, new, part in zip(voxels_hu.shape, spacing_mm, new_spacing_mm, box, strict=True)
     ]
     order = 3 if interpolation is Interpolation.CUBIC else 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from orthanc_plugin.radiomics.filters import filtered_images
 from orthanc_plugin.radiomics.prepare import Region, prepare
 from orthanc_plugin.radiomics.resample import Box, resampled
 from orthanc_plugin.radiomics_settings import Interpolation, RadiomicsMode, RadiomicsSettings
@@ -93,6 +94,22 @@ def test_a_range_takes_both_its_ends_and_leaves_the_morphological_mask() -> None
     found = region(row(-501, -500, 400, 401), RadiomicsSettings(resegment_hu=(-500, 400)))
     assert found.intensity.ravel().tolist() == [False, True, True, False]
     assert found.morphological.all()
+
+
+@pytest.mark.parametrize("box", [np.s_[0:4, 0:6, 0:7], np.s_[16:20, 12:20, 36:44]], ids=["first", "last"])
+def test_the_wavelet_at_the_border_of_a_new_grid_is_that_of_the_whole_image(box: Box) -> None:
+    image = np.random.default_rng(0).normal(0, 300, (20, 40, 44)).astype(np.float32)
+    settings = RadiomicsSettings(spacing_mm=(1.5, 0.5, 0.5), wavelet=True)
+    mask = np.zeros(image.shape, bool)
+    mask[box] = True
+    organ = prepare(image, mask[box], box, (3.0, 1.0, 1.0), settings)
+    every = prepare(image, mask, np.s_[0:20, 0:40, 0:44], (3.0, 1.0, 1.0), settings)
+    for (_, mine), (_, whole) in zip(
+        filtered_images(organ.voxels_hu, organ.spacing_mm, organ.box, settings),
+        filtered_images(every.voxels_hu, every.spacing_mm, every.box, settings),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine[organ.intensity], whole[every.intensity])
 
 
 def test_outliers_are_beyond_so_many_population_deviations_of_the_mean() -> None:
