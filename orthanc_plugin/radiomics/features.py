@@ -41,7 +41,8 @@ _MOST_LEVELS = 4096
 _CT_RANGE_HU, _LEVELS_BYTES = 4096, 312
 """Grey levels of an organ reach over so many HU; three arrays of level by level by 13 directions of float64."""
 _LOG_SLABS_MIB = 96
-_WAVELET_MARGIN = 6
+_WAVELET_MARGIN, _NEAR_AN_END = 6, 16
+"""Voxels: what the wavelet looks at round an organ; and so near an end of the image all of the axis."""
 
 _DEFAULT = RadiomicsSettings()
 _TOO_MANY_LEVELS = f"no textures: more than {_MOST_LEVELS} grey levels; a larger BinWidth or a BinCount gives fewer"
@@ -179,7 +180,10 @@ def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
     """What an organ takes beside volume and label map; a bound, from peaks measured class by class."""
     if not all(axis.stop for axis in box):
         return 0.0
-    around = math.prod(axis.stop - axis.start + 2 * _WAVELET_MARGIN * settings.wavelet for axis in box)
+    around = math.prod(
+        _wavelet_length(axis, size) if settings.wavelet else axis.stop - axis.start
+        for axis, size in zip(box, volume.voxels_hu.shape, strict=True)
+    )
     growth = math.prod(old / (new or old) for new, old in zip(settings.spacing_mm, volume.spacing_mm, strict=False))
     resampling = any(settings.spacing_mm)
     of_box = _WAVELET_BYTES if settings.wavelet else _TEXTURE_BYTES
@@ -192,6 +196,12 @@ def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
     if set(settings.classes) & set(TEXTURES):
         used += min(_MOST_LEVELS, settings.bin_count or _CT_RANGE_HU / settings.bin_width_hu) ** 2 * _LEVELS_BYTES
     return float(used / 2**20 + (_LOG_SLABS_MIB if settings.log_sigma_mm else 0))
+
+
+def _wavelet_length(axis: slice, size: int) -> int:
+    if axis.start < _NEAR_AN_END or axis.stop > size - _NEAR_AN_END:
+        return size + 1
+    return int(axis.stop - axis.start + 2 * _WAVELET_MARGIN)
 
 
 def _box_around(segment: Segment, boxes: Sequence[Box | None]) -> Box:

@@ -181,6 +181,29 @@ def test_several_organs_at_a_time_give_the_same_numbers(mode: RadiomicsMode, mem
     ]
 
 
+def scheduled(
+    monkeypatch: pytest.MonkeyPatch, volume: Volume, segmentation: Segmentation, key: str, settings: RadiomicsSettings
+) -> list[Task[tuple[SegmentFeatures, ...]]]:
+    """The tasks of a measurement, not begun."""
+    tasks: list[Task[tuple[SegmentFeatures, ...]]] = []
+
+    def only_schedule(given: list[Task[tuple[SegmentFeatures, ...]]], *_: object) -> list[tuple[SegmentFeatures, ...]]:
+        tasks.extend(given)
+        return []
+
+    monkeypatch.setattr("orthanc_plugin.radiomics.features.run_within", only_schedule)
+    measure_segments(volume, segmentation, {key}, settings)
+    return tasks
+
+
+def peak_mib(task: Task[tuple[SegmentFeatures, ...]]) -> float:
+    tracemalloc.start()
+    task.run()
+    peak = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    return peak
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -196,35 +219,29 @@ def test_an_organ_takes_no_more_memory_than_it_is_scheduled_with(
     voxels_hu = np.random.default_rng(1).normal(0, 60, ellipsoid()[1].shape).round().astype(np.float32)
     volume = Volume(voxels_hu, SPACING_MM, np.eye(4))
     segmentation = Segmentation(ellipsoid()[1].astype(np.uint8), (segment(1, "organ"),))
-    scheduled: list[Task[tuple[SegmentFeatures, ...]]] = []
+    (task,) = scheduled(monkeypatch, volume, segmentation, "organ", settings)
+    assert task.memory_mib / 4 < peak_mib(task) < task.memory_mib
 
-    def only_schedule(tasks: list[Task[tuple[SegmentFeatures, ...]]], *_: object) -> list[tuple[SegmentFeatures, ...]]:
-        scheduled.extend(tasks)
-        return []
 
-    monkeypatch.setattr("orthanc_plugin.radiomics.features.run_within", only_schedule)
-    measure_segments(volume, segmentation, {"organ"}, settings)
-    (task,) = scheduled
-    tracemalloc.start()
-    task.run()
-    peak_mib = tracemalloc.get_traced_memory()[1] / 2**20
-    tracemalloc.stop()
-    assert task.memory_mib / 4 < peak_mib < task.memory_mib
+@pytest.mark.parametrize("spacing_mm", [(), (1.2, 0.7, 0.7)])
+def test_the_wavelet_of_a_thin_organ_at_the_border_is_scheduled_with_the_whole_axis(
+    spacing_mm: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voxels_hu = np.random.default_rng(1).normal(0, 60, (300, 80, 80)).round().astype(np.float32)
+    labels = np.zeros(voxels_hu.shape, np.uint8)
+    labels[:3, 20:60, 20:60] = 1
+    settings = RadiomicsSettings(classes=(FeatureClass.FIRSTORDER,), wavelet=True, spacing_mm=spacing_mm)
+    volume, segmentation = Volume(voxels_hu, SPACING_MM, np.eye(4)), Segmentation(labels, (segment(1, "organ"),))
+    (task,) = scheduled(monkeypatch, volume, segmentation, "organ", settings)
+    assert peak_mib(task) < task.memory_mib
 
 
 def test_many_grey_levels_are_scheduled_with_the_memory_of_their_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     volume, segmentation = many_organs()
-    scheduled: list[Task[tuple[SegmentFeatures, ...]]] = []
-
-    def only_schedule(tasks: list[Task[tuple[SegmentFeatures, ...]]], *_: object) -> list[tuple[SegmentFeatures, ...]]:
-        scheduled.extend(tasks)
-        return []
-
-    monkeypatch.setattr("orthanc_plugin.radiomics.features.run_within", only_schedule)
-    for settings in (RadiomicsSettings(bin_width_hu=1.0), RadiomicsSettings(bin_count=4096)):
-        measure_segments(volume, segmentation, {"a"}, settings)
     directions, size_of_float = 13, 8
-    assert sum(task.memory_mib > 4096**2 * directions * size_of_float / 2**20 for task in scheduled) == 2
+    for settings in (RadiomicsSettings(bin_width_hu=1.0), RadiomicsSettings(bin_count=4096)):
+        most = max(task.memory_mib for task in scheduled(monkeypatch, volume, segmentation, "a", settings))
+        assert most > 4096**2 * directions * size_of_float / 2**20
 
 
 def test_an_organ_gets_the_chosen_classes_in_the_order_of_the_code_table() -> None:
