@@ -2,5 +2,5 @@
 
 __version__ = "0.1.0"
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised only when stored outputs change: it enters every derived UID (see `identity`)."""

@@ -30,7 +30,7 @@ from orthanc_plugin.jobs.stage import whereabouts
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 """Between two looks at a series whose archive is away; doubled each time."""
 
-DERIVED = frozenset({"SEG", "SR", "RTSTRUCT", "RTDOSE", "RTPLAN", "KO", "PR", "REG", "RWV", "DOC", "M3D", "FID"})
+DERIVED = frozenset({"SEG", "SR", "OT", "RTSTRUCT", "RTDOSE", "RTPLAN", "KO", "PR", "REG", "RWV", "DOC", "M3D", "FID"})
 """Modalities of objects made of images, our results among them: they are no input, and start nothing."""
 
 logger = logging.getLogger(__name__)

@@ -136,7 +136,7 @@ def test_one_series_uid_under_two_patients_is_refused(house: House) -> None:
     assert (conflict.decision, conflict.reason) == (Verdict.SKIP, Refusal.TWO_PATIENTS)
 
 
-@pytest.mark.parametrize("modality", ["SEG", "SR"])
+@pytest.mark.parametrize("modality", ["SEG", "SR", "RTSTRUCT", "OT"])
 def test_results_that_become_stable_start_nothing(house: House, modality: str) -> None:
     house.archive.put(*ct_series(1, modality=modality))
     house.hint()
