@@ -74,7 +74,7 @@ def test_a_worker_with_a_configuration_of_its_own_carries_a_job_out(
                 ends = (JobState.DONE, JobState.FAILED, JobState.SKIPPED)
                 view = wait_until(lambda: v if (v := queue.show(job.id)).state in ends else None, 120.0, "the job")
                 assert (view.state, view.error) == (JobState.DONE, "")
-                assert len(view.objects) == 3
+                assert len(view.objects) == 4  # SEG, and SR of radiomics, landmarks and checks
                 worker.terminate()
                 assert worker.wait(10) == 0
             finally:

@@ -44,7 +44,7 @@ def test_wheel_enriches_a_phantom_without_the_checkout(installed: Path, tmp_path
     (outcome,) = json.loads(run(enrich, "run", *folders, "--json", cwd=tmp_path))
     assert outcome["state"] == "done"
     assert {"lung_left", "lung_right", "airway", "bone", "body_remainder"} <= set(outcome["volumes_ml"])
-    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 3
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 4
 
 
 def test_wheel_carries_the_built_in_model(installed: Path, tmp_path: Path) -> None:
