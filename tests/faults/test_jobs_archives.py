@@ -111,11 +111,11 @@ def test_a_delivery_fails_alone_and_a_retry_brings_it(
         assert view is not None
         assert (view.state, view.deliveries[0].destination) == (JobState.DONE, "second")
         assert view.deliveries[0].error.startswith("TransientError: archive second")
-        assert results_in(filled) == len(view.objects) == 3
+        assert results_in(filled) == len(view.objects) == 4
 
         second.start()
         queue.retry(job)
         wait_until(lambda: delivered(JobState.DONE), 60, "the delivery")
-        assert results_in(second) == 3
+        assert results_in(second) == 4
         wait_until(lambda: queue.show(job).state is JobState.DONE, 60, "the end of the retried job")
-    assert results_in(filled) == 3
+    assert results_in(filled) == 4
