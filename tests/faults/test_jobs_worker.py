@@ -207,7 +207,7 @@ def test_what_is_done_with_a_job(tmp_path: Path, empty: OrthancServer, phantom: 
         row = queue.ledger.of_job(first)
         assert row is not None
         assert row.superseded_by
-        assert results_in(empty) == 6
+        assert results_in(empty) == 8
         send(empty, phantom[-1:])
         queue.retry(late)
         gone = ended(queue, late, place)
