@@ -25,7 +25,7 @@ from orthanc_plugin.validation.phantom_dicom import encode_phantom
 from tests.enriched import small_chest
 from tests.orthanc_server import OrthancServer, free_port, wait_until
 
-STEPS = ("retrieve", "segment", "measure", "report", "close")
+STEPS = ("retrieve", "segment", "measure", "report", "check", "close")
 ENDS = (JobState.DONE, JobState.FAILED, JobState.SKIPPED)
 TIMES = ("DA", "TM", "DT")
 WITHIN_S = 120.0
