@@ -36,12 +36,12 @@ from orthanc_plugin.results.algorithm import (
     concept,
     model_equipment,
     segment_algorithm,
+    series_description,
 )
 from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
 from orthanc_plugin.results.seg_choice import choose, describe, is_binary
 from orthanc_plugin.results.seg_frames import Occupancy
 from orthanc_plugin.results.seg_labels import (
-    LONG_STRING,
     comments,
     labels_by_name,
     not_found,
@@ -149,7 +149,7 @@ def highdicom_seg(
         device_serial_number=card.digest,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         contributing_equipment=[model_equipment(card, created, provider)],
-        series_description=f"AI research: segmentation by {card.name} {card.version}"[:LONG_STRING],
+        series_description=series_description("segmentation", card),
         content_label="AI_RESEARCH",
         content_description=RESEARCH_USE,
         content_qualification="RESEARCH",
