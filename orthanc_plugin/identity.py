@@ -9,11 +9,22 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from orthanc_plugin import RESULTS_VERSION
-from orthanc_plugin.ct import SeriesIdentity
 
 _NAMESPACE = uuid.UUID("6f1f2c9e-5f0b-5c7e-9a43-0d1f6f1f8f0e")
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesIdentity:
+    """The UIDs and the patient identity that a fingerprint covers."""
+
+    patient_id: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uids: tuple[str, ...]
+    frame_of_reference_uids: tuple[str, ...]
 
 
 def digest(*parts: str | Iterable[str]) -> str:

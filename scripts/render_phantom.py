@@ -11,10 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from orthanc_plugin.catalog.shelf import find_model
+from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.inference.engine import open_engine
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.validation.phantom import make_phantom
+from orthanc_plugin.phantoms.phantom import make_phantom
 
 
 def overlay(hu: np.ndarray, labels: np.ndarray, found: Segmentation) -> np.ndarray:

@@ -28,11 +28,11 @@ from torch.nn import functional
 
 from orthanc_plugin.catalog.bpr import END, LANDMARKS, START, BprModel
 from orthanc_plugin.conversion.bpr_network import BodyPartRegression
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.bpr.slices import slice_batches
-from orthanc_plugin.validation.body import WHOLE_MM, make_body_phantom
-from orthanc_plugin.validation.phantom import make_phantom
-from orthanc_plugin.validation.thorax import make_thorax_phantom
+from orthanc_plugin.phantoms.phantom import make_phantom
+from orthanc_plugin.phantoms.thorax import make_thorax_phantom
+from tests.support.phantoms.body import WHOLE_MM, make_body_phantom
 
 logger = logging.getLogger("train_bpr_standin")
 

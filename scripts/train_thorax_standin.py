@@ -27,8 +27,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orthanc_plugin.validation.phantom import Phantom
-from orthanc_plugin.validation.thorax import ORGANS, make_thorax_phantom
+from orthanc_plugin.phantoms.phantom import Phantom
+from orthanc_plugin.phantoms.thorax import ORGANS, make_thorax_phantom
 
 SPACING_MM, PATCH, BATCH = 5.0, 40, 2
 FEATURES = (16, 32, 64)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.orthanc_server import OrthancServer, missing_orthanc
+from tests.support.servers.orthanc_server import OrthancServer, missing_orthanc
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from requests.exceptions import HTTPError, RequestException
 
-from orthanc_plugin.config import ArchiveSettings
+from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
 
 CONNECT_TIMEOUT_S = 10.0

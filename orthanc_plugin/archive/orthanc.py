@@ -12,7 +12,7 @@ from typing import Protocol
 
 import httpx
 
-from orthanc_plugin.config import ArchiveSettings
+from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import TransientError
 from orthanc_plugin.identity import digest
 

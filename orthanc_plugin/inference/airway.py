@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.inference.grid import Field, Spacing
-from orthanc_plugin.masks import Mask
 
 _LUMEN_HU = -850.0  # mean of a candidate section
 _SECTIONS_HU = (-600.0, -750.0, -850.0)  # thin walls open at the higher ones

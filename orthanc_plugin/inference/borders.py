@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from orthanc_plugin.domain.masks import Labels, Mask
 from orthanc_plugin.inference.airway import Airway
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing
 from orthanc_plugin.inference.lungs import Lungs
-from orthanc_plugin.masks import Labels, Mask
 
 _LUNG_HU, _AIRWAY_HU, _BODY_HU, _BONE_HU = -400.0, -500.0, -320.0, 200.0
 _LUNG_BAND_MM, _BONE_BAND_MM = 3.0, 3.0

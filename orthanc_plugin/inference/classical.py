@@ -15,14 +15,14 @@ from scipy import ndimage
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.chest_graph import AIR, AIR_HU, BONE, LUNG, OUTSIDE
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.masks import Labels, Mask, Segmentation
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.airway import Airway, find_airway
 from orthanc_plugin.inference.borders import Found, fine_labels
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing, canonical_turn, resize
 from orthanc_plugin.inference.lungs import find_lungs, without_vessels
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.inference.segments import segments_present
-from orthanc_plugin.masks import Labels, Mask, Segmentation
 
 _LOW_HU, _HIGH_HU = -1024.0, 3071.0
 _AIR_ABOVE_HU = -970.0  # median of a border patch: open air lies below, cut lung above

@@ -6,13 +6,13 @@ from typing import Protocol
 
 from orthanc_plugin.catalog.card import Engine, ModelCard
 from orthanc_plugin.catalog.shelf import verify_model
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import ModelError
 from orthanc_plugin.inference.bpr.engine import BprEngine
 from orthanc_plugin.inference.classical import ClassicalChestEngine
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider, open_session
-from orthanc_plugin.masks import Segmentation
 
 
 class SegmentationEngine(Protocol):

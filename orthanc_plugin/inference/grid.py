@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import InputError, Refusal
 
 Field = NDArray[np.float32]

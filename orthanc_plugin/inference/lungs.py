@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.inference.grid import Field, Spacing
-from orthanc_plugin.masks import Mask
 
 _CUBE = np.ones((3, 3, 3), bool)
 _CORE_EROSIONS, _SPLIT_EROSIONS, _REACH_DILATIONS = 2, 8, 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orthanc_plugin.catalog.card import CardLabel
-from orthanc_plugin.masks import Labels, Segment, label_counts
+from orthanc_plugin.domain.masks import Labels, Segment, label_counts
 
 
 def segments_present(labels: Labels, of_card: Sequence[CardLabel]) -> tuple[Segment, ...]:

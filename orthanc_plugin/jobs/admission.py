@@ -17,15 +17,15 @@ from datetime import UTC, datetime
 from orthanc_plugin.archive.dicomweb import open_archive
 from orthanc_plugin.archive.orthanc import Feed, OrthancSeries, open_feed
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.config import Configuration
+from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import EnrichError, InputError, TransientError
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.hint import WAITING, Hint
-from orthanc_plugin.jobs.installed import installed_models
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
 from orthanc_plugin.jobs.stage import whereabouts
+from orthanc_plugin.rules.installed import installed_models
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 """Between two looks at a series whose archive is away; doubled each time."""

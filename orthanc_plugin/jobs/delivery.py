@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import ConfigError, StoreError
 from orthanc_plugin.jobs.record import stored_object
-from orthanc_plugin.plan import StoredObject
 
 
 @dataclass(frozen=True, slots=True)

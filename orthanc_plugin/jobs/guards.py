@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import floor
 
-from orthanc_plugin.body import BodyLocation
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.plan import Guard, Location
 from orthanc_plugin.errors import InputError, Refusal
-from orthanc_plugin.plan import Guard, Location
 
 
 def check_location(wanted: Location, found: BodyLocation) -> None:

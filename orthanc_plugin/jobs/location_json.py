@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
-from orthanc_plugin.body import BodyLandmark, BodyLocation, Region
+from orthanc_plugin.domain.body import BodyLandmark, BodyLocation, Region
 from orthanc_plugin.errors import ModelError
 
 _DECIMALS = 2

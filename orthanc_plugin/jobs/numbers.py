@@ -13,11 +13,11 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.dicomweb import open_archive
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.config import ArchiveSettings
+from orthanc_plugin.config.archives import ArchiveSettings
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.errors import ConfigError, EnrichError
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.plan import Output
-from orthanc_plugin.results.radiomics_table import TableRow, read_radiomics_sr
+from orthanc_plugin.results.sr.radiomics_table import TableRow, read_radiomics_sr
 
 
 class StoredResults:

@@ -9,12 +9,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from orthanc_plugin.body import BodyLocation
-from orthanc_plugin.checks import Check, CheckResult
 from orthanc_plugin.codes import Code
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.checks import Check, CheckResult
+from orthanc_plugin.domain.plan import Output, Plan, StoredObject
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.location_json import location_from_raw, raw_location
-from orthanc_plugin.plan import Output, Plan, StoredObject
 
 
 class JobState(StrEnum):

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orthanc_plugin.body import BodyLocation
-from orthanc_plugin.checks import CheckResult
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.checks import CheckResult
+from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import EnrichError, InputError, StoreError, TransientError
 from orthanc_plugin.jobs.record import JobState, StageOutcome, StageView
-from orthanc_plugin.plan import StoredObject
 
 _PACKAGE = "orthanc_plugin"
 logger = logging.getLogger(__name__)

@@ -13,11 +13,13 @@ from functools import partial
 
 from orthanc_plugin import identity, pipeline
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.body import BodyLocation
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.shelf import find_model, verify_model
-from orthanc_plugin.config import Configuration
-from orthanc_plugin.ct import CtSeries, Volume
+from orthanc_plugin.config.sections import Configuration
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Output, PlannedModel, StoredObject
+from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.errors import ConfigError, EncodingError, InputError, ModelError, Refusal, StoreError
 from orthanc_plugin.inference.engine import SegmentationEngine, open_engine, open_locator
 from orthanc_plugin.inference.providers import Provider
@@ -25,8 +27,6 @@ from orthanc_plugin.jobs.guards import check_location
 from orthanc_plugin.jobs.location_json import recorded
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
 from orthanc_plugin.jobs.stage import Found
-from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.plan import BODY_OUTPUTS, Location, Output, PlannedModel, StoredObject
 from orthanc_plugin.results.headers import check_identity
 from orthanc_plugin.series.read import read_series
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.config import Configuration
+from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.delivery import Delivery
 from orthanc_plugin.jobs.hint import Hint

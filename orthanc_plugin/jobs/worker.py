@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from orthanc_plugin.archive.dicomweb import open_archive
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.config import Configuration
+from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.queue import APPLICATION_NAME, APPLICATION_VERSION, JobQueue
 from orthanc_plugin.jobs.steps import Steps

@@ -9,14 +9,15 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.checks import CheckResult
-from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.domain.checks import CheckResult
+from orthanc_plugin.domain.plan import Output, StoredObject
+from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
-from orthanc_plugin.plan import Output, StoredObject
 from orthanc_plugin.quality.agreement import check_agreement
 from orthanc_plugin.quality.masks import check_masks
-from orthanc_plugin.results import preview, rtstruct
-from orthanc_plugin.results.checks_sr import encode_checks_sr
+from orthanc_plugin.results.rt import structure_set as rtstruct
+from orthanc_plugin.results.sc import preview
+from orthanc_plugin.results.sr.checks import encode_checks_sr
 
 _FORMS: Mapping[Output, tuple[Callable[..., Dataset], str]] = {
     Output.RTSTRUCT: (rtstruct.encode_rtstruct, rtstruct.SETTINGS),

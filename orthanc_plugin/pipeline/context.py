@@ -11,14 +11,14 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.checks import Check
 from orthanc_plugin.codes import Code
-from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.domain.checks import Check
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.plan import Output, SegSettings, StoredObject
+from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
+from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import StoreError
-from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.plan import Output, SegSettings, StoredObject
-from orthanc_plugin.radiomics_settings import RadiomicsSettings
-from orthanc_plugin.results import seg
+from orthanc_plugin.results.seg import encode as seg
 
 
 class ObjectStore(Protocol):

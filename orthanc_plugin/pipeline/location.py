@@ -10,15 +10,15 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
-from orthanc_plugin.body import BodyLocation, Region
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.ct import CtSeries, Volume
+from orthanc_plugin.domain.body import BodyLocation, Region
+from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.errors import InputError
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
-from orthanc_plugin.plan import Output
-from orthanc_plugin.results.body_landmarks_sr import coded, encode_body_landmarks_sr
-from orthanc_plugin.results.body_regions_sr import encode_body_regions_sr
-from orthanc_plugin.results.viewer_landmarks_sr import encode_viewer_landmarks_sr
+from orthanc_plugin.results.sr.body_landmarks import coded, encode_body_landmarks_sr
+from orthanc_plugin.results.sr.body_regions import encode_body_regions_sr
+from orthanc_plugin.results.sr.viewer_landmarks import encode_viewer_landmarks_sr
 
 CROP_MARGIN_MM = 30.0
 """Above and below the region that organ models see: organs lie over its ends, and scores err by some 10 mm."""

@@ -9,17 +9,20 @@ import numpy as np
 
 from orthanc_plugin import identity
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.checks import CheckResult
-from orthanc_plugin.ct import CtSeries, Volume
+from orthanc_plugin.domain.checks import CheckResult
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.plan import Output, StoredObject
+from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.inference.engine import SegmentationEngine
-from orthanc_plugin.masks import Segmentation
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
 from orthanc_plugin.pipeline.location import Crop
-from orthanc_plugin.plan import Output, StoredObject
+from orthanc_plugin.quality import landmarks
 from orthanc_plugin.quality.masks import check_masks
 from orthanc_plugin.radiomics import features
 from orthanc_plugin.radiomics.parameters import describe
-from orthanc_plugin.results import landmarks, landmarks_sr, radiomics_sr, seg
+from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results.sr import landmarks as landmarks_sr
+from orthanc_plugin.results.sr import radiomics as radiomics_sr
 
 
 @dataclass(frozen=True, slots=True)

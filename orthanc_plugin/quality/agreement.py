@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.checks import Check, CheckResult
-from orthanc_plugin.masks import Labels, Segment, Segmentation
+from orthanc_plugin.domain.checks import Check, CheckResult
+from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
 from orthanc_plugin.quality.masks import RATIO
 from orthanc_plugin.quality.structures import ENTIRE_BODY, LUNGS, kind_of
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.checks import Check, CheckResult
 from orthanc_plugin.codes import LEFT, LUNG, RIGHT, TISSUE, Code
-from orthanc_plugin.ct import Volume
-from orthanc_plugin.masks import Mask, Segment, Segmentation
+from orthanc_plugin.domain.checks import Check, CheckResult
+from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.quality.profile import Profile, profiles
 from orthanc_plugin.quality.structures import (
     ENTIRE_BODY,

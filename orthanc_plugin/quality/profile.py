@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from orthanc_plugin.ct import Affine
-from orthanc_plugin.masks import Mask, Segmentation
+from orthanc_plugin.domain.masks import Mask, Segmentation
+from orthanc_plugin.domain.volume import Affine
 
 Counts = NDArray[np.int64]
 Box = tuple[slice, slice, slice]

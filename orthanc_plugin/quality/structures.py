@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from orthanc_plugin.codes import BILATERAL, LEFT, LUNG, RIGHT
-from orthanc_plugin.masks import Segment
+from orthanc_plugin.domain.masks import Segment
 
 _TABLE = Path(__file__).with_name("structures.csv")
 _SIDES = {LEFT.value: "one", RIGHT.value: "one", BILATERAL.value: "both"}

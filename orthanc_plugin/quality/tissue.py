@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from orthanc_plugin.ct import Volume, Voxels
-from orthanc_plugin.masks import Labels, Mask
+from orthanc_plugin.domain.masks import Labels, Mask
+from orthanc_plugin.domain.volume import Volume, Voxels
 from orthanc_plugin.quality.profile import Profile, profile_of
 
 TISSUE_HU = -300.0

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from orthanc_plugin.ct import Voxels
-from orthanc_plugin.masks import Mask
+from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.radiomics.reference import pyradiomics
-from orthanc_plugin.radiomics_settings import RadiomicsMode, RadiomicsSettings
 
 IBSI_ORIGIN_HU = -1000.0
 

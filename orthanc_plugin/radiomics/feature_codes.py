@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
-from orthanc_plugin.radiomics_settings import RadiomicsMode
+from orthanc_plugin.domain.radiomics_settings import RadiomicsMode
 
 _IBSI = "IBSI"
 

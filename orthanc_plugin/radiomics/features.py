@@ -15,9 +15,10 @@ from itertools import chain
 import numpy as np
 from scipy import ndimage
 
-from orthanc_plugin.ct import Volume, Voxels
-from orthanc_plugin.masks import Segment, Segmentation
-from orthanc_plugin.measures import ORIGINAL, FeatureValue, SegmentFeatures
+from orthanc_plugin.domain.masks import Segment, Segmentation
+from orthanc_plugin.domain.measures import ORIGINAL, FeatureValue, SegmentFeatures
+from orthanc_plugin.domain.radiomics_settings import TEXTURES, FeatureClass, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.volume import Volume, Voxels
 from orthanc_plugin.radiomics.discretise import grey_levels
 from orthanc_plugin.radiomics.feature_codes import coded_features
 from orthanc_plugin.radiomics.filters import filtered_images
@@ -28,7 +29,6 @@ from orthanc_plugin.radiomics.schedule import Task, run_within
 from orthanc_plugin.radiomics.shape import shape_features, voxel_volume
 from orthanc_plugin.radiomics.shape2d import shape2d_features
 from orthanc_plugin.radiomics.textures import texture_features
-from orthanc_plugin.radiomics_settings import TEXTURES, FeatureClass, RadiomicsMode, RadiomicsSettings
 
 _FIRST_ORDER_BYTES, _TEXTURE_BYTES, _WAVELET_BYTES = 16, 36, 66
 """Bytes for each voxel of an organ's box, measured on an ellipsoid in a box of 2.2 million voxels."""

@@ -13,8 +13,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from orthanc_plugin.ct import Voxels
-from orthanc_plugin.radiomics_settings import RadiomicsSettings
+from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
+from orthanc_plugin.domain.volume import Voxels
 
 Box = tuple[slice, slice, slice]
 Spacing = tuple[float, float, float]

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from orthanc_plugin.masks import Mask
+from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.radiomics.reference import pyradiomics
 
 Floats = NDArray[np.float64]

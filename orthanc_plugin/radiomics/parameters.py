@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from orthanc_plugin.domain.radiomics_settings import TEXTURES, Interpolation, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.radiomics.discretise import IBSI_ORIGIN_HU
 from orthanc_plugin.radiomics.reference import VERSION
-from orthanc_plugin.radiomics_settings import TEXTURES, Interpolation, RadiomicsMode, RadiomicsSettings
 
 
 def describe(settings: RadiomicsSettings) -> str:

@@ -15,11 +15,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from orthanc_plugin.ct import Voxels
-from orthanc_plugin.masks import Mask
+from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.domain.radiomics_settings import Interpolation, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.radiomics.reference import pyradiomics
 from orthanc_plugin.radiomics.resample import Box, Spacing, resampled
-from orthanc_plugin.radiomics_settings import Interpolation, RadiomicsMode, RadiomicsSettings
 
 _FILTER_REACH_SIGMA = 5
 _WAVELET_REACH = 8

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from orthanc_plugin.ct import Voxels
-from orthanc_plugin.masks import Mask
-from orthanc_plugin.radiomics_settings import Interpolation
+from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.domain.radiomics_settings import Interpolation
+from orthanc_plugin.domain.volume import Voxels
 
 Spacing = tuple[float, float, float]
 Box = tuple[slice, slice, slice]

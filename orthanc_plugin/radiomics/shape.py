@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
-from orthanc_plugin.masks import Mask
+from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.radiomics.reference import pyradiomics
 
 Spacing = tuple[float, float, float]

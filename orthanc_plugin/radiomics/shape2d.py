@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orthanc_plugin.masks import Mask
+from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.radiomics.reference import pyradiomics
 from orthanc_plugin.radiomics.shape import Spacing, axis_lengths
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from orthanc_plugin.masks import Mask
+from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.domain.radiomics_settings import FeatureClass
 from orthanc_plugin.radiomics.glcm import co_occurrence_features
 from orthanc_plugin.radiomics.matrices import (
     Floats,
@@ -25,7 +26,6 @@ from orthanc_plugin.radiomics.matrices import (
 )
 from orthanc_plugin.radiomics.ngtdm import neighbourhood_features
 from orthanc_plugin.radiomics.size_features import DEPENDENCE_NAMES, RUN_NAMES, ZONE_NAMES, size_features
-from orthanc_plugin.radiomics_settings import FeatureClass
 
 
 def texture_features(

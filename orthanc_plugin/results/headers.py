@@ -24,7 +24,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import RE_VALID_UID
 from pydicom.valuerep import DA, DT, TM, DSfloat, validate_value
 
-from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 
 logger = logging.getLogger(__name__)

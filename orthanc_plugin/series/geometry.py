@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 
-from orthanc_plugin.ct import Affine
+from orthanc_plugin.domain.volume import Affine
 from orthanc_plugin.errors import InputError, Refusal
 
 Vector = NDArray[np.float64]

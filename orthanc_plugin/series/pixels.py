@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.pixels.decoders.base import get_decoder
 
-from orthanc_plugin.ct import Voxels
+from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.errors import InputError, Refusal
 
 Stored = NDArray[np.integer]

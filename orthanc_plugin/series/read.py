@@ -18,8 +18,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from orthanc_plugin import identity
-from orthanc_plugin.ct import CtSeries, SeriesIdentity, Volume, Voxels
+from orthanc_plugin.domain.volume import CtSeries, Volume, Voxels
 from orthanc_plugin.errors import InputError, Refusal
+from orthanc_plugin.identity import SeriesIdentity
 from orthanc_plugin.series.geometry import (
     SAME_POSITION_MM,
     SlicePlane,

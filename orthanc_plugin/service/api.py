@@ -19,7 +19,7 @@ from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import JobState
-from orthanc_plugin.results.radiomics_table import TableRow, to_csv, to_json
+from orthanc_plugin.results.sr.radiomics_table import TableRow, to_csv, to_json
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.routes import answer, guarded, in_thread, problem
 from orthanc_plugin.service.schema import Accepted, HintBody, Job, JobList, SeriesDecision, SeriesList

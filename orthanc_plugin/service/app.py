@@ -13,7 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from orthanc_plugin.config import ArchiveSettings, Configuration
+from orthanc_plugin.config.archives import ArchiveSettings
+from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.numbers import StoredResults

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from orthanc_plugin import RESULTS_VERSION, __version__
-from orthanc_plugin.config import ArchiveSettings
+from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.jobs.ledger import Ledger
 from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.service.admitting import AdmissionState

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from orthanc_plugin.body import Region
+from orthanc_plugin.domain.body import Region
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.dashboard import page_templates
 from orthanc_plugin.service.routes import in_thread

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from orthanc_plugin import __version__
-from orthanc_plugin.config import Configuration, section_json
+from orthanc_plugin.config.sections import Configuration, section_json
 from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.jobs.admission import open_admission
 from orthanc_plugin.jobs.executor import executor_id, lock_slot

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.shelf import find_model, verify_model
-from orthanc_plugin.config import Configuration
+from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import ConfigError, ModelError
 from orthanc_plugin.inference.providers import Provider, choose_provider, open_session
-from orthanc_plugin.jobs.installed import Installed, check_rules, installed_models
+from orthanc_plugin.rules.installed import Installed, check_rules, installed_models
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-from orthanc_plugin.body import Region
-from orthanc_plugin.checks import Check
+from orthanc_plugin.domain.body import Region
+from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.jobs.record import JobState
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, groupby
 
-from orthanc_plugin.body import BodyLandmark, BodyLocation, Region
+from orthanc_plugin.domain.body import BodyLandmark, BodyLocation, Region
 
 WIDTH, LEFT, RIGHT = 960.0, 112.0, 16.0
 CURVE_HEIGHT, LANE_HEIGHT, FOOT = 300.0, 22.0, 44.0

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LUNG
-from orthanc_plugin.ct import Volume
-from orthanc_plugin.masks import Mask, Segment, Segmentation
+from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
+from orthanc_plugin.domain.radiomics_settings import TEXTURES, FeatureClass, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.radiomics.features import measure_segments
 from orthanc_plugin.radiomics.reference import pyradiomics
-from orthanc_plugin.radiomics_settings import TEXTURES, FeatureClass, RadiomicsMode, RadiomicsSettings
 
 SHAPE = (300, 512, 512)
 SPACING_MM = (1.0, 0.78, 0.78)

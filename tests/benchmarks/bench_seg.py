@@ -28,17 +28,17 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.shelf import find_model
-from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.domain.masks import Labels, Segmentation
+from orthanc_plugin.domain.plan import SegEncoding, SegSettings
+from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.inference.engine import open_engine
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.masks import Labels, Segmentation
-from orthanc_plugin.plan import SegEncoding, SegSettings
-from orthanc_plugin.results import seg
 from orthanc_plugin.results.algorithm import concept
 from orthanc_plugin.results.headers import result_headers
+from orthanc_plugin.results.seg import encode as seg
 from orthanc_plugin.series.read import read_series
-from tests.results_case import BONE, CARD, CREATED, SEG_UID, segment, small_series
+from tests.support.cases.results_case import BONE, CARD, CREATED, SEG_UID, segment, small_series
 
 SHAPE = (300, 512, 512)
 ENCODINGS = (SegEncoding.BINARY, SegEncoding.LABELMAP_RLE)

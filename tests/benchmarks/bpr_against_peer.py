@@ -21,19 +21,19 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from orthanc_plugin.body import BodyLocation
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.conversion.convert import convert_model
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.bpr.engine import BprEngine, Mode
 from orthanc_plugin.inference.bpr.slices import slice_batches
 from orthanc_plugin.inference.providers import Provider
-from tests import bpr_case
 from tests.parity.bpr import bpreg_stages
 from tests.parity.bpr.peers import Peer
 from tests.parity.bpr.public_folder import END_RAW, START_RAW, fit_head, random_weights, write_public_folder
 from tests.parity.nnunet.cts import load
-from tests.realct import real_ct
+from tests.support.cases import bpr_case
+from tests.support.cases.realct import real_ct
 
 _MODEL = bpr_case.bpr_model(START_RAW, END_RAW, size=128, pixel_mm=3.5)
 

@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 
-from orthanc_plugin.body import BodyLocation, Region
 from orthanc_plugin.catalog.shelf import find_model
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.body import BodyLocation, Region
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.engine import open_engine, open_locator
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.masks import Segmentation
+from orthanc_plugin.phantoms.phantom import make_phantom
 from orthanc_plugin.pipeline import crop_to, segment_part
 from orthanc_plugin.series.read import read_series
-from orthanc_plugin.validation.body import make_body_phantom
-from orthanc_plugin.validation.phantom import make_phantom
+from tests.support.phantoms.body import make_body_phantom
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ import psutil
 from orthanc_plugin.catalog.nnunet import Framework, Precision
 from tests.parity.nnunet import cts, peers
 from tests.parity.nnunet.fixtures import FULLRES, Model, Net
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 OURS, PEER = "ours", "peer"
 STAGES = ("preprocessing", "network", "rest")

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from orthanc_plugin.catalog.nnunet import Framework, Part, Resampling
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider
-from tests import nnunet_case
+from tests.support.cases import nnunet_case
 
 HEADS, PATCH = 118, (128, 128, 128)
 SHAPE, SPACING_MM = (600, 512, 512), (1.0, 0.8, 0.8)

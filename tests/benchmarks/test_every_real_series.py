@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from orthanc_plugin.errors import Refusal
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 LOOSE_MATCH = dict.fromkeys(("Slices", "Spacing", "TimePoints", "Axial")) | {"ExcludeKinds": []}
 """Whatever is CT reaches the loader, so that it is the loader which refuses."""

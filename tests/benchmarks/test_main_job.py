@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 MIB_PER_GIB = 1024
 
@@ -23,7 +23,17 @@ MIB_PER_GIB = 1024
 def demo(folder: Path | None, directory: Path) -> tuple[dict[str, Any], float]:
     """What the demo tells as JSON, and its wall seconds from start to exit."""
     ct = [str(folder)] if folder else []
-    command = [sys.executable, "-m", "orthanc_plugin.cli", "demo", *ct, "--exit", "--json", "--directory", directory]
+    command = [
+        sys.executable,
+        "-m",
+        "orthanc_plugin.cli",
+        "demo",
+        *ct,
+        "--exit",
+        "--json",
+        "--directory",
+        directory,
+    ]
     started = time.monotonic()
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr[-2000:]

@@ -16,20 +16,20 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage
 
-from orthanc_plugin.body import BodyLocation
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.plan import SegEncoding, SegSettings
+from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.plan import SegEncoding, SegSettings
-from orthanc_plugin.results import seg
-from orthanc_plugin.results.body_codes import LEVELS
+from orthanc_plugin.phantoms.dicom import encode_phantom
+from orthanc_plugin.phantoms.phantom import make_phantom
+from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results.sr.body_codes import LEVELS
 from orthanc_plugin.series.read import read_series
-from orthanc_plugin.validation.phantom import make_phantom
-from orthanc_plugin.validation.phantom_dicom import encode_phantom
-from tests.body_results_case import whole_body
-from tests.realct import real_ct
-from tests.results_case import CARD, CREATED, SEG_UID, cut, ellipsoids, small_series
+from tests.support.cases.body_results_case import whole_body
+from tests.support.cases.realct import real_ct
+from tests.support.cases.results_case import CARD, CREATED, SEG_UID, cut, ellipsoids, small_series
 
 
 @dataclass(frozen=True)

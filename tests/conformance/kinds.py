@@ -15,21 +15,21 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.codes import REPORT_TITLE
-from orthanc_plugin.ct import Volume
-from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.plan import Output, SegEncoding
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.plan import Output, SegEncoding
+from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.quality.masks import check_masks
 from orthanc_plugin.radiomics.features import measure_segments
-from orthanc_plugin.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
-from orthanc_plugin.results import seg
-from orthanc_plugin.results.checks_sr import encode_checks_sr
-from orthanc_plugin.results.preview import encode_preview
-from orthanc_plugin.results.radiomics_sr import encode_radiomics_sr
-from orthanc_plugin.results.rtstruct import encode_rtstruct
-from tests.body_results_case import body_report
+from orthanc_plugin.results.rt.structure_set import encode_rtstruct
+from orthanc_plugin.results.sc.preview import encode_preview
+from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results.sr.checks import encode_checks_sr
+from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
 from tests.conformance import readers
 from tests.conformance.cases import Case
-from tests.results_case import CREATED, RADIOMICS_UID, landmarks_report
+from tests.support.cases.body_results_case import body_report
+from tests.support.cases.results_case import CREATED, RADIOMICS_UID, landmarks_report
 
 Reader = Callable[[Case, Path], None]
 

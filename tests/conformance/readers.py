@@ -22,9 +22,9 @@ import pytest
 import SimpleITK
 from pydicom.dataset import Dataset
 
-from orthanc_plugin.ct import CtSeries
-from orthanc_plugin.masks import Labels, Segmentation
-from tests.body_results_case import values
+from orthanc_plugin.domain.masks import Labels, Segmentation
+from orthanc_plugin.domain.volume import CtSeries
+from tests.support.cases.body_results_case import values
 
 KNOWN_WARNINGS = (
     "needed to build DICOMDIR",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from tests.realct import ROOT
+from tests.support.cases.realct import ROOT
 
 CELL = "conformance"
 """Name of the property by which a test reports a cell: `series|kind|what was said`."""

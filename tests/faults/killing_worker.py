@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from orthanc_plugin.config import parse_section
+from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.jobs import stage, workflow
 from orthanc_plugin.jobs.record import StageOutcome
 from orthanc_plugin.jobs.worker import run_worker

@@ -13,10 +13,10 @@ import pytest
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.jobs.record import JobState, JobView
-from orthanc_plugin.validation.phantom_dicom import encode_phantom
-from tests.enriched import small_chest
+from orthanc_plugin.phantoms.dicom import encode_phantom
 from tests.faults.test_jobs_worker import Site, admit, ended, queue_of, results_in, send, site
-from tests.orthanc_server import OrthancServer, wait_until
+from tests.support.cases.enriched import small_chest
+from tests.support.servers.orthanc_server import OrthancServer, wait_until
 
 TRIES = 3
 """As killing_worker.py sets them."""

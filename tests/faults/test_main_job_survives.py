@@ -12,9 +12,9 @@ import psutil
 import pytest
 from pydicom import dcmread
 
-from orthanc_plugin.validation.phantom_dicom import write_phantom
-from tests.enriched import EnrichedOrthanc, files_of, small_chest
-from tests.orthanc_server import wait_until
+from orthanc_plugin.phantoms.dicom import write_phantom
+from tests.support.cases.enriched import EnrichedOrthanc, files_of, small_chest
+from tests.support.servers.orthanc_server import wait_until
 
 KINDS = ["SEG", "SR", "SR", "SR"]
 

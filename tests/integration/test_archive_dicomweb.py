@@ -14,8 +14,8 @@ from pydicom.uid import generate_uid
 from orthanc_plugin.archive.dicomweb import DicomWebArchive
 from orthanc_plugin.archive.orthanc import OrthancFeed
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
-from tests.memory_archive import ct_series, ct_slice
-from tests.orthanc_server import OrthancServer, free_port
+from tests.support.fakes.memory_archive import ct_series, ct_slice
+from tests.support.servers.orthanc_server import OrthancServer, free_port
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.errors import Refusal
-from orthanc_plugin.plan import Output
-from orthanc_plugin.validation.body import LEVELS_MM
-from orthanc_plugin.validation.phantom import Phantom, make_phantom
-from orthanc_plugin.validation.phantom_dicom import PatientPosition, encode_phantom, write_instances
-from tests.body_results_case import values
+from orthanc_plugin.phantoms.dicom import PatientPosition, encode_phantom, write_instances
+from orthanc_plugin.phantoms.phantom import Phantom, make_phantom
 from tests.conformance.readers import complaints
-from tests.enriched import EnrichedOrthanc, files_of
-from tests.realct import real_ct
+from tests.support.cases.body_results_case import values
+from tests.support.cases.enriched import EnrichedOrthanc, files_of
+from tests.support.cases.realct import real_ct
+from tests.support.phantoms.body import LEVELS_MM
 
 STANDIN = "bpr_standin"
 TOLERANCE_MM, MEAN_MM = 20.0, 12.0

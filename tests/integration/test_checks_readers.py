@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from orthanc_plugin.ct import CtSeries
-from tests.checks_case import OTHER, checks_report, results_of, stored
+from orthanc_plugin.domain.volume import CtSeries
 from tests.conformance.cases import real
 from tests.conformance.readers import DCMQI_TROUBLE, complaints, output_of, tool
-from tests.results_case import CARD, small_series
+from tests.support.cases.checks_case import OTHER, checks_report, results_of, stored
+from tests.support.cases.results_case import CARD, small_series
 
 CASES: dict[str, Callable[[], CtSeries]] = {
     "cip_ct64": lambda: real("cip_ct64/dicom"),

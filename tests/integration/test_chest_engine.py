@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orthanc_plugin.catalog.shelf import find_model
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.inference.engine import SegmentationEngine, open_engine
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.validation.phantom import Phantom, make_phantom
-from tests.realct import real_ct
+from orthanc_plugin.phantoms.phantom import Phantom, make_phantom
+from tests.support.cases.realct import real_ct
 
 LEFT, RIGHT, AIRWAY, BONE = 2, 3, 4, 5
 

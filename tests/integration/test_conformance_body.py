@@ -9,13 +9,13 @@ import pytest
 from highdicom import sr
 from pydicom.sr.codedict import codes
 
-from orthanc_plugin.body import BodyLocation
-from orthanc_plugin.ct import CtSeries
-from orthanc_plugin.plan import Output
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.results.algorithm import concept
-from orthanc_plugin.results.body_codes import LEVELS
-from tests.body_results_case import ENCODERS, body_report, whole_body
+from orthanc_plugin.results.sr.body_codes import LEVELS
 from tests.conformance.cases import SMALL
+from tests.support.cases.body_results_case import ENCODERS, body_report, whole_body
 
 
 @dataclass(frozen=True)

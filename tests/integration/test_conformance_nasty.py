@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orthanc_plugin.masks import Segmentation
+from orthanc_plugin.domain.masks import Segmentation
 from tests.conformance.cases import FEW, LONG_CARD, NASTY, Case
 from tests.conformance.kinds import KINDS
 from tests.conformance.matrix import cell
 from tests.conformance.readers import BYTES_ERROR
-from tests.results_case import LUNG_LEFT, ellipsoids, small_series
+from tests.support.cases.results_case import LUNG_LEFT, ellipsoids, small_series
 
 Record = Callable[[str, object], None]
 

@@ -13,10 +13,10 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
-from orthanc_plugin.validation.phantom_dicom import write_phantom
-from tests.enriched import EnrichedOrthanc, files_of, small_chest
-from tests.orthanc_server import wait_until
-from tests.realct import real_ct
+from orthanc_plugin.phantoms.dicom import write_phantom
+from tests.support.cases.enriched import EnrichedOrthanc, files_of, small_chest
+from tests.support.cases.realct import real_ct
+from tests.support.servers.orthanc_server import wait_until
 
 KINDS = ["SEG", "SR", "SR", "SR"]
 

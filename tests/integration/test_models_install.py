@@ -14,7 +14,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from orthanc_plugin import cli, models_cli
 from orthanc_plugin.catalog import install, records
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.download import MOST_FAILURES, download
@@ -22,9 +21,11 @@ from orthanc_plugin.catalog.install import RECORDS, install_record, remove_model
 from orthanc_plugin.catalog.reader import read_card
 from orthanc_plugin.catalog.records import APACHE, SEGTHOR, Record, RemoteFile, known_records, record_of
 from orthanc_plugin.catalog.shelf import find_model, list_models
+from orthanc_plugin.cli import main as cli
+from orthanc_plugin.cli import models as models_cli
 from orthanc_plugin.conversion import convert
 from orthanc_plugin.errors import ConfigError, ModelError, TransientError
-from tests.file_server import FileServer, serving
+from tests.support.servers.file_server import FileServer, serving
 
 CONTENT = bytes(range(256)) * 8192 + b"PK\5\6" + bytes(18)  # 2 MiB: two chunks; ends as a zip does
 CHEST = "chest_structures"

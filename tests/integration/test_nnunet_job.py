@@ -11,16 +11,16 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.catalog.shelf import find_model
+from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.errors import Refusal
-from orthanc_plugin.masks import Segmentation
-from orthanc_plugin.results.seg import decode_seg
+from orthanc_plugin.phantoms.dicom import write_phantom
+from orthanc_plugin.phantoms.phantom import Phantom
+from orthanc_plugin.phantoms.thorax import ORGANS, make_thorax_phantom
+from orthanc_plugin.results.seg.encode import decode_seg
 from orthanc_plugin.series.read import read_series
-from orthanc_plugin.validation.phantom import Phantom
-from orthanc_plugin.validation.phantom_dicom import write_phantom
-from orthanc_plugin.validation.thorax import ORGANS, make_thorax_phantom
 from tests.conformance.readers import complaints
-from tests.enriched import EnrichedOrthanc, files_of
-from tests.realct import real_ct
+from tests.support.cases.enriched import EnrichedOrthanc, files_of
+from tests.support.cases.realct import real_ct
 
 STANDIN = "thorax_standin"
 HELD_OUT_SEED = 2_000_000

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.orthanc_server import OrthancServer
+from tests.support.servers.orthanc_server import OrthancServer
 
 
 def test_shared_orthanc_answers_with_dicomweb(orthanc: OrthancServer) -> None:

@@ -16,8 +16,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from tests.fakes.service import fake_python
-from tests.orthanc_server import PLUGIN_SCRIPT, OrthancServer, wait_until
+from tests.support.fakes.service import fake_python
+from tests.support.servers.orthanc_server import PLUGIN_SCRIPT, OrthancServer, wait_until
 
 
 class Edge:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from orthanc_plugin.plan import SegEncoding
-from orthanc_plugin.results.radiomics_table import read_radiomics_sr
+from orthanc_plugin.domain.plan import SegEncoding
+from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
 from tests.conformance import readers
-from tests.radiomics_case import FILTERED, measured, report, stored_as
+from tests.support.cases.radiomics_case import FILTERED, measured, report, stored_as
 
 
 @pytest.mark.parametrize("library", [False, True], ids=["slices not listed", "slices listed"])

@@ -16,19 +16,19 @@ import SimpleITK
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.shelf import find_model
-from orthanc_plugin.ct import CtSeries
+from orthanc_plugin.domain.masks import Mask, Segmentation
+from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.inference.engine import SegmentationEngine, open_engine
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.masks import Mask, Segmentation
-from orthanc_plugin.results import seg
-from orthanc_plugin.results.preview import encode_preview
-from orthanc_plugin.results.rtstruct import encode_rtstruct
+from orthanc_plugin.phantoms.dicom import encode_phantom
+from orthanc_plugin.phantoms.phantom import make_phantom
+from orthanc_plugin.results.rt.structure_set import encode_rtstruct
+from orthanc_plugin.results.sc.preview import encode_preview
+from orthanc_plugin.results.seg import encode as seg
 from orthanc_plugin.series.read import read_series
-from orthanc_plugin.validation.phantom import make_phantom
-from orthanc_plugin.validation.phantom_dicom import encode_phantom
 from tests.conformance.cases import lowest, real
 from tests.conformance.readers import complaints, output_of, tool
-from tests.results_case import CARD, CREATED, ellipsoids, small_series
+from tests.support.cases.results_case import CARD, CREATED, ellipsoids, small_series
 
 Case = tuple[CtSeries, Segmentation, ModelCard]
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from orthanc_plugin import cli
-from orthanc_plugin.results.radiomics_table import read_radiomics_sr, to_csv, to_json
-from orthanc_plugin.validation.phantom_dicom import write_phantom
-from tests.enriched import small_chest
-from tests.memory_archive import ct_series
+from orthanc_plugin.cli import main as cli
+from orthanc_plugin.phantoms.dicom import write_phantom
+from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr, to_csv, to_json
+from tests.support.cases.enriched import small_chest
+from tests.support.fakes.memory_archive import ct_series
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import httpx
 import pytest
 from pydicom import dcmread
 
-from orthanc_plugin.validation.phantom import make_phantom
-from orthanc_plugin.validation.phantom_dicom import write_phantom
-from tests.orthanc_server import OrthancServer, wait_until
+from orthanc_plugin.phantoms.dicom import write_phantom
+from orthanc_plugin.phantoms.phantom import make_phantom
+from tests.support.servers.orthanc_server import OrthancServer, wait_until
 
 COMMAND = [sys.executable, "-P", "-m", "orthanc_plugin.cli", "service", "--stdin"]
 SECRET = "5ec2e7"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.realct import ROOT
+from tests.support.cases.realct import ROOT
 
 UV = str(Path(sys.executable).with_name("uv"))
 

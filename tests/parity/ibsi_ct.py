@@ -18,10 +18,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LUNG
-from orthanc_plugin.ct import Volume
-from orthanc_plugin.masks import Segment, Segmentation
+from orthanc_plugin.domain.masks import Segment, Segmentation
+from orthanc_plugin.domain.radiomics_settings import Interpolation, RadiomicsSettings
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.radiomics.features import measure_segments
-from orthanc_plugin.radiomics_settings import Interpolation, RadiomicsSettings
 from tests.parity.ibsi_reference import Published, published
 
 VARIABLE = "IBSI_CT_PHANTOM"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
+from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.radiomics.feature_codes import FEATURES
-from orthanc_plugin.radiomics_settings import RadiomicsSettings
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 _CODE = re.compile(r'<p style="color:grey[^>]*>(\w{4})</p>')
 _WITHOUT_CODE = {"Small zone emphasis": "5QRC"}

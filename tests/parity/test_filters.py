@@ -11,9 +11,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from radiomics import imageoperations
 
+from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.radiomics.filters import Box, filtered_images
-from orthanc_plugin.radiomics_settings import RadiomicsSettings
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 Voxels = NDArray[np.float32]
 SPACING_MM = (2.5, 0.703125, 0.81)

@@ -9,14 +9,14 @@ import pytest
 import SimpleITK as sitk
 
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LUNG
-from orthanc_plugin.ct import Volume
-from orthanc_plugin.masks import Segment, Segmentation
+from orthanc_plugin.domain.masks import Segment, Segmentation
+from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.radiomics.feature_codes import PYRADIOMICS_OWN
 from orthanc_plugin.radiomics.features import measure_segments
-from orthanc_plugin.radiomics_settings import RadiomicsMode, RadiomicsSettings
 from tests.parity.ibsi_ct import CONFIGURATIONS
 from tests.parity.ibsi_reference import Published, published
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 SETTINGS = RadiomicsSettings(bin_width_hu=1, resegment_hu=(1, 6), deprecated=True)
 COMPARABLE = 105

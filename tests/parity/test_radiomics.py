@@ -16,12 +16,12 @@ from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy import ndimage
 
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LUNG
-from orthanc_plugin.ct import Volume
-from orthanc_plugin.masks import Mask, Segment, Segmentation
+from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
+from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.radiomics.features import measure_segments
 from orthanc_plugin.radiomics.reference import pyradiomics
-from orthanc_plugin.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 Spacing = tuple[float, float, float]
 Values = NDArray[np.floating]

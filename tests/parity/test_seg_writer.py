@@ -17,12 +17,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
 from orthanc_plugin.catalog.card import CardLabel, ModelCard
-from orthanc_plugin.ct import CtSeries
-from orthanc_plugin.masks import Labels, Segmentation
-from orthanc_plugin.plan import SegEncoding, SegSettings
-from orthanc_plugin.results import seg
+from orthanc_plugin.domain.masks import Labels, Segmentation
+from orthanc_plugin.domain.plan import SegEncoding, SegSettings
+from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.results.headers import complete, result_headers
-from tests.results_case import BONE, CARD, CREATED, LUNG_LEFT, SEG_UID, ellipsoids, segment, small_series
+from orthanc_plugin.results.seg import encode as seg
+from tests.support.cases.results_case import BONE, CARD, CREATED, LUNG_LEFT, SEG_UID, ellipsoids, segment, small_series
 
 MANY = replace(
     CARD, labels=tuple(replace(BONE, number=n, key=f"s{n}", label=f"Structure {n}", covers=(n,)) for n in range(1, 105))

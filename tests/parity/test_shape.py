@@ -9,10 +9,10 @@ from radiomics.shape import RadiomicsShape
 from radiomics.shape2D import RadiomicsShape2D
 from scipy import ndimage
 
-from orthanc_plugin.masks import Mask
+from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.radiomics.shape import shape_features
 from orthanc_plugin.radiomics.shape2d import largest_slice, shape2d_features
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 Spacing = tuple[float, float, float]
 DEPRECATED = ("Compactness1", "Compactness2", "SphericalDisproportion")

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from radiomics import getFeatureClasses
 from scipy import ndimage
 
-from orthanc_plugin.masks import Mask
+from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.domain.radiomics_settings import TEXTURES
 from orthanc_plugin.radiomics.textures import texture_features
-from orthanc_plugin.radiomics_settings import TEXTURES
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 Levels = NDArray[np.int32]
 

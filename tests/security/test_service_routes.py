@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.front_door import RIGHT, SECRET, WRONG, FrontDoor, enqueue, front_door
+from tests.support.servers.front_door import RIGHT, SECRET, WRONG, FrontDoor, enqueue, front_door
 
 API = "/enrichment/api/v1"
 HINT = {"archive": "local", "study_instance_uid": "1.2.3", "series_instance_uid": "1.2.4"}

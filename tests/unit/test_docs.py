@@ -13,28 +13,29 @@ from collections.abc import Iterator
 
 import pytest
 
-from orthanc_plugin import cli, codes
+from orthanc_plugin import codes
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.reader import _CardFile, _LabelFile
 from orthanc_plugin.catalog.shelf import list_models
+from orthanc_plugin.cli import main as cli
 from orthanc_plugin.codes import Code
 from orthanc_plugin.jobs import ledger
 from orthanc_plugin.jobs.record import JobState
-from orthanc_plugin.results import (
-    body_landmarks_sr,
-    body_regions_sr,
+from orthanc_plugin.results.rt import structure_set
+from orthanc_plugin.results.sc import preview
+from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results.sr import (
+    body_landmarks,
+    body_regions,
     body_scan,
-    checks_sr,
-    landmarks_sr,
-    preview,
-    radiomics_sr,
-    rtstruct,
-    seg,
-    viewer_landmarks_sr,
+    checks,
+    landmarks,
+    radiomics,
+    viewer_landmarks,
 )
-from orthanc_plugin.results.body_codes import LEVELS, REGIONS
+from orthanc_plugin.results.sr.body_codes import LEVELS, REGIONS
 from orthanc_plugin.service import api, routes, schema
-from tests.realct import ROOT
+from tests.support.cases.realct import ROOT
 
 CARDS = list_models(None)
 
@@ -108,14 +109,14 @@ def test_series_numbers_of_results() -> None:
     told = re.findall(r"^\| ([\w ]+) \| [^|]+ \| (\d{4}) \|", page("results.md"), re.MULTILINE)
     modules = {
         "segmentation": seg,
-        "radiomics": radiomics_sr,
-        "landmarks": landmarks_sr,
-        "body landmarks": body_landmarks_sr,
-        "body regions": body_regions_sr,
-        "viewer landmarks": viewer_landmarks_sr,
-        "RT structure set": rtstruct,
+        "radiomics": radiomics,
+        "landmarks": landmarks,
+        "body landmarks": body_landmarks,
+        "body regions": body_regions,
+        "viewer landmarks": viewer_landmarks,
+        "RT structure set": structure_set,
         "preview": preview,
-        "quality checks": checks_sr,
+        "quality checks": checks,
     }
     assert dict(told) == {name: str(module.SERIES_NUMBER) for name, module in modules.items()}
 
@@ -134,7 +135,7 @@ def in_words(code: Code | None) -> str:
 
 def test_private_codes_of_body_part_regression() -> None:
     told = dict(re.findall(r"^\| (BPR_\w+) \| ([^|]+) \|", page("results.md"), re.MULTILINE))
-    modules = (body_scan, body_landmarks_sr, body_regions_sr)
+    modules = (body_scan, body_landmarks, body_regions)
     private = {code for module in modules for _, code in inspect.getmembers(module) if isinstance(code, Code)}
     assert {code.value: code.meaning for code in private if code.scheme == codes.PRIVATE_SCHEME} == told
 

@@ -7,7 +7,7 @@ import textwrap
 
 from orthanc_plugin import errors
 from orthanc_plugin.errors import EnrichError, InputError, Refusal
-from tests.realct import ROOT
+from tests.support.cases.realct import ROOT
 
 PAGE = (ROOT / "docs" / "errors.md").read_text()
 SOURCES = {

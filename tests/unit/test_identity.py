@@ -9,11 +9,9 @@ from dataclasses import replace
 import pytest
 
 from orthanc_plugin import identity
-from orthanc_plugin.body import Region
-from orthanc_plugin.checks import Check
-from orthanc_plugin.ct import SeriesIdentity
-from orthanc_plugin.identity import digest
-from orthanc_plugin.plan import (
+from orthanc_plugin.domain.body import Region
+from orthanc_plugin.domain.checks import Check
+from orthanc_plugin.domain.plan import (
     BODY_OUTPUTS,
     Guard,
     Location,
@@ -23,7 +21,8 @@ from orthanc_plugin.plan import (
     SegEncoding,
     SegSettings,
 )
-from orthanc_plugin.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.identity import SeriesIdentity, digest
 
 SERIES = SeriesIdentity("P1", "1.2", "1.2.3", ("1.2.3.1", "1.2.3.2"), ("1.2.9",))
 PLAN = Plan("default", (PlannedModel("chest_structures", "d" * 64),), (Output.SEG, Output.LANDMARKS), "local", ("far",))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.realct import ROOT
+from tests.support.cases.realct import ROOT
 
 FOLDERS = ("orthanc_plugin", "docs", "tests", "scripts", "models", "requirements", "typings", ".ci")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -20,10 +20,10 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from orthanc_plugin.body import BodyLocation
 from orthanc_plugin.catalog.bpr import BprModel
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.ct import Volume, Voxels
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.volume import Volume, Voxels
 from orthanc_plugin.errors import ModelError
 from orthanc_plugin.inference.bpr import regions
 from orthanc_plugin.inference.bpr.scores import Curve, Values, body_curve, peer_curve

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from orthanc_plugin.body import BodyLandmark, Region
 from orthanc_plugin.catalog.bpr import BprModel
+from orthanc_plugin.domain.body import BodyLandmark, Region
 from orthanc_plugin.inference.bpr.scores import Curve, Values
 
 _BOUNDS: Mapping[Region, tuple[str, str]] = {

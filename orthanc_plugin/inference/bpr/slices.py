@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from orthanc_plugin.catalog.bpr import BprModel
-from orthanc_plugin.ct import Voxels
+from orthanc_plugin.domain.volume import Voxels
 
 Batch = NDArray[np.float32]
 

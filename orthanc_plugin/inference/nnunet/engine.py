@@ -14,7 +14,8 @@ import numpy as np
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.nnunet import Configuration, NnunetModel, Part
-from orthanc_plugin.ct import Volume, Voxels
+from orthanc_plugin.domain.masks import Labels, Segmentation
+from orthanc_plugin.domain.volume import Volume, Voxels
 from orthanc_plugin.errors import ModelError
 from orthanc_plugin.inference.grid import Spacing
 from orthanc_plugin.inference.nnunet.network import Network
@@ -26,7 +27,6 @@ from orthanc_plugin.inference.nnunet.restore import Member, restore, way_back
 from orthanc_plugin.inference.nnunet.window import predict
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.inference.segments import segments_present
-from orthanc_plugin.masks import Labels, Segmentation
 
 _LOG = logging.getLogger(__name__)
 _MOST_THREADS = 8

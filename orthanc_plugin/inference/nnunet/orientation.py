@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import InputError, ModelError, Refusal
 from orthanc_plugin.inference.grid import Turn
 

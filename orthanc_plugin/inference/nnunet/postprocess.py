@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from orthanc_plugin.catalog.nnunet import LargestComponent
-from orthanc_plugin.masks import Labels
+from orthanc_plugin.domain.masks import Labels
 
 
 def keep_largest(labels: Labels, rules: Sequence[LargestComponent], voxel_mm3: float) -> None:

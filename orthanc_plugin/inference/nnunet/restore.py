@@ -17,10 +17,10 @@ from scipy import ndimage
 from scipy.special import expit, softmax
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework
+from orthanc_plugin.domain.masks import Labels
 from orthanc_plugin.inference.nnunet.preprocess import Prepared
 from orthanc_plugin.inference.nnunet.resample import separate_axis
 from orthanc_plugin.inference.nnunet.window import Slab
-from orthanc_plugin.masks import Labels
 
 Field = NDArray[np.float32]
 

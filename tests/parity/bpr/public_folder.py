@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.bpr_folder import END_RAW, START_RAW, settings, write_settings
+from tests.support.cases.bpr_folder import END_RAW, START_RAW, settings, write_settings
 
 __all__ = ["END_RAW", "START_RAW", "VGG16", "fit_head", "random_weights", "settings", "write_public_folder"]
 

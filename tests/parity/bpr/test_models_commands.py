@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orthanc_plugin import cli
 from orthanc_plugin.catalog.shelf import find_model
+from orthanc_plugin.cli import main as cli
 from tests.parity.bpr.public_folder import random_weights, write_public_folder
 
 SMALL = ((4, 5), (6, 7), (8, 9, 8), (9, 10, 11), (12, 11, 10))

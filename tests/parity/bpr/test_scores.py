@@ -16,23 +16,23 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from orthanc_plugin.body import BodyLocation, Region
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.conversion.convert import convert_model
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.body import BodyLocation, Region
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.bpr import regions
 from orthanc_plugin.inference.bpr.engine import BprEngine, Mode
 from orthanc_plugin.inference.bpr.scores import peer_curve
 from orthanc_plugin.inference.bpr.slices import slice_batches
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.validation.phantom import make_phantom
-from orthanc_plugin.validation.phantom_dicom import write_phantom
-from tests import bpr_case
+from orthanc_plugin.phantoms.dicom import write_phantom
+from orthanc_plugin.phantoms.phantom import make_phantom
 from tests.parity.bpr import bpreg_stages, peers
 from tests.parity.bpr.peers import Peer
 from tests.parity.bpr.public_folder import END_RAW, START_RAW, fit_head, random_weights, write_public_folder
 from tests.parity.nnunet.cts import cut, load, to_nifti
-from tests.realct import real_ct
+from tests.support.cases import bpr_case
+from tests.support.cases.realct import real_ct
 
 SCORES = 1e-2  # demanded by the issue: 0.5
 MODEL = bpr_case.bpr_model(START_RAW, END_RAW, size=128, pixel_mm=3.5)

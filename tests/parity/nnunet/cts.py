@@ -14,12 +14,12 @@ import SimpleITK as sitk
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.volume import Volume
+from orthanc_plugin.phantoms.dicom import PatientPosition, write_phantom
+from orthanc_plugin.phantoms.phantom import make_phantom
+from orthanc_plugin.phantoms.thorax import make_thorax_phantom
 from orthanc_plugin.series.read import read_series
-from orthanc_plugin.validation.phantom import make_phantom
-from orthanc_plugin.validation.phantom_dicom import PatientPosition, write_phantom
-from orthanc_plugin.validation.thorax import make_thorax_phantom
-from tests.realct import real_ct
+from tests.support.cases.realct import real_ct
 
 
 @dataclass(frozen=True, slots=True)

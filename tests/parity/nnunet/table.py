@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from tests.realct import ROOT
+from tests.support.cases.realct import ROOT
 
 PAGE = ROOT / "docs" / "parity.md"
 PEERS = ("nnunet", "nnunetv2", "TotalSegmentator", "torch", "onnxruntime", "numpy", "scipy", "simpleitk")

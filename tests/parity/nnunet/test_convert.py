@@ -32,7 +32,7 @@ from tests.parity.nnunet.fixtures import (
     Labels,
     Model,
 )
-from tests.unit.published_folders import architecture, configuration_v2, dataset_v2, plans_v2, write_v2
+from tests.support.cases.published_folders import architecture, configuration_v2, dataset_v2, plans_v2, write_v2
 
 POSTPROCESSING = '{"for_which_classes": [[1, 2, 3, 4], 2], "min_valid_object_sizes": "{(1, 2, 3, 4): 500.0, 2: 80}"}'
 SEGTHOR = Model(

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from orthanc_plugin import cli
 from orthanc_plugin.catalog import records
 from orthanc_plugin.catalog.nnunet import Framework
 from orthanc_plugin.catalog.records import SEGTHOR, RemoteFile
 from orthanc_plugin.catalog.shelf import find_model
 from orthanc_plugin.catalog.totalsegmentator import TASKS, Dataset
-from tests.file_server import FileServer, serving
+from orthanc_plugin.cli import main as cli
 from tests.parity.nnunet import peers
 from tests.parity.nnunet.fixtures import FULLRES, Model
+from tests.support.servers.file_server import FileServer, serving
 
 TOTAL = TASKS["total"]
 

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework, Normalisation, Part, Previous, Resampling, Scheme
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.nnunet.orientation import network_turn
 from orthanc_plugin.inference.nnunet.preprocess import Prepared, preprocess
 from orthanc_plugin.inference.nnunet.resample import labels_from_frame, resample_to_frame

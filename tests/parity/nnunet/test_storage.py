@@ -12,14 +12,14 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from orthanc_plugin.catalog.shelf import find_model
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.masks import Labels
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.masks import Labels
+from orthanc_plugin.phantoms.dicom import PatientPosition, StorageOrder, encode_phantom
+from orthanc_plugin.phantoms.phantom import Phantom
+from orthanc_plugin.phantoms.thorax import ORGANS, make_thorax_phantom
 from orthanc_plugin.series.read import read_series
-from orthanc_plugin.validation.phantom import Phantom
-from orthanc_plugin.validation.phantom_dicom import PatientPosition, StorageOrder, encode_phantom
-from orthanc_plugin.validation.thorax import ORGANS, make_thorax_phantom
 from tests.parity.nnunet.cts import dice
 
 STORED = [

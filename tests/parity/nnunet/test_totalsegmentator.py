@@ -15,7 +15,7 @@ from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.nnunet import Framework
 from orthanc_plugin.catalog.totalsegmentator import CONFIGURATION, TASKS
 from orthanc_plugin.conversion.convert import convert_model
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.nnunet.orientation import network_turn
 from tests.parity.nnunet import peers, totalsegmentator_peer
 from tests.parity.nnunet.cts import Ct, dice

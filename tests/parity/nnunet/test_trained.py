@@ -20,7 +20,7 @@ from tests.parity.nnunet.cts import Ct, dice
 from tests.parity.nnunet.table import Row
 from tests.parity.nnunet.trust import Window, trusted
 from tests.parity.nnunet.whole_volume import input_difference, segment, without_mirroring
-from tests.realct import ROOT
+from tests.support.cases.realct import ROOT
 
 KEPT = ROOT / "models" / "thorax_standin" / "thorax_standin_v2.zip"
 SMALL = {(Framework.V2, "thorax"), (Framework.V1, "thorax")}

@@ -17,7 +17,7 @@ from orthanc_plugin.catalog.nnunet import Framework
 from orthanc_plugin.catalog.reader import verify_model
 from orthanc_plugin.catalog.shelf import find_model
 from orthanc_plugin.conversion.convert import convert_model
-from orthanc_plugin.validation.thorax import ORGANS
+from orthanc_plugin.phantoms.thorax import ORGANS
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts" / "train_thorax_standin.py"

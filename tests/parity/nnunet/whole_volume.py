@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.nnunet import Part
-from orthanc_plugin.ct import Volume
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.nnunet import engine as engine_module
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider

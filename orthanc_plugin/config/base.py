@@ -1,0 +1,87 @@
+"""What all parts of the configuration are built of: the base class, and the kinds of values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    SerializationInfo,
+    model_validator,
+)
+from pydantic.alias_generators import to_pascal
+
+SECRETS = object()
+"""Asks the serializer for passwords in clear."""
+
+
+class Settings(BaseModel):
+    """Base of all parts of the configuration: PascalCase keys as in orthanc.json, nothing unknown, nothing changed."""
+
+    model_config = ConfigDict(alias_generator=to_pascal, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression ({error})") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+class Range(Settings):
+    """From `Min` to `Max`, both included; None is open."""
+
+    min: float | None = Field(default=None, description="a number, or null for no lower limit")
+    max: float | None = Field(default=None, description="a number, or null for no upper limit")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("Min is not above Max")
+        return self
+
+    def __contains__(self, value: float) -> bool:
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+    def told(self, unit: str = "") -> str:
+        """The range in words."""
+        if self.max is None:
+            return "known" if self.min is None else f"{self.min:g}{unit} or more"
+        return f"{self.max:g}{unit} or less" if self.min is None else f"{self.min:g} to {self.max:g}{unit}"
+
+
+def _web_address(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", text):
+        raise ValueError("not a web address")
+    return text.rstrip("/")
+
+
+def _optional_web_address(text: str) -> str:
+    return _web_address(text) if text else ""
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("not absolute")
+    return path
+
+
+def _reveal_on_request(secret: SecretStr, info: SerializationInfo[Any]) -> str:
+    return secret.get_secret_value() if info.context is SECRETS else str(secret)
+
+
+Secret = Annotated[SecretStr, PlainSerializer(_reveal_on_request, when_used="json")]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+OptionalWebAddress = Annotated[str, AfterValidator(_optional_web_address)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

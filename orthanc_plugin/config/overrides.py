@@ -1,0 +1,75 @@
+"""Overrides from the environment, such as ENRICHMENT__ARCHIVES__LOCAL__PASSWORD; lists and objects as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_origin
+
+import json5
+from pydantic import BaseModel, SecretStr
+
+from orthanc_plugin.config.orthanc_json import JsonObject
+from orthanc_plugin.config.schema import fields, model_in
+from orthanc_plugin.config.sections import SECTION, Configuration
+from orthanc_plugin.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "ENRICHMENT__"
+
+
+def override(section: JsonObject, environ: Mapping[str, str]) -> tuple[JsonObject, dict[str, str]]:
+    """The section with the values of the environment, and for each overridden key a note that says so."""
+    notes = {}
+    for name in sorted(environ):
+        if not name.upper().startswith(ENVIRONMENT_PREFIX):
+            continue
+        keys, is_text = _keys_of(name[len(ENVIRONMENT_PREFIX) :].split("__"), section)
+        if not keys:
+            raise ConfigError(f"environment variable {name}: there is no such key in {SECTION}")
+        section = _with_value(section, keys, environ[name] if is_text else _from_json(environ[name]))
+        notes[".".join([SECTION, *keys])] = f"from environment variable {name}"
+    return section, notes
+
+
+def _keys_of(parts: Sequence[str], section: JsonObject) -> tuple[tuple[str, ...], bool]:
+    """Keys that the parts of a variable name mean (none: no such key), and whether the value is a plain text."""
+    model: type[BaseModel] | None = Configuration
+    keys: list[str] = []
+    rest = list(parts)
+    annotation: object = None
+    while rest:
+        known = fields(model)
+        key = _same_name(rest.pop(0), known)
+        if key is None:
+            return (), False
+        keys.append(key)
+        annotation = known[key].annotation
+        if get_origin(annotation) is dict and rest:
+            keys.append(_same_name(rest[0], section.get(key) or {}) or rest[0].lower())
+            del rest[0]
+        model = None if get_origin(annotation) is tuple else model_in(annotation)
+    return tuple(keys), annotation in (str, SecretStr)
+
+
+def _same_name(part: str, names: Iterable[str]) -> str | None:
+    def squashed(name: str) -> str:
+        return re.sub("[_-]", "", name).lower()
+
+    return next((name for name in names if squashed(name) == squashed(part)), None)
+
+
+def _from_json(text: str) -> object:
+    """Lists, objects and null; all else is a text, which the schema reads as number or truth value."""
+    if text[:1] not in "[{" and text != "null":
+        return text
+    try:
+        return json5.loads(text)
+    except ValueError:
+        return text
+
+
+def _with_value(tree: Any, keys: Sequence[str], value: object) -> Any:
+    if not keys:
+        return value
+    branch = tree if isinstance(tree, dict) else {}
+    return {**branch, keys[0]: _with_value(branch.get(keys[0]), keys[1:], value)}

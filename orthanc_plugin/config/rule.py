@@ -1,0 +1,146 @@
+"""A rule as orthanc.json writes it: the criteria, and what a series that meets them all gets.
+
+A criterion that a rule does not write has the value of the default rule, so a rule loosens a guard only by saying so.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from orthanc_plugin.config.base import Pattern, Range, Settings
+from orthanc_plugin.config.radiomics_options import RadiomicsOptions
+from orthanc_plugin.domain.body import Region
+from orthanc_plugin.domain.checks import Check
+from orthanc_plugin.domain.image_kind import ImageKind
+from orthanc_plugin.domain.plan import Guard, Output, SegEncoding
+
+DEFAULT_LOCATOR = "bpr"
+_REGIONS = ", ".join(f'"{region}"' for region in Region)
+_GUARD = " or ".join(f'"{guard}"' for guard in Guard)
+RuleOutput = Literal[
+    Output.SEG,
+    Output.LANDMARKS,
+    Output.BODY_LANDMARKS,
+    Output.BODY_REGIONS,
+    Output.VIEWER_LANDMARKS,
+    Output.CHECKS,
+    Output.RTSTRUCT,
+    Output.PREVIEW,
+]
+_FURTHER = ", ".join(f'"{output}"' for output in get_args(RuleOutput)[1:])
+
+
+class ImageTypeMatch(Settings):
+    """Values of ImageType that must, or must not, be there."""
+
+    any: tuple[str, ...] = Field(default=(), description="a list of values; one of them is there (empty: no condition)")
+    none: tuple[str, ...] = Field(default=(), description="a list of values; not one of them is there")
+
+
+SopClass = Annotated[str, Field(pattern=r"^(CT|EnhancedCT|LegacyEnhancedCT|[0-9]+(\.[0-9]+)+)$")]
+
+
+class Match(Settings):
+    """The criteria of a rule. All must be met; an empty list or text, or null, is no condition."""
+
+    archive: tuple[str, ...] = Field(default=(), description="a list of names from Archives")
+    modality: tuple[str, ...] = Field(default=("CT",), description='a list of modalities such as ["CT"]')
+    sop_class: tuple[SopClass, ...] = Field(
+        default=("CT", "EnhancedCT", "LegacyEnhancedCT"),
+        alias="SOPClass",
+        description='a list of "CT", "EnhancedCT", "LegacyEnhancedCT" or SOP class UIDs',
+    )
+    image_type: ImageTypeMatch = Field(
+        default=ImageTypeMatch(),
+        description='an object with the lists "Any" and "None"',
+    )
+    exclude_kinds: tuple[ImageKind, ...] = Field(
+        default=tuple(ImageKind), description="a list of " + ", ".join(f'"{kind}"' for kind in ImageKind)
+    )
+    body_part_examined: tuple[str, ...] = Field(
+        default=(), description='a list of body parts such as ["CHEST", "THORAX"]'
+    )
+    series_description: Pattern = Field(default="", description="a regular expression")
+    study_description: Pattern = Field(default="", description="a regular expression")
+    protocol_name: Pattern = Field(default="", description="a regular expression")
+    convolution_kernel: Pattern = Field(default="", description="a regular expression")
+    slices: Range | None = Field(
+        default=Range.model_validate({"Min": 20}), description="an object with Min and Max (slices or frames), or null"
+    )
+    slice_thickness: Range | None = Field(default=None, description="an object with Min and Max (mm), or null")
+    spacing: Range | None = Field(
+        default=Range.model_validate({"Max": 6}), description="an object with Min and Max (mm), or null"
+    )
+    time_points: Range | None = Field(
+        default=Range.model_validate({"Max": 1}), description="an object with Min and Max, or null"
+    )
+    study_age_days: Range | None = Field(default=None, description="an object with Min and Max (days), or null")
+    axial: bool | None = Field(default=True, description="true, false or null (any)")
+    rescale_type: tuple[str, ...] = Field(
+        default=("HU",), description='a list such as ["HU"]; an absent RescaleType is HU'
+    )
+    remote_aet: tuple[str, ...] = Field(default=(), alias="RemoteAET", description="a list of calling AE titles")
+    origin: tuple[str, ...] = Field(default=(), description='a list such as ["DicomProtocol", "RestApi", "Plugins"]')
+
+    @property
+    def orthanc_keys(self) -> tuple[str, ...]:
+        """Keys in use that only Orthanc's own metadata can answer."""
+        return ("RemoteAET",) * bool(self.remote_aet) + ("Origin",) * bool(self.origin)
+
+
+class Rule(Settings):
+    """One rule: criteria, and what a series that meets them gets."""
+
+    name: str = Field(pattern=r"^[\w][\w .-]{0,63}$", description="1 to 64 letters, digits, spaces or ._-")
+    match: Match = Field(default=Match(), description="an object of criteria")
+    models: tuple[str, ...] = Field(
+        default=("chest_structures",), min_length=1, description="a list of installed models"
+    )
+    allow_test_models: bool = Field(default=False, description="true or false")
+    radiomics: bool = Field(default=True, description="true or false")
+    outputs: tuple[RuleOutput, ...] = Field(
+        default=(Output.SEG, Output.LANDMARKS, Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.CHECKS),
+        description=f'a list with "seg", and any of {_FURTHER}',
+    )
+    radiomics_settings: RadiomicsOptions = Field(default=RadiomicsOptions(), description="an object of parameters")
+    seg_encoding: SegEncoding = Field(
+        default=SegEncoding.AUTO, description=", ".join(f'"{encoding}"' for encoding in SegEncoding)
+    )
+    seg_ceiling: float = Field(default=0.2, gt=0, le=1, description="a part of the source's pixel bytes, above 0 to 1")
+    hold_back: tuple[Check, ...] = Field(
+        default=(),
+        description="a list of " + ", ".join(f'"{check}"' for check in Check if check is not Check.AGREEMENT),
+    )
+    locate: str = Field(default=DEFAULT_LOCATOR, description="an installed body part regression, or empty: not located")
+    min_coverage: dict[Region, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={}, description=f"an object with parts from 0 to 1 of {_REGIONS}"
+    )
+    on_reversed: Guard = Field(default=Guard.FLAG, description=_GUARD)
+    on_invalid_spacing: Guard = Field(default=Guard.FLAG, description=_GUARD)
+    crop_to_region: Region | Literal[""] = Field(default="", description=f"empty (off), or one of {_REGIONS}")
+    home_archive: str = Field(default="", description="a name from Archives, or empty: where the series came from")
+    destinations: tuple[str, ...] = Field(default=(), description="a list of names from Archives")
+
+    @model_validator(mode="after")
+    def _has_seg(self) -> Rule:
+        if Output.SEG not in self.outputs:
+            raise ValueError('Outputs needs "seg": reports are made of the stored segmentation')
+        if Check.AGREEMENT in self.hold_back:
+            raise ValueError('HoldBack cannot name "agreement": it is known when the segmentations are stored')
+        return self
+
+    @property
+    def location_keys(self) -> tuple[str, ...]:
+        """Keys in use that only body part regression can answer."""
+        uses = {
+            "MinCoverage": bool(self.min_coverage),
+            "OnReversed": self.on_reversed is Guard.REFUSE,
+            "OnInvalidSpacing": self.on_invalid_spacing is Guard.REFUSE,
+            "CropToRegion": bool(self.crop_to_region),
+        }
+        return tuple(key for key, used in uses.items() if used)
+
+
+DEFAULT_RULE = Rule.model_validate({"Name": "default"})

@@ -1,0 +1,117 @@
+"""The section "Enrichment" of orthanc.json: one schema for the plugin's service and for remote workers."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from orthanc_plugin.codes import REPORT_TITLE, Code
+from orthanc_plugin.config.archives import ArchiveName, ArchiveSettings
+from orthanc_plugin.config.base import SECRETS, AbsolutePath, OptionalWebAddress, Secret, Settings
+from orthanc_plugin.config.rule import DEFAULT_RULE, Rule
+
+SECTION = "Enrichment"
+
+
+class ServiceSettings(Settings):
+    """The service: who starts it, and where it listens."""
+
+    start: bool = Field(
+        default=True, description="true (the plugin starts the service) or false (it runs elsewhere, see Url)"
+    )
+    python: str = Field(
+        default="", description="absolute path of the Python of the virtual environment", pattern="^(/.*)?$"
+    )
+    host: str = Field(
+        default="127.0.0.1", description="an address to listen on; not loopback only with AllowRemote: true"
+    )
+    port: int = Field(default=8043, ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")
+    allow_remote: bool = Field(default=False, description="true or false")
+    url: OptionalWebAddress = Field(
+        default="", description="http(s)://host[:port][/path] without user; needed if Start is false"
+    )
+    secret: Secret = Field(default=SecretStr(""), description="a text shared by plugin and service if Start is false")
+
+    @model_validator(mode="after")
+    def _exposed_by_choice(self) -> ServiceSettings:
+        if not self.allow_remote and not _is_loopback(self.host):
+            raise ValueError(
+                f"Host {self.host} is reachable from other computers: set Host to 127.0.0.1 behind a TLS proxy,"
+                " or AllowRemote to true"
+            )
+        if not self.start and not self.url:
+            raise ValueError("Start is false: set Url to where the service runs")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class ReportTitle(Settings):
+    """Coded title of the reports (PS3.3 Table 8.8-1)."""
+
+    value: str = Field(
+        default=REPORT_TITLE.value, pattern=r"^[^\\\s]{1,16}$", description="1 to 16 characters without spaces"
+    )
+    scheme: str = Field(
+        default=REPORT_TITLE.scheme, pattern=r"^[^\\\s]{1,16}$", description="1 to 16 characters without spaces"
+    )
+    meaning: str = Field(default=REPORT_TITLE.meaning, pattern=r"^[^\\]{1,64}$", description="1 to 64 characters")
+
+    @property
+    def code(self) -> Code:
+        """The title as a coded concept."""
+        return Code(self.value, self.scheme, self.meaning)
+
+
+class Configuration(Settings):
+    """The whole section. docs/configuration.md describes each key."""
+
+    service: ServiceSettings = Field(default=ServiceSettings(), description="an object")
+    state_directory: AbsolutePath = Field(
+        default=Path("/var/lib/orthanc-enrichment"), description="absolute path of a folder of its own, on a local disk"
+    )
+    database: str = Field(
+        default_factory=lambda valid: f"sqlite:///{valid.get('state_directory')}/jobs.db",
+        pattern=r"^(sqlite:////.+|postgresql(\+psycopg)?://.+)$",
+        repr=False,
+        description="sqlite:////absolute/path or postgresql://...; left out: jobs.db in StateDirectory",
+    )
+    models_directory: AbsolutePath | None = Field(default=None, description="absolute path of a folder, or null")
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        default="auto", description='"auto", "cpu", "cuda" or "tensorrt"'
+    )
+    archives: dict[ArchiveName, ArchiveSettings] = Field(
+        description="an object, its names of 1 to 32 letters, digits, - or _"
+    )
+    stable_age_s: float = Field(default=60.0, alias="StableAge", ge=0, le=86400, description="seconds, 0 to 86400")
+    reconcile_s: float = Field(
+        default=300.0, alias="ReconcileSeconds", gt=0, le=86400, description="seconds, above 0 to 86400"
+    )
+    workers: int = Field(default=1, ge=0, le=64, description="0 (only remote workers) to 64")
+    radiomics_processes: int = Field(
+        default=0, ge=0, le=64, description="1 to 64, or 0 for as many as there are cores for each worker"
+    )
+    radiomics_memory_mib: int = Field(
+        default=2048, alias="RadiomicsMemory", ge=256, le=1048576, description="MiB, 256 to 1048576"
+    )
+    report_title: ReportTitle = Field(default=ReportTitle(), description="an object with Value, Scheme and Meaning")
+    rules: tuple[Rule, ...] = Field(default=(DEFAULT_RULE,), description="a list of rules, tried in this order")
+
+    @property
+    def processes_for_radiomics(self) -> int:
+        """How many organs a worker measures at once."""
+        return self.radiomics_processes or max(1, len(os.sched_getaffinity(0)) // max(1, self.workers))
+
+
+def section_json(configuration: Configuration) -> str:
+    """The section as one JSON line, passwords included: only for the stdin of a child process."""
+    return configuration.model_dump_json(by_alias=True, context=SECRETS)

@@ -1,0 +1,176 @@
+"""A plan: what one series gets, and the objects that come of it. Rules make plans; the worker carries them out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from orthanc_plugin.domain.body import Region
+from orthanc_plugin.domain.checks import Check
+from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.identity import digest
+
+
+class Output(StrEnum):
+    """Kinds of stored objects."""
+
+    SEG = "seg"
+    RADIOMICS = "radiomics"
+    LANDMARKS = "landmarks"
+    BODY_LANDMARKS = "body-landmarks"
+    BODY_REGIONS = "body-regions"
+    VIEWER_LANDMARKS = "viewer-landmarks"
+    CHECKS = "checks"
+    RTSTRUCT = "rtstruct"
+    PREVIEW = "preview"
+
+
+BODY_OUTPUTS = (Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.VIEWER_LANDMARKS)
+"""What body part regression gives, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One result as it lies in the home archive. `adopted`: it was there before this run."""
+
+    kind: Output
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedModel:
+    """A model by name, pinned to the digest it had when the plan was made."""
+
+    name: str
+    digest: str
+
+
+class Guard(StrEnum):
+    """What happens when body part regression doubts a series."""
+
+    REFUSE = "refuse"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """How a series is located in the body, and what must be seen before organ models run.
+
+    model: body part regression; None where none can run: landmarks of masks stand in, and the job says so.
+    absent: why there is no model.
+    min_coverage: of each region named, the part that must lie in the scan.
+    crop: organ models see only the slices of this region and a margin; empty: all slices.
+    """
+
+    model: PlannedModel | None = None
+    min_coverage: tuple[tuple[Region, float], ...] = ()
+    on_reversed: Guard = Guard.FLAG
+    on_invalid_spacing: Guard = Guard.FLAG
+    crop: Region | None = None
+    absent: str = ""
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a series can be refused for what is found."""
+        return bool(self.min_coverage or self.crop) or Guard.REFUSE in (self.on_reversed, self.on_invalid_spacing)
+
+
+class SegEncoding(StrEnum):
+    """Kind and transfer syntax of a SEG; `auto` chooses for each series."""
+
+    AUTO = "auto"
+    BINARY = "binary"
+    LABELMAP = "labelmap"
+    LABELMAP_RLE = "labelmap-rle"
+
+
+@dataclass(frozen=True, slots=True)
+class SegSettings:
+    """How masks are stored.
+
+    ceiling: with `auto`, the part of the source's pixel bytes above which a SEG becomes a LABELMAP with RLE.
+    """
+
+    encoding: SegEncoding = SegEncoding.AUTO
+    ceiling: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one series gets, where its results go, and by which rule.
+
+    hold_back: checks whose failure keeps a SEG from being stored.
+    image_library: whether the radiomics report lists every source slice.
+    """
+
+    rule: str
+    models: tuple[PlannedModel, ...]
+    outputs: tuple[Output, ...]
+    home_archive: str
+    destinations: tuple[str, ...] = ()
+    location: Location | None = None
+    radiomics: RadiomicsSettings = field(default=RadiomicsSettings())
+    seg: SegSettings = field(default=SegSettings())
+    hold_back: tuple[Check, ...] = ()
+    image_library: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Identity of the plan: neither the rule's name nor what is as it was before it could be chosen."""
+        content = {key: value for key, value in asdict(self).items() if key != "rule"}
+        if self.location is None or self.location.model is None:
+            del content["location"]
+        for chosen in (f for f in fields(self) if f.name in _LATER and getattr(self, f.name) == f.default):
+            del content[chosen.name]
+        return digest(json.dumps(content, sort_keys=True))
+
+    def to_json(self) -> str:
+        """The plan as a job argument."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan of a job argument."""
+        raw = json.loads(text)
+        return cls(
+            rule=raw["rule"],
+            models=tuple(PlannedModel(**model) for model in raw["models"]),
+            outputs=tuple(Output(output) for output in raw["outputs"]),
+            home_archive=raw["home_archive"],
+            destinations=tuple(raw["destinations"]),
+            location=_location(raw["location"]) if raw.get("location") else None,
+            radiomics=_radiomics(raw["radiomics"]) if "radiomics" in raw else RadiomicsSettings(),
+            seg=SegSettings(SegEncoding(raw["seg"]["encoding"]), raw["seg"]["ceiling"])
+            if "seg" in raw
+            else SegSettings(),
+            hold_back=tuple(map(Check, raw.get("hold_back", ()))),
+            image_library=raw.get("image_library", False),
+        )
+
+
+_LATER = ("radiomics", "seg", "hold_back", "image_library")
+
+
+def _radiomics(raw: Mapping[str, Any]) -> RadiomicsSettings:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    values["mode"], values["interpolation"] = RadiomicsMode(raw["mode"]), Interpolation(raw["interpolation"])
+    values["classes"] = tuple(map(FeatureClass, raw["classes"]))
+    return RadiomicsSettings(**values)
+
+
+def _location(raw: Mapping[str, Any]) -> Location:
+    return Location(
+        model=PlannedModel(**raw["model"]) if raw["model"] else None,
+        min_coverage=tuple((Region(region), part) for region, part in raw["min_coverage"]),
+        on_reversed=Guard(raw["on_reversed"]),
+        on_invalid_spacing=Guard(raw["on_invalid_spacing"]),
+        crop=Region(raw["crop"]) if raw["crop"] else None,
+        absent=raw["absent"],
+    )

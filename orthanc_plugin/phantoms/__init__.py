@@ -1,0 +1,1 @@
+"""Procedural bodies whose structures are known, as volumes and as DICOM series."""

@@ -1,0 +1,1 @@
+"""Masks as RT Structure Sets."""

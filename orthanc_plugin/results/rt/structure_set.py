@@ -1,0 +1,297 @@
+"""The structures of a stored SEG as an RT Structure Set: contours on the source slices, unapproved.
+
+Made for planning systems and contouring tools, which read no SEG. Outlines run along the edges of pixels, so filling
+them gives the mask of the SEG back; holes are keyholes (docs/rtstruct.md says why). What the SEG holds without the
+structures inside it, the body, is whole again here: an ROI may overlap others. Implicit VR, since a ContourData longer
+than 65534 bytes has no valid form in Explicit VR.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+
+import highdicom
+import numpy as np
+from highdicom.base import SOPClass
+from numpy.typing import NDArray
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage
+from scipy import ndimage
+
+from orthanc_plugin import __version__, identity
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
+from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.results.algorithm import (
+    MANUFACTURER,
+    PRODUCT,
+    RESEARCH_USE,
+    concept,
+    model_equipment,
+    segment_algorithm,
+    series_description,
+)
+from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
+from orthanc_plugin.results.rt.contours import Points, outlines
+from orthanc_plugin.results.rt.tg263 import roi_names
+
+SERIES_NUMBER = 9807
+
+SETTINGS = "closed planar contours along pixel edges; holes as keyholes; structures whole; um"
+"""What decides the stored contours beside the SEG; enters the SOPInstanceUID."""
+
+_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # retired, and what PS3.3 C.8.8.5.4 still asks for
+_WHOLE_BODY = "38266002"
+_CONTOURS = Tag("ContourSequence")
+_DECIMALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Roi:
+    """One ROI: its number is the SegmentNumber; `covers` are the SegmentNumbers whose voxels it holds."""
+
+    segment: Segment
+    name: str
+    covers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A slice of the series: where its pixels lie, and how a contour refers to it.
+
+    reference: its ContourImageSequence, encoded.
+    origin: (3,) mm, centre of the first pixel. steps: (2, 3) mm, along columns and rows.
+    """
+
+    reference: bytes
+    origin: NDArray[np.float64]
+    steps: NDArray[np.float64]
+
+
+def encode_rtstruct(
+    series: CtSeries,
+    seg: Dataset,
+    segmentation: Segmentation,
+    card: ModelCard,
+    *,
+    sop_instance_uid: str,
+    provider: str,
+    created: datetime,
+) -> Dataset:
+    """The structures of one stored SEG as one RT Structure Set in a series of its own.
+
+    Parameters
+    ----------
+    seg : Dataset
+        The SEG as stored.
+    segmentation : Segmentation
+        What `decode_seg` reads from it.
+
+    Returns
+    -------
+    Dataset
+        ApprovalStatus UNAPPROVED, every ROI AUTOMATIC; one contour for each island on each slice; coordinates rounded
+        to micrometres.
+
+    Raises
+    ------
+    EncodingError
+        If there is no segment.
+
+    Source
+    ------
+    DICOM PS3.3 A.19; C.8.8.5, C.8.8.6, C.8.8.8, C.8.8.16.
+    """
+    if not segmentation.segments:
+        raise EncodingError("an RT Structure Set without a structure is never written")
+    headers = result_headers(series)
+    ds = _structure_set(headers, card, sop_instance_uid, provider, created)
+    rois = _rois(segmentation, card)
+    sources = [_source(header) for header in headers]
+    _refer(ds, series, [_reference(header.SOPClassUID, header.SOPInstanceUID) for header in headers])
+    _describe(ds, segmentation, card, created)
+    voxels = dict(zip((s.number for s in segmentation.segments), segmentation.voxels(), strict=True))
+    algorithm = segment_algorithm(card, provider)
+    ds.StructureSetROISequence = [
+        _structure(
+            roi, series, seg, sum(voxels[number] for number in roi.covers) * series.volume.voxel_ml, card, algorithm
+        )
+        for roi in rois
+    ]
+    ds.ROIContourSequence = [_contours(roi, mask, first, sources) for roi, mask, first in _masks(rois, segmentation)]
+    ds.RTROIObservationsSequence = [_observation(roi) for roi in rois]
+    ds.ApprovalStatus = "UNAPPROVED"
+    complete(ds, series, created)
+    for keyword in ("ContentDate", "ContentTime"):  # not in this IOD: it has StructureSetDate
+        ds.pop(keyword, None)
+    # Said to be read in the form in which it is written: else pydicom parses all contours and encodes them again.
+    ds.set_original_encoding(True, True, convert_encodings(CHARACTER_SET))
+    return ds
+
+
+def _structure_set(
+    headers: Sequence[Dataset], card: ModelCard, sop_instance_uid: str, provider: str, created: datetime
+) -> SOPClass:
+    ds = SOPClass(
+        study_instance_uid=headers[0].StudyInstanceUID,
+        series_instance_uid=identity.series_uid(sop_instance_uid),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=sop_instance_uid,
+        sop_class_uid=RTStructureSetStorage,
+        instance_number=1,
+        modality="RTSTRUCT",
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=PRODUCT,
+        software_versions=__version__,
+        device_serial_number=card.digest,
+        transfer_syntax_uid=ImplicitVRLittleEndian,
+        series_description=series_description("contours", card),
+        content_qualification="RESEARCH",
+        specific_character_set=CHARACTER_SET,
+    )
+    ds.copy_patient_and_study_information(headers[0])
+    ds.OperatorsName = ""
+    scanner = headers[0].get("Manufacturer")
+    acquired = [highdicom.ContributingEquipment.for_image_acquisition(headers[0])] if scanner else []
+    ds.ContributingEquipmentSequence = [*acquired, model_equipment(card, created, provider)]
+    return ds
+
+
+def _describe(ds: Dataset, segmentation: Segmentation, card: ModelCard, created: datetime) -> None:
+    ds.StructureSetLabel = "AI research"
+    ds.StructureSetName = f"AI research, unapproved: {card.name} {card.version}"[:64]
+    says = (f"{RESEARCH_USE}. Made by {card.name} {card.version}; nobody has reviewed it.", *segmentation.notes)
+    ds.StructureSetDescription = "\n".join(says)[:1024]
+    ds.StructureSetDate = f"{created:%Y%m%d}"
+    ds.StructureSetTime = f"{created:%H%M%S.%f}"
+
+
+def _refer(ds: Dataset, series: CtSeries, slices: Sequence[Dataset]) -> None:
+    """The space in which the contours lie, and all slices of the series."""
+    ds.FrameOfReferenceUID = series.frame_of_reference_uid
+    ds.PositionReferenceIndicator = ""
+    source = _item(SeriesInstanceUID=series.identity.series_instance_uid, ContourImageSequence=list(slices))
+    study = _reference(_STUDY_CLASS, series.identity.study_instance_uid)
+    study.RTReferencedSeriesSequence = [source]
+    frame = _item(FrameOfReferenceUID=series.frame_of_reference_uid, RTReferencedStudySequence=[study])
+    ds.ReferencedFrameOfReferenceSequence = [frame]
+
+
+def _rois(segmentation: Segmentation, card: ModelCard) -> list[_Roi]:
+    """Structures by SegmentNumber; one that was stored without those inside it holds them again."""
+    inside = {label.key: {other.key for other in card.labels if other.number in label.covers} for label in card.labels}
+    segments = segmentation.segments
+    keys = [segment.key.removesuffix("_remainder") for segment in segments]
+    covers = [tuple(s.number for s, key in zip(segments, keys, strict=True) if key in inside[own]) for own in keys]
+    return [_Roi(*parts) for parts in zip(segments, roi_names(segments), covers, strict=True)]
+
+
+def _structure(
+    roi: _Roi, series: CtSeries, seg: Dataset, volume_ml: float, card: ModelCard, algorithm: Sequence[Dataset]
+) -> Dataset:
+    stored = _reference(seg.SOPClassUID, seg.SOPInstanceUID)
+    if seg.SOPClassUID == SegmentationStorage:
+        stored.ReferencedSegmentNumber = list(roi.covers)
+    return _item(
+        ROINumber=roi.segment.number,
+        ReferencedFrameOfReferenceUID=series.frame_of_reference_uid,
+        ROIName=roi.name,
+        ROIVolume=f"{volume_ml:.9g}",
+        ROIGenerationAlgorithm="AUTOMATIC",
+        ROIGenerationDescription=f"{card.name} {card.version}"[:64],
+        ROIDerivationAlgorithmIdentificationSequence=algorithm,
+        DefinitionSourceSequence=[stored],
+    )
+
+
+def _observation(roi: _Roi) -> Dataset:
+    segment = roi.segment
+    kind = concept(segment.type)
+    if segment.modifier is not None:
+        kind.SegmentedPropertyTypeModifierCodeSequence = [concept(segment.modifier)]
+    return _item(
+        ObservationNumber=segment.number,
+        ReferencedROINumber=segment.number,
+        SegmentedPropertyCategoryCodeSequence=[concept(segment.category)],
+        RTROIIdentificationCodeSequence=[kind],
+        RTROIInterpretedType="EXTERNAL" if segment.type.value == _WHOLE_BODY else "ORGAN",
+        ROIInterpreter="",
+    )
+
+
+def _masks(rois: Sequence[_Roi], segmentation: Segmentation) -> Iterator[tuple[_Roi, Mask, tuple[int, ...]]]:
+    """Each ROI with its mask (z, y, x) inside its bounding box, and the first voxel of that box."""
+    boxes = ndimage.find_objects(segmentation.labels)
+    for roi in rois:
+        box = reduce(_around, (boxes[number - 1] for number in roi.covers))
+        labels = segmentation.labels[box]
+        mask = reduce(np.logical_or, (labels == number for number in roi.covers))
+        yield roi, mask, tuple(int(side.start) for side in box)
+
+
+def _around(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ...]:
+    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+
+
+def _contours(roi: _Roi, mask: Mask, first: tuple[int, ...], sources: Sequence[_Source]) -> Dataset:
+    """Contours of one ROI, encoded: as pydicom's objects, one for every number, a hundred organs take minutes."""
+    z, y, x = first
+    contours = b"".join(
+        _contour(points + np.array((x, y)), source)
+        for plane, source in zip(mask, sources[z:], strict=False)
+        for points in outlines(plane)
+    )
+    item = _item(ReferencedROINumber=roi.segment.number, ROIDisplayColor=list(roi.segment.colour))
+    item[_CONTOURS] = RawDataElement(_CONTOURS, "SQ", len(contours), contours, 0, True, True)
+    item.set_original_encoding(True, True, default_encoding)
+    return item
+
+
+def _contour(points: Points, source: _Source) -> bytes:
+    """Item of a ContourSequence in Implicit VR Little Endian."""
+    places = np.round(source.origin + points @ source.steps, _DECIMALS) + 0.0  # no "-0"
+    return _encoded(
+        "Item",
+        source.reference
+        + _encoded("ContourGeometricType", b"CLOSED_PLANAR")
+        + _encoded("NumberOfContourPoints", b"%d" % len(points))
+        + _encoded("ContourData", "\\".join(map("{:.10g}".format, places.ravel().tolist())).encode()),
+    )
+
+
+def _encoded(keyword: str, value: bytes, padding: bytes = b" ") -> bytes:
+    """Tag, length and value (PS3.5 7.1.3)."""
+    tag, odd = Tag(keyword), len(value) % 2
+    return struct.pack("<HHL", tag.group, tag.element, len(value) + odd) + value + padding * odd
+
+
+def _source(header: Dataset) -> _Source:
+    between_rows, between_columns = map(float, header.PixelSpacing)
+    steps = np.array(header.ImageOrientationPatient, float).reshape(2, 3) * [[between_columns], [between_rows]]
+    reference = _encoded("ReferencedSOPClassUID", header.SOPClassUID.encode(), b"\0") + _encoded(
+        "ReferencedSOPInstanceUID", header.SOPInstanceUID.encode(), b"\0"
+    )
+    return _Source(
+        _encoded("ContourImageSequence", _encoded("Item", reference)),
+        np.array(header.ImagePositionPatient, float),
+        steps,
+    )
+
+
+def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    return _item(ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_instance_uid)
+
+
+def _item(**attributes: object) -> Dataset:
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item

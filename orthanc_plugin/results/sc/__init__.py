@@ -1,0 +1,1 @@
+"""Preview pictures as Secondary Capture images."""

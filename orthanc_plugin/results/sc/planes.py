@@ -1,0 +1,106 @@
+"""Planes of a volume as radiologists look at them, with the outlines of the structures on them.
+
+Axial from the feet, coronal from the front, sagittal from the left: the patient's left is on the right of the picture,
+the front of an axial slice at the top, the head of the others at the top, whatever way the patient lay in the scanner.
+Planes are those of the stored grid; of an oblique series they are the nearest ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
+from orthanc_plugin.domain.volume import Affine, Volume, Voxels
+
+_AXES = ("axial", "coronal", "sagittal")
+_EDGES = (("R", "L", "A", "P"), ("R", "L", "H", "F"), ("A", "P", "H", "F"))
+_AXIAL = 6
+_SAMPLES = 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plane:
+    """One plane of a volume.
+
+    name: `axial`, `coronal` or `sagittal`. index, count: which of how many, from the feet, the front, the right.
+    voxels_hu, labels: (rows, columns). spacing_mm: between rows, between columns.
+    edges: where the left, right, upper and lower edge lie in the patient: R, L, A, P, H, F.
+    """
+
+    name: str
+    index: int
+    count: int
+    voxels_hu: Voxels
+    labels: Labels
+    spacing_mm: tuple[float, float]
+    edges: tuple[str, str, str, str]
+
+
+def planes(volume: Volume, segmentation: Segmentation) -> Iterator[Plane]:
+    """At most six axial planes spread over what was found, then the coronal and the sagittal one that show most of it.
+
+    Structures that cover others count only where there are no others: the body would spread the planes over the air.
+    """
+    order, flips = _upright(volume.affine)
+    voxels, labels = (_turned(array, order, flips) for array in (volume.voxels_hu, segmentation.labels))
+    spacing = [volume.spacing_mm[axis] for axis in order]
+    numbers = [s.number for s in segmentation.segments if not surrounds(s)]
+    shares = [_shares(labels, axis, numbers or [s.number for s in segmentation.segments]) for axis in range(3)]
+    for axis in range(3):
+        for index in _spread(shares[axis]) if axis == 0 else [int(np.argmax(shares[axis]))]:
+            yield _plane(voxels, labels, spacing, axis, index)
+
+
+def surrounds(segment: Segment) -> bool:
+    """Whether it has other structures inside it, as the body has, in a segmentation as found or as stored."""
+    return len(segment.covers) > 1 or segment.key.endswith("_remainder")
+
+
+def _plane(voxels: Voxels, labels: Labels, spacing: list[float], axis: int, index: int) -> Plane:
+    between_rows, between_columns = (mm for other, mm in enumerate(spacing) if other != axis)
+    at = tuple(index if other == axis else slice(None) for other in range(3))
+    top_first = slice(None, None, -1 if axis else 1)  # the first axis rises to the head, pictures begin at the top
+    return Plane(
+        _AXES[axis],
+        index,
+        labels.shape[axis],
+        voxels[at][top_first],
+        labels[at][top_first],
+        (between_rows, between_columns),
+        _EDGES[axis],
+    )
+
+
+def _upright(affine: Affine) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Which array axis runs to the head, to the back and to the left, and which of them run the other way."""
+    towards = affine[:3, 2::-1].T[:, ::-1]  # array axis (z, y, x) x patient axis (head, back, left)
+    towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
+    order = max(permutations(range(3)), key=lambda axes: float(sum(abs(towards[a, p]) for p, a in enumerate(axes))))
+    return order, tuple(bool(towards[axis, patient] < 0) for patient, axis in enumerate(order))
+
+
+def _turned(array: NDArray[Any], order: tuple[int, ...], flips: tuple[bool, ...]) -> NDArray[Any]:
+    return array.transpose(order)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+
+
+def _shares(labels: Labels, axis: int, numbers: list[int]) -> NDArray[np.float64]:
+    """For each plane across an axis: over all structures, their area there as a part of their largest area."""
+    step = tuple(
+        slice(None, None, 1 if other == axis else max(1, size // _SAMPLES)) for other, size in enumerate(labels.shape)
+    )
+    sampled = np.ascontiguousarray(np.moveaxis(labels[step], axis, 0))
+    areas = np.array([np.bincount(plane.ravel(), minlength=256) for plane in sampled])[:, numbers]
+    return np.asarray((areas / np.maximum(areas.max(axis=0), 1)).sum(axis=1))
+
+
+def _spread(shares: NDArray[np.float64]) -> list[int]:
+    found = np.flatnonzero(shares)
+    first, last = (int(found[0]), int(found[-1])) if found.size else (0, len(shares) - 1)
+    middles = (np.arange(_AXIAL) + 0.5) / _AXIAL * (last + 1 - first) + first
+    return sorted({int(middle) for middle in middles}, reverse=True)

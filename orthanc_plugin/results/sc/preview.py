@@ -1,0 +1,227 @@
+"""One picture of what was found: planes with the outlines of the structures, and a legend with their volumes.
+
+A reader sees at a glance whether a result is plausible; the picture is no result itself. Nothing that identifies the
+patient is drawn: only structures, volumes, the model's name and what the picture is.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import datetime
+
+import highdicom
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from orthanc_plugin import __version__, identity
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.domain.masks import Segment, Segmentation
+from orthanc_plugin.domain.volume import CtSeries, Volume
+from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.results.algorithm import MANUFACTURER, PRODUCT, RESEARCH_USE, model_equipment, series_description
+from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
+from orthanc_plugin.results.sc.planes import Plane, planes, surrounds
+
+SERIES_NUMBER = 9808
+
+SETTINGS = "montage of 6 axial planes, 1 coronal, 1 sagittal; legend"
+"""What decides the picture beside the SEG; enters the SOPInstanceUID."""
+
+WARNING = "AI result, research use only"
+
+_PANEL = 320
+_ACROSS = 4
+_GAP = 4
+_LINE = 20
+_TEXT = (235, 235, 235)
+_DIM = (150, 150, 150)
+_ALERT = (255, 200, 60)
+_WINDOWS = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0)}
+_LUNG_BELOW_HU = -400.0
+_BRIGHTEST = 200  # below white: pale outlines stay visible on bone, and on all of a lung window
+
+Rgb = NDArray[np.uint8]
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def preview_png(volume: Volume, segmentation: Segmentation, title: str) -> bytes:
+    """The picture as PNG; `title`: the model and its version, no text of the patient.
+
+    Raises
+    ------
+    EncodingError
+        If there is no segment.
+    """
+    file = io.BytesIO()
+    _montage(volume, segmentation, title).save(file, "PNG")
+    return file.getvalue()
+
+
+def encode_preview(
+    series: CtSeries,
+    seg: Dataset,
+    segmentation: Segmentation,
+    card: ModelCard,
+    *,
+    sop_instance_uid: str,
+    provider: str,
+    created: datetime,
+) -> Dataset:
+    """The picture as a Secondary Capture Image in a series of its own.
+
+    Parameters
+    ----------
+    seg : Dataset
+        The SEG as stored.
+    segmentation : Segmentation
+        What `decode_seg` reads from it.
+
+    Returns
+    -------
+    Dataset
+        RGB, 8 bit, BurnedInAnnotation NO: that attribute asks whether the text identifies patient and date
+        (DICOM PS3.3 C.7.6.1), and this text does not.
+
+    Raises
+    ------
+    EncodingError
+        If there is no segment.
+    """
+    headers = result_headers(series)
+    # highdicom quotes a physician's name without `^` in a warning: it gets none, names are copied afterwards.
+    ds = highdicom.sc.SCImage(
+        np.asarray(_montage(series.volume, segmentation, f"{card.name} {card.version}")),
+        "RGB",
+        8,
+        "PATIENT",
+        study_instance_uid=headers[0].StudyInstanceUID,
+        series_instance_uid=identity.series_uid(sop_instance_uid),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=sop_instance_uid,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        patient_orientation=("L", "P"),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        contributing_equipment=[model_equipment(card, created, provider)],
+        manufacturer_model_name=PRODUCT,
+        software_versions=__version__,
+        device_serial_number=card.digest,
+        series_description=series_description("preview", card),
+        content_qualification="RESEARCH",
+        specific_character_set=CHARACTER_SET,
+    )
+    ds.copy_patient_and_study_information(headers[0])
+    ds.PatientOrientation = []  # three of them
+    ds.ImageLaterality = "U"  # whole cross sections: no paired part
+    ds.ImageType = ["DERIVED", "SECONDARY"]
+    ds.ConversionType = "WSD"
+    ds.BurnedInAnnotation = "NO"
+    ds.DerivationDescription = f"{WARNING}: outlines of the structures that {card.name} {card.version} found"
+    ds.ImageComments = f"{RESEARCH_USE}. Nobody has verified it."
+    ds.SourceImageSequence = [_reference(source) for source in (*headers, seg)]
+    complete(ds, series, created)
+    ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime
+    return ds
+
+
+def _reference(source: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+    return item
+
+
+def _montage(volume: Volume, segmentation: Segmentation, title: str) -> Image.Image:
+    segments = segmentation.segments
+    if not segments:
+        raise EncodingError("a preview without a structure is never made")
+    shown = list(planes(volume, segmentation))
+    window = _window(shown, [segment.number for segment in segments if not surrounds(segment)])
+    rows, lines = -(-len(shown) // _ACROSS), -(-len(segments) // _ACROSS)
+    top, bottom = 2 * _LINE, rows * (_PANEL + _GAP) + 2 * _LINE + _GAP
+    canvas = Image.new("RGB", (_ACROSS * (_PANEL + _GAP) - _GAP, bottom + (lines + 1) * _LINE))
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(14)
+    draw.text((6, 10), WARNING, _ALERT, font)
+    draw.text((6 + font.getlength(f"{WARNING}   "), 10), f"{title}   {window} window", _TEXT, font)
+    for number, plane in enumerate(shown):
+        corner = (number % _ACROSS * (_PANEL + _GAP), top + number // _ACROSS * (_PANEL + _GAP))
+        canvas.paste(_panel(plane, segments, window, font), corner)
+    for number, (segment, voxels) in enumerate(zip(segments, segmentation.voxels(), strict=True)):
+        left, line = number // lines * (_PANEL + _GAP) + 6, bottom + number % lines * _LINE
+        draw.rectangle((left, line + 4, left + 12, line + 14), segment.colour)
+        text = f"  {_volume(voxels * volume.voxel_ml)}"
+        draw.text((left + 20, line), _fitted(segment.label, text, font), _TEXT, font)
+    draw.text(
+        (6, bottom + lines * _LINE),
+        "Volumes of the masks. R, L, A, P, H, F: right, left, front, back, head, feet of the patient.",
+        _DIM,
+        font,
+    )
+    return canvas
+
+
+def _window(shown: Sequence[Plane], numbers: Sequence[int]) -> str:
+    """The window in which most of what was found can be seen."""
+    found = np.concatenate([plane.voxels_hu[np.isin(plane.labels, numbers)] for plane in shown])
+    return "lung" if found.size and np.median(found) < _LUNG_BELOW_HU else "soft tissue"
+
+
+def _panel(plane: Plane, segments: Sequence[Segment], window: str, font: _Font) -> Image.Image:
+    level, width = _WINDOWS[window]
+    grey = np.clip((plane.voxels_hu - (level - width / 2)) * (_BRIGHTEST / width), 0, _BRIGHTEST).astype(np.uint8)
+    size_mm = np.array(plane.labels.shape) * plane.spacing_mm
+    height, across = (max(1, round(mm)) for mm in size_mm * (_PANEL / size_mm.max()))
+    image = np.asarray(Image.fromarray(grey).resize((across, height), Image.Resampling.BILINEAR).convert("RGB")).copy()
+    labels = np.asarray(
+        Image.fromarray(np.ascontiguousarray(plane.labels)).resize((across, height), Image.Resampling.NEAREST)
+    )
+    _outline(image, labels, segments)
+    panel = Image.new("RGB", (_PANEL, _PANEL))
+    panel.paste(Image.fromarray(image), ((_PANEL - across) // 2, (_PANEL - height) // 2))
+    _letter(ImageDraw.Draw(panel), plane, font)
+    return panel
+
+
+def _outline(image: Rgb, labels: NDArray[np.uint8], segments: Sequence[Segment]) -> None:
+    """Colour the outermost pixels of each structure; of one that surrounds others, those at its outside only."""
+    colours, closed = np.zeros((256, 3), np.uint8), np.zeros(256, bool)
+    for segment in segments:
+        colours[segment.number] = segment.colour
+        closed[segment.number] = not surrounds(segment)
+    padded = np.pad(labels, 1)
+    edge = np.zeros(labels.shape, bool)
+    for beside in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
+        edge |= (beside != labels) & ((beside == 0) | closed[labels])
+    edge &= labels > 0
+    image[edge] = colours[labels[edge]]
+
+
+def _letter(draw: ImageDraw.ImageDraw, plane: Plane, font: _Font) -> None:
+    left, right, top, bottom = plane.edges
+    middle, end = _PANEL // 2, _PANEL - 6
+    for letter, place, anchor in (
+        (left, (6, middle), "lm"),
+        (right, (end, middle), "rm"),
+        (top, (middle, 4), "mt"),
+        (bottom, (middle, end), "mb"),
+    ):
+        draw.text(place, letter, _ALERT, font, anchor=anchor, stroke_width=2, stroke_fill=0)
+    draw.text((6, 4), f"{plane.name} {plane.index + 1}/{plane.count}", _DIM, font, stroke_width=2, stroke_fill=0)
+
+
+def _volume(volume_ml: float) -> str:
+    return f"{volume_ml:.{0 if volume_ml >= 100 else 1 if volume_ml >= 1 else 2}f} mL"
+
+
+def _fitted(label: str, end: str, font: _Font) -> str:
+    """Label and end, the label cut to the width of a column."""
+    room = _PANEL - 30 - font.getlength(end)
+    if font.getlength(label) <= room:
+        return label + end
+    return next(
+        f"{cut}…{end}" for cut in (label[:n] for n in range(len(label), -1, -1)) if font.getlength(f"{cut}…") <= room
+    )

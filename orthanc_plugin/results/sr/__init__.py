@@ -1,0 +1,1 @@
+"""Numbers, levels and checks as DICOM Structured Reports."""

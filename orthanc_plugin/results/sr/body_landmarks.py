@@ -1,0 +1,106 @@
+"""Landmarks of body part regression as a report: one image-level group a landmark, with its source slice.
+
+The level itself lies between slices: its position and standard deviation are numbers of the group. What OHIF's text
+view does not show (modifier, slice, deviation) stands in the tracking identifier too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from highdicom import sr
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from orthanc_plugin import identity
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.codes import PRIVATE_SCHEME, Code
+from orthanc_plugin.domain.body import BodyLandmark, BodyLocation
+from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.results.algorithm import concept, group_algorithm
+from orthanc_plugin.results.headers import instance_number
+from orthanc_plugin.results.sr.body_codes import LEVELS
+from orthanc_plugin.results.sr.body_scan import MM, scan_group
+from orthanc_plugin.results.sr.group_parts import measurement, source_image, store_as_read, target_region
+from orthanc_plugin.results.sr.report import encode_report
+
+SERIES_NUMBER = 9804
+POSITION = Code("BPR_LEVEL", PRIVATE_SCHEME, "Position of the level along the head-foot axis (LPS z)")
+
+
+def encode_body_landmarks_sr(
+    series: CtSeries,
+    location: BodyLocation,
+    card: ModelCard,
+    *,
+    sop_instance_uid: str,
+    provider: str,
+    created: datetime,
+    title: Code,
+    notes: Sequence[str],
+) -> Dataset:
+    """Levels of the body found in a scan (PS3.16 TID 1500, 1501).
+
+    Parameters
+    ----------
+    location : BodyLocation
+        Of this series. Landmarks without a code are left out, and a comment names them.
+
+    Raises
+    ------
+    EncodingError
+        If there is no landmark that has a code.
+    """
+    algorithm = group_algorithm(card, provider)
+    known, left_out = coded(location.landmarks)
+    groups = [_group(landmark, series, sop_instance_uid, algorithm) for landmark in known]
+    return encode_report(
+        series,
+        None,
+        [scan_group(location, sop_instance_uid, algorithm), *groups] if groups else [],
+        card,
+        sop_instance_uid=sop_instance_uid,
+        provider=provider,
+        created=created,
+        title=title,
+        description="body landmarks",
+        series_number=SERIES_NUMBER,
+        notes=[*notes, *left_out],
+    )
+
+
+def coded(landmarks: Sequence[BodyLandmark]) -> tuple[list[BodyLandmark], list[str]]:
+    """The landmarks that have a code, and a comment that names the others, if any."""
+    unknown = [landmark.key for landmark in landmarks if landmark.key not in LEVELS]
+    known = [landmark for landmark in landmarks if landmark.key in LEVELS]
+    return known, [f"left out, without a code: {', '.join(unknown)}"] if unknown else []
+
+
+def _group(
+    landmark: BodyLandmark, series: CtSeries, sop_instance_uid: str, algorithm: sr.AlgorithmIdentification
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    header, level = series.headers[landmark.slice_index], LEVELS[landmark.key]
+    text = (
+        f"{landmark.key} ({level.meaning}), instance {instance_number(header)}, "
+        f"z {landmark.z_mm:.1f} mm, sd {landmark.sd_mm:.1f} mm"
+    )
+    return sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(uid=identity.tracking_uid(sop_instance_uid, landmark.key), identifier=text),
+        algorithm_id=algorithm,
+        qualitative_evaluations=[target_region(level.structure, level.modifier)],
+        measurements=[measurement(POSITION, landmark.z_mm, MM, properties=_deviation(landmark.sd_mm))],
+        source_images=[source_image(header)],
+    )
+
+
+def _deviation(sd_mm: float) -> sr.MeasurementProperties:
+    """TID 311: over which people the landmark's score deviates by so much."""
+    number = sr.NumContentItem(
+        codes.SCT.StandardDeviation, sd_mm, concept(MM), relationship_type=sr.RelationshipTypeValues.HAS_PROPERTIES
+    )
+    store_as_read(number)
+    people = "people with annotated landmarks, of the model's look-up table"
+    return sr.MeasurementProperties(
+        measurement_statistical_properties=sr.MeasurementStatisticalProperties([number], description=people)
+    )

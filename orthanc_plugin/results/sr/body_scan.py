@@ -1,0 +1,64 @@
+"""What body part regression says of a scan as a whole: one measurement group that its reports share.
+
+How well spacing and direction fit the scores of the slices, and how much of each region lies inside. No standard scheme
+holds these concepts: they are private ones.
+"""
+
+from __future__ import annotations
+
+from highdicom import sr
+
+from orthanc_plugin import identity
+from orthanc_plugin.codes import PRIVATE_SCHEME, Code
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.results.algorithm import concept
+from orthanc_plugin.results.sr.body_codes import REGIONS
+from orthanc_plugin.results.sr.group_parts import measurement, yes_or_no
+
+SCAN = Code("BPR_SCAN", PRIVATE_SCHEME, "Place of the scan in the body")
+VALID_SPACING = Code("BPR_VALID", PRIVATE_SCHEME, "Slice spacing fits the body part scores")
+REVERSED = Code("BPR_REVERSED", PRIVATE_SCHEME, "Body part scores fall toward the head")
+SLOPE = Code("BPR_SLOPE", PRIVATE_SCHEME, "Slope of the body part scores")
+SLOPE_RATIO = Code("BPR_RATIO", PRIVATE_SCHEME, "Slope of the body part scores, in mean slopes of the model")
+EXPECTED_SPACING = Code("BPR_SPACING", PRIVATE_SCHEME, "Slice spacing expected from the body part scores")
+COVERAGE = Code("BPR_COVERAGE", PRIVATE_SCHEME, "Part of the body region inside the scan")
+
+MM = Code("mm", "UCUM", "millimeter")
+_PER_MM = Code("/mm", "UCUM", "per millimeter")
+_RATIO = Code("1", "UCUM", "no units")
+
+
+def scan_group(
+    location: BodyLocation, sop_instance_uid: str, algorithm: sr.AlgorithmIdentification
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    """The group; its tracking identifier says the same in words, because OHIF shows no site of a number."""
+    numbers = (
+        (SLOPE, location.slope_per_mm, _PER_MM),
+        (SLOPE_RATIO, location.slope_ratio, _RATIO),
+        (EXPECTED_SPACING, location.expected_spacing_mm, MM),
+    )
+    return sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(uid=identity.tracking_uid(sop_instance_uid, "scan"), identifier=_in_words(location)),
+        finding_type=concept(SCAN),
+        algorithm_id=algorithm,
+        qualitative_evaluations=[
+            yes_or_no(VALID_SPACING, location.valid_spacing),
+            yes_or_no(REVERSED, location.reversed),
+        ],
+        measurements=[
+            *(measurement(name, value, unit) for name, value, unit in numbers if value is not None),
+            *_coverages(location),
+        ],
+    )
+
+
+def _coverages(location: BodyLocation) -> list[sr.Measurement]:
+    return [
+        measurement(COVERAGE, part, _RATIO, site=[sr.FindingSite(concept(code)) for code in REGIONS[region]])
+        for region, part in location.coverage.items()
+    ]
+
+
+def _in_words(location: BodyLocation) -> str:
+    parts = [f"{region} {part:.2f}" for region, part in location.coverage.items() if part > 0]
+    return f"scan: {location.tag}; coverage {', '.join(parts) or 'none'}"

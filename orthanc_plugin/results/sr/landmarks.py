@@ -1,0 +1,73 @@
+"""Landmarks as a report: one image-level group a landmark, with the slice it lies on.
+
+Name and slice stand in the tracking identifier too, because OHIF's text view shows neither modifiers nor images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from highdicom import sr
+from pydicom.dataset import Dataset
+
+from orthanc_plugin import identity
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.codes import Code
+from orthanc_plugin.domain.measures import Landmark
+from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.results.algorithm import group_algorithm
+from orthanc_plugin.results.headers import instance_number
+from orthanc_plugin.results.sr.group_parts import source_image, target_region
+from orthanc_plugin.results.sr.report import encode_report
+
+SERIES_NUMBER = 9803
+
+
+def encode_landmarks_sr(
+    series: CtSeries,
+    seg: Dataset,
+    landmarks: Sequence[Landmark],
+    card: ModelCard,
+    *,
+    sop_instance_uid: str,
+    provider: str,
+    created: datetime,
+    title: Code,
+    notes: Sequence[str],
+) -> Dataset:
+    """Levels found in a stored SEG (PS3.16 TID 1500, 1501).
+
+    Raises
+    ------
+    EncodingError
+        If there is no landmark.
+    """
+    algorithm = group_algorithm(card, provider)
+    groups = [_group(landmark, series, seg, algorithm) for landmark in landmarks]
+    return encode_report(
+        series,
+        seg,
+        groups,
+        card,
+        sop_instance_uid=sop_instance_uid,
+        provider=provider,
+        created=created,
+        title=title,
+        description="landmarks",
+        series_number=SERIES_NUMBER,
+        notes=notes,
+    )
+
+
+def _group(
+    landmark: Landmark, series: CtSeries, seg: Dataset, algorithm: sr.AlgorithmIdentification
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    header = series.headers[landmark.slice_index]
+    text = f"{landmark.name}, instance {instance_number(header)}, z {landmark.z_mm:.1f} mm"
+    return sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(uid=identity.tracking_uid(seg.SOPInstanceUID, landmark.name), identifier=text),
+        algorithm_id=algorithm,
+        qualitative_evaluations=[target_region(landmark.structure, landmark.modifier)],
+        source_images=[source_image(header)],
+    )

@@ -1,0 +1,118 @@
+"""Landmarks for a viewer: points that OHIF loads as measurements, and that take the reader to the slice.
+
+Body part regression knows levels, no places inside a slice: each point lies in a corner of its slice, in air where a
+corner shows air, and says `slice level`. A point on anatomy would be invented. OHIF opens points only under the title
+126000 and loads them only under the name of its own tool, so both are fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+from highdicom import sr
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+
+from orthanc_plugin import identity
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.codes import Code
+from orthanc_plugin.domain.body import BodyLandmark, BodyLocation
+from orthanc_plugin.domain.volume import CtSeries, Voxels
+from orthanc_plugin.results.algorithm import concept, group_algorithm
+from orthanc_plugin.results.sr.body_codes import LEVELS
+from orthanc_plugin.results.sr.body_landmarks import coded
+from orthanc_plugin.results.sr.report import encode_report
+
+SERIES_NUMBER = 9806
+TITLE = Code("126000", "DCM", "Imaging Measurement Report")
+TOOL = "Cornerstone3DTools@^0.1.0:ArrowAnnotate"
+
+_COMMENT = CodedConcept("121106", "DCM", "Comment")
+_AIR_HU = -950.0  # lungs lie above, the air round a patient below
+_SAYS = "Points mark slices, no anatomy: each lies in a corner of its slice."
+
+
+def encode_viewer_landmarks_sr(
+    series: CtSeries,
+    location: BodyLocation,
+    card: ModelCard,
+    *,
+    sop_instance_uid: str,
+    provider: str,
+    created: datetime,
+    title: Code,
+    notes: Sequence[str],
+) -> Dataset:
+    """Levels of the body as points in corners of their slices (PS3.16 TID 1500, 1410).
+
+    Parameters
+    ----------
+    title : Code
+        Not used, see above; reports of body part regression share one signature.
+
+    Raises
+    ------
+    EncodingError
+        If there is no landmark that has a code.
+    """
+    algorithm = group_algorithm(card, provider)
+    known, left_out = coded(location.landmarks)
+    return encode_report(
+        series,
+        None,
+        [_group(landmark, series, sop_instance_uid, algorithm) for landmark in known],
+        card,
+        sop_instance_uid=sop_instance_uid,
+        provider=provider,
+        created=created,
+        title=TITLE,
+        description="slice levels",
+        series_number=SERIES_NUMBER,
+        notes=[*notes, *left_out, _SAYS],
+    )
+
+
+def _group(
+    landmark: BodyLandmark, series: CtSeries, sop_instance_uid: str, algorithm: sr.AlgorithmIdentification
+) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
+    header, level = series.headers[landmark.slice_index], LEVELS[landmark.key]
+    point = corner(series.volume.voxels_hu[landmark.slice_index])
+    group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(uid=identity.tracking_uid(sop_instance_uid, landmark.key), identifier=TOOL),
+        referenced_region=sr.ImageRegion(
+            sr.GraphicTypeValues.POINT,
+            np.array([point]),
+            sr.SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID),
+        ),
+        finding_type=concept(level.structure),
+        algorithm_id=algorithm,
+    )
+    label = sr.TextContentItem(_COMMENT, f"slice level {landmark.key}", sr.RelationshipTypeValues.CONTAINS)
+    group[0].ContentSequence.append(label)
+    return group
+
+
+def corner(image: Voxels) -> tuple[float, float]:
+    """The centre of the first corner pixel whose surroundings are air; of the emptiest corner where none is.
+
+    Parameters
+    ----------
+    image : ndarray, shape (rows, columns), float32, HU
+
+    Returns
+    -------
+    tuple of float
+        Column and row from the upper left edge of the image, in pixels (PS3.3 C.18.6.1.1).
+    """
+    rows, columns = image.shape
+    high, wide = max(1, rows // 16), max(1, columns // 16)
+    corners = {
+        (0.5, 0.5): image[:high, :wide],
+        (columns - 0.5, 0.5): image[:high, -wide:],
+        (0.5, rows - 0.5): image[-high:, :wide],
+        (columns - 0.5, rows - 0.5): image[-high:, -wide:],
+    }
+    means = {point: float(part.mean()) for point, part in corners.items()}
+    return next((point for point, mean in means.items() if mean < _AIR_HU), min(means, key=means.__getitem__))

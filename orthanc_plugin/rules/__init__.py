@@ -1,0 +1,1 @@
+"""Which series get which models, and why the others get none."""

@@ -1,0 +1,184 @@
+"""Which series get what, and why the others get nothing.
+
+A rule is a list of criteria and what a series that meets them all gets. A criterion that a rule does not write has the
+value of the default rule, so a rule loosens a guard only by saying so. The first rule that matches wins; where none
+does, the skip says for each rule which criteria failed. What the archive cannot tell is an error of the rule, never a
+silent "no match".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from orthanc_plugin.config.rule import Rule
+from orthanc_plugin.domain.checks import Check
+from orthanc_plugin.domain.plan import (
+    BODY_OUTPUTS,
+    Location,
+    Output,
+    Plan,
+    PlannedModel,
+    SegSettings,
+)
+from orthanc_plugin.errors import ModelError, Refusal
+from orthanc_plugin.rules.criteria import Failure, failures_of
+from orthanc_plugin.rules.tags import SeriesTags
+
+
+@dataclass(frozen=True, slots=True)
+class RuleVerdict:
+    """What one rule says about a series: it matches where no criterion failed."""
+
+    rule: str
+    failures: tuple[Failure, ...]
+
+    @property
+    def matches(self) -> bool:
+        """Whether all criteria are met."""
+        return not self.failures
+
+    @property
+    def in_error(self) -> bool:
+        """Whether the rule fails only by what the archive cannot tell."""
+        return bool(self.failures) and all(failure.undecidable for failure in self.failures)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The failed criteria, without free texts of the hospital."""
+        return tuple(map(str, self.failures))
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """No rule takes the series. The sentence holds no free text of the hospital: ledger and logs keep it."""
+
+    reason: Refusal
+    sentence: str
+    verdicts: tuple[RuleVerdict, ...]
+
+    @property
+    def in_error(self) -> bool:
+        """Whether a rule asks what the archive cannot tell: the operator must act."""
+        return any(verdict.in_error for verdict in self.verdicts)
+
+
+def decide(
+    rules: Sequence[Rule], tags: SeriesTags, models: Mapping[str, str], test_models: Collection[str] = ()
+) -> Plan | Skip:
+    """Plan of the first rule that matches, or why there is none.
+
+    Parameters
+    ----------
+    rules : sequence of Rule
+    tags : SeriesTags
+    models : mapping
+        Digest of each installed model, by name.
+    test_models : collection of str
+        Those that were trained on phantoms only.
+
+    Raises
+    ------
+    ModelError
+        If the rule names a model that is not installed (`jobs.installed.check_rules` refuses this at the start).
+    """
+    verdicts: list[RuleVerdict] = []
+    for rule in rules:
+        verdicts.append(_verdict(rule, tags, test_models))
+        if verdicts[-1].matches:
+            return _plan(rule, tags, models, test_models)
+        if verdicts[-1].in_error:  # a later rule must not take what this one may want
+            break
+    return Skip(_reason(verdicts), _sentence(verdicts), tuple(verdicts))
+
+
+def explain(rules: Iterable[Rule], tags: SeriesTags, test_models: Collection[str] = ()) -> tuple[RuleVerdict, ...]:
+    """What each rule says, also those after the first match."""
+    return tuple(_verdict(rule, tags, test_models) for rule in rules)
+
+
+def _verdict(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> RuleVerdict:
+    """Whether a model may run on patients is asked last: it is the reason only where nothing else is."""
+    failures = tuple(failures_of(rule.match, tags)) or tuple(_phantoms_only(rule, tags, test_models))
+    return RuleVerdict(rule.name, failures)
+
+
+def _phantoms_only(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> Iterator[Failure]:
+    needed = (*rule.models, *([rule.locate] if rule.location_keys else []))
+    named = [name for name in needed if name in test_models]
+    if named and not _may_test(rule, tags):
+        wanted = f"YES (a phantom) for the test model {', '.join(named)}, or AllowTestModels true in the rule"
+        yield Failure(_PHANTOM, "absent or not YES", wanted)
+
+
+def _may_test(rule: Rule, tags: SeriesTags) -> bool:
+    return tags.phantom or rule.allow_test_models
+
+
+def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: Collection[str]) -> Plan:
+    absent = [name for name in rule.models if name not in models]
+    if absent:
+        raise ModelError(f"rule {rule.name}: model {', '.join(absent)} is not installed")
+    home = rule.home_archive or tags.archive
+    location = _location(rule, models, () if _may_test(rule, tags) else test_models)
+    wanted = {*rule.outputs, *([Output.RADIOMICS] if rule.radiomics else [])}
+    if location is None or location.model is None:
+        wanted -= {*BODY_OUTPUTS}
+    return Plan(
+        rule=rule.name,
+        models=tuple(PlannedModel(name, models[name]) for name in dict.fromkeys(rule.models)),
+        outputs=tuple(output for output in Output if output in wanted),
+        home_archive=home,
+        destinations=tuple(name for name in dict.fromkeys(rule.destinations) if name != home),
+        location=location,
+        radiomics=rule.radiomics_settings.settings,
+        image_library=rule.radiomics_settings.image_library,
+        seg=SegSettings(rule.seg_encoding, rule.seg_ceiling),
+        hold_back=tuple(check for check in Check if check in rule.hold_back),
+    )
+
+
+def _location(rule: Rule, models: Mapping[str, str], barred: Collection[str]) -> Location | None:
+    """How a series is located; where the rule can do without, a model that is absent or barred leaves a word only."""
+    if not rule.locate:
+        return None
+    if rule.locate not in models:
+        if rule.location_keys:
+            raise ModelError(f"rule {rule.name}: model {rule.locate} is not installed")
+        return Location(absent="no body part regression model is installed")
+    if rule.locate in barred:
+        return Location(absent=f"the body part regression {rule.locate} is a test model and the series no phantom")
+    return Location(
+        model=PlannedModel(rule.locate, models[rule.locate]),
+        min_coverage=tuple(sorted(rule.min_coverage.items())),
+        on_reversed=rule.on_reversed,
+        on_invalid_spacing=rule.on_invalid_spacing,
+        crop=rule.crop_to_region or None,
+    )
+
+
+_PHANTOM = "QualityControlImage"
+_REFUSALS = {
+    "Modality": Refusal.NOT_CT,
+    "SOPClass": Refusal.NOT_CT,
+    "Slices": Refusal.TOO_FEW_SLICES,
+    "Axial": Refusal.NOT_AXIAL,
+    "RescaleType": Refusal.NOT_HU,
+}
+
+
+def _reason(verdicts: Sequence[RuleVerdict]) -> Refusal:
+    """What the operator must act on, else the guard of a rule that matches but for it, else what all rules share."""
+    if any(verdict.in_error for verdict in verdicts):
+        return Refusal.RULE_ERROR
+    if any(failure.criterion == _PHANTOM for verdict in verdicts for failure in verdict.failures):
+        return Refusal.TEST_MODEL
+    for criterion, refusal in _REFUSALS.items():
+        if verdicts and all(any(f.criterion == criterion for f in verdict.failures) for verdict in verdicts):
+            return refusal
+    return Refusal.NO_RULE
+
+
+def _sentence(verdicts: Iterable[RuleVerdict]) -> str:
+    told = [f"rule {v.rule}{' is in error' if v.in_error else ''}: {'; '.join(v.reasons)}" for v in verdicts]
+    return ". ".join(told) or "there are no rules"

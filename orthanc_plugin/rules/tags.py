@@ -1,0 +1,233 @@
+"""What rules look at: the tags of one series as a whole, from its headers and from Orthanc's own metadata.
+
+Headers are instances, or WADO-RS metadata of all of them; classic and multi-frame CT give the same tags. A value that
+differs between instances keeps all its values: one localizer among a hundred slices is seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from statistics import median
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from orthanc_plugin.domain.image_kind import ImageKind, image_kinds
+from orthanc_plugin.errors import InputError, Refusal
+
+_IMAGE_TYPE_KEYWORDS = ("ImageType", "FrameType", "VolumeBasedCalculationTechnique")
+
+# An obliquity of 37 degrees: gantries tilt up to 30 (the loader then says "gantry tilt"), coronal and sagittal are 90.
+_AXIAL_COSINE = 0.8
+
+_SAME_POSITION_DECIMALS = 2  # positions closer than 0.01 mm are one
+
+
+@dataclass(frozen=True, slots=True)
+class OrthancMetadata:
+    """What only Orthanc knows of a series: who sent it, and how it came in (both may be empty)."""
+
+    remote_aet: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesTags:
+    """Tags of a series.
+
+    Texts: distinct values over all instances, empty where the tag is absent.
+    slices: instances, or frames of multi-frame instances.
+    slice_thickness_mm, spacing_mm: largest SliceThickness; median step between positions; None if unknown.
+    time_points: how many images there are at a typical position.
+    remote_aet, origin: None where the archive cannot tell.
+    complete: whether the archive gave whole headers (an Orthanc with DicomWeb.SeriesMetadata "MainDicomTags" does not).
+    phantom: whether every image says that it is no patient: QualityControlImage YES (PS3.3 C.7.6.1).
+    """
+
+    archive: str
+    modality: tuple[str, ...]
+    sop_class_uids: tuple[str, ...]
+    image_types: tuple[str, ...]
+    rescale_types: tuple[str, ...]
+    body_part_examined: tuple[str, ...]
+    series_description: tuple[str, ...]
+    study_description: tuple[str, ...]
+    protocol_name: tuple[str, ...]
+    convolution_kernel: tuple[str, ...]
+    slices: int
+    slice_thickness_mm: float | None
+    spacing_mm: float | None
+    time_points: int
+    axial: bool | None
+    study_age_days: int | None
+    remote_aet: str | None
+    origin: str | None
+    complete: bool
+    phantom: bool = False
+
+    @property
+    def kinds(self) -> Mapping[ImageKind, str]:
+        """Kinds that ImageType tells, each with the value that tells it."""
+        return image_kinds(self.image_types)
+
+
+def series_tags(
+    headers: Sequence[Dataset], orthanc: OrthancMetadata | None = None, *, archive: str, today: date
+) -> SeriesTags:
+    """Tags of one series.
+
+    Parameters
+    ----------
+    headers : sequence of Dataset
+        All instances of the series, or their WADO-RS metadata.
+    orthanc : OrthancMetadata or None
+        None where the archive is no Orthanc.
+    archive : str
+        Name of the archive in which the series lies.
+    today : date
+        For the age of the study.
+
+    Raises
+    ------
+    InputError
+        If there are no headers, or they cannot be read.
+    """
+    if not headers:
+        raise InputError(Refusal.GONE, "the series has no instances")
+    try:
+        return _tags(headers, orthanc, archive, today)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
+        # Odd values, which pydicom only finds out when they are asked for; its text may quote them.
+        said = f"the headers cannot be read ({type(error).__name__}); export the series again"
+        raise InputError(Refusal.UNREADABLE, said) from error
+
+
+def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: str, today: date) -> SeriesTags:
+    frames = [frame for header in headers for frame in _frames(header)]
+    geometry = _geometry(frames)
+    return SeriesTags(
+        archive=archive,
+        modality=_distinct(frames, "Modality"),
+        sop_class_uids=_distinct(frames, "SOPClassUID"),
+        image_types=_image_types(frames),
+        rescale_types=_distinct(frames, "RescaleType"),
+        body_part_examined=_distinct(frames, "BodyPartExamined"),
+        series_description=_distinct(frames, "SeriesDescription"),
+        study_description=_distinct(frames, "StudyDescription"),
+        protocol_name=_distinct(frames, "ProtocolName"),
+        convolution_kernel=_distinct(frames, "ConvolutionKernel"),
+        slices=sum(max(1, int(_number(frame, "NumberOfFrames") or 1)) for frame in map(_whole, headers)),
+        slice_thickness_mm=max((t for frame in frames if (t := _number(frame, "SliceThickness"))), default=None),
+        spacing_mm=geometry.spacing_mm,
+        time_points=geometry.time_points,
+        axial=geometry.axial,
+        study_age_days=_age_days(headers[0], today),
+        remote_aet=orthanc.remote_aet if orthanc else None,
+        origin=orthanc.origin if orthanc else None,
+        complete=all(_values(_whole(header), "ImageType") or _values(_whole(header), "Rows") for header in headers),
+        phantom=all(_values(_whole(header), "QualityControlImage") == ("YES",) for header in headers),
+    )
+
+
+# A frame is the datasets in which to look for an attribute, nearest first (PS3.3 C.7.6.16: functional groups).
+_Frame = Sequence[Dataset]
+
+
+def _whole(header: Dataset) -> _Frame:
+    return (header,)
+
+
+def _frames(header: Dataset) -> Iterator[_Frame]:
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or ()
+    shared = [macro for item in header.get("SharedFunctionalGroupsSequence") or () for macro in _macros(item)]
+    for item in per_frame:
+        yield (*_macros(item), *shared, header)
+    if not per_frame:
+        yield (*shared, header)
+
+
+def _macros(item: Dataset) -> Iterator[Dataset]:
+    return (element.value[0] for element in item if element.VR == "SQ" and element.value)
+
+
+def _values(frame: _Frame, keyword: str) -> tuple[str, ...]:
+    """The values of an attribute as texts; none where it is absent, empty or unreadable."""
+    for dataset in frame:
+        try:
+            value = dataset.get(keyword)
+        except (ValueError, TypeError):
+            return ()
+        if value is not None:
+            values = tuple(str(item).strip() for item in (value if isinstance(value, MultiValue | list) else [value]))
+            if any(values):
+                return values
+    return ()
+
+
+def _numbers(frame: _Frame, keyword: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in _values(frame, keyword))
+    except ValueError:
+        return ()
+
+
+def _number(frame: _Frame, keyword: str) -> float | None:
+    return next(iter(_numbers(frame, keyword)), None)
+
+
+def _distinct(frames: Iterable[_Frame], keyword: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys("\\".join(values) for frame in frames if (values := _values(frame, keyword))))
+
+
+def _image_types(frames: Iterable[_Frame]) -> tuple[str, ...]:
+    """All values of ImageType, of Frame Type and of how a volume was calculated, upper case, without NONE."""
+    found: dict[str, None] = {}
+    for frame in frames:
+        for keyword in _IMAGE_TYPE_KEYWORDS:
+            found.update(dict.fromkeys(value.upper() for value in _values(frame, keyword)))
+        if _values(frame, "MonoenergeticEnergyEquivalent"):
+            found["VMI"] = None
+    return tuple(value for value in found if value not in ("", "NONE"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Geometry:
+    axial: bool | None
+    spacing_mm: float | None
+    time_points: int
+
+
+def _geometry(frames: Sequence[_Frame]) -> _Geometry:
+    normals = [normal for frame in frames if (normal := _normal(frame)) is not None]
+    axial = all(abs(normal[2]) >= _AXIAL_COSINE for normal in normals) if normals else None
+    positions = [position for frame in frames if len(position := _numbers(frame, "ImagePositionPatient")) == 3]
+    if not positions:
+        return _Geometry(axial, None, 1)
+    images_at = Counter(tuple(np.round(position, _SAME_POSITION_DECIMALS)) for position in positions)
+    time_points = int(median(images_at.values()))
+    if not normals:
+        return _Geometry(axial, None, time_points)
+    along = np.unique(np.round(np.asarray(positions) @ normals[0], _SAME_POSITION_DECIMALS))
+    return _Geometry(axial, float(np.median(np.diff(along))) if len(along) > 1 else None, time_points)
+
+
+def _normal(frame: _Frame) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
+    """Unit vector across the slice (PS3.3 C.7.6.2.1.1)."""
+    orientation = _numbers(frame, "ImageOrientationPatient")
+    if len(orientation) != 6:
+        return None
+    normal = np.cross(orientation[:3], orientation[3:])
+    length = float(np.linalg.norm(normal))
+    return normal / length if length > 0 else None
+
+
+def _age_days(header: Dataset, today: date) -> int | None:
+    text = "".join(_values(_whole(header), "StudyDate"))
+    try:
+        return (today - date(int(text[:4]), int(text[4:6]), int(text[6:8]))).days
+    except ValueError:
+        return None

@@ -1,1 +1,0 @@
-"""Validation: AI against known truth, and phantoms whose truth is known."""

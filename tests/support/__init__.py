@@ -1,0 +1,1 @@
+"""What tests share: cases made by hand, stand-ins, and real servers."""

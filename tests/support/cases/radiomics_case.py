@@ -1,0 +1,47 @@
+"""Hand-made cases for radiomics reports: every feature that has a code, on any image, of a SEG of any encoding."""
+
+from __future__ import annotations
+
+import math
+
+from pydicom.dataset import Dataset
+
+from orthanc_plugin.catalog.card import CardLabel
+from orthanc_plugin.codes import REPORT_TITLE
+from orthanc_plugin.domain.measures import FeatureValue, SegmentFeatures
+from orthanc_plugin.domain.plan import SegEncoding, SegSettings
+from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
+from orthanc_plugin.radiomics.feature_codes import FEATURES
+from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
+from tests.support.cases.results_case import CARD, CREATED, RADIOMICS_UID, SEG_UID, ellipsoids, small_series
+
+SERIES = small_series()
+SETTINGS = RadiomicsSettings(log_sigma_mm=(2.0,), wavelet=True)
+FILTERED = "log-sigma-2-0-mm-3D"
+
+
+def stored_as(encoding: SegEncoding, *absent: CardLabel) -> Dataset:
+    """The SEG of the ellipsoids."""
+    return seg.encode_seg(
+        SERIES, ellipsoids(SERIES, *absent), CARD,
+        sop_instance_uid=SEG_UID, provider="CPU", created=CREATED, settings=SegSettings(encoding),
+    )  # fmt: skip
+
+
+def report(
+    stored: Dataset, features: list[SegmentFeatures], settings: RadiomicsSettings = SETTINGS, library: bool = False
+) -> Dataset:
+    """Its radiomics report."""
+    return encode_radiomics_sr(
+        SERIES, stored, seg.decode_seg(stored, SERIES, CARD), features, CARD,
+        sop_instance_uid=RADIOMICS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE,
+        settings=settings, image_library=library,
+    )  # fmt: skip
+
+
+def measured(segment: int, image: str = "original") -> SegmentFeatures:
+    """Every feature that has a code, as so many square roots; no shape of a filtered image."""
+    coded = [c for c in FEATURES if image == "original" or not c.name.startswith("shape")]
+    values = (FeatureValue(c.name, c.concept, c.unit, math.sqrt(n + 2), c.derivation) for n, c in enumerate(coded))
+    return SegmentFeatures(segment, tuple(values), image=image)

@@ -1,0 +1,1 @@
+"""Bodies that only tests and training scripts need."""

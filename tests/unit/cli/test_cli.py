@@ -1,0 +1,113 @@
+"""The command line: exit codes, messages, and a page that names every command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from orthanc_plugin.cli import main as cli
+from orthanc_plugin.jobs.queue import JobQueue
+from tests.support.cases.realct import ROOT
+from tests.support.fakes.memory_archive import ct_series
+from tests.support.servers.front_door import enqueue
+
+
+def commands(parser: argparse.ArgumentParser, path: str = "") -> Iterator[str]:
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for group in groups:
+        for name, sub in group.choices.items():
+            yield from commands(sub, f"{path} {name}".strip())
+    if not groups:
+        yield path
+
+
+def test_every_command_has_its_section_and_every_section_its_command() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert set(re.findall(r"^## (.+)$", page, re.MULTILINE)) == set(commands(cli._parser()))
+
+
+@pytest.mark.parametrize("words", [["run"], ["jobs", "list", "--state", "finished"], ["no-such-command"], []])
+def test_wrong_use_is_exit_2(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(words)
+    assert exit_.value.code == cli.EXIT_USAGE
+
+
+def test_a_broken_configuration_is_exit_78_and_names_the_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "orthanc.json").write_text('{"Enrichment": {"StabelAge": 3}} // typo')
+    code = cli.main(["jobs", "list", "--json", "--config", str(tmp_path / "orthanc.json")])
+    assert code == cli.EXIT_CONFIG
+    assert "StableAge" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("database", ["postgresql://enrich:geheim@127.0.0.1:1/jobs", "sqlite:///{}/jobs.db"])
+def test_a_database_that_cannot_be_opened_is_exit_1(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENRICHMENT__STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("ENRICHMENT__DATABASE", database.format(tmp_path))
+    (tmp_path / "jobs.db").write_text("no database, " * 100)
+    assert cli.main(["jobs", "list", "--json"]) == cli.EXIT_FAILED
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "job database cannot be opened" in error
+    assert "geheim" not in error
+
+
+def test_an_error_is_one_line_however_long_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "list", "--models", str(tmp_path / ("long" * 60))]) != 0
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_folder_without_dicom_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    code = cli.main(["run", str(tmp_path), "--out", str(tmp_path / "out"), "--json"])
+    assert code == cli.EXIT_CONFIG
+    assert "holds no DICOM series" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_failed_command_is_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "verify", "no_such_model", "--json"]) == cli.EXIT_FAILED
+    assert "no_such_model" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("command", sorted(commands(cli._parser())))
+def test_every_command_has_a_help_and_takes_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([*command.split(), "--help"])
+    assert exit_.value.code == cli.EXIT_DONE
+    assert {"--json", "--config"} <= set(re.findall(r"--[a-z]+", capsys.readouterr().out))
+
+
+def test_jobs_are_listed_with_the_whole_id_that_show_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENRICHMENT__STATE_DIRECTORY", str(tmp_path / "state"))
+    with closing(JobQueue(f"sqlite:///{tmp_path}/state/jobs.db")) as queue:
+        job_id = enqueue(queue, "1.2.3")
+    assert cli.main(["jobs", "list"]) == cli.EXIT_DONE
+    assert capsys.readouterr().out.split()[0] == job_id
+    assert cli.main(["jobs", "show", job_id, "--json"]) == cli.EXIT_DONE
+    assert json.loads(capsys.readouterr().out)["state"] == "queued"
+    assert cli.main(["jobs", "retry", job_id]) == cli.EXIT_FAILED
+    assert "only a job that ended" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_rules_of_a_folder_are_told_with_any_description(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (ds,) = ct_series(1)
+    ds.SeriesDescription = "LUNG [/b] 1.0"
+    ds.save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    assert cli.main(["rules", "test", str(tmp_path)]) == cli.EXIT_DONE
+    out = capsys.readouterr().out
+    assert "LUNG [/b] 1.0: no rule takes it" in out
+    assert "Slices" in out
+    assert cli.main(["rules", "test", str(tmp_path), "--json"]) == cli.EXIT_DONE
+    (verdict,) = json.loads(capsys.readouterr().out)
+    assert (verdict["takes"], verdict["description"]) == ("", ds.SeriesDescription)

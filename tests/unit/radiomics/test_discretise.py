@@ -1,0 +1,133 @@
+"""Grey levels counted by hand, and the words for each parameter."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.radiomics.discretise import grey_levels
+from orthanc_plugin.radiomics.parameters import describe, parameter_texts
+
+IBSI = RadiomicsSettings()
+PYRADIOMICS = RadiomicsSettings(mode=RadiomicsMode.PYRADIOMICS)
+
+
+def levels(values: list[float], settings: RadiomicsSettings, *, filtered: bool = False) -> list[int]:
+    voxels = np.array([[values]], np.float32)
+    return grey_levels(voxels, np.ones(voxels.shape, bool), settings, filtered=filtered).ravel().tolist()
+
+
+def test_bins_of_fixed_width_start_at_the_lower_end_of_the_range() -> None:
+    settings = replace(IBSI, resegment_hu=(-500, 400))
+    assert levels([-500, -476, -475, -450, 400], settings) == [1, 1, 2, 3, 37]
+
+
+def test_bins_of_fixed_width_without_a_range_start_at_air_and_the_first_takes_what_is_below() -> None:
+    assert levels([-1024, -1000, -976, -975, 0], IBSI) == [1, 1, 1, 2, 41]
+
+
+def test_a_fixed_number_of_bins_spans_the_values_and_the_last_takes_the_largest() -> None:
+    assert levels([0, 9, 10, 39, 40], replace(IBSI, bin_count=4)) == [1, 1, 2, 4, 4]
+
+
+def test_equal_values_have_one_grey_level() -> None:
+    assert levels([7, 7, 7], replace(IBSI, bin_count=32)) == [1, 1, 1]
+
+
+def test_bins_of_a_filtered_image_start_at_a_multiple_of_the_width() -> None:
+    assert levels([-30, -25, 0, 24.9], IBSI, filtered=True) == [1, 2, 3, 3]
+
+
+def test_pyradiomics_bins_start_at_the_multiple_below_the_smallest_value() -> None:
+    settings = replace(PYRADIOMICS, resegment_hu=(-500, 400))
+    assert levels([-30, -25, 0, 24.9], settings) == [1, 2, 3, 3]
+
+
+def test_pyradiomics_counts_bins_over_the_values() -> None:
+    assert levels([0, 9, 10, 39, 40], replace(PYRADIOMICS, bin_count=4)) == [1, 1, 2, 4, 4]
+
+
+def test_outside_the_mask_there_is_no_grey_level() -> None:
+    voxels = np.zeros((1, 1, 3), np.float32)
+    assert grey_levels(voxels, np.array([[[True, False, True]]]), IBSI).ravel().tolist() == [41, 0, 41]
+
+
+OTHERS: dict[str, Any] = {
+    "mode": RadiomicsMode.PYRADIOMICS,
+    "classes": (FeatureClass.SHAPE,),
+    "bin_width_hu": 10.0,
+    "bin_count": 32,
+    "spacing_mm": (2.0, 2.0, 2.0),
+    "interpolation": Interpolation.CUBIC,
+    "resegment_hu": (-500.0, 400.0),
+    "resegment_sigma": 3.0,
+    "force_2d": True,
+    "log_sigma_mm": (1.0,),
+    "wavelet": True,
+    "deprecated": True,
+}
+
+
+def test_every_parameter_that_changes_a_value_changes_the_description() -> None:
+    assert set(OTHERS) == {field.name for field in fields(RadiomicsSettings)}
+    resampled = replace(IBSI, spacing_mm=(1.0, 1.0, 1.0))
+    described = {describe(replace(resampled, **{name: value})) for name, value in OTHERS.items()}
+    assert len(described | {describe(resampled)}) == len(OTHERS) + 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bin_width_hu": 25.0000001},
+        {"spacing_mm": (1.0, 0.9765625, 1.0)},
+        {"resegment_hu": (-500.00001, 400.0)},
+        {"resegment_sigma": 3.0000001},
+        {"log_sigma_mm": (2.0000001,)},
+    ],
+)
+def test_numbers_that_differ_in_a_late_digit_are_described_apart(change: dict[str, Any]) -> None:
+    settings = RadiomicsSettings(
+        spacing_mm=(1.0, 0.976563, 1.0), resegment_hu=(-500.0, 400.0), resegment_sigma=3.0, log_sigma_mm=(2.0,)
+    )
+    assert describe(replace(settings, **change)) != describe(settings)
+
+
+def test_a_wavelet_within_slices_is_described_apart_without_any_texture() -> None:
+    settings = replace(IBSI, classes=(FeatureClass.FIRSTORDER,), wavelet=True)
+    assert describe(replace(settings, force_2d=True)) != describe(settings)
+
+
+def test_equal_settings_are_described_alike() -> None:
+    assert describe(replace(IBSI, resegment_hu=(-0.0, 400))) == describe(replace(IBSI, resegment_hu=(0, 400.0)))
+
+
+def test_the_description_is_made_of_the_parameters() -> None:
+    assert describe(IBSI) == "; ".join(parameter_texts(IBSI))
+    assert "discretisation=width 25 HU from -1000 HU" in parameter_texts(IBSI)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"spacing_mm": (1.0,)}, "spacing_mm has three numbers"),
+        ({"resegment_hu": (1.0, 2.0, 3.0)}, "resegment_hu two or none"),
+        ({"resegment_hu": (400.0, -500.0)}, "the lowest, then the highest"),
+        ({"bin_width_hu": 0.0}, "bin_width_hu is above 0"),
+        ({"bin_count": -1}, "bin_count"),
+        ({"spacing_mm": (1.0, -1.0, 1.0)}, "not below 0"),
+        ({"resegment_sigma": -1.0}, "resegment_sigma"),
+        ({"log_sigma_mm": (1.0, 0.0)}, "each log_sigma_mm above 0"),
+        (
+            {"mode": RadiomicsMode.PYRADIOMICS, "resegment_hu": (0.0, 1.0), "resegment_sigma": 3.0},
+            "not by both",
+        ),
+    ],
+)
+def test_parameters_that_mean_nothing_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RadiomicsSettings(**wrong)

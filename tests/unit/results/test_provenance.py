@@ -1,0 +1,88 @@
+"""Every kind of object says who made it, and names its source in UID attributes and its patient in patient's alone."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.valuerep import VR
+
+from orthanc_plugin import RESULTS_VERSION, __version__, identity
+from orthanc_plugin.domain.plan import Output
+from tests.conformance.cases import FEW, Case
+from tests.conformance.kinds import KINDS
+from tests.support.cases.results_case import CARD, small_series
+
+ALLOWED = {
+    "PatientID": "PID-7731",
+    "PatientName": "Planted^Name",
+    "PatientBirthDate": "19430712",
+    "IssuerOfPatientID": "ISSUER-31",
+    "AccessionNumber": "ACC-9917",
+    "StudyID": "SID-5521",
+    "ReferringPhysicianName": "Referrer^Secret",
+    "StudyDescription": "Secret of the study",
+}
+NOWHERE = {
+    "InstitutionName": "Hospital of Planting",
+    "OperatorsName": "Operator^Secret",
+    "OtherPatientIDs": "OTHER-4411",
+    "PatientAddress": "Hidden Street",
+    "PatientComments": "Secret comment",
+    "SeriesDescription": "Secret of the series",
+    "ProtocolName": "Secret protocol",
+}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(
+        "planted", small_series(slices=16, **ALLOWED, **NOWHERE), tmp_path_factory.mktemp("planted"), landmarks=FEW
+    )
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(request: pytest.FixtureRequest, case: Case) -> Dataset:
+    """An object as a reader gets it."""
+    buffer = io.BytesIO()
+    ds = KINDS[request.param].make(case)
+    assert ds is not None
+    ds.save_as(buffer, enforce_file_format=True)
+    return pydicom.dcmread(io.BytesIO(buffer.getvalue()))
+
+
+def texts(ds: Dataset) -> list[tuple[str, str]]:
+    """Keyword and value of every element that holds no UID and no numbers in bytes."""
+    numbers = {VR.UI, VR.SQ, VR.OB, VR.OW, VR.US, VR.FD, VR.FL, VR.UL, VR.AT}
+    return [(element.keyword, str(element.value)) for element in ds.iterall() if element.VR not in numbers]
+
+
+def test_uids_of_the_source_stand_in_uid_attributes_alone(made: Dataset, case: Case) -> None:
+    who = case.series.identity
+    uids = {who.study_instance_uid, who.series_instance_uid, *who.sop_instance_uids, *who.frame_of_reference_uids}
+    assert [(keyword, text) for keyword, text in texts(made) if any(uid in text for uid in uids)] == []
+    named = {str(uid) for element in made.iterall() if element.VR == VR.UI for uid in uids if uid == element.value}
+    assert {who.study_instance_uid, who.series_instance_uid, who.sop_instance_uids[0]} & named
+
+
+def test_what_identifies_the_patient_stands_in_its_own_attribute_alone(made: Dataset) -> None:
+    found = {(keyword, value) for keyword, text in texts(made) for value in ALLOWED.values() if value in text}
+    assert found == set(ALLOWED.items())
+    assert [keyword for keyword, text in texts(made) if any(value in text for value in NOWHERE.values())] == []
+
+
+def test_its_model_is_contributing_equipment_with_all_that_repeats_the_run(made: Dataset) -> None:
+    (model,) = (item for item in made.ContributingEquipmentSequence if item.get("ManufacturerModelName") == CARD.name)
+    assert (model.Manufacturer, model.SoftwareVersions) == (CARD.manufacturer, CARD.version)
+    assert model.DeviceUID == identity.device_uid(CARD.digest)
+    assert model.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+    facts = (f"model_sha256={CARD.digest}", f"software=orthanc-enrichment {__version__}", "provider=CPU")
+    for fact in (*facts, f"results_version={RESULTS_VERSION}"):
+        assert fact in model.ContributionDescription
+
+
+def test_each_kind_of_output_is_held(tmp_path: Path) -> None:
+    assert {kind.output for kind in KINDS.values()} == set(Output)

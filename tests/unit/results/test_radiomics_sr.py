@@ -1,0 +1,163 @@
+"""The radiomics report: a group for each segment and image, with every parameter, statistic and number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from pydicom.dataset import Dataset
+
+from orthanc_plugin import identity
+from orthanc_plugin.codes import REPORT_TITLE
+from orthanc_plugin.domain.measures import SegmentFeatures
+from orthanc_plugin.domain.plan import SegEncoding
+from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.radiomics.feature_codes import FEATURES, CodedFeature
+from orthanc_plugin.radiomics.parameters import describe, parameter_texts
+from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results.sr.group_parts import measurement, number
+from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
+from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
+from tests.support.cases.radiomics_case import FILTERED, SERIES, SETTINGS, measured, report, stored_as
+from tests.support.cases.results_case import AIRWAY, BODY, BONE, CARD, CREATED, LUNG_RIGHT, RADIOMICS_UID, SEG_UID
+
+
+@pytest.fixture(scope="module")
+def stored() -> Dataset:
+    return stored_as(SegEncoding.BINARY)
+
+
+def items(ds: Dataset) -> Iterator[Dataset]:
+    yield ds
+    for child in ds.get("ContentSequence", ()):
+        yield from items(child)
+
+
+def values(ds: Dataset, code: str) -> list[Dataset]:
+    return [item for item in items(ds) if item.ConceptNameCodeSequence[0].CodeValue == code]
+
+
+def groups_of(ds: Dataset) -> list[Dataset]:
+    return values(ds, "125007")
+
+
+def test_a_filtered_image_has_groups_of_its_own_that_name_it(stored: Dataset) -> None:
+    ds = report(stored, [measured(2), measured(3), measured(2, FILTERED), measured(3, FILTERED)])
+    names = [values(group, "112039")[0].TextValue for group in groups_of(ds)]
+    assert names == ["Left lung", "Right lung", f"Left lung, {FILTERED}", f"Right lung, {FILTERED}"]
+    uids = [str(values(group, "112040")[0].UID) for group in groups_of(ds)]
+    assert uids == [
+        stored.SegmentSequence[1].TrackingUID,
+        stored.SegmentSequence[2].TrackingUID,
+        identity.tracking_uid(SEG_UID, f"2:{FILTERED}"),
+        identity.tracking_uid(SEG_UID, f"3:{FILTERED}"),
+    ]
+    assert len(set(uids)) == 4
+    references = [values(group, "121191")[0].ReferencedSOPSequence[0] for group in groups_of(ds)]
+    assert [reference.ReferencedSegmentNumber for reference in references] == [2, 3, 2, 3]
+
+
+def test_parameters_begin_with_the_digest_and_hold_every_setting(stored: Dataset) -> None:
+    original, filtered = groups_of(report(stored, [measured(2), measured(2, FILTERED)]))
+    texts = [item.TextValue for item in values(original, "111002")]
+    assert texts[0] == f"model_sha256={CARD.digest}"
+    assert texts[-len(parameter_texts(SETTINGS)) :] == [*parameter_texts(SETTINGS)]
+    assert [item.TextValue for item in values(filtered, "111002")] == [*texts, f"image={FILTERED}"]
+
+
+def test_the_software_that_measured_is_contributing_equipment(stored: Dataset) -> None:
+    equipment = report(stored, [measured(2)]).ContributingEquipmentSequence
+    descriptions = [item.get("ContributionDescription", "") for item in equipment]
+    assert f"Radiomics: {describe(SETTINGS)}" in descriptions
+    assert any("provider=CPU" in description for description in descriptions)
+
+
+def test_statistics_of_hounsfield_units_say_which_they_are(stored: Dataset) -> None:
+    (group,) = groups_of(report(stored, [measured(2)]))
+    numbers = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+    derivations = {
+        item.ConceptNameCodeSequence[0].CodeValue: values(item, "121401")[0].ConceptCodeSequence[0].CodeValue
+        for item in numbers
+        if values(item, "121401")
+    }
+    expected = {coded.concept.value: coded.derivation.value for coded in FEATURES if coded.derivation is not None}
+    assert derivations == expected
+    assert derivations["Q4LE"] == "373098007"
+
+
+@pytest.mark.parametrize("coded", FEATURES, ids=lambda coded: coded.name)
+@pytest.mark.parametrize("value", [0.0, -1 / 3, 1.5e300, 12345678901234.5])
+def test_numbers_made_fast_are_those_of_highdicom(coded: CodedFeature, value: float) -> None:
+    made = number(coded.concept, value, coded.unit, coded.derivation)
+    expected = measurement(coded.concept, value, coded.unit)[0]
+    derivation = made.pop("ContentSequence", None)
+    assert (derivation is not None) == (coded.derivation is not None)
+    assert made.to_json_dict() == expected.to_json_dict()
+
+
+def test_numbers_of_one_concept_do_not_share_their_value() -> None:
+    coded = FEATURES[0]
+    one, two = (number(coded.concept, value, coded.unit) for value in (1.0, 2.0))
+    assert [item.MeasuredValueSequence[0].FloatingPointValue for item in (one, two)] == [1.0, 2.0]
+    with pytest.raises(EncodingError, match="not a finite number"):
+        number(coded.concept, math.inf, coded.unit)
+
+
+def test_the_image_library_lists_every_source_slice_before_the_measurements(stored: Dataset) -> None:
+    ds = report(stored, [measured(2)], library=True)
+    *_, library, measurements = ds.ContentSequence
+    assert library.ConceptNameCodeSequence[0].CodeValue == "111028"
+    assert measurements.ConceptNameCodeSequence[0].CodeValue == "126010"
+    listed = [
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in items(library) if item.ValueType == "IMAGE"
+    ]
+    assert listed == [header.SOPInstanceUID for header in SERIES.headers]
+    assert {item.ContinuityOfContent for item in items(ds) if item.ValueType == "CONTAINER"} == {"SEPARATE"}
+    assert values(report(stored, [measured(2)]), "111028") == []
+
+
+def test_the_only_segment_of_a_seg_is_referenced() -> None:
+    alone = stored_as(SegEncoding.BINARY, BODY, LUNG_RIGHT, AIRWAY, BONE)
+    (group,) = groups_of(report(alone, [measured(1)]))
+    reference = values(group, "121191")[0].ReferencedSOPSequence[0]
+    assert (reference.ReferencedSOPClassUID, reference.ReferencedSegmentNumber) == (alone.SOPClassUID, 1)
+
+
+def test_a_segment_of_a_label_map_is_named_by_its_tracking_uid_its_seg_and_its_number() -> None:
+    """dciodvfy and dcmtk take a reference to a LABELMAP for an error (decision 0011)."""
+    labelmap = stored_as(SegEncoding.LABELMAP)
+    ds = report(labelmap, [measured(3)])
+    (group,) = groups_of(ds)
+    assert [item for item in items(group) if item.ValueType == "IMAGE"] == []
+    (segment,) = (item for item in labelmap.SegmentSequence if item.SegmentNumber == 3)
+    assert segment.TrackingUID == values(group, "112040")[0].UID
+    assert labelmap.SOPInstanceUID == values(group, "SEG_INSTANCE")[0].UID
+    assert values(group, "SEG_NUMBER")[0].TextValue == "3"
+    assert SERIES.identity.series_instance_uid == values(group, "121232")[0].UID
+    evidence = {
+        instance.ReferencedSOPInstanceUID
+        for study in ds.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    assert labelmap.SOPInstanceUID in evidence
+    assert {(row.seg_sop_instance_uid, row.segment_number) for row in read_radiomics_sr(ds)} == {
+        (labelmap.SOPInstanceUID, 3)
+    }
+
+
+def test_notes_name_segment_and_image(stored: Dataset) -> None:
+    noted = [replace(measured(2), notes=("odd",)), SegmentFeatures(3, (), ("one voxel",), FILTERED)]
+    notes = [item.TextValue for item in values(report(stored, noted), "121106")]
+    assert notes[1:] == ["Left lung: odd", f"Right lung, {FILTERED}: one voxel"]
+
+
+def test_a_segment_that_the_seg_does_not_hold_is_an_error(stored: Dataset) -> None:
+    other = stored_as(SegEncoding.BINARY, BONE)
+    with pytest.raises(EncodingError, match="segment 5 is not in the SEG"):
+        encode_radiomics_sr(
+            SERIES, other, seg.decode_seg(stored, SERIES, CARD), [measured(5)], CARD,
+            sop_instance_uid=RADIOMICS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE,
+        )  # fmt: skip

@@ -1,0 +1,126 @@
+"""Radiomics reports as tables: the numbers of the report to the last bit, in forms that other software reads."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import fields, replace
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from orthanc_plugin.domain.measures import FeatureValue, SegmentFeatures
+from orthanc_plugin.domain.radiomics_settings import RadiomicsMode
+from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.radiomics.feature_codes import coded_features
+from orthanc_plugin.results.sr.radiomics_table import TableRow, read_radiomics_sr, to_csv, to_json
+from tests.support.cases.results_case import (
+    CARD,
+    RADIOMICS_UID,
+    SEG_UID,
+    ellipsoids,
+    encode,
+    landmarks_report,
+    radiomics_report,
+    small_series,
+)
+
+SERIES = small_series()
+ROW = TableRow(
+    "m", "1", "ab", "2.25.1", "2.25.2", "2.25.3", 4, "Lung, left", "original", "f_F", "C", "S", "a \"b\"", 1 / 3, "/mm"
+)  # fmt: skip
+AWKWARD = (0.1 + 0.2, -1e-300, 5e-324, 1.7976931348623157e308, -0.0, 123456789012345.67, 1 / 3)
+
+
+@pytest.fixture(scope="module")
+def stored() -> Dataset:
+    return encode(SERIES, ellipsoids(SERIES))
+
+
+def written(ds: Dataset) -> Dataset:
+    """As an archive gives it back."""
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return pydicom.dcmread(io.BytesIO(buffer.getvalue()))
+
+
+def measured(
+    number: int, values: tuple[float, ...], mode: RadiomicsMode = RadiomicsMode.IBSI, image: str = "original"
+) -> SegmentFeatures:
+    coded = coded_features(mode)
+    features = [FeatureValue(c.name, c.concept, c.unit, v, c.derivation) for c, v in zip(coded, values, strict=False)]
+    return SegmentFeatures(number, tuple(features), image=image)
+
+
+@pytest.mark.parametrize("mode", RadiomicsMode)
+def test_rows_are_the_features_that_were_measured(stored: Dataset, mode: RadiomicsMode) -> None:
+    values = tuple(math.sqrt(number + 2) for number in range(len(coded_features(mode))))
+    features = measured(2, values, mode)
+    rows = read_radiomics_sr(written(radiomics_report(SERIES, stored, [features])))
+    assert [(row.feature, row.code, row.scheme, row.meaning, row.unit, row.value) for row in rows] == [
+        (f.name, f.concept.value, f.concept.scheme, f.concept.meaning, f.unit.value, f.value) for f in features.features
+    ]
+    assert {(row.model, row.model_version, row.model_digest) for row in rows} == {
+        (CARD.name, CARD.version, CARD.digest)
+    }
+    uids = {(row.series_instance_uid, row.seg_sop_instance_uid, row.sr_sop_instance_uid) for row in rows}
+    assert uids == {(SERIES.identity.series_instance_uid, SEG_UID, RADIOMICS_UID)}
+    assert {(row.segment_number, row.label, row.image) for row in rows} == {(2, "Left lung", "original")}
+
+
+def test_values_are_those_of_the_report_to_the_last_bit(stored: Dataset) -> None:
+    rows = read_radiomics_sr(written(radiomics_report(SERIES, stored, [measured(1, AWKWARD)])))
+    for values in (
+        [row.value for row in rows],
+        [float(row["value"]) for row in csv.DictReader(io.StringIO(to_csv(rows)))],
+        [row["value"] for row in json.loads(to_json(rows))],
+    ):
+        assert [value.hex() for value in values] == [value.hex() for value in AWKWARD]
+
+
+def test_filtered_images_are_told_apart_and_keep_the_label(stored: Dataset) -> None:
+    features = [measured(3, (1.5,)), measured(3, (2.5,), image="log-sigma-2-0-mm-3D")]
+    rows = read_radiomics_sr(written(radiomics_report(SERIES, stored, features)))
+    assert [(row.label, row.image, row.value) for row in rows] == [
+        ("Right lung", "original", 1.5),
+        ("Right lung", "log-sigma-2-0-mm-3D", 2.5),
+    ]
+
+
+def test_a_code_that_we_do_not_know_has_no_name_of_a_feature(stored: Dataset) -> None:
+    report = written(radiomics_report(SERIES, stored, [measured(1, (1.0,))]))
+    number = report.ContentSequence[-1].ContentSequence[0].ContentSequence[-1]
+    number.ConceptNameCodeSequence[0].CodeValue = "NEVER"
+    (row,) = read_radiomics_sr(report)
+    assert (row.feature, row.code) == ("", "NEVER")
+
+
+def test_what_is_no_radiomics_report_is_refused_by_its_uid(stored: Dataset) -> None:
+    foreign = written(radiomics_report(SERIES, stored))
+    del foreign.ContentSequence[-1].ContentSequence[0].ContentSequence[-1].MeasuredValueSequence
+    for ds in (stored, written(landmarks_report(SERIES, stored)), foreign, Dataset()):
+        with pytest.raises(EncodingError, match="no radiomics report"):
+            read_radiomics_sr(ds)
+
+
+def test_csv_always_has_its_header_and_follows_rfc_4180() -> None:
+    header = ",".join(field.name for field in fields(TableRow))
+    assert to_csv([]) == f"{header}\r\n"
+    line = 'm,1,ab,2.25.1,2.25.2,2.25.3,4,"Lung, left",original,f_F,C,S,"a ""b""",0.3333333333333333,/mm'
+    assert to_csv([ROW]) == f"{header}\r\n{line}\r\n"
+
+
+@pytest.mark.parametrize("label", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+def test_no_text_is_a_formula_for_a_spreadsheet(label: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(to_csv([replace(ROW, label=label, value=-1.0)]), newline=""))
+    assert (row["label"], row["value"]) == (f"'{label}", "-1.0")
+
+
+def test_json_has_the_names_of_the_csv_and_numbers_as_numbers() -> None:
+    (row,) = json.loads(to_json([ROW]))
+    assert list(row) == [field.name for field in fields(TableRow)]
+    assert (row["value"], row["segment_number"]) == (1 / 3, 4)
+    assert json.loads(to_json([])) == []
