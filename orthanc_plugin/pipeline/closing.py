@@ -15,6 +15,7 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
 from orthanc_plugin.quality.agreement import check_agreement
 from orthanc_plugin.quality.masks import check_masks
+from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.rt import structure_set as rtstruct
 from orthanc_plugin.results.sc import preview
 from orthanc_plugin.results.sr.checks import encode_checks_sr
@@ -64,11 +65,14 @@ def check(
     uid = identity.joint_sr_uid(seg_uids, Output.CHECKS, context.report_settings)
     if (there := context.find(series, uid)) is not None:
         return Checked(ReportResult(reference(there, Output.CHECKS, True)), tuple(results))
+    created = context.clock()
     encoded = encode_checks_sr(
-        series, [there.ds for _, there in kept], results, [card for card, _ in kept],
-        sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
+        [Provenance(series, card, uid, provider, created) for card, _ in kept],
+        [there.ds for _, there in kept],
+        results,
+        title=context.title,
         notes=(*series.notes, *(note for _, segmentation in masks for note in segmentation.notes)),
-    )  # fmt: skip
+    )
     stored_sr, adopted = context.keep(series, encoded)
     return Checked(ReportResult(reference(stored_sr, Output.CHECKS, adopted)), tuple(results))
 
@@ -92,9 +96,6 @@ def export(
     if (there := context.find(series, uid)) is not None:
         return ReportResult(reference(there, kind, True))
     kept = context.masks(series, card, stored_seg.sop_instance_uid)
-    encoded = encode(
-        series, kept.ds, kept.segmentation, card,
-        sop_instance_uid=uid, provider=provider, created=context.clock(),
-    )  # fmt: skip
+    encoded = encode(Provenance(series, card, uid, provider, context.clock()), kept.ds, kept.segmentation)
     stored, adopted = context.keep(series, encoded)
     return ReportResult(reference(stored, kind, adopted))

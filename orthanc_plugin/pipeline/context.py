@@ -18,7 +18,7 @@ from orthanc_plugin.domain.plan import Output, SegSettings, StoredObject
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import StoreError
-from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results import seg
 
 
 class ObjectStore(Protocol):

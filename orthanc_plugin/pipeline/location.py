@@ -16,6 +16,7 @@ from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.errors import InputError
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
+from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.body_landmarks import coded, encode_body_landmarks_sr
 from orthanc_plugin.results.sr.body_regions import encode_body_regions_sr
 from orthanc_plugin.results.sr.viewer_landmarks import encode_viewer_landmarks_sr
@@ -123,9 +124,8 @@ def report_location(
         none = f"{kind}: nothing to report lies in the scan"
         return ReportResult(None, (f"no valid region: {location.reason}" if location.reason else none,))
     encoded = _BODY_ENCODERS[kind](
-        series, location, card,
-        sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
-        notes=(*series.notes, *location.notes),
+        Provenance(series, card, uid, provider, context.clock()), location,
+        title=context.title, notes=(*series.notes, *location.notes),
     )  # fmt: skip
     stored, adopted = context.keep(series, encoded)
     return ReportResult(reference(stored, kind, adopted), ())

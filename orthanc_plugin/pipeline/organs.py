@@ -20,7 +20,8 @@ from orthanc_plugin.quality import landmarks
 from orthanc_plugin.quality.masks import check_masks
 from orthanc_plugin.radiomics import features
 from orthanc_plugin.radiomics.parameters import describe
-from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results import seg
+from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr import landmarks as landmarks_sr
 from orthanc_plugin.results.sr import radiomics as radiomics_sr
 
@@ -69,11 +70,8 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
         if failed := _holding(series, found, engine.card, context, crop):
             return SegmentResult(None, {}, engine.provider, (*cut, *_told(failed)), failed)
         found = replace(found, notes=(*cut, *found.notes))
-        encoded = seg.encode_seg(
-            series, found, engine.card,
-            sop_instance_uid=uid, provider=engine.provider, created=context.clock(), settings=context.seg,
-        )  # fmt: skip
-        stored, adopted = context.keep(series, encoded)
+        provenance = Provenance(series, engine.card, uid, engine.provider, context.clock())
+        stored, adopted = context.keep(series, seg.encode_seg(provenance, found, context.seg))
     kept = context.remember(series, engine.card, stored)
     volumes_ml = _volumes_ml(kept, series)
     return SegmentResult(reference(stored, Output.SEG, adopted), volumes_ml, engine.provider, kept.notes)
@@ -125,9 +123,8 @@ def measure(
     if not any(segment_features.features for segment_features in measured):
         return ReportResult(None, ("radiomics: no structure could be measured", *notes))
     encoded = radiomics_sr.encode_radiomics_sr(
-        series, kept.ds, kept.segmentation, measured, card,
-        sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
-        settings=context.radiomics, image_library=context.image_library,
+        Provenance(series, card, uid, provider, context.clock()), kept.ds, kept.segmentation, measured,
+        title=context.title, settings=context.radiomics, image_library=context.image_library,
     )  # fmt: skip
     stored, adopted = context.keep(series, encoded)
     return ReportResult(reference(stored, Output.RADIOMICS, adopted), notes)
@@ -150,9 +147,8 @@ def report(
     if not found:
         return ReportResult(None, ("no landmark: no organ of the model lies whole inside what was searched",))
     encoded = landmarks_sr.encode_landmarks_sr(
-        series, kept.ds, found, card,
-        sop_instance_uid=uid, provider=provider, created=context.clock(), title=context.title,
-        notes=(*series.notes, *kept.segmentation.notes),
+        Provenance(series, card, uid, provider, context.clock()), kept.ds, found,
+        title=context.title, notes=(*series.notes, *kept.segmentation.notes),
     )  # fmt: skip
     stored, adopted = context.keep(series, encoded)
     return ReportResult(reference(stored, Output.LANDMARKS, adopted))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import lru_cache
 
 import numpy as np
@@ -26,11 +25,9 @@ from pydicom.valuerep import DA, DT, TM, DSfloat, validate_value
 
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.results.provenance import CHARACTER_SET, Provenance
 
 logger = logging.getLogger(__name__)
-
-CHARACTER_SET = "ISO_IR 192"
-"""UTF-8 for every result: it holds any name, whatever the source declared or failed to declare."""
 
 _TYPE_2 = (
     "PatientBirthDate",
@@ -118,19 +115,19 @@ def _log_repairs(series_uid: str, keywords: tuple[str, ...]) -> None:
         logger.info("series %s: repaired or left out in results: %s", series_uid, ", ".join(keywords))
 
 
-def complete(ds: SOPClass, series: CtSeries, created: datetime) -> None:
-    """Give a built result its patient's name, and replace highdicom's clock readings by `created` (equal reruns).
+def complete(ds: SOPClass, provenance: Provenance) -> None:
+    """Set the patient's name, and replace highdicom's clock readings so that a rerun gives the same bytes.
 
-    Dates are text, as they are in an object that was read: the two can be compared.
+    Dates are text, as in an object that was read, so that the two can be compared.
     """
     with pydicom.config.disable_value_validation():
-        ds.PatientName = _sanitised(series.headers[0], "PatientName")
+        ds.PatientName = _sanitised(provenance.series.headers[0], "PatientName")
     for kind in ("InstanceCreation", "Content"):
-        setattr(ds, f"{kind}Date", f"{created:%Y%m%d}")
-        setattr(ds, f"{kind}Time", f"{created:%H%M%S.%f}")
+        setattr(ds, f"{kind}Date", f"{provenance.created:%Y%m%d}")
+        setattr(ds, f"{kind}Time", f"{provenance.created:%H%M%S.%f}")
     for item in ds.ContributingEquipmentSequence:
         if item.get("ManufacturerModelName") == "highdicom":
-            item.ContributionDateTime = DT(created)
+            item.ContributionDateTime = DT(provenance.created)
 
 
 def instance_number(header: Dataset) -> str:

@@ -34,11 +34,11 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.inference.engine import open_engine
 from orthanc_plugin.inference.providers import Provider
-from orthanc_plugin.results.algorithm import concept
+from orthanc_plugin.results import seg
+from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import result_headers
-from orthanc_plugin.results.seg import encode as seg
 from orthanc_plugin.series.read import read_series
-from tests.support.cases.results_case import BONE, CARD, CREATED, SEG_UID, segment, small_series
+from tests.support.cases.results_case import BONE, CARD, SEG_UID, provenance_of, segment, small_series
 
 SHAPE = (300, 512, 512)
 ENCODINGS = (SegEncoding.BINARY, SegEncoding.LABELMAP_RLE)
@@ -131,10 +131,7 @@ def _ellipsoid(labels: Labels, first: int, depth: int, centre: list[int], radius
 
 
 def _ours(series: CtSeries, found: Segmentation, card: ModelCard, encoding: SegEncoding) -> Dataset:
-    return seg.encode_seg(
-        series, found, card,
-        sop_instance_uid=SEG_UID, provider="CPU", created=CREATED, settings=SegSettings(encoding),
-    )  # fmt: skip
+    return seg.encode_seg(provenance_of(series, SEG_UID, card), found, SegSettings(encoding))
 
 
 def _highdicoms(series: CtSeries, found: Segmentation, card: ModelCard, encoding: SegEncoding) -> Dataset:

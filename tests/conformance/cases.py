@@ -24,12 +24,12 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
-from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.sr.body_codes import LEVELS
 from orthanc_plugin.series.read import read_series
 from tests.support.cases.body_results_case import whole_body
 from tests.support.cases.realct import real_ct
-from tests.support.cases.results_case import CARD, CREATED, SEG_UID, cut, ellipsoids, small_series
+from tests.support.cases.results_case import CARD, SEG_UID, cut, ellipsoids, provenance_of, small_series
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,7 @@ class Case:
         return pydicom.dcmread(path)
 
     def _encode(self, encoding: SegEncoding) -> Dataset:
-        return seg.encode_seg(
-            self.series, self.found, self.card,
-            sop_instance_uid=SEG_UID, provider="CPU", created=CREATED, settings=SegSettings(encoding),
-        )  # fmt: skip
+        return seg.encode_seg(provenance_of(self.series, SEG_UID, self.card), self.found, SegSettings(encoding))
 
 
 def instances_in(folder: Path) -> Iterator[Dataset]:

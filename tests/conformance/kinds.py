@@ -21,15 +21,15 @@ from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.quality.masks import check_masks
 from orthanc_plugin.radiomics.features import measure_segments
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.rt.structure_set import encode_rtstruct
 from orthanc_plugin.results.sc.preview import encode_preview
-from orthanc_plugin.results.seg import encode as seg
 from orthanc_plugin.results.sr.checks import encode_checks_sr
 from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
 from tests.conformance import readers
 from tests.conformance.cases import Case
 from tests.support.cases.body_results_case import body_report
-from tests.support.cases.results_case import CREATED, RADIOMICS_UID, landmarks_report
+from tests.support.cases.results_case import RADIOMICS_UID, landmarks_report, provenance_of
 
 Reader = Callable[[Case, Path], None]
 
@@ -65,8 +65,8 @@ def _radiomics(settings: RadiomicsSettings, encoding: SegEncoding, case: Case) -
     keys = [label.key for label in case.card.labels if label.shape_features]
     volume, thinned = _thinned(case.series.volume, kept)
     return encode_radiomics_sr(
-        case.series, stored, kept, measure_segments(volume, thinned, keys, settings), case.card,
-        sop_instance_uid=RADIOMICS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE, settings=settings,
+        provenance_of(case.series, RADIOMICS_UID, case.card), stored, kept,
+        measure_segments(volume, thinned, keys, settings), title=REPORT_TITLE, settings=settings,
         image_library=settings.mode is RadiomicsMode.PYRADIOMICS,
     )  # fmt: skip
 
@@ -81,17 +81,12 @@ def _thinned(volume: Volume, kept: Segmentation) -> tuple[Volume, Segmentation]:
 
 def _checks(case: Case) -> Dataset:
     results = check_masks(case.series.volume, case.kept, case.card)
-    return encode_checks_sr(
-        case.series, [case.stored], results, [case.card],
-        sop_instance_uid="2.25.1004", provider="CPU", created=CREATED, title=REPORT_TITLE, notes=["a note"],
-    )  # fmt: skip
+    models = [provenance_of(case.series, "2.25.1004", case.card)]
+    return encode_checks_sr(models, [case.stored], results, title=REPORT_TITLE, notes=["a note"])
 
 
 def _of_seg(encode: Callable[..., Dataset], case: Case) -> Dataset:
-    return encode(
-        case.series, case.stored, case.kept, case.card,
-        sop_instance_uid="2.25.1006", provider="CPU", created=CREATED,
-    )  # fmt: skip
+    return encode(provenance_of(case.series, "2.25.1006", case.card), case.stored, case.kept)
 
 
 def _body(output: Output, title: str = "AI Enrichment Report") -> Kind:

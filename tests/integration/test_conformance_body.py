@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 from orthanc_plugin.domain.body import BodyLocation
 from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.volume import CtSeries
-from orthanc_plugin.results.algorithm import concept
+from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.sr.body_codes import LEVELS
 from tests.conformance.cases import SMALL
 from tests.support.cases.body_results_case import ENCODERS, body_report, whole_body

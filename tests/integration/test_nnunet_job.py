@@ -16,7 +16,7 @@ from orthanc_plugin.errors import Refusal
 from orthanc_plugin.phantoms.dicom import write_phantom
 from orthanc_plugin.phantoms.phantom import Phantom
 from orthanc_plugin.phantoms.thorax import ORGANS, make_thorax_phantom
-from orthanc_plugin.results.seg.encode import decode_seg
+from orthanc_plugin.results.seg import decode_seg
 from orthanc_plugin.series.read import read_series
 from tests.conformance.readers import complaints
 from tests.support.cases.enriched import EnrichedOrthanc, files_of

@@ -22,13 +22,13 @@ from orthanc_plugin.inference.engine import SegmentationEngine, open_engine
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.rt.structure_set import encode_rtstruct
 from orthanc_plugin.results.sc.preview import encode_preview
-from orthanc_plugin.results.seg import encode as seg
 from orthanc_plugin.series.read import read_series
 from tests.conformance.cases import lowest, real
 from tests.conformance.readers import complaints, output_of, tool
-from tests.support.cases.results_case import CARD, CREATED, ellipsoids, small_series
+from tests.support.cases.results_case import CARD, ellipsoids, provenance_of, small_series
 
 Case = tuple[CtSeries, Segmentation, ModelCard]
 
@@ -63,12 +63,11 @@ CASES: dict[str, Callable[[], Case]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_plastimatch_gives_every_voxel_back(case: str, tmp_path: Path) -> None:
     series, found, card = CASES[case]()
-    stored = seg.encode_seg(series, found, card, sop_instance_uid="2.25.1", provider="CPU", created=CREATED)
+    stored = seg.encode_seg(provenance_of(series, "2.25.1", card), found)
     kept = seg.decode_seg(stored, series, card)
-    identity = {"provider": "CPU", "created": CREATED}
     objects = {
-        "rtstruct.dcm": encode_rtstruct(series, stored, kept, card, sop_instance_uid="2.25.2", **identity),
-        "preview.dcm": encode_preview(series, stored, kept, card, sop_instance_uid="2.25.3", **identity),
+        "rtstruct.dcm": encode_rtstruct(provenance_of(series, "2.25.2", card), stored, kept),
+        "preview.dcm": encode_preview(provenance_of(series, "2.25.3", card), stored, kept),
     }
     for name, ds in objects.items():
         ds.save_as(tmp_path / name, enforce_file_format=True)

@@ -20,9 +20,18 @@ from orthanc_plugin.catalog.card import CardLabel, ModelCard
 from orthanc_plugin.domain.masks import Labels, Segmentation
 from orthanc_plugin.domain.plan import SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.headers import complete, result_headers
-from orthanc_plugin.results.seg import encode as seg
-from tests.support.cases.results_case import BONE, CARD, CREATED, LUNG_LEFT, SEG_UID, ellipsoids, segment, small_series
+from tests.support.cases.results_case import (
+    BONE,
+    CARD,
+    LUNG_LEFT,
+    SEG_UID,
+    ellipsoids,
+    provenance_of,
+    segment,
+    small_series,
+)
 
 MANY = replace(
     CARD, labels=tuple(replace(BONE, number=n, key=f"s{n}", label=f"Structure {n}", covers=(n,)) for n in range(1, 105))
@@ -100,10 +109,7 @@ def card_of(found: Segmentation) -> ModelCard:
 
 
 def ours(series: CtSeries, found: Segmentation, encoding: SegEncoding) -> Dataset:
-    return seg.encode_seg(
-        series, found, card_of(found),
-        sop_instance_uid=SEG_UID, provider="CPU", created=CREATED, settings=SegSettings(encoding),
-    )  # fmt: skip
+    return seg.encode_seg(provenance_of(series, SEG_UID, card_of(found)), found, SegSettings(encoding))
 
 
 def highdicoms(series: CtSeries, found: Segmentation, made: Dataset, encoding: SegEncoding) -> Dataset:
@@ -111,11 +117,9 @@ def highdicoms(series: CtSeries, found: Segmentation, made: Dataset, encoding: S
     numbers = np.zeros(256, np.uint8)
     numbers[[s.number for s in found.segments]] = np.arange(1, len(found.segments) + 1)
     items = [SegmentDescription.from_dataset(item) for item in made.SegmentSequence]
-    ds = seg.highdicom_seg(
-        result_headers(series), numbers[found.labels], items, encoding, card_of(found),
-        sop_instance_uid=SEG_UID, provider="CPU", created=CREATED,
-    )  # fmt: skip
-    complete(ds, series, CREATED)
+    provenance = provenance_of(series, SEG_UID, card_of(found))
+    ds = seg.highdicom_seg(result_headers(series), numbers[found.labels], items, encoding, provenance)
+    complete(ds, provenance)
     ds.SegmentSequence = [item for item in ds.SegmentSequence if item.SegmentNumber != 0]
     if int(ds.NumberOfFrames) * ds.Rows * ds.Columns * ds.BitsAllocated // 8 % 2:
         ds.PixelData = ds.PixelData[:-1] + b"\0"  # PS3.5 8.1.1; highdicom 0.28.2 adds the character 0

@@ -21,9 +21,9 @@ from orthanc_plugin.cli import main as cli
 from orthanc_plugin.codes import Code
 from orthanc_plugin.jobs import ledger
 from orthanc_plugin.jobs.record import JobState
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.rt import structure_set
 from orthanc_plugin.results.sc import preview
-from orthanc_plugin.results.seg import encode as seg
 from orthanc_plugin.results.sr import (
     body_landmarks,
     body_regions,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import reduce
 
 import highdicom
@@ -25,21 +24,13 @@ from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage
 from scipy import ndimage
 
-from orthanc_plugin import __version__, identity
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.algorithm import (
-    MANUFACTURER,
-    PRODUCT,
-    RESEARCH_USE,
-    concept,
-    model_equipment,
-    segment_algorithm,
-    series_description,
-)
-from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
+from orthanc_plugin.results.concepts import concept
+from orthanc_plugin.results.headers import complete, result_headers
+from orthanc_plugin.results.provenance import CHARACTER_SET, RESEARCH_USE, Provenance
 from orthanc_plugin.results.rt.contours import Points, outlines
 from orthanc_plugin.results.rt.tg263 import roi_names
 
@@ -76,17 +67,8 @@ class _Source:
     steps: NDArray[np.float64]
 
 
-def encode_rtstruct(
-    series: CtSeries,
-    seg: Dataset,
-    segmentation: Segmentation,
-    card: ModelCard,
-    *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
-) -> Dataset:
-    """The structures of one stored SEG as one RT Structure Set in a series of its own.
+def encode_rtstruct(provenance: Provenance, seg: Dataset, segmentation: Segmentation) -> Dataset:
+    """Encode the structures of one stored SEG as one RT Structure Set in a series of its own.
 
     Parameters
     ----------
@@ -112,24 +94,22 @@ def encode_rtstruct(
     """
     if not segmentation.segments:
         raise EncodingError("an RT Structure Set without a structure is never written")
+    series, card = provenance.series, provenance.card
     headers = result_headers(series)
-    ds = _structure_set(headers, card, sop_instance_uid, provider, created)
+    ds = _structure_set(headers, provenance)
     rois = _rois(segmentation, card)
     sources = [_source(header) for header in headers]
     _refer(ds, series, [_reference(header.SOPClassUID, header.SOPInstanceUID) for header in headers])
-    _describe(ds, segmentation, card, created)
+    _describe(ds, segmentation, provenance)
     voxels = dict(zip((s.number for s in segmentation.segments), segmentation.voxels(), strict=True))
-    algorithm = segment_algorithm(card, provider)
     ds.StructureSetROISequence = [
-        _structure(
-            roi, series, seg, sum(voxels[number] for number in roi.covers) * series.volume.voxel_ml, card, algorithm
-        )
+        _structure(roi, provenance, seg, sum(voxels[number] for number in roi.covers) * series.volume.voxel_ml)
         for roi in rois
     ]
     ds.ROIContourSequence = [_contours(roi, mask, first, sources) for roi, mask, first in _masks(rois, segmentation)]
     ds.RTROIObservationsSequence = [_observation(roi) for roi in rois]
     ds.ApprovalStatus = "UNAPPROVED"
-    complete(ds, series, created)
+    complete(ds, provenance)
     for keyword in ("ContentDate", "ContentTime"):  # not in this IOD: it has StructureSetDate
         ds.pop(keyword, None)
     # Said to be read in the form in which it is written: else pydicom parses all contours and encodes them again.
@@ -137,41 +117,29 @@ def encode_rtstruct(
     return ds
 
 
-def _structure_set(
-    headers: Sequence[Dataset], card: ModelCard, sop_instance_uid: str, provider: str, created: datetime
-) -> SOPClass:
+def _structure_set(headers: Sequence[Dataset], provenance: Provenance) -> SOPClass:
     ds = SOPClass(
         study_instance_uid=headers[0].StudyInstanceUID,
-        series_instance_uid=identity.series_uid(sop_instance_uid),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=sop_instance_uid,
         sop_class_uid=RTStructureSetStorage,
-        instance_number=1,
         modality="RTSTRUCT",
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=PRODUCT,
-        software_versions=__version__,
-        device_serial_number=card.digest,
         transfer_syntax_uid=ImplicitVRLittleEndian,
-        series_description=series_description("contours", card),
-        content_qualification="RESEARCH",
-        specific_character_set=CHARACTER_SET,
+        **provenance.sop_arguments("contours", SERIES_NUMBER),
     )
     ds.copy_patient_and_study_information(headers[0])
     ds.OperatorsName = ""
     scanner = headers[0].get("Manufacturer")
     acquired = [highdicom.ContributingEquipment.for_image_acquisition(headers[0])] if scanner else []
-    ds.ContributingEquipmentSequence = [*acquired, model_equipment(card, created, provider)]
+    ds.ContributingEquipmentSequence = [*acquired, provenance.equipment()]
     return ds
 
 
-def _describe(ds: Dataset, segmentation: Segmentation, card: ModelCard, created: datetime) -> None:
+def _describe(ds: Dataset, segmentation: Segmentation, provenance: Provenance) -> None:
     ds.StructureSetLabel = "AI research"
-    ds.StructureSetName = f"AI research, unapproved: {card.name} {card.version}"[:64]
-    says = (f"{RESEARCH_USE}. Made by {card.name} {card.version}; nobody has reviewed it.", *segmentation.notes)
+    ds.StructureSetName = f"AI research, unapproved: {provenance.model}"[:64]
+    says = (f"{RESEARCH_USE}. Made by {provenance.model}; nobody has reviewed it.", *segmentation.notes)
     ds.StructureSetDescription = "\n".join(says)[:1024]
-    ds.StructureSetDate = f"{created:%Y%m%d}"
-    ds.StructureSetTime = f"{created:%H%M%S.%f}"
+    ds.StructureSetDate = f"{provenance.created:%Y%m%d}"
+    ds.StructureSetTime = f"{provenance.created:%H%M%S.%f}"
 
 
 def _refer(ds: Dataset, series: CtSeries, slices: Sequence[Dataset]) -> None:
@@ -194,20 +162,18 @@ def _rois(segmentation: Segmentation, card: ModelCard) -> list[_Roi]:
     return [_Roi(*parts) for parts in zip(segments, roi_names(segments), covers, strict=True)]
 
 
-def _structure(
-    roi: _Roi, series: CtSeries, seg: Dataset, volume_ml: float, card: ModelCard, algorithm: Sequence[Dataset]
-) -> Dataset:
+def _structure(roi: _Roi, provenance: Provenance, seg: Dataset, volume_ml: float) -> Dataset:
     stored = _reference(seg.SOPClassUID, seg.SOPInstanceUID)
     if seg.SOPClassUID == SegmentationStorage:
         stored.ReferencedSegmentNumber = list(roi.covers)
     return _item(
         ROINumber=roi.segment.number,
-        ReferencedFrameOfReferenceUID=series.frame_of_reference_uid,
+        ReferencedFrameOfReferenceUID=provenance.series.frame_of_reference_uid,
         ROIName=roi.name,
         ROIVolume=f"{volume_ml:.9g}",
         ROIGenerationAlgorithm="AUTOMATIC",
-        ROIGenerationDescription=f"{card.name} {card.version}"[:64],
-        ROIDerivationAlgorithmIdentificationSequence=algorithm,
+        ROIGenerationDescription=provenance.model[:64],
+        ROIDerivationAlgorithmIdentificationSequence=provenance.segment_algorithm(),
         DefinitionSourceSequence=[stored],
     )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from datetime import datetime
 
 import highdicom
 import numpy as np
@@ -17,13 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from orthanc_plugin import __version__, identity
-from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.domain.masks import Segment, Segmentation
-from orthanc_plugin.domain.volume import CtSeries, Volume
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.algorithm import MANUFACTURER, PRODUCT, RESEARCH_USE, model_equipment, series_description
-from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
+from orthanc_plugin.results.headers import complete, result_headers
+from orthanc_plugin.results.provenance import RESEARCH_USE, Provenance
 from orthanc_plugin.results.sc.planes import Plane, planes, surrounds
 
 SERIES_NUMBER = 9808
@@ -61,16 +58,7 @@ def preview_png(volume: Volume, segmentation: Segmentation, title: str) -> bytes
     return file.getvalue()
 
 
-def encode_preview(
-    series: CtSeries,
-    seg: Dataset,
-    segmentation: Segmentation,
-    card: ModelCard,
-    *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
-) -> Dataset:
+def encode_preview(provenance: Provenance, seg: Dataset, segmentation: Segmentation) -> Dataset:
     """The picture as a Secondary Capture Image in a series of its own.
 
     Parameters
@@ -91,28 +79,18 @@ def encode_preview(
     EncodingError
         If there is no segment.
     """
-    headers = result_headers(series)
+    headers = result_headers(provenance.series)
     # highdicom quotes a physician's name without `^` in a warning: it gets none, names are copied afterwards.
     ds = highdicom.sc.SCImage(
-        np.asarray(_montage(series.volume, segmentation, f"{card.name} {card.version}")),
+        np.asarray(_montage(provenance.series.volume, segmentation, provenance.model)),
         "RGB",
         8,
         "PATIENT",
         study_instance_uid=headers[0].StudyInstanceUID,
-        series_instance_uid=identity.series_uid(sop_instance_uid),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=sop_instance_uid,
-        instance_number=1,
-        manufacturer=MANUFACTURER,
         patient_orientation=("L", "P"),
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        contributing_equipment=[model_equipment(card, created, provider)],
-        manufacturer_model_name=PRODUCT,
-        software_versions=__version__,
-        device_serial_number=card.digest,
-        series_description=series_description("preview", card),
-        content_qualification="RESEARCH",
-        specific_character_set=CHARACTER_SET,
+        contributing_equipment=[provenance.equipment()],
+        **provenance.sop_arguments("preview", SERIES_NUMBER),
     )
     ds.copy_patient_and_study_information(headers[0])
     ds.PatientOrientation = []  # three of them
@@ -120,10 +98,10 @@ def encode_preview(
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.ConversionType = "WSD"
     ds.BurnedInAnnotation = "NO"
-    ds.DerivationDescription = f"{WARNING}: outlines of the structures that {card.name} {card.version} found"
+    ds.DerivationDescription = f"{WARNING}: outlines of the structures that {provenance.model} found"
     ds.ImageComments = f"{RESEARCH_USE}. Nobody has verified it."
     ds.SourceImageSequence = [_reference(source) for source in (*headers, seg)]
-    complete(ds, series, created)
+    complete(ds, provenance)
     ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime
     return ds
 

@@ -24,6 +24,7 @@ from pydicom.tag import Tag
 from rle.rle import encode_segment  # type: ignore[import-not-found]  # compiled, without stubs
 
 from orthanc_plugin.domain.masks import Labels
+from orthanc_plugin.domain.volume import CtSeries
 
 _PER_FRAME = Tag("PerFrameFunctionalGroupsSequence")
 _DIMENSION_INDEX = struct.pack("<HH2sH", 0x0020, 0x9157, b"UL", 8)
@@ -55,6 +56,11 @@ class Occupancy:
     def values(self, number: int) -> NDArray[np.uint8]:
         """Values of the label map that are this segment, in its type: others make comparing three times as slow."""
         return np.flatnonzero(self.numbers == number).astype(np.uint8)
+
+
+def slice_indices(series: CtSeries) -> dict[str, int]:
+    """Index of each slice of a series by its SOPInstanceUID."""
+    return {str(header.SOPInstanceUID): index for index, header in enumerate(series.headers)}
 
 
 def slice_counts(labels: Labels) -> NDArray[np.intp]:

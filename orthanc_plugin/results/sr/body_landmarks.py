@@ -7,22 +7,20 @@ view does not show (modifier, slice, deviation) stands in the tracking identifie
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from orthanc_plugin import identity
-from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 from orthanc_plugin.domain.body import BodyLandmark, BodyLocation
-from orthanc_plugin.domain.volume import CtSeries
-from orthanc_plugin.results.algorithm import concept, group_algorithm
+from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import instance_number
+from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.body_codes import LEVELS
 from orthanc_plugin.results.sr.body_scan import MM, scan_group
-from orthanc_plugin.results.sr.group_parts import measurement, source_image, store_as_read, target_region
+from orthanc_plugin.results.sr.content import measurement, source_image, store_as_read, target_region
 from orthanc_plugin.results.sr.report import encode_report
 
 SERIES_NUMBER = 9804
@@ -30,15 +28,7 @@ POSITION = Code("BPR_LEVEL", PRIVATE_SCHEME, "Position of the level along the he
 
 
 def encode_body_landmarks_sr(
-    series: CtSeries,
-    location: BodyLocation,
-    card: ModelCard,
-    *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
-    title: Code,
-    notes: Sequence[str],
+    provenance: Provenance, location: BodyLocation, *, title: Code, notes: Sequence[str]
 ) -> Dataset:
     """Levels of the body found in a scan (PS3.16 TID 1500, 1501).
 
@@ -52,17 +42,12 @@ def encode_body_landmarks_sr(
     EncodingError
         If there is no landmark that has a code.
     """
-    algorithm = group_algorithm(card, provider)
+    algorithm = provenance.group_algorithm()
     known, left_out = coded(location.landmarks)
-    groups = [_group(landmark, series, sop_instance_uid, algorithm) for landmark in known]
+    groups = [_group(landmark, provenance, algorithm) for landmark in known]
     return encode_report(
-        series,
-        None,
-        [scan_group(location, sop_instance_uid, algorithm), *groups] if groups else [],
-        card,
-        sop_instance_uid=sop_instance_uid,
-        provider=provider,
-        created=created,
+        provenance,
+        [scan_group(location, provenance, algorithm), *groups] if groups else [],
         title=title,
         description="body landmarks",
         series_number=SERIES_NUMBER,
@@ -78,15 +63,15 @@ def coded(landmarks: Sequence[BodyLandmark]) -> tuple[list[BodyLandmark], list[s
 
 
 def _group(
-    landmark: BodyLandmark, series: CtSeries, sop_instance_uid: str, algorithm: sr.AlgorithmIdentification
+    landmark: BodyLandmark, provenance: Provenance, algorithm: sr.AlgorithmIdentification
 ) -> sr.MeasurementsAndQualitativeEvaluations:
-    header, level = series.headers[landmark.slice_index], LEVELS[landmark.key]
+    header, level = provenance.series.headers[landmark.slice_index], LEVELS[landmark.key]
     text = (
         f"{landmark.key} ({level.meaning}), instance {instance_number(header)}, "
         f"z {landmark.z_mm:.1f} mm, sd {landmark.sd_mm:.1f} mm"
     )
     return sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(uid=identity.tracking_uid(sop_instance_uid, landmark.key), identifier=text),
+        sr.TrackingIdentifier(uid=identity.tracking_uid(provenance.sop_instance_uid, landmark.key), identifier=text),
         algorithm_id=algorithm,
         qualitative_evaluations=[target_region(level.structure, level.modifier)],
         measurements=[measurement(POSITION, landmark.z_mm, MM, properties=_deviation(landmark.sd_mm))],

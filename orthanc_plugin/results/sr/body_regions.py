@@ -7,37 +7,27 @@ and the slices share its items.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from highdicom import sr
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
-from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 from orthanc_plugin.domain.body import BodyLocation, Region
-from orthanc_plugin.domain.volume import CtSeries
-from orthanc_plugin.results.algorithm import concept, group_algorithm
+from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import instance_number
+from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.body_codes import REGIONS
 from orthanc_plugin.results.sr.body_scan import scan_group
-from orthanc_plugin.results.sr.group_parts import source_image, target_region
-from orthanc_plugin.results.sr.report import encode_report, separate
+from orthanc_plugin.results.sr.content import source_image, target_region
+from orthanc_plugin.results.sr.report import add_groups, encode_report
 
 SERIES_NUMBER = 9805
 RANGE = Code("BPR_RANGE", PRIVATE_SCHEME, "Range of a body region: its lowest and its highest slice")
 
 
 def encode_body_regions_sr(
-    series: CtSeries,
-    location: BodyLocation,
-    card: ModelCard,
-    *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
-    title: Code,
-    notes: Sequence[str],
+    provenance: Provenance, location: BodyLocation, *, title: Code, notes: Sequence[str]
 ) -> Dataset:
     """Which regions of the body each slice shows, and from where to where each region reaches (PS3.16 TID 1500, 1501).
 
@@ -46,44 +36,33 @@ def encode_body_regions_sr(
     EncodingError
         If there is no region.
     """
-    algorithm = group_algorithm(card, provider)
-    ranges = [_range(region, series, location, sop_instance_uid, algorithm) for region in location.regions]
+    algorithm = provenance.group_algorithm()
+    ranges = [_range(region, provenance, location, algorithm) for region in location.regions]
     ds = encode_report(
-        series,
-        None,
-        [scan_group(location, sop_instance_uid, algorithm), *ranges] if ranges else [],
-        card,
-        sop_instance_uid=sop_instance_uid,
-        provider=provider,
-        created=created,
+        provenance,
+        [scan_group(location, provenance, algorithm), *ranges] if ranges else [],
         title=title,
         description="body regions",
         series_number=SERIES_NUMBER,
         notes=[*notes, "Regions overlap by design."],
     )
-    measurements = ds.ContentSequence[-1]
-    slices = _slice_groups(series, location, sop_instance_uid, algorithm)
-    measurements.add_new("ContentSequence", "SQ", [*measurements.ContentSequence, *slices])  # unchecked by highdicom
+    add_groups(ds, _slice_groups(provenance, location, algorithm))
     return ds
 
 
 def _range(
-    region: Region,
-    series: CtSeries,
-    location: BodyLocation,
-    sop_instance_uid: str,
-    algorithm: sr.AlgorithmIdentification,
+    region: Region, provenance: Provenance, location: BodyLocation, algorithm: sr.AlgorithmIdentification
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     indices = location.regions[region]
     ends = (min(indices), max(indices))
-    first, last = (series.headers[index] for index in ends)
+    first, last = (provenance.series.headers[index] for index in ends)
     bottom_mm, top_mm = (location.z_mm[index] for index in ends)
     text = (
         f"{region}, instances {instance_number(first)} to {instance_number(last)}, "
         f"z {bottom_mm:.1f} to {top_mm:.1f} mm, {len(indices)} slices"
     )
     return sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(uid=identity.tracking_uid(sop_instance_uid, region), identifier=text),
+        sr.TrackingIdentifier(uid=identity.tracking_uid(provenance.sop_instance_uid, region), identifier=text),
         finding_type=concept(RANGE),
         algorithm_id=algorithm,
         qualitative_evaluations=[target_region(code) for code in REGIONS[region]],
@@ -92,13 +71,13 @@ def _range(
 
 
 def _slice_groups(
-    series: CtSeries, location: BodyLocation, sop_instance_uid: str, algorithm: sr.AlgorithmIdentification
+    provenance: Provenance, location: BodyLocation, algorithm: sr.AlgorithmIdentification
 ) -> Iterator[Dataset]:
     models: dict[tuple[Region, ...], Dataset] = {}
     for index, shown in sorted(_regions_of_slices(location).items()):
-        header = series.headers[index]
+        header = provenance.series.headers[index]
         tracking = sr.TrackingIdentifier(
-            uid=identity.tracking_uid(sop_instance_uid, f"slice {index}"),
+            uid=identity.tracking_uid(provenance.sop_instance_uid, f"slice {index}"),
             identifier=f"{', '.join(shown)}, instance {instance_number(header)}, z {location.z_mm[index]:.1f} mm",
         )
         if shown not in models:
@@ -126,7 +105,6 @@ def _model_group(
         qualitative_evaluations=[target_region(code) for region in shown for code in REGIONS[region]],
         source_images=[image],
     )
-    separate(group)
     return group
 
 

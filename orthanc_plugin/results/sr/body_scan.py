@@ -11,9 +11,10 @@ from highdicom import sr
 from orthanc_plugin import identity
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 from orthanc_plugin.domain.body import BodyLocation
-from orthanc_plugin.results.algorithm import concept
+from orthanc_plugin.results.concepts import concept
+from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.body_codes import REGIONS
-from orthanc_plugin.results.sr.group_parts import measurement, yes_or_no
+from orthanc_plugin.results.sr.content import measurement, yes_or_no
 
 SCAN = Code("BPR_SCAN", PRIVATE_SCHEME, "Place of the scan in the body")
 VALID_SPACING = Code("BPR_VALID", PRIVATE_SCHEME, "Slice spacing fits the body part scores")
@@ -29,7 +30,7 @@ _RATIO = Code("1", "UCUM", "no units")
 
 
 def scan_group(
-    location: BodyLocation, sop_instance_uid: str, algorithm: sr.AlgorithmIdentification
+    location: BodyLocation, provenance: Provenance, algorithm: sr.AlgorithmIdentification
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     """The group; its tracking identifier says the same in words, because OHIF shows no site of a number."""
     numbers = (
@@ -37,8 +38,9 @@ def scan_group(
         (SLOPE_RATIO, location.slope_ratio, _RATIO),
         (EXPECTED_SPACING, location.expected_spacing_mm, MM),
     )
+    uid = identity.tracking_uid(provenance.sop_instance_uid, "scan")
     return sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(uid=identity.tracking_uid(sop_instance_uid, "scan"), identifier=_in_words(location)),
+        sr.TrackingIdentifier(uid=uid, identifier=_in_words(location)),
         finding_type=concept(SCAN),
         algorithm_id=algorithm,
         qualitative_evaluations=[

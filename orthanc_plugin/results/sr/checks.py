@@ -8,32 +8,23 @@ OHIF's text view does not show of a group stands in words as comments in it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from types import MappingProxyType
 
 from highdicom import sr
-from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import __version__, identity
 from orthanc_plugin.catalog.card import CardLabel, ModelCard
-from orthanc_plugin.codes import BILATERAL, LEFT, PRIVATE_SCHEME, RIGHT, Code
+from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 from orthanc_plugin.domain.checks import Check, CheckResult
-from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.algorithm import (
-    MANUFACTURER,
-    PRODUCT,
-    checks_equipment,
-    concept,
-    model_equipment,
-    parameters,
-)
+from orthanc_plugin.results.concepts import concept
+from orthanc_plugin.results.provenance import MANUFACTURER, PRODUCT, Provenance, checks_equipment
 from orthanc_plugin.results.seg.labels import segment_label
-from orthanc_plugin.results.sr.group_parts import measurement, put_groups, yes_or_no
-from orthanc_plugin.results.sr.report import encode_report, separate
+from orthanc_plugin.results.sr.content import comment, finding_site, measurement, yes_or_no
+from orthanc_plugin.results.sr.report import encode_report
 
 SERIES_NUMBER = 9809
 
@@ -76,71 +67,46 @@ CONCEPTS: Mapping[Check, tuple[Code, Code]] = MappingProxyType(
 )
 """Of each check: the statement that holds or not, and what the number is."""
 
-_COMMENT = CodedConcept("121106", "DCM", "Comment")
-_LATERALITIES = {LEFT, RIGHT, BILATERAL}
-
 
 def encode_checks_sr(
-    series: CtSeries,
+    models: Sequence[Provenance],
     segs: Sequence[Dataset],
     results: Sequence[CheckResult],
-    cards: Sequence[ModelCard],
     *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
     title: Code,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """Quality checks of the segments of one series (PS3.16 TID 1500, 1501).
+    """Encode the quality checks of the segments of one series (PS3.16 TID 1500, 1501).
 
     Parameters
     ----------
+    models : sequence of Provenance
+        One for each model that results speak of, equal in series, UID and time.
     segs : sequence of Dataset
         The stored SEGs, in any order; a model whose SEG was held back has none.
     results : sequence of CheckResult
         Of any of the models. Where the SEG is stored, `segment_number` is the stored SegmentNumber.
-    cards : sequence of ModelCard
-        All models that results speak of.
 
     Raises
     ------
     EncodingError
-        If there is no result, or one that fits no card or not its SEG.
+        If there is no result, or if a result fits no card or does not fit its SEG.
     """
-    _refuse_unknown(results, cards)
-    checked = [card for card in cards if card.name in {result.model for result in results}]
-    groups = [
-        group
-        for card in checked
-        for group in _groups(
-            [result for result in results if result.model == card.name],
-            card,
-            next((seg for seg in segs if seg.DeviceSerialNumber == card.digest), None),
-            sop_instance_uid,
-            _algorithm(card, provider),
-        )
-    ]
-    if not groups:
+    _refuse_unknown(results, [model.card for model in models])
+    checked = [model for model in models if model.card.name in {result.model for result in results}]
+    if not checked:
         raise EncodingError("a report of quality checks without a result is never written")
-    ds = encode_report(
-        series,
-        segs,
-        groups[:1],
-        checked[0],
-        sop_instance_uid=sop_instance_uid,
-        provider=provider,
-        created=created,
+    first, *others = checked
+    return encode_report(
+        first,
+        [group for model in checked for group in _groups(results, model, segs)],
         title=title,
         description="quality checks",
         series_number=SERIES_NUMBER,
-        notes=[*series.notes, *notes, *_summary(results, checked)],
-        algorithms=[*(model_equipment(card, created, provider) for card in checked[1:]), checks_equipment(created)],
+        notes=[*first.series.notes, *notes, *_summary(results, [model.card for model in checked])],
+        evidence=segs,
+        algorithms=[*(model.equipment() for model in others), checks_equipment(first.created)],
     )
-    for (group,) in groups:
-        separate(group)
-    put_groups(ds, [group for (group,) in groups])
-    return ds
 
 
 def _refuse_unknown(results: Sequence[CheckResult], cards: Sequence[ModelCard]) -> None:
@@ -148,29 +114,27 @@ def _refuse_unknown(results: Sequence[CheckResult], cards: Sequence[ModelCard]) 
         raise EncodingError(f"check results of {', '.join(sorted(strange))} have no model card")
 
 
-def _algorithm(card: ModelCard, provider: str) -> sr.AlgorithmIdentification:
-    """Who checked, and whose masks."""
-    whose = [*(f"{name}={v}" for name, v in parameters(card, provider).items()), f"model={card.name} {card.version}"]
+def _algorithm(model: Provenance) -> sr.AlgorithmIdentification:
+    """Identify the checks, and the model whose masks they look at."""
+    parameters = [*model.parameter_texts, f"model={model.model}"]
     name = f"{PRODUCT} quality checks"
-    return sr.AlgorithmIdentification(name, __version__, parameters=whose, manufacturer=MANUFACTURER)
+    return sr.AlgorithmIdentification(name, __version__, parameters=parameters, manufacturer=MANUFACTURER)
 
 
 def _groups(
-    results: Sequence[CheckResult],
-    card: ModelCard,
-    seg: Dataset | None,
-    sop_instance_uid: str,
-    algorithm: sr.AlgorithmIdentification,
+    results: Sequence[CheckResult], model: Provenance, segs: Sequence[Dataset]
 ) -> Iterator[sr.MeasurementsAndQualitativeEvaluations]:
-    """A group for each segment of one model."""
-    by_number = attrgetter("segment_number")
-    for number, same in groupby(sorted(results, key=by_number), key=by_number):
-        asked = [*same]
-        label = _label(asked[0], card)
-        own = identity.tracking_uid(sop_instance_uid, f"{card.name} {label.key}")
-        uid = own if seg is None else _tracking_uid(seg, number, label)
+    """Make a group for each segment of one model."""
+    card, algorithm, by_number = model.card, _algorithm(model), attrgetter("segment_number")
+    seg = next((seg for seg in segs if seg.DeviceSerialNumber == card.digest), None)
+    own = [result for result in results if result.model == card.name]
+    for number, same in groupby(sorted(own, key=by_number), key=by_number):
+        of_segment = [*same]
+        label = _label(of_segment[0], card)
+        derived = identity.tracking_uid(model.sop_instance_uid, f"{card.name} {label.key}")
+        uid = derived if seg is None else _tracking_uid(seg, number, label)
         tracking = sr.TrackingIdentifier(uid=uid, identifier=f"{card.name}: {label.label}")
-        yield _group(asked, label, tracking, algorithm)
+        yield _group(of_segment, label, tracking, algorithm)
 
 
 def _group(
@@ -183,13 +147,12 @@ def _group(
         tracking,
         finding_category=concept(label.category),
         finding_type=concept(label.type),
-        finding_sites=[_site(label)],
+        finding_sites=[finding_site(label.type, label.modifier)],
         algorithm_id=algorithm,
         measurements=[measurement(CONCEPTS[r.check][1], r.value, r.unit) for r in results],
         qualitative_evaluations=[yes_or_no(CONCEPTS[r.check][0], r.passed) for r in results],
     )
-    comments = [sr.TextContentItem(_COMMENT, _sentence(r), sr.RelationshipTypeValues.CONTAINS) for r in results]
-    group[0].ContentSequence = sr.ContentSequence([*group[0].ContentSequence, *comments])
+    group[0].ContentSequence.extend([comment(_sentence(r)) for r in results])
     return group
 
 
@@ -208,13 +171,6 @@ def _tracking_uid(seg: Dataset, number: int, label: CardLabel) -> str:
             f"segment {number} of SEG {seg.SOPInstanceUID} is not {label.label}, as a check result says"
         )
     return str(stored.TrackingUID)
-
-
-def _site(label: CardLabel) -> sr.FindingSite:
-    modifier = concept(label.modifier) if label.modifier else None
-    if label.modifier in _LATERALITIES:
-        return sr.FindingSite(concept(label.type), laterality=modifier)
-    return sr.FindingSite(concept(label.type), topographical_modifier=modifier)
 
 
 def _sentence(result: CheckResult) -> str:

@@ -6,35 +6,24 @@ Name and slice stand in the tracking identifier too, because OHIF's text view sh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from highdicom import sr
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
-from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.measures import Landmark
 from orthanc_plugin.domain.volume import CtSeries
-from orthanc_plugin.results.algorithm import group_algorithm
 from orthanc_plugin.results.headers import instance_number
-from orthanc_plugin.results.sr.group_parts import source_image, target_region
+from orthanc_plugin.results.provenance import Provenance
+from orthanc_plugin.results.sr.content import source_image, target_region
 from orthanc_plugin.results.sr.report import encode_report
 
 SERIES_NUMBER = 9803
 
 
 def encode_landmarks_sr(
-    series: CtSeries,
-    seg: Dataset,
-    landmarks: Sequence[Landmark],
-    card: ModelCard,
-    *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
-    title: Code,
-    notes: Sequence[str],
+    provenance: Provenance, seg: Dataset, landmarks: Sequence[Landmark], *, title: Code, notes: Sequence[str]
 ) -> Dataset:
     """Levels found in a stored SEG (PS3.16 TID 1500, 1501).
 
@@ -43,20 +32,16 @@ def encode_landmarks_sr(
     EncodingError
         If there is no landmark.
     """
-    algorithm = group_algorithm(card, provider)
-    groups = [_group(landmark, series, seg, algorithm) for landmark in landmarks]
+    algorithm = provenance.group_algorithm()
+    groups = [_group(landmark, provenance.series, seg, algorithm) for landmark in landmarks]
     return encode_report(
-        series,
-        seg,
+        provenance,
         groups,
-        card,
-        sop_instance_uid=sop_instance_uid,
-        provider=provider,
-        created=created,
         title=title,
         description="landmarks",
         series_number=SERIES_NUMBER,
         notes=notes,
+        evidence=[seg],
     )
 
 

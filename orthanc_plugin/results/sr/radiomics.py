@@ -11,42 +11,35 @@ first alone, then those of the measurement, and on which filtered image, if on o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from highdicom import sr
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
-from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, SEG_INSTANCE, SEG_NUMBER, Code
+from orthanc_plugin.codes import SEG_INSTANCE, SEG_NUMBER, Code
 from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.measures import ORIGINAL, SegmentFeatures
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.radiomics.parameters import parameter_texts
-from orthanc_plugin.results.algorithm import concept, group_algorithm, radiomics_equipment
+from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import result_headers
-from orthanc_plugin.results.sr.group_parts import number, put_groups
+from orthanc_plugin.results.provenance import Provenance, radiomics_equipment
+from orthanc_plugin.results.sr.content import finding_site, number
 from orthanc_plugin.results.sr.report import encode_report, separate
 
 SERIES_NUMBER = 9802
 
 _Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
 
-_LATERALITIES = {LEFT.value, RIGHT.value, BILATERAL.value}
-
 
 def encode_radiomics_sr(
-    series: CtSeries,
+    provenance: Provenance,
     seg: Dataset,
     segmentation: Segmentation,
     features: Sequence[SegmentFeatures],
-    card: ModelCard,
     *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
     title: Code,
     settings: RadiomicsSettings | str = "",
     image_library: bool = False,
@@ -72,29 +65,25 @@ def encode_radiomics_sr(
     segments = {segment.number: segment for segment in segmentation.segments}
     texts = _texts(settings)
     algorithms = {
-        image: group_algorithm(card, provider, [*texts, *_image_text(image)])
+        image: provenance.group_algorithm([*texts, *_image_text(image)])
         for image in {measured.image for measured in features}
     }
-    measured_segments = [measured for measured in features if measured.features]
+    series = provenance.series
     groups = [
         _group(seg, segments[measured.segment_number], measured, algorithms[measured.image], series)
-        for measured in measured_segments
+        for measured in features
+        if measured.features
     ]
     ds = encode_report(
-        series,
-        seg,
-        groups[:1],
-        card,
-        sop_instance_uid=sop_instance_uid,
-        provider=provider,
-        created=created,
+        provenance,
+        groups,
         title=title,
         description="radiomics",
         series_number=SERIES_NUMBER,
         notes=[*series.notes, *segmentation.notes, *named_notes(features, segmentation)],
-        algorithms=[radiomics_equipment("; ".join(texts), created)],
+        evidence=[seg],
+        algorithms=[radiomics_equipment("; ".join(texts), provenance.created)],
     )
-    put_groups(ds, [_filled(group, measured) for group, measured in zip(groups, measured_segments, strict=True)])
     if image_library:
         _list_images(ds, series)
     return ds
@@ -125,8 +114,17 @@ def _named(label: str, image: str) -> str:
 def _group(
     seg: Dataset, segment: Segment, measured: SegmentFeatures, algorithm: sr.AlgorithmIdentification, series: CtSeries
 ) -> _Group:
-    """The group without its numbers."""
-    tracking, site = _tracking(seg, segment, measured.image), _site(segment)
+    """Make the group of one segment and image."""
+    group = _empty_group(seg, segment, measured.image, algorithm, series)
+    numbers = [number(f.concept, f.value, f.unit, f.derivation) for f in measured.features]
+    group[0].add_new("ContentSequence", "SQ", [*group[0].ContentSequence, *numbers])
+    return group
+
+
+def _empty_group(
+    seg: Dataset, segment: Segment, image: str, algorithm: sr.AlgorithmIdentification, series: CtSeries
+) -> _Group:
+    tracking, site = _tracking(seg, segment, image), finding_site(segment.type, segment.modifier)
     category, kind = concept(segment.category), concept(segment.type)
     source = sr.SourceSeriesForSegmentation(series.identity.series_instance_uid)
     if seg.SegmentationType != "LABELMAP":
@@ -164,21 +162,6 @@ def _tracking(seg: Dataset, segment: Segment, image: str) -> sr.TrackingIdentifi
         return sr.TrackingIdentifier(uid=stored.TrackingUID, identifier=stored.TrackingID)
     uid = identity.tracking_uid(seg.SOPInstanceUID, f"{segment.number}:{image}")
     return sr.TrackingIdentifier(uid=uid, identifier=_named(stored.TrackingID, image))
-
-
-def _filled(group: _Group, measured: SegmentFeatures) -> Dataset:
-    (item,) = group
-    separate(item)
-    numbers = [number(f.concept, f.value, f.unit, f.derivation) for f in measured.features]
-    item.add_new("ContentSequence", "SQ", [*item.ContentSequence, *numbers])
-    return item
-
-
-def _site(segment: Segment) -> sr.FindingSite:
-    modifier = concept(segment.modifier) if segment.modifier else None
-    if modifier is not None and modifier.value not in _LATERALITIES:
-        return sr.FindingSite(concept(segment.type), topographical_modifier=modifier)
-    return sr.FindingSite(concept(segment.type), laterality=modifier)
 
 
 def _list_images(ds: Dataset, series: CtSeries) -> None:

@@ -6,28 +6,19 @@ The report is unverified, made by a device, and says so in words as its first co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 
 from highdicom import ContributingEquipment, sr
-from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from orthanc_plugin import __version__, identity
-from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin import identity
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
-from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.algorithm import (
-    MANUFACTURER,
-    PRODUCT,
-    RESEARCH_USE,
-    concept,
-    model_equipment,
-    series_description,
-)
-from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
+from orthanc_plugin.results.concepts import concept
+from orthanc_plugin.results.headers import complete, result_headers
+from orthanc_plugin.results.provenance import MANUFACTURER, PRODUCT, RESEARCH_USE, Provenance
+from orthanc_plugin.results.sr.content import comment
 
 Group = (
     sr.VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -35,38 +26,38 @@ Group = (
     | sr.MeasurementsAndQualitativeEvaluations
 )
 
-_COMMENT = CodedConcept("121106", "DCM", "Comment")
-
 
 def encode_report(
-    series: CtSeries,
-    seg: Dataset | Sequence[Dataset] | None,
+    provenance: Provenance,
     groups: Sequence[Group],
-    card: ModelCard,
     *,
-    sop_instance_uid: str,
-    provider: str = "",
-    created: datetime,
     title: Code,
     description: str,
     series_number: int,
     notes: Sequence[str],
+    evidence: Sequence[Dataset] = (),
     algorithms: Sequence[ContributingEquipment] = (),
 ) -> Dataset:
     """Put measurement groups into a report in a series of its own.
 
     Parameters
     ----------
-    seg : Dataset, sequence of Dataset, or None
-        Evidence beside the source: the stored SEGs that the groups speak of, None where they speak of slices alone.
-    card : ModelCard
-        The model that the report speaks for.
-    provider : str
-        Where the model ran, "" where that is not known.
+    provenance : Provenance
+        Source, model and UID of the report.
+    groups : sequence of Group
+        The measurement groups, at least one.
+    title : Code
+        Document title.
     description : str
         What the report holds; SeriesDescription begins with it.
+    series_number : int
+        SeriesNumber of all reports of this kind.
+    notes : sequence of str
+        Comments that follow the statement of research use.
+    evidence : sequence of Dataset
+        The stored SEGs that the groups speak of, beside the source.
     algorithms : sequence of ContributingEquipment
-        What contributed beside that model: other models, radiomics, checks.
+        What contributed beside the model: other models, radiomics, checks.
 
     Raises
     ------
@@ -76,62 +67,54 @@ def encode_report(
     if not groups:
         raise EncodingError("a report without a measurement group is never written")
     content = sr.MeasurementReport(
-        sr.ObservationContext(observer_device_context=_device(card)),
+        sr.ObservationContext(observer_device_context=_device(provenance)),
         procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
-        imaging_measurements=groups,
+        imaging_measurements=groups[:1],  # highdicom copies and checks each group, which takes 20 ms
         title=concept(title),
     )
-    _say(content[0], (f"{RESEARCH_USE}. Made by {card.name} {card.version}; nobody has verified it.", *notes))
+    _add_comments(content[0], (f"{RESEARCH_USE}. Made by {provenance.model}; nobody has verified it.", *notes))
     separate(content[0])
     ds = sr.Comprehensive3DSR(
-        [*result_headers(series), *_evidence(seg)],
+        [*result_headers(provenance.series), *evidence],
         content,
-        series_instance_uid=identity.series_uid(sop_instance_uid),
-        series_number=series_number,
-        sop_instance_uid=sop_instance_uid,
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=PRODUCT,
-        software_versions=__version__,
-        device_serial_number=card.digest,
         is_complete=True,
-        contributing_equipment=[model_equipment(card, created, provider), *algorithms],
-        series_description=series_description(description, card),
-        content_qualification="RESEARCH",
-        specific_character_set=CHARACTER_SET,
+        contributing_equipment=[provenance.equipment(), *algorithms],
+        **provenance.sop_arguments(description, series_number),
     )
-    complete(ds, series, created)
+    complete(ds, provenance)
     _name_private_scheme(ds)
+    ds.ContentSequence[-1].add_new("ContentSequence", "SQ", [])
+    add_groups(ds, [group for (group,) in groups])
     return ds
 
 
-def _evidence(seg: Dataset | Sequence[Dataset] | None) -> Sequence[Dataset]:
-    if seg is None:
-        return ()
-    return (seg,) if isinstance(seg, Dataset) else seg
+def add_groups(ds: Dataset, groups: Iterable[Dataset]) -> None:
+    """Append measurement groups to a report."""
+    for group in groups:
+        separate(group)
+        ds.ContentSequence[-1].ContentSequence.append(group)
 
 
-def _device(card: ModelCard) -> sr.ObserverContext:
+def _device(provenance: Provenance) -> sr.ObserverContext:
     return sr.ObserverContext(
         codes.DCM.Device,
         sr.DeviceObserverIdentifyingAttributes(
-            uid=identity.device_uid(card.digest),
-            name=f"{card.name} {card.version}",
+            uid=identity.device_uid(provenance.card.digest),
+            name=provenance.model,
             manufacturer_name=MANUFACTURER,
             model_name=PRODUCT,
         ),
     )
 
 
-def _say(root: Dataset, texts: Sequence[str]) -> None:
-    """Comments before the measurements (TID 1500 is extensible): a reader meets them first."""
-    items = [sr.TextContentItem(_COMMENT, text, sr.RelationshipTypeValues.CONTAINS) for text in texts]
-    content = list(root.ContentSequence)
-    root.ContentSequence = sr.ContentSequence([*content[:-1], *items, content[-1]])
+def _add_comments(root: Dataset, texts: Sequence[str]) -> None:
+    """Put comments before the measurements (TID 1500 is extensible), so that a reader meets them first."""
+    *before, measurements = root.ContentSequence
+    root.ContentSequence = sr.ContentSequence([*before, *map(comment, texts), measurements])
 
 
 def separate(item: Dataset) -> None:
-    """Every container SEPARATE: its items do not run together as prose."""
+    """Make every container SEPARATE, so that viewers do not run its items together as prose."""
     if item.ValueType == "CONTAINER":
         item.ContinuityOfContent = "SEPARATE"
     for child in item.get("ContentSequence", ()):

@@ -8,42 +8,32 @@ corner shows air, and says `slice level`. A point on anatomy would be invented. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import numpy as np
 from highdicom import sr
-from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
-from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.body import BodyLandmark, BodyLocation
-from orthanc_plugin.domain.volume import CtSeries, Voxels
-from orthanc_plugin.results.algorithm import concept, group_algorithm
+from orthanc_plugin.domain.volume import Voxels
+from orthanc_plugin.results.concepts import concept
+from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.body_codes import LEVELS
 from orthanc_plugin.results.sr.body_landmarks import coded
+from orthanc_plugin.results.sr.content import comment
 from orthanc_plugin.results.sr.report import encode_report
 
 SERIES_NUMBER = 9806
 TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 TOOL = "Cornerstone3DTools@^0.1.0:ArrowAnnotate"
 
-_COMMENT = CodedConcept("121106", "DCM", "Comment")
 _AIR_HU = -950.0  # lungs lie above, the air round a patient below
 _SAYS = "Points mark slices, no anatomy: each lies in a corner of its slice."
 
 
 def encode_viewer_landmarks_sr(
-    series: CtSeries,
-    location: BodyLocation,
-    card: ModelCard,
-    *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
-    title: Code,
-    notes: Sequence[str],
+    provenance: Provenance, location: BodyLocation, *, title: Code, notes: Sequence[str]
 ) -> Dataset:
     """Levels of the body as points in corners of their slices (PS3.16 TID 1500, 1410).
 
@@ -57,16 +47,11 @@ def encode_viewer_landmarks_sr(
     EncodingError
         If there is no landmark that has a code.
     """
-    algorithm = group_algorithm(card, provider)
+    algorithm = provenance.group_algorithm()
     known, left_out = coded(location.landmarks)
     return encode_report(
-        series,
-        None,
-        [_group(landmark, series, sop_instance_uid, algorithm) for landmark in known],
-        card,
-        sop_instance_uid=sop_instance_uid,
-        provider=provider,
-        created=created,
+        provenance,
+        [_group(landmark, provenance, algorithm) for landmark in known],
         title=TITLE,
         description="slice levels",
         series_number=SERIES_NUMBER,
@@ -75,12 +60,13 @@ def encode_viewer_landmarks_sr(
 
 
 def _group(
-    landmark: BodyLandmark, series: CtSeries, sop_instance_uid: str, algorithm: sr.AlgorithmIdentification
+    landmark: BodyLandmark, provenance: Provenance, algorithm: sr.AlgorithmIdentification
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
+    series = provenance.series
     header, level = series.headers[landmark.slice_index], LEVELS[landmark.key]
     point = corner(series.volume.voxels_hu[landmark.slice_index])
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(uid=identity.tracking_uid(sop_instance_uid, landmark.key), identifier=TOOL),
+        sr.TrackingIdentifier(uid=identity.tracking_uid(provenance.sop_instance_uid, landmark.key), identifier=TOOL),
         referenced_region=sr.ImageRegion(
             sr.GraphicTypeValues.POINT,
             np.array([point]),
@@ -89,8 +75,7 @@ def _group(
         finding_type=concept(level.structure),
         algorithm_id=algorithm,
     )
-    label = sr.TextContentItem(_COMMENT, f"slice level {landmark.key}", sr.RelationshipTypeValues.CONTAINS)
-    group[0].ContentSequence.append(label)
+    group[0].ContentSequence.append(comment(f"slice level {landmark.key}"))
     return group
 
 

@@ -16,7 +16,7 @@ from orthanc_plugin.results.sr.body_landmarks import encode_body_landmarks_sr
 from orthanc_plugin.results.sr.body_regions import encode_body_regions_sr
 from orthanc_plugin.results.sr.viewer_landmarks import encode_viewer_landmarks_sr
 from tests.support.cases.bpr_case import SLOPE, TABLE
-from tests.support.cases.results_case import CARD, CREATED
+from tests.support.cases.results_case import CARD, provenance_of
 
 UIDS = {Output.BODY_LANDMARKS: "2.25.2001", Output.BODY_REGIONS: "2.25.2002", Output.VIEWER_LANDMARKS: "2.25.2003"}
 ENCODERS: dict[Output, Callable[..., Dataset]] = {
@@ -68,10 +68,7 @@ def whole_body(series: CtSeries) -> BodyLocation:
 
 def body_report(kind: Output, series: CtSeries, location: BodyLocation, *notes: str, card: ModelCard = CARD) -> Dataset:
     """One report of a location."""
-    return ENCODERS[kind](
-        series, location, card,
-        sop_instance_uid=UIDS[kind], provider="CPU", created=CREATED, title=REPORT_TITLE, notes=notes,
-    )  # fmt: skip
+    return ENCODERS[kind](provenance_of(series, UIDS[kind], card), location, title=REPORT_TITLE, notes=notes)
 
 
 def items(ds: Dataset) -> Iterator[Dataset]:

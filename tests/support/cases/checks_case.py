@@ -14,9 +14,9 @@ from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.quality.agreement import check_agreement
 from orthanc_plugin.quality.masks import check_masks
-from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.sr.checks import encode_checks_sr
-from tests.support.cases.results_case import CARD, CREATED, ellipsoids
+from tests.support.cases.results_case import CARD, ellipsoids, provenance_of
 
 CHECKS_UID = "2.25.1004"
 OTHER = replace(CARD, name="other_ellipsoids", version="2.0.0", digest="cd" * 32)
@@ -35,7 +35,7 @@ class Checked:
 def stored(series: CtSeries, card: ModelCard = CARD) -> Checked:
     """What a model found, stored and read back."""
     found, uid = ellipsoids(series), SEG_UIDS[card.name]
-    ds = seg.encode_seg(series, found, card, sop_instance_uid=uid, provider="CPU", created=CREATED)
+    ds = seg.encode_seg(provenance_of(series, uid, card), found)
     return Checked(card, ds, seg.decode_seg(ds, series, card))
 
 
@@ -50,7 +50,6 @@ def checks_report(
 ) -> Dataset:
     """The report of all models."""
     return encode_checks_sr(
-        series, [model.seg for model in models], results_of(series, models) if results is None else results,
-        [model.card for model in models],
-        sop_instance_uid=CHECKS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE, notes=notes,
+        [provenance_of(series, CHECKS_UID, model.card) for model in models], [model.seg for model in models],
+        results_of(series, models) if results is None else results, title=REPORT_TITLE, notes=notes,
     )  # fmt: skip

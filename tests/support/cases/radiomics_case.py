@@ -12,9 +12,9 @@ from orthanc_plugin.domain.measures import FeatureValue, SegmentFeatures
 from orthanc_plugin.domain.plan import SegEncoding, SegSettings
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.radiomics.feature_codes import FEATURES
-from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
-from tests.support.cases.results_case import CARD, CREATED, RADIOMICS_UID, SEG_UID, ellipsoids, small_series
+from tests.support.cases.results_case import CARD, RADIOMICS_UID, SEG_UID, ellipsoids, provenance_of, small_series
 
 SERIES = small_series()
 SETTINGS = RadiomicsSettings(log_sigma_mm=(2.0,), wavelet=True)
@@ -23,10 +23,7 @@ FILTERED = "log-sigma-2-0-mm-3D"
 
 def stored_as(encoding: SegEncoding, *absent: CardLabel) -> Dataset:
     """The SEG of the ellipsoids."""
-    return seg.encode_seg(
-        SERIES, ellipsoids(SERIES, *absent), CARD,
-        sop_instance_uid=SEG_UID, provider="CPU", created=CREATED, settings=SegSettings(encoding),
-    )  # fmt: skip
+    return seg.encode_seg(provenance_of(SERIES, SEG_UID), ellipsoids(SERIES, *absent), SegSettings(encoding))
 
 
 def report(
@@ -34,9 +31,8 @@ def report(
 ) -> Dataset:
     """Its radiomics report."""
     return encode_radiomics_sr(
-        SERIES, stored, seg.decode_seg(stored, SERIES, CARD), features, CARD,
-        sop_instance_uid=RADIOMICS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE,
-        settings=settings, image_library=library,
+        provenance_of(SERIES, RADIOMICS_UID), stored, seg.decode_seg(stored, SERIES, CARD), features,
+        title=REPORT_TITLE, settings=settings, image_library=library,
     )  # fmt: skip
 
 

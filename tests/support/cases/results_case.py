@@ -19,8 +19,9 @@ from orthanc_plugin.domain.measures import FeatureValue, SegmentFeatures
 from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.identity import SeriesIdentity
 from orthanc_plugin.quality.landmarks import find_landmarks
-from orthanc_plugin.results.seg import encode as seg
-from orthanc_plugin.results.sr.group_parts import source_image, target_region
+from orthanc_plugin.results import seg
+from orthanc_plugin.results.provenance import Provenance
+from orthanc_plugin.results.sr.content import source_image, target_region
 from orthanc_plugin.results.sr.landmarks import encode_landmarks_sr
 from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
 from orthanc_plugin.results.sr.report import encode_report
@@ -126,6 +127,11 @@ def cut(series: CtSeries, rows: int, columns: int) -> CtSeries:
     return replace(series, volume=replace(series.volume, voxels_hu=voxels))
 
 
+def provenance_of(series: CtSeries, sop_instance_uid: str, card: ModelCard = CARD, provider: str = "CPU") -> Provenance:
+    """State who made an object of a case."""
+    return Provenance(series, card, sop_instance_uid, provider, CREATED)
+
+
 def segment(label: CardLabel) -> Segment:
     """The card's structure as a segment."""
     return Segment(
@@ -155,9 +161,7 @@ def encode(
     series: CtSeries, segmentation: Segmentation, *, card: ModelCard = CARD, sop_instance_uid: str = SEG_UID
 ) -> Dataset:
     """The SEG of a case."""
-    return seg.encode_seg(
-        series, segmentation, card, sop_instance_uid=sop_instance_uid, provider="CPU", created=CREATED
-    )
+    return seg.encode_seg(provenance_of(series, sop_instance_uid, card), segmentation)
 
 
 def features_of(segmentation: Segmentation) -> list[SegmentFeatures]:
@@ -181,23 +185,20 @@ def features_of(segmentation: Segmentation) -> list[SegmentFeatures]:
 def radiomics_report(series: CtSeries, stored: Dataset, features: list[SegmentFeatures] | None = None) -> Dataset:
     """The radiomics SR of a stored SEG."""
     kept = seg.decode_seg(stored, series, CARD)
-    return encode_radiomics_sr(
-        series, stored, kept, features_of(kept) if features is None else features, CARD,
-        sop_instance_uid=RADIOMICS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE, settings="bin width 25",
-    )  # fmt: skip
+    features = features_of(kept) if features is None else features
+    provenance = provenance_of(series, RADIOMICS_UID)
+    return encode_radiomics_sr(provenance, stored, kept, features, title=REPORT_TITLE, settings="bin width 25")
 
 
 def landmarks_report(series: CtSeries, stored: Dataset, *notes: str, card: ModelCard = CARD) -> Dataset:
     """The landmarks SR of a stored SEG."""
     found = find_landmarks(seg.decode_seg(stored, series, card), series.volume)
-    return encode_landmarks_sr(
-        series, stored, found, card,
-        sop_instance_uid=LANDMARKS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE, notes=notes,
-    )  # fmt: skip
+    provenance = provenance_of(series, LANDMARKS_UID, card)
+    return encode_landmarks_sr(provenance, stored, found, title=REPORT_TITLE, notes=notes)
 
 
 def report_on(
-    segs: Dataset | Sequence[Dataset], *, provider: str = "", algorithms: Sequence[ContributingEquipment] = ()
+    segs: Sequence[Dataset], *, provider: str = "", algorithms: Sequence[ContributingEquipment] = ()
 ) -> Dataset:
     """A report of one group that says `Lung` of the first slice of the small series."""
     series = small_series()
@@ -207,7 +208,6 @@ def report_on(
         source_images=[source_image(series.headers[0])],
     )
     return encode_report(
-        series, segs, [group], CARD,
-        sop_instance_uid="2.25.1097", provider=provider, created=CREATED, title=REPORT_TITLE, description="a test",
-        series_number=9899, notes=(), algorithms=algorithms,
+        provenance_of(series, "2.25.1097", provider=provider), [group],
+        title=REPORT_TITLE, description="a test", series_number=9899, notes=(), evidence=segs, algorithms=algorithms,
     )  # fmt: skip

@@ -16,9 +16,9 @@ from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import StoreError
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.rt import structure_set as rtstruct
 from orthanc_plugin.results.sc import preview
-from orthanc_plugin.results.seg import encode as seg
 from tests.support.cases.results_case import (
     AIRWAY,
     CARD,
@@ -27,6 +27,7 @@ from tests.support.cases.results_case import (
     LUNG_RIGHT,
     REPORT_TITLE,
     ellipsoids,
+    provenance_of,
     small_series,
 )
 
@@ -89,7 +90,7 @@ def half(whole: Segmentation) -> Segmentation:
 
 
 def stored_seg(series: CtSeries, found: Segmentation) -> Dataset:
-    return seg.encode_seg(series, found, CARD, sop_instance_uid=SEG_UID, provider="cpu", created=CREATED)
+    return seg.encode_seg(provenance_of(series, SEG_UID, provider="cpu"), found)
 
 
 def reference(result: pipeline.SegmentResult) -> StoredObject:

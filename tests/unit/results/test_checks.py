@@ -14,7 +14,7 @@ from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.sr.checks import CONCEPTS, SERIES_NUMBER, encode_checks_sr
 from tests.support.cases.body_results_case import values
 from tests.support.cases.checks_case import CHECKS_UID, OTHER, checks_report, results_of, stored
-from tests.support.cases.results_case import CARD, CREATED, REPORT_TITLE, small_series
+from tests.support.cases.results_case import CARD, REPORT_TITLE, provenance_of, small_series
 
 SERIES = small_series()
 YES, NO = "373066001", "373067005"
@@ -113,8 +113,8 @@ def test_two_models_are_one_report_and_agree(two: Dataset) -> None:
 def test_a_model_without_a_stored_seg_is_reported_all_the_same() -> None:
     held_back, other = stored(SERIES), stored(SERIES, OTHER)
     report = encode_checks_sr(
-        SERIES, [other.seg], results_of(SERIES, [held_back, other]), [CARD, OTHER],
-        sop_instance_uid=CHECKS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE,
+        [provenance_of(SERIES, CHECKS_UID, card) for card in (CARD, OTHER)], [other.seg],
+        results_of(SERIES, [held_back, other]), title=REPORT_TITLE,
     )  # fmt: skip
     own = values(groups(report)[f"{CARD.name}: Left lung"], "112040")[0].UID
     assert own not in {item.TrackingUID for item in held_back.seg.SegmentSequence}

@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.domain.plan import Output
-from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results import seg
 from tests.conformance.cases import FEW, Case
 from tests.conformance.kinds import KINDS
 from tests.conformance.private_codes import ROOMS, private_codes

@@ -14,17 +14,17 @@ from pydicom.dataset import Dataset
 from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.volume import Affine, Volume
 from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.sc.planes import Plane, planes
 from orthanc_plugin.results.sc.preview import encode_preview, preview_png
-from orthanc_plugin.results.seg import encode as seg
 from tests.support.cases.results_case import (
     BONE,
     CARD,
-    CREATED,
     LUNG_LEFT,
     LUNG_RIGHT,
     ellipsoids,
     encode,
+    provenance_of,
     segment,
     small_series,
 )
@@ -157,9 +157,7 @@ def test_a_preview_is_a_secondary_capture_without_names_of_patients() -> None:
 
     def encoded(**attributes: object) -> Dataset:
         other = small_series(**attributes)  # type: ignore[arg-type]
-        return encode_preview(
-            other, stored, kept, CARD, sop_instance_uid="2.25.1008", provider="CPU", created=CREATED
-        )  # fmt: skip
+        return encode_preview(provenance_of(other, "2.25.1008"), stored, kept)
 
     ds, renamed = encoded(), encoded(PatientName="Other^Name", PatientID="P2", StudyDate="19990101")
     assert ds.PixelData == renamed.PixelData

@@ -16,12 +16,21 @@ from orthanc_plugin.domain.plan import SegEncoding
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.radiomics.feature_codes import FEATURES, CodedFeature
 from orthanc_plugin.radiomics.parameters import describe, parameter_texts
-from orthanc_plugin.results.seg import encode as seg
-from orthanc_plugin.results.sr.group_parts import measurement, number
+from orthanc_plugin.results import seg
+from orthanc_plugin.results.sr.content import measurement, number
 from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
 from tests.support.cases.radiomics_case import FILTERED, SERIES, SETTINGS, measured, report, stored_as
-from tests.support.cases.results_case import AIRWAY, BODY, BONE, CARD, CREATED, LUNG_RIGHT, RADIOMICS_UID, SEG_UID
+from tests.support.cases.results_case import (
+    AIRWAY,
+    BODY,
+    BONE,
+    CARD,
+    LUNG_RIGHT,
+    RADIOMICS_UID,
+    SEG_UID,
+    provenance_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +167,6 @@ def test_a_segment_that_the_seg_does_not_hold_is_an_error(stored: Dataset) -> No
     other = stored_as(SegEncoding.BINARY, BONE)
     with pytest.raises(EncodingError, match="segment 5 is not in the SEG"):
         encode_radiomics_sr(
-            SERIES, other, seg.decode_seg(stored, SERIES, CARD), [measured(5)], CARD,
-            sop_instance_uid=RADIOMICS_UID, provider="CPU", created=CREATED, title=REPORT_TITLE,
+            provenance_of(SERIES, RADIOMICS_UID), other, seg.decode_seg(stored, SERIES, CARD), [measured(5)],
+            title=REPORT_TITLE,
         )  # fmt: skip

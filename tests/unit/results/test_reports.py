@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from orthanc_plugin import __version__, identity
 from orthanc_plugin.domain.measures import SegmentFeatures
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.algorithm import checks_equipment, model_equipment, radiomics_equipment
-from orthanc_plugin.results.seg import encode as seg
+from orthanc_plugin.results import seg
+from orthanc_plugin.results.provenance import checks_equipment, radiomics_equipment
 from tests.support.cases.results_case import (
     CARD,
     CREATED,
@@ -24,6 +24,7 @@ from tests.support.cases.results_case import (
     encode,
     features_of,
     landmarks_report,
+    provenance_of,
     radiomics_report,
     report_on,
     small_series,
@@ -83,7 +84,7 @@ def test_several_segs_are_evidence_of_one_report(stored: Dataset) -> None:
 
 def test_every_algorithm_is_contributing_equipment_of_its_own(stored: Dataset) -> None:
     added = [radiomics_equipment("bin width 25", CREATED), checks_equipment(CREATED)]
-    report = report_on(stored, provider="CUDA", algorithms=added)
+    report = report_on([stored], provider="CUDA", algorithms=added)
     model, radiomics, checks = (item for item in report.ContributingEquipmentSequence if "DeviceUID" in item)
     assert (model.Manufacturer, model.ManufacturerModelName, model.SoftwareVersions) == (
         CARD.manufacturer, CARD.name, CARD.version,
@@ -100,8 +101,9 @@ def test_every_algorithm_is_contributing_equipment_of_its_own(stored: Dataset) -
 
 def test_new_weights_are_a_new_device() -> None:
     retrained = replace(CARD, digest="cd" * 32)
-    assert model_equipment(CARD, CREATED).DeviceUID == model_equipment(CARD, CREATED, "CUDA").DeviceUID
-    assert model_equipment(CARD, CREATED).DeviceUID != model_equipment(retrained, CREATED).DeviceUID
+    model = provenance_of(SERIES, SEG_UID)
+    assert model.equipment().DeviceUID == replace(model, provider="CUDA").equipment().DeviceUID
+    assert model.equipment().DeviceUID != replace(model, card=retrained).equipment().DeviceUID
 
 
 def test_parameters_too_long_for_their_attribute_are_cut() -> None:

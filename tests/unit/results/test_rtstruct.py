@@ -19,12 +19,23 @@ from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.plan import SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.rt.structure_set import encode_rtstruct
 from orthanc_plugin.results.rt.tg263 import PRIMARY_NAMES, primary_name, roi_names
-from orthanc_plugin.results.seg import encode as seg
 from tests.support.cases.realct import ROOT
-from tests.support.cases.results_case import BODY, CARD, CREATED, LUNG_LEFT, ellipsoids, encode, segment, small_series
+from tests.support.cases.results_case import (
+    BODY,
+    CARD,
+    LUNG_LEFT,
+    SEG_UID,
+    ellipsoids,
+    encode,
+    provenance_of,
+    segment,
+    small_series,
+)
 
+UID = "2.25.1007"
 SIDES = {"Left": LEFT, "Right": RIGHT, "Bilateral": BILATERAL, "": None}
 
 
@@ -33,9 +44,7 @@ def structure_set(series: CtSeries, found: Segmentation) -> Dataset:
     stored = encode(series, found)
     kept = seg.decode_seg(stored, series, CARD)
     file = io.BytesIO()
-    encode_rtstruct(
-        series, stored, kept, CARD, sop_instance_uid="2.25.1007", provider="CPU", created=CREATED
-    ).save_as(file, enforce_file_format=True)  # fmt: skip
+    encode_rtstruct(provenance_of(series, UID), stored, kept).save_as(file, enforce_file_format=True)
     return pydicom.dcmread(io.BytesIO(file.getvalue()))
 
 
@@ -59,10 +68,7 @@ def test_it_is_unapproved_automatic_and_says_so_in_words() -> None:
 def test_saving_copies_the_encoded_contours() -> None:
     series = small_series()
     stored = encode(series, ellipsoids(series))
-    ds = encode_rtstruct(
-        series, stored, seg.decode_seg(stored, series, CARD), CARD,
-        sop_instance_uid="2.25.1007", provider="CPU", created=CREATED,
-    )  # fmt: skip
+    ds = encode_rtstruct(provenance_of(series, UID), stored, seg.decode_seg(stored, series, CARD))
     ds.save_as(io.BytesIO(), enforce_file_format=True)
     assert all(item.get_item("ContourSequence").is_raw for item in ds.ROIContourSequence)
 
@@ -89,14 +95,8 @@ def test_the_body_is_whole_again_though_the_seg_holds_what_is_left_of_it() -> No
 @pytest.mark.parametrize(("encoding", "told"), [(SegEncoding.BINARY, [1, 2, 3, 4, 5]), (SegEncoding.LABELMAP, None)])
 def test_the_segments_of_a_binary_seg_are_named_as_source(encoding: SegEncoding, told: list[int] | None) -> None:
     series = small_series()
-    stored = seg.encode_seg(
-        series, ellipsoids(series), CARD,
-        sop_instance_uid="2.25.1001", provider="CPU", created=CREATED, settings=SegSettings(encoding),
-    )  # fmt: skip
-    ds = encode_rtstruct(
-        series, stored, seg.decode_seg(stored, series, CARD), CARD,
-        sop_instance_uid="2.25.1007", provider="CPU", created=CREATED,
-    )  # fmt: skip
+    stored = seg.encode_seg(provenance_of(series, SEG_UID), ellipsoids(series), SegSettings(encoding))
+    ds = encode_rtstruct(provenance_of(series, UID), stored, seg.decode_seg(stored, series, CARD))
     (source,) = ds.StructureSetROISequence[0].DefinitionSourceSequence
     assert source.ReferencedSOPInstanceUID == stored.SOPInstanceUID
     assert source.get("ReferencedSegmentNumber") == told
@@ -179,9 +179,7 @@ def test_a_rerun_gives_the_same_bytes() -> None:
 
     def written() -> bytes:
         file = io.BytesIO()
-        encode_rtstruct(
-            series, stored, kept, CARD, sop_instance_uid="2.25.1007", provider="CPU", created=CREATED
-        ).save_as(file, enforce_file_format=True)  # fmt: skip
+        encode_rtstruct(provenance_of(series, UID), stored, kept).save_as(file, enforce_file_format=True)
         return file.getvalue()
 
     assert written() == written()
@@ -191,10 +189,7 @@ def test_without_a_structure_nothing_is_written() -> None:
     series = small_series()
     empty = Segmentation(np.zeros(series.volume.voxels_hu.shape, np.uint8), ())
     with pytest.raises(EncodingError):
-        encode_rtstruct(
-            series, encode(series, ellipsoids(series)), empty, CARD,
-            sop_instance_uid="2.25.1007", provider="CPU", created=CREATED,
-        )  # fmt: skip
+        encode_rtstruct(provenance_of(series, UID), encode(series, ellipsoids(series)), empty)
 
 
 def test_primary_names_fit_planning_systems_and_are_listed_in_the_docs() -> None:

@@ -19,18 +19,18 @@ from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.plan import SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.results import seg
 from orthanc_plugin.results.headers import result_headers
-from orthanc_plugin.results.seg import encode as seg
 from tests.support.cases.results_case import (
     AIRWAY,
     BODY,
     BONE,
     CARD,
-    CREATED,
     LUNG_LEFT,
     LUNG_RIGHT,
     SEG_UID,
     ellipsoids,
+    provenance_of,
     segment,
     small_series,
 )
@@ -40,9 +40,7 @@ WHOLE = SegSettings(ceiling=1.0)
 
 
 def encode(series: CtSeries, found: Segmentation, settings: SegSettings = WHOLE, card: ModelCard = CARD) -> Dataset:
-    return seg.encode_seg(
-        series, found, card, sop_instance_uid=SEG_UID, provider="CPU", created=CREATED, settings=settings
-    )
+    return seg.encode_seg(provenance_of(series, SEG_UID, card), found, settings)
 
 
 def written(ds: Dataset) -> bytes:
@@ -143,14 +141,7 @@ def test_an_odd_sized_binary_seg_of_other_software_reads_back() -> None:
     found = ellipsoids(series)
     items = [SegmentDescription.from_dataset(item) for item in encode(series, found).SegmentSequence]
     stored = seg.highdicom_seg(
-        result_headers(series),
-        found.labels,
-        items,
-        SegEncoding.BINARY,
-        CARD,
-        sop_instance_uid=SEG_UID,
-        provider="CPU",
-        created=CREATED,
+        result_headers(series), found.labels, items, SegEncoding.BINARY, provenance_of(series, SEG_UID)
     )
     np.testing.assert_array_equal(seg.decode_seg(reread(stored), series, CARD).labels, found.labels)
 
@@ -261,8 +252,7 @@ def test_overlapping_models_lie_in_series_of_their_own() -> None:
     other = replace(CARD, name="other", digest="cd" * 32)
     uids = [identity.seg_uid("f" * 64, card.digest, seg.SETTINGS) for card in (CARD, other)]
     made = [
-        seg.encode_seg(series, found, card, sop_instance_uid=uid, provider="CPU", created=CREATED)
-        for card, uid in zip((CARD, other), uids, strict=True)
+        seg.encode_seg(provenance_of(series, uid, card), found) for card, uid in zip((CARD, other), uids, strict=True)
     ]
     assert len({ds.SOPInstanceUID for ds in made}) == len({ds.SeriesInstanceUID for ds in made}) == 2
     for ds, card in zip(made, (CARD, other), strict=True):

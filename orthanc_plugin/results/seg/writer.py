@@ -1,16 +1,13 @@
-"""The SEG of one model: coded structures as bit planes or a label map, and the same structures read back.
+"""Write the SEG of one model: coded structures as bit planes or as a label map.
 
-No two segments overlap: the body is stored as what lies outside the other segments, and says so in its label. highdicom
-writes the header and describes each slice; frames are our own (`seg_frames`), equal byte for byte to highdicom's.
-Reading goes by the source slice each frame names, so that a measure is made of what the archive gives back and not of
-what we meant to write.
+No two segments overlap: the body is stored as what lies outside the other segments, and its label says so. highdicom
+writes the header and describes each slice. The frames are our own (`seg.frames`), equal byte for byte to highdicom's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 import highdicom
 import numpy as np
@@ -19,37 +16,20 @@ from numpy.typing import NDArray
 from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
-from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from orthanc_plugin import __version__, identity
-from orthanc_plugin.catalog.card import CardLabel, ModelCard
+from orthanc_plugin import identity
 from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
 from orthanc_plugin.domain.plan import SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.algorithm import (
-    MANUFACTURER,
-    PRODUCT,
-    RESEARCH_USE,
-    concept,
-    model_equipment,
-    segment_algorithm,
-    series_description,
-)
-from orthanc_plugin.results.headers import CHARACTER_SET, complete, result_headers
+from orthanc_plugin.results.concepts import concept
+from orthanc_plugin.results.headers import complete, result_headers
+from orthanc_plugin.results.provenance import CHARACTER_SET, RESEARCH_USE, Provenance
 from orthanc_plugin.results.seg import frames as seg_frames
-from orthanc_plugin.results.seg.choice import choose, describe, is_binary
+from orthanc_plugin.results.seg.choice import choose, describe
 from orthanc_plugin.results.seg.frames import Occupancy
-from orthanc_plugin.results.seg.labels import (
-    comments,
-    labels_by_name,
-    not_found,
-    remainder_label,
-    segment_label,
-)
-
-__all__ = ["SERIES_NUMBER", "SETTINGS", "decode_seg", "describe", "encode_seg", "highdicom_seg", "is_binary"]
+from orthanc_plugin.results.seg.labels import comments, not_found, remainder_label, segment_label
 
 _DEFAULT = SegSettings()
 
@@ -62,16 +42,7 @@ _SOURCE_BITS = 16
 _STANDIN = (1, 8)
 
 
-def encode_seg(
-    series: CtSeries,
-    segmentation: Segmentation,
-    card: ModelCard,
-    *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
-    settings: SegSettings = _DEFAULT,
-) -> Dataset:
+def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: SegSettings = _DEFAULT) -> Dataset:
     """The structures of one model as one SEG in a series of its own.
 
     Segments never overlap: a structure that covers others is written without them, and its label says so. A LABELMAP
@@ -88,20 +59,18 @@ def encode_seg(
     ------
     EncodingError
         If there is no segment, one of them has no voxel, there are more than 255, or BINARY is asked for where viewers
-        would scramble it (see `seg_choice.choose`).
+        would scramble it (see `seg.choice.choose`).
     """
+    series, card = provenance.series, provenance.card
     labels, counts = segmentation.labels, seg_frames.slice_counts(segmentation.labels)
     _refuse(segmentation.segments, counts.sum(axis=0))
     segments = _without_filled(segmentation.segments, counts.sum(axis=0))
     where = seg_frames.occupancy(_numbers(segments), counts)
     encoding = choose(settings, where.frames, labels.shape, int(series.headers[0].get("BitsAllocated") or _SOURCE_BITS))
     named = enumerate(_apart(segments), start=1)
-    descriptions = [_description(number, s, card, sop_instance_uid, provider) for number, s in named]
-    ds = highdicom_seg(
-        _standin_headers(series), _standin_labels(where), descriptions[:2], encoding, card,
-        sop_instance_uid=sop_instance_uid, provider=provider, created=created,
-    )  # fmt: skip
-    complete(ds, series, created)
+    descriptions = [_description(number, segment, provenance) for number, segment in named]
+    ds = highdicom_seg(_standin_headers(series), _standin_labels(where), descriptions[:2], encoding, provenance)
+    complete(ds, provenance)
     ds.SegmentSequence = descriptions  # and no item for the background
     if notes := (*segmentation.notes, *not_found(card, segmentation.segments)):
         ds.ImageComments = comments(notes)
@@ -113,13 +82,9 @@ def highdicom_seg(
     labels: Labels,
     descriptions: Sequence[SegmentDescription],
     encoding: SegEncoding,
-    card: ModelCard,
-    *,
-    sop_instance_uid: str,
-    provider: str,
-    created: datetime,
+    provenance: Provenance,
 ) -> highdicom.seg.Segmentation:
-    """highdicom's SEG of a label map of SegmentNumbers, uncompressed; `encode_seg` takes its header from one.
+    """Highdicom's SEG of a label map of SegmentNumbers, uncompressed; `encode_seg` takes its header from one.
 
     Parameters
     ----------
@@ -131,7 +96,7 @@ def highdicom_seg(
         Of SegmentNumbers 1, 2, ...
     encoding : SegEncoding
         Not AUTO.
-    card, sop_instance_uid, provider, created
+    provenance : Provenance
         As for `encode_seg`.
     """
     ds = highdicom.seg.Segmentation(
@@ -139,46 +104,15 @@ def highdicom_seg(
         labels,
         "BINARY" if encoding is SegEncoding.BINARY else "LABELMAP",
         descriptions,
-        series_instance_uid=identity.series_uid(sop_instance_uid),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=sop_instance_uid,
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=PRODUCT,
-        software_versions=__version__,
-        device_serial_number=card.digest,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        contributing_equipment=[model_equipment(card, created, provider)],
-        series_description=series_description("segmentation", card),
+        contributing_equipment=[provenance.equipment()],
         content_label="AI_RESEARCH",
         content_description=RESEARCH_USE,
-        content_qualification="RESEARCH",
-        specific_character_set=CHARACTER_SET,
+        **provenance.sop_arguments("segmentation", SERIES_NUMBER),
     )
     ds.ContentCreatorName = ""  # type 2 (PS3.3 Table 10-12); nobody did
     _derive_dimension_uid(ds)
     return ds
-
-
-def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
-    """The segmentation that a stored SEG holds, on the grid of its series.
-
-    Numbers are the stored SegmentNumbers. Frames are placed by the source instance they name, in any order.
-
-    Raises
-    ------
-    EncodingError
-        If the SEG does not fit the series or the card, or its segments overlap.
-    """
-    segments = _stored_segments(seg, card)
-    labels = np.zeros(series.volume.voxels_hu.shape, np.uint8)
-    if [seg.Rows, seg.Columns] != [*labels.shape[1:]]:
-        raise EncodingError(f"SEG {seg.SOPInstanceUID} has another image size than its series")
-    for index, frame in _frames(seg, series):
-        if np.any(labels[index][frame > 0]):
-            raise EncodingError(f"SEG {seg.SOPInstanceUID} holds segments that overlap")
-        labels[index] += frame
-    return Segmentation(labels, segments, tuple(str(seg.get("ImageComments") or "").splitlines()))
 
 
 def _refuse(segments: Sequence[Segment], counts: NDArray[np.intp]) -> None:
@@ -230,7 +164,7 @@ def _standin_labels(where: Occupancy) -> Labels:
 def _with_frames(ds: Dataset, series: CtSeries, labels: Labels, where: Occupancy, encoding: SegEncoding) -> Dataset:
     """The header with the frames of the label map in place of the stand-in's."""
     groups = list(ds.PerFrameFunctionalGroupsSequence)
-    slices = _slice_indices(series)
+    slices = seg_frames.slice_indices(series)
     order = [slices[_source_uid(group)] for group in groups]
     del ds.PerFrameFunctionalGroupsSequence, ds.PixelData
     whole = Dataset()  # not highdicom's: that keeps tables of the stand-in's frames
@@ -270,17 +204,15 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     )
 
 
-def _description(
-    number: int, segment: Segment, card: ModelCard, sop_instance_uid: str, provider: str
-) -> SegmentDescription:
+def _description(number: int, segment: Segment, provenance: Provenance) -> SegmentDescription:
     item = SegmentDescription(
         number,
         segment.label,
         concept(segment.category),
         concept(segment.type),
         "AUTOMATIC",
-        segment_algorithm(card, provider),
-        tracking_uid=identity.tracking_uid(sop_instance_uid, str(number)),
+        provenance.segment_algorithm(),
+        tracking_uid=identity.tracking_uid(provenance.sop_instance_uid, str(number)),
         tracking_id=segment.label,
         display_color=highdicom.color.CIELabColor.from_rgb(*segment.colour),
     )
@@ -296,54 +228,5 @@ def _derive_dimension_uid(ds: Dataset) -> None:
         item.DimensionOrganizationUID = uid
 
 
-def _stored_segments(seg: Dataset, card: ModelCard) -> tuple[Segment, ...]:
-    """Segments by SegmentNumber; as stored, each covers itself alone."""
-    known = labels_by_name(card)
-    items = sorted(seg.SegmentSequence, key=lambda item: int(item.SegmentNumber))
-    try:
-        labels = {int(item.SegmentNumber): (str(item.SegmentLabel), known[item.SegmentLabel]) for item in items}
-    except KeyError as missing:
-        raise EncodingError(f"SEG {seg.SOPInstanceUID} holds {missing}, which {card.name} does not know") from missing
-    return tuple(_segment(number, name, label) for number, (name, label) in labels.items())
-
-
-def _segment(number: int, name: str, label: CardLabel) -> Segment:
-    key = label.key if name == segment_label(label.label) else f"{label.key}_remainder"
-    return Segment(number, key, name, label.category, label.type, label.modifier, label.colour, (number,))
-
-
-def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:
-    """Slice index and (y, x) SegmentNumbers of each frame."""
-    slices = _slice_indices(series)
-    shared = seg.SharedFunctionalGroupsSequence[0]
-    for groups, pixels in zip(seg.PerFrameFunctionalGroupsSequence, _pixels(seg), strict=True):
-        sources = groups.get("DerivationImageSequence", shared.get("DerivationImageSequence"))
-        index = slices.get(sources[0].SourceImageSequence[0].ReferencedSOPInstanceUID) if sources else None
-        if index is None:
-            raise EncodingError(f"SEG {seg.SOPInstanceUID} has a frame that names no slice of its series")
-        yield index, pixels * np.uint8(_segment_number(groups, shared)) if seg.BitsAllocated == 1 else pixels
-
-
-def _slice_indices(series: CtSeries) -> dict[str, int]:
-    return {str(header.SOPInstanceUID): index for index, header in enumerate(series.headers)}
-
-
 def _source_uid(groups: Dataset) -> str:
     return str(groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
-
-
-def _pixels(seg: Dataset) -> Iterator[Labels]:
-    """Frames as (y, x) uint8, one at a time."""
-    if seg.BitsAllocated != 1 or seg.file_meta.TransferSyntaxUID.is_encapsulated:
-        syntax = seg.file_meta.TransferSyntaxUID
-        yield from iter_pixels(seg, decoding_plugin="pylibjpeg" if syntax == RLELossless else "")
-        return
-    packed, size = np.frombuffer(seg.PixelData, np.uint8), seg.Rows * seg.Columns
-    for start in range(0, int(seg.NumberOfFrames) * size, size):
-        bits = np.unpackbits(packed[start // 8 : (start + size + 7) // 8], bitorder="little")
-        yield bits[start % 8 : start % 8 + size].reshape(seg.Rows, seg.Columns)
-
-
-def _segment_number(groups: Dataset, shared: Dataset) -> int:
-    holder = groups if "SegmentIdentificationSequence" in groups else shared
-    return int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)

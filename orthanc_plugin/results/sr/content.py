@@ -7,7 +7,6 @@ them from what numbers of one concept share, and puts its groups into the report
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 from highdicom import sr
@@ -16,12 +15,27 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DSfloat
 
-from orthanc_plugin.codes import Code
+from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.algorithm import concept
+from orthanc_plugin.results.concepts import concept
 
+_COMMENT = CodedConcept("121106", "DCM", "Comment")
+_LATERALITIES = {LEFT.value, RIGHT.value, BILATERAL.value}
 _TARGET_REGION = CodedConcept("123014", "DCM", "Target Region")
 _TOPOGRAPHICAL_MODIFIER = CodedConcept("106233006", "SCT", "Topographical modifier")
+
+
+def comment(text: str) -> sr.TextContentItem:
+    """Make a comment for a report or a group."""
+    return sr.TextContentItem(_COMMENT, text, sr.RelationshipTypeValues.CONTAINS)
+
+
+def finding_site(structure: Code, modifier: Code | None) -> sr.FindingSite:
+    """Say where a finding lies; a side becomes a laterality, any other modifier a topographical one."""
+    coded = concept(modifier) if modifier else None
+    if modifier and modifier.value not in _LATERALITIES:
+        return sr.FindingSite(concept(structure), topographical_modifier=coded)
+    return sr.FindingSite(concept(structure), laterality=coded)
 
 
 def target_region(structure: Code, modifier: Code | None = None) -> sr.QualitativeEvaluation:
@@ -91,11 +105,6 @@ def _shared(name: Code, unit: Code, derivation: Code | None) -> Dataset:
     derived = concept(derivation) if derivation is not None else None
     item: Dataset = sr.Measurement(concept(name), 0.0, concept(unit), derivation=derived)[0]
     return item
-
-
-def put_groups(ds: Dataset, groups: Sequence[Dataset]) -> None:
-    """Make these the measurement groups of a report that was built of the first of them alone."""
-    ds.ContentSequence[-1].add_new("ContentSequence", "SQ", list(groups))
 
 
 def store_as_read(number: Dataset) -> None:

@@ -1,0 +1,87 @@
+"""Read the segmentation that a stored SEG holds.
+
+Frames are placed by the source slice that each one names, so that a measurement is made of what the archive gives back
+and not of what we meant to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import RLELossless
+
+from orthanc_plugin.catalog.card import CardLabel, ModelCard
+from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
+from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.results.seg.frames import slice_indices
+from orthanc_plugin.results.seg.labels import labels_by_name, segment_label
+
+
+def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
+    """The segmentation that a stored SEG holds, on the grid of its series.
+
+    Numbers are the stored SegmentNumbers. Frames are placed by the source instance they name, in any order.
+
+    Raises
+    ------
+    EncodingError
+        If the SEG does not fit the series or the card, or its segments overlap.
+    """
+    segments = _stored_segments(seg, card)
+    labels = np.zeros(series.volume.voxels_hu.shape, np.uint8)
+    if [seg.Rows, seg.Columns] != [*labels.shape[1:]]:
+        raise EncodingError(f"SEG {seg.SOPInstanceUID} has another image size than its series")
+    for index, frame in _frames(seg, series):
+        if np.any(labels[index][frame > 0]):
+            raise EncodingError(f"SEG {seg.SOPInstanceUID} holds segments that overlap")
+        labels[index] += frame
+    return Segmentation(labels, segments, tuple(str(seg.get("ImageComments") or "").splitlines()))
+
+
+def _stored_segments(seg: Dataset, card: ModelCard) -> tuple[Segment, ...]:
+    """Segments by SegmentNumber; as stored, each covers itself alone."""
+    known = labels_by_name(card)
+    items = sorted(seg.SegmentSequence, key=lambda item: int(item.SegmentNumber))
+    try:
+        labels = {int(item.SegmentNumber): (str(item.SegmentLabel), known[item.SegmentLabel]) for item in items}
+    except KeyError as missing:
+        raise EncodingError(f"SEG {seg.SOPInstanceUID} holds {missing}, which {card.name} does not know") from missing
+    return tuple(_segment(number, name, label) for number, (name, label) in labels.items())
+
+
+def _segment(number: int, name: str, label: CardLabel) -> Segment:
+    key = label.key if name == segment_label(label.label) else f"{label.key}_remainder"
+    return Segment(number, key, name, label.category, label.type, label.modifier, label.colour, (number,))
+
+
+def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:
+    """Slice index and (y, x) SegmentNumbers of each frame."""
+    slices = slice_indices(series)
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    for groups, pixels in zip(seg.PerFrameFunctionalGroupsSequence, _pixels(seg), strict=True):
+        sources = groups.get("DerivationImageSequence", shared.get("DerivationImageSequence"))
+        index = slices.get(sources[0].SourceImageSequence[0].ReferencedSOPInstanceUID) if sources else None
+        if index is None:
+            raise EncodingError(f"SEG {seg.SOPInstanceUID} has a frame that names no slice of its series")
+        yield index, pixels * np.uint8(_segment_number(groups, shared)) if seg.BitsAllocated == 1 else pixels
+
+
+def _pixels(seg: Dataset) -> Iterator[Labels]:
+    """Frames as (y, x) uint8, one at a time."""
+    if seg.BitsAllocated != 1 or seg.file_meta.TransferSyntaxUID.is_encapsulated:
+        syntax = seg.file_meta.TransferSyntaxUID
+        yield from iter_pixels(seg, decoding_plugin="pylibjpeg" if syntax == RLELossless else "")
+        return
+    packed, size = np.frombuffer(seg.PixelData, np.uint8), seg.Rows * seg.Columns
+    for start in range(0, int(seg.NumberOfFrames) * size, size):
+        bits = np.unpackbits(packed[start // 8 : (start + size + 7) // 8], bitorder="little")
+        yield bits[start % 8 : start % 8 + size].reshape(seg.Rows, seg.Columns)
+
+
+def _segment_number(groups: Dataset, shared: Dataset) -> int:
+    holder = groups if "SegmentIdentificationSequence" in groups else shared
+    return int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
