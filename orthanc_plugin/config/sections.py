@@ -38,7 +38,7 @@ class ServiceSettings(Settings):
 
     @model_validator(mode="after")
     def _exposed_by_choice(self) -> ServiceSettings:
-        if not self.allow_remote and not _is_loopback(self.host):
+        if not self.allow_remote and not is_loopback(self.host):
             raise ValueError(
                 f"Host {self.host} is reachable from other computers: set Host to 127.0.0.1 behind a TLS proxy,"
                 " or AllowRemote to true"
@@ -48,7 +48,8 @@ class ServiceSettings(Settings):
         return self
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this computer."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -55,14 +55,21 @@ def lock_slot(state_directory: Path, slot: int, wait_s: float = LOCK_WAIT_S) -> 
     """
     state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(state_directory / f"worker-{slot}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    if not take_lock(descriptor, wait_s):
+        os.close(descriptor)
+        raise EnrichError(f"worker slot {slot} is taken by another process")
+    return descriptor
+
+
+def take_lock(descriptor: int, wait_s: float) -> bool:
+    """Lock an open file for this process; False if another process still holds it after `wait_s`."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                os.close(descriptor)
-                raise EnrichError(f"worker slot {slot} is taken by another process") from None
+                return False
             time.sleep(0.2)
         else:
-            return descriptor
+            return True

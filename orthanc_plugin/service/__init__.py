@@ -1,1 +1,1 @@
-"""The front door: login, pass-through, API, dashboard; admits series and watches local workers."""
+"""The front door: login, pass-through, API and dashboard. Also admits series and watches local workers."""

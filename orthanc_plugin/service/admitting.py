@@ -1,7 +1,6 @@
-"""The admission loop: one thread that lets admission decide, again and again.
+"""The admission loop: one thread that lets admission decide, round after round.
 
-Nothing that goes wrong in a round ends it: the error is logged and shown by the health route, and the next round
-tries again.
+An error does not end the loop. The log and the health route show the error, and the next round tries again.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ ROUND_S = 0.5
 
 
 class Admits(Protocol):
-    """What the loop needs of `jobs.admission.Admission`."""
+    """The part of `jobs.admission.Admission` that the loop uses."""
 
     @property
     def waiting(self) -> int:
-        """Number of series that wait for their decision."""
+        """Number of series without a decision."""
         ...
 
     def tick(self, now: float) -> None:
-        """Decide on what is ready; `now` in monotonic seconds."""
+        """Decide on the series that are ready; `now` is in monotonic seconds."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionState:
-    """How the loop does, for the health route. `error`: of the last round, empty if it went well."""
+    """State of the loop for the health route. `error` is that of the last round, or empty."""
 
     waiting_series: int
     last_round: datetime | None
@@ -44,12 +43,12 @@ class AdmissionState:
 
 
 class AdmissionLoop:
-    """Drives an admission until it is told to stop.
+    """Drives an admission until the stop event is set.
 
     Parameters
     ----------
     admission : Admits
-        Ticked by the loop's thread only.
+        Only the thread of the loop calls `tick`.
     clock : callable
         Time of day, UTC.
     """
@@ -60,20 +59,20 @@ class AdmissionLoop:
         self._error = ""
 
     def state(self) -> AdmissionState:
-        """How the loop does; safe from any thread."""
+        """Return the state of the loop. Any thread may call this."""
         return AdmissionState(self._admission.waiting, self._last_round, self._error)
 
     def run(self, stopping: threading.Event) -> None:
-        """Let admission decide, twice a second, until `stopping`."""
+        """Let admission decide twice a second until `stopping` is set."""
         while not stopping.is_set():
             error = self._round()
-            if error and error != self._error:  # a trouble that lasts is logged once, not twice a second
+            if error and error != self._error:  # log a lasting error once, not twice a second
                 _log.error("admission: %s", error)
             self._error, self._last_round = error, self._clock()
             stopping.wait(ROUND_S)
 
     def _round(self) -> str:
-        """What went wrong, if anything. The border of this thread: every exception is caught here."""
+        """Run one round and return its error, or an empty text. This thread's border: it catches every exception."""
         try:
             self._admission.tick(time.monotonic())
         except Exception as error:

@@ -1,5 +1,7 @@
-"""The API under `/enrichment/api/v1`: jobs, decisions on series, health, and hints from Orthanc's plugin. See
-docs/api.md."""
+"""The API under `/enrichment/api/v1`: jobs, decisions on series, health, and hints from Orthanc's plugin.
+
+docs/api.md describes each route.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.results.sr.radiomics_table import TableRow, to_csv, to_json
 from orthanc_plugin.service.health import HealthCheck
-from orthanc_plugin.service.routes import answer, guarded, in_thread, problem
+from orthanc_plugin.service.routes import answer, guarded, in_thread, known_job, problem
 from orthanc_plugin.service.schema import Accepted, HintBody, Job, JobList, SeriesDecision, SeriesList
 
 ROOT = "/enrichment/api/v1"
@@ -31,7 +33,7 @@ DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 50, 500, 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which rows are asked for."""
+    """The rows that a caller asks for."""
 
     state: JobState | None
     limit: int
@@ -44,13 +46,13 @@ class Api:
     Parameters
     ----------
     queue : JobQueue
-        Jobs and, in its ledger, decisions.
+        Jobs, and the decisions in its ledger.
     health : HealthCheck
-        How everything does.
+        Health of the service and of all it depends on.
     take_hint : callable
-        Keeps a hint; raises EnrichError for an archive that is not configured.
+        Stores a hint. Raises EnrichError if its archive is not configured.
     results : StoredResults
-        What jobs stored.
+        Objects that jobs stored.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Api:
         self._queue, self._health, self._take_hint, self._results = queue, health, take_hint, results
 
     def routes(self) -> list[Route]:
-        """All routes of the API."""
+        """Return all routes of the API."""
         return [
             Route(f"{ROOT}/health", guarded(self.health)),
             Route(f"{ROOT}/jobs", in_thread(self.jobs)),
@@ -73,22 +75,22 @@ class Api:
         ]
 
     async def health(self, request: Request) -> Response:
-        """How everything does; always 200, the body says `ok` or `degraded`."""
+        """Report health. The status is always 200; the body says `ok` or `degraded`."""
         return answer(await self._health.look())
 
     def jobs(self, request: Request) -> Response:
-        """Jobs, newest first."""
+        """List jobs, newest first."""
         page = _page(request)
         rows = self._queue.list(state=page.state, limit=page.limit, offset=page.offset)
         jobs = tuple(Job.model_validate(row).model_copy(update={"location": None, "checks": ()}) for row in rows)
         return answer(JobList(jobs=jobs, limit=page.limit, offset=page.offset))
 
     def job(self, request: Request) -> Response:
-        """One job, with the stages so far, its deliveries and where its scan lies in the body."""
+        """Return one job with its stages so far, its deliveries and where its scan lies in the body."""
         return answer(self._job(self._known_job(request)))
 
     def retry(self, request: Request) -> Response:
-        """Run a job that ended once more; 409 while it is open."""
+        """Run an ended job again. Answers 409 while the job is open."""
         job_id = self._known_job(request)
         try:
             self._queue.retry(job_id)
@@ -97,42 +99,42 @@ class Api:
         return answer(self._job(job_id))
 
     def radiomics_csv(self, request: Request) -> Response:
-        """The numbers of the job's radiomics reports as CSV."""
+        """Return the values of the job's radiomics reports as CSV."""
         return Response(to_csv(self._radiomics(request)), media_type="text/csv; charset=utf-8")
 
     def radiomics_json(self, request: Request) -> Response:
-        """The same as JSON."""
+        """Return the same values as JSON."""
         return Response(to_json(self._radiomics(request)), media_type="application/json")
 
     def preview(self, request: Request) -> Response:
-        """The job's preview as PNG; 404 where it made none."""
+        """Return the job's preview as PNG, or 404 if the job made none."""
         job_id = self._known_job(request)
-        with _archive_at_hand():
+        with _archive_errors():
             png = self._results.preview(job_id)
         if png is None:
-            raise HTTPException(404, "this job made no preview; Outputs of its rule does not name it")
+            raise HTTPException(404, "this job made no preview: the Outputs of its rule do not include one")
         return Response(png, media_type="image/png")
 
     def _radiomics(self, request: Request) -> tuple[TableRow, ...]:
         job_id = self._known_job(request)
-        with _archive_at_hand():
+        with _archive_errors():
             return self._results.radiomics(job_id)
 
     def series(self, request: Request) -> Response:
-        """Decisions on series, newest first."""
+        """List decisions on series, newest first."""
         page = _page(request)
         rows = self._queue.ledger.decisions(state=page.state, limit=page.limit, offset=page.offset)
         series = tuple(SeriesDecision.model_validate(row) for row in rows)
         return answer(SeriesList(series=series, limit=page.limit, offset=page.offset))
 
     async def hints(self, request: Request) -> Response:
-        """Keep a hint; 202 says that it waits in the database, not what comes of it."""
-        body = await _small_body(request)
+        """Store a hint. 202 means that the hint is in the database; the decision on it comes later."""
+        body = await _hint_body(request)
         try:
             hint = Hint(**HintBody.model_validate_json(body).model_dump())
             await run_in_threadpool(self._take_hint, hint)
         except ValidationError as error:
-            return problem(400, _what_is_wrong(error))
+            return problem(400, _broken_rules(error))
         except EnrichError as error:
             return problem(400, str(error))
         return answer(Accepted(), 202)
@@ -141,15 +143,12 @@ class Api:
         return Job.model_validate(self._queue.show(job_id))
 
     def _known_job(self, request: Request) -> str:
-        job_id = str(request.path_params["id"])
-        if self._queue.ledger.of_job(job_id) is None:
-            raise HTTPException(404, "there is no such job")
-        return job_id
+        return known_job(self._queue, request)
 
 
 @contextmanager
-def _archive_at_hand() -> Iterator[None]:
-    """An archive that does not answer is 503, an object that is no longer there 404."""
+def _archive_errors() -> Iterator[None]:
+    """Answer 503 if the archive does not respond, and 404 if it no longer has the object."""
     try:
         yield
     except TransientError as error:
@@ -161,7 +160,7 @@ def _archive_at_hand() -> Iterator[None]:
 def _page(request: Request) -> Page:
     state = request.query_params.get("state") or None
     if state is not None and state not in list(JobState):
-        raise HTTPException(400, f"state: not one of {', '.join(JobState)}")
+        raise HTTPException(400, f"state: must be one of {', '.join(JobState)}")
     limit = _number(request, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT)
     offset = _number(request, "offset", 0, 0, LARGEST_OFFSET)
     return Page(JobState(state) if state else None, limit, offset)
@@ -170,20 +169,20 @@ def _page(request: Request) -> Page:
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
     text = request.query_params.get(name) or str(default)
     if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-        raise HTTPException(400, f"{name}: a number from {least} to {most}")
+        raise HTTPException(400, f"{name}: must be a number from {least} to {most}")
     return int(text)
 
 
-async def _small_body(request: Request) -> bytes:
+async def _hint_body(request: Request) -> bytes:
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > HINT_BYTES:
-            raise HTTPException(413, f"a hint has at most {HINT_BYTES} bytes")
+            raise HTTPException(413, f"a hint may have at most {HINT_BYTES} bytes")
     return body
 
 
-def _what_is_wrong(error: ValidationError) -> str:
-    """Fields and rules, never values: the JSON library's own text may quote the body."""
+def _broken_rules(error: ValidationError) -> str:
+    """Name fields and broken rules but no values: the JSON library's own text may quote the body."""
     details = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, d['loc'])) or 'body'}: {d['type'].replace('_', ' ')}" for d in details)

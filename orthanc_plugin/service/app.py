@@ -1,4 +1,4 @@
-"""The application: every route behind the gate, and the gate behind the cross-site check."""
+"""The web application: the cross-site check guards the gate, and the gate guards every route."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from orthanc_plugin.service.routes import http_problem
 from orthanc_plugin.service.same_origin import SameOrigin
 from orthanc_plugin.service.workers import WorkerState
 
-# Orthanc closes idle connections after one second: ours go first, so that no request meets a closed one.
+# Orthanc closes idle connections after one second. Close ours sooner, so that no request uses a closed one.
 _IDLE_S = 0.5
 _MOST_TRANSFERS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Backstage:
-    """What the routes show and reach."""
+    """Everything that the routes need."""
 
     configuration: Configuration
     secret: str
@@ -51,12 +51,12 @@ class Backstage:
 
 
 def build_app(backstage: Backstage) -> ASGIApp:
-    """The whole web application.
+    """Build the whole web application.
 
     Raises
     ------
     ConfigError
-        If no archive is an Orthanc that could say who may enter.
+        If no archive is an Orthanc: the service needs one to check logins.
     """
     front = front_archive(backstage.configuration)
     login, transfers = _client(20), _client(_MOST_TRANSFERS)
@@ -86,10 +86,10 @@ def build_app(backstage: Backstage) -> ASGIApp:
 
 
 def front_archive(configuration: Configuration) -> ArchiveSettings:
-    """The Orthanc behind the front door: the archive "local", else the first that is an Orthanc."""
+    """Return the Orthanc behind the front door: the archive "local", else the first that is an Orthanc."""
     orthancs = {name: archive for name, archive in configuration.archives.items() if archive.orthanc_url}
     if not orthancs:
-        raise ConfigError("no archive in Enrichment.Archives has an OrthancUrl: the service asks Orthanc who may enter")
+        raise ConfigError("no archive in Enrichment.Archives has an OrthancUrl; the service needs one to check logins")
     return orthancs.get("local") or next(iter(orthancs.values()))
 
 

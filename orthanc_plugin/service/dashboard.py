@@ -1,4 +1,4 @@
-"""The dashboard: one plain page of what came, what became of it and how the service does; UIDs, no patient data."""
+"""The dashboard: one page with health, jobs and decisions. It shows UIDs and no patient data."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Dashboard:
     Parameters
     ----------
     queue : JobQueue
-        Jobs and, in its ledger, decisions.
+        Jobs, and the decisions in its ledger.
     health : HealthCheck
-        How everything does.
+        Health of the service and of all it depends on.
     """
 
     def __init__(self, queue: JobQueue, health: HealthCheck) -> None:
@@ -39,7 +39,7 @@ class Dashboard:
         self._page = page_templates().get_template("dashboard.html")
 
     def routes(self) -> list[BaseRoute]:
-        """The page, its files, and the way to it."""
+        """Return the routes of the page, of its static files and of the redirects to it."""
         return [
             Route("/", guarded(self.home)),
             Route("/enrichment", guarded(self.home)),
@@ -48,11 +48,11 @@ class Dashboard:
         ]
 
     async def home(self, request: Request) -> Response:
-        """To the dashboard."""
+        """Redirect to the dashboard."""
         return RedirectResponse("/enrichment/", 303)
 
     async def page(self, request: Request) -> Response:
-        """The dashboard as it is now."""
+        """Render the dashboard."""
         health = await self._health.look()
         jobs, decisions = await run_in_threadpool(self._rows) if health.database.ok else ((), ())
         return HTMLResponse(
@@ -67,7 +67,7 @@ class Dashboard:
 
 
 def page_templates() -> Environment:
-    """Templates of all pages, and the filters they use. All text is escaped."""
+    """Load the templates of all pages and the filters they use. The templates escape all text."""
     pages = Environment(
         loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -83,25 +83,25 @@ def page_templates() -> Environment:
 
 
 def short_uid(uid: str) -> str:
-    """The end of a UID, where UIDs of one site differ."""
+    """Shorten a UID to its end: UIDs of one site share their beginning."""
     return uid if len(uid) <= SHORT_UID else "…" + uid[-SHORT_UID:]
 
 
 def seconds(value: float) -> str:
-    """Seconds as people read them."""
+    """Format a duration for people."""
     return f"{value:.1f} s" if value < 100 else f"{int(value) // 60} min {int(value) % 60:02d} s"
 
 
 def clock_time(moment: datetime | None) -> str:
-    """Date and time, UTC, to the second."""
+    """Format date and time in UTC, to the second."""
     return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
 def volumes(job: JobView) -> dict[str, float]:
-    """Millilitres of each structure, over all models of a job."""
+    """Collect the volume (mL) of each structure over all models of a job."""
     return {key: volume_ml for stage in job.stages for key, volume_ml in stage.volumes_ml.items()}
 
 
 def notes(job: JobView) -> list[str]:
-    """What the stages had to say, each once."""
+    """Collect the notes of all stages, each once."""
     return list(dict.fromkeys(note for stage in job.stages for note in stage.notes))

@@ -1,9 +1,9 @@
-"""The gate: who may enter is asked of Orthanc, so Orthanc keeps the only password list.
+"""The gate: it asks Orthanc who may enter, so Orthanc keeps the only password list.
 
-Each request carries HTTP Basic credentials of an Orthanc user; the gate asks Orthanc's `/system` with them and
-remembers a yes for a few seconds, never a no to a password. Where Orthanc asks for no password any header would do, so
-only this machine may enter. The one route that Orthanc's own plugin uses (hints) is let in by a
-secret shared at start-up and by nothing else, and the secret opens nothing else.
+Each request carries HTTP Basic credentials of an Orthanc user. The gate tries them on Orthanc's `/system` and remembers
+an acceptance for a few seconds; it never remembers that a password was refused. If Orthanc asks for no password, any
+header would pass, so only this machine may enter. Orthanc's own plugin uses one route, the hints. A secret shared at
+start-up is the only key to that route, and it opens no other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,16 +22,18 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from orthanc_plugin.config.sections import is_loopback
+
 HINTS_PATH = "/enrichment/api/v1/hints"
 SECRET_HEADER = "x-enrichment-secret"  # noqa: S105 (the header's name, not a secret)
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-"""Headers of a proxy: the caller may be anywhere."""
+"""A proxy adds these headers: the caller may be anywhere."""
 REMEMBERED_S = 5.0
 REMEMBERED_LOGINS = 1000
 
 
 class Access(Enum):
-    """What Orthanc says about a caller."""
+    """Orthanc's answer about a caller."""
 
     GRANTED = "granted"
     DENIED = "denied"
@@ -41,9 +42,9 @@ class Access(Enum):
 
 
 class OrthancLogin:
-    """Asks Orthanc whether credentials are good.
+    """Asks Orthanc whether credentials are valid.
 
-    One question at a time per credentials: a viewer's burst of requests costs Orthanc one answer.
+    Only one request per credentials runs at a time, so a burst of requests from a viewer costs Orthanc one answer.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ class OrthancLogin:
         self._asking: dict[bytes, asyncio.Task[Access]] = {}
 
     async def access(self, authorization: bytes) -> Access:
-        """What Orthanc says about an Authorization header; empty means no credentials."""
+        """Ask Orthanc about an Authorization header. An empty header means no credentials."""
         key = hashlib.sha256(authorization).digest()
         if self._granted.get(key, 0.0) > self._clock():
             return Access.GRANTED
@@ -75,7 +76,7 @@ class OrthancLogin:
         if key not in self._asking:
             self._asking[key] = asyncio.create_task(self._ask(key, authorization))
             self._asking[key].add_done_callback(lambda _: self._asking.pop(key))
-        return await asyncio.shield(self._asking[key])  # one caller that leaves takes the answer from nobody
+        return await asyncio.shield(self._asking[key])  # a caller who leaves must not cancel it for the others
 
     async def _ask(self, key: bytes, authorization: bytes) -> Access:
         headers = [(b"authorization", authorization)] if authorization else []
@@ -100,16 +101,16 @@ class OrthancLogin:
 
 
 class Gate:
-    """ASGI middleware that lets in who may enter. Pure ASGI: bodies stream past it untouched.
+    """ASGI middleware that checks every caller. It is pure ASGI, so bodies stream through it unchanged.
 
     Parameters
     ----------
     app : ASGIApp
-        What lies behind the gate.
+        The application behind the gate.
     login : OrthancLogin
-        Who may enter.
+        Decides who may enter.
     secret : str
-        What the hints route asks for; empty shuts that route.
+        Key to the hints route. If it is empty, that route is closed.
     """
 
     def __init__(self, app: ASGIApp, login: OrthancLogin, secret: str) -> None:
@@ -118,7 +119,7 @@ class Gate:
         self._secret = secret.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request pass or answer it."""
+        """Pass the request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
@@ -141,11 +142,14 @@ class Gate:
 
 
 def _is_local(scope: Scope, headers: Headers) -> bool:
-    """Whether both ends are this machine; the Host keeps a foreign site that rebinds its name from passing as local."""
+    """Tell whether both ends are this machine.
+
+    The Host header is checked too: a foreign site that rebinds its name to this machine must not pass as local.
+    """
     server = (scope.get("server") or ("",))[0]
     if any(name in headers for name in _FORWARDED):
         return False
-    return _is_loopback(server) and _is_loopback(_host_name(headers.get("host", "")))
+    return is_loopback(server) and is_loopback(_host_name(headers.get("host", "")))
 
 
 def _host_name(host: str) -> str:
@@ -155,16 +159,9 @@ def _host_name(host: str) -> str:
         return ""
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-_FORBIDDEN = PlainTextResponse("This route is for Orthanc's plugin.\n", 403)
+_FORBIDDEN = PlainTextResponse("Only Orthanc's plugin may use this route.\n", 403)
 _NOT_OPEN = PlainTextResponse(
-    "Orthanc asks for no password (AuthenticationEnabled is false), so only this machine may enter.\n", 403
+    "Orthanc asks for no password (AuthenticationEnabled is false), so only callers on this machine are let in.\n", 403
 )
 _REFUSALS = {
     Access.DENIED: PlainTextResponse(
@@ -172,6 +169,6 @@ _REFUSALS = {
         401,
         {"WWW-Authenticate": 'Basic realm="Orthanc", charset="UTF-8"'},
     ),
-    Access.UNREACHABLE: PlainTextResponse("Orthanc does not answer.\n", 503, {"Retry-After": "5"}),
-    Access.UNCLEAR: PlainTextResponse("Orthanc answers, but not to who you are.\n", 502),
+    Access.UNREACHABLE: PlainTextResponse("Orthanc does not respond.\n", 503, {"Retry-After": "5"}),
+    Access.UNCLEAR: PlainTextResponse("Orthanc gave an unexpected answer to the login check.\n", 502),
 }

@@ -1,4 +1,4 @@
-"""Health: one look at everything the service depends on, for the API and the dashboard."""
+"""Health of everything that the service depends on, for the API and the dashboard."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ARCHIVE_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """Asks archives, database, workers and the admission loop how they do."""
+    """Checks archives, database, workers and the admission loop."""
 
     client: httpx.AsyncClient
     archives: dict[str, ArchiveSettings]
@@ -45,19 +45,19 @@ class HealthCheck:
     workers: Callable[[], tuple[WorkerState, ...]]
 
     async def look(self) -> Health:
-        """How everything does now."""
+        """Check everything now."""
         archives = await asyncio.gather(*[self._archive(name, settings) for name, settings in self.archives.items()])
         database, counts = await run_in_threadpool(self._database)
         admission = AdmissionHealth.model_validate(self.admission())
         workers = tuple(WorkerHealth.model_validate(worker) for worker in self.workers())
-        well = (
+        healthy = (
             database.ok
             and not admission.error
             and all(archive.reachable for archive in archives)
             and all(worker.pid is not None for worker in workers)
         )
         return Health(
-            status=HealthStatus.OK if well else HealthStatus.DEGRADED,
+            status=HealthStatus.OK if healthy else HealthStatus.DEGRADED,
             version=__version__,
             results_version=RESULTS_VERSION,
             started_at=self.started_at,

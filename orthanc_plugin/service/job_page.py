@@ -1,8 +1,7 @@
-"""The page of one job: where in the body its scan lies, what the quality checks say, its preview and its numbers."""
+"""The page of one job: where its scan lies in the body, its quality checks, its preview and its radiomics."""
 
 from __future__ import annotations
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
@@ -10,7 +9,7 @@ from starlette.routing import Route
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.dashboard import page_templates
-from orthanc_plugin.service.routes import in_thread
+from orthanc_plugin.service.routes import in_thread, known_job
 from orthanc_plugin.service.score_plot import plot_scores, runs
 
 
@@ -28,15 +27,12 @@ class JobPage:
         self._page = page_templates().get_template("job.html")
 
     def routes(self) -> list[Route]:
-        """The page."""
+        """Return the route of the page."""
         return [Route("/enrichment/jobs/{id}", in_thread(self.page))]
 
     def page(self, request: Request) -> Response:
-        """The job as it is now; 404 where there is none of that id."""
-        job_id = str(request.path_params["id"])
-        if self._queue.ledger.of_job(job_id) is None:
-            raise HTTPException(404, "there is no such job")
-        job = self._queue.show(job_id)
+        """Render the page of a job, or answer 404 if there is no such job."""
+        job = self._queue.show(known_job(self._queue, request))
         plot = plot_scores(job.location) if job.location is not None else None
         page = self._page.render(
             job=job, location=job.location, plot=plot, runs=runs, regions=tuple(reversed(Region)),

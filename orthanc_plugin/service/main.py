@@ -1,7 +1,7 @@
-"""The service process: front door, admission and local workers, started together and stopped together.
+"""The service process: it starts and stops the front door, admission and local workers together.
 
-Started by Orthanc's plugin it lives as long as its stdin is open, so it never outlives Orthanc. It holds its state
-directory alone, checks all it needs before it says its port, and stops within ten seconds.
+When Orthanc's plugin starts it, the process ends when its stdin closes, so it never outlives Orthanc. It locks its
+state directory, checks everything it needs before it reports its port, and stops within ten seconds.
 """
 
 from __future__ import annotations
@@ -41,35 +41,35 @@ _STDIN = 0
 def run_service(
     configuration: Configuration, secret: str, *, parent_is_stdin: bool, report_port: Callable[[int], None]
 ) -> int:
-    """Run until stdin ends (`parent_is_stdin`), SIGTERM or SIGINT; call from the main thread.
+    """Run until stdin ends (`parent_is_stdin`), SIGTERM or SIGINT. Call this from the main thread.
 
     Parameters
     ----------
     configuration : Configuration
         The section "Enrichment".
     secret : str
-        What the plugin shows with its hints; empty takes `Service.Secret`, and if that is empty the route is shut.
+        The plugin sends it with its hints. If it is empty, `Service.Secret` applies; if both are empty, the route is
+        closed.
     parent_is_stdin : bool
-        Stop at the end of stdin, and log to `service.log` in the state directory instead of stderr.
+        Whether to stop at the end of stdin and to log to `service.log` in the state directory instead of stderr.
     report_port : callable
-        Gets the port, once the service answers there.
+        Receives the port as soon as the service answers there.
 
     Returns
     -------
     int
-        Exit code, 0 after a stop that was asked for.
+        Exit code; 0 after a requested stop.
 
     Raises
     ------
     ConfigError
-        If the state directory is in use, no Orthanc is configured, or a model, the runtime or radiomics
-        is missing.
+        If the state directory is in use, no Orthanc is configured, or a model, the runtime or pyradiomics is missing.
     TransientError
         If the port is taken.
     """
     with own_state(configuration.state_directory) as state:
         configure_logging(state / "service.log" if parent_is_stdin else None)
-        _log.info("orthanc-enrichment %s starts", __version__)
+        _log.info("starting orthanc-enrichment %s", __version__)
         front_archive(configuration)
         secret = secret or configuration.service.secret.get_secret_value()
         readiness = check_readiness(configuration)
@@ -114,7 +114,7 @@ def _thread(name: str, body: Callable[[threading.Event], None], stopping: thread
 
 @contextmanager
 def stop_on_signals(stopping: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set the event."""
+    """Set the event on SIGTERM and SIGINT."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopping.set()
@@ -128,32 +128,38 @@ def stop_on_signals(stopping: threading.Event) -> Iterator[None]:
 
 
 def stop_on_end_of_stdin(stopping: threading.Event) -> None:
-    """Set the event when the parent is gone. Reads the descriptor: a thread inside sys.stdin's lock breaks the exit."""
+    """Set the event when the parent is gone.
+
+    This reads the file descriptor: a thread that holds the lock of sys.stdin would break the exit.
+    """
     with contextlib.suppress(OSError):
         while os.read(_STDIN, 4096):
             pass
-    _log.info("end of stdin: the parent is gone")
+    _log.info("end of stdin: the parent process is gone")
     stopping.set()
 
 
 def worker_command(slot: int) -> Sequence[str]:
-    """Command line of the worker in a slot."""
+    """Return the command line of the worker in a slot."""
     return [sys.executable, "-P", "-m", "orthanc_plugin.cli", "worker", "--stdin", "--slot", str(slot)]
 
 
 def worker_greeting(configuration: Configuration) -> bytes:
-    """The two lines that a worker reads first: no secret, and the section with the archives' passwords."""
+    """Return the two lines that a worker reads first: an empty secret, and the section with the archives' passwords."""
     return f"\n{section_json(configuration)}\n".encode()
 
 
 def free_removed_slots(queue: JobQueue, state: Path, count: int) -> None:
-    """Give back the jobs of slots that a smaller `Workers` leaves without a worker; no other process takes them up."""
+    """Return the jobs of removed slots to the queue.
+
+    A smaller `Workers` leaves slots without a worker, and no other process would resume their jobs.
+    """
     for file in state.glob("worker-*.lock"):
         number = file.stem.removeprefix("worker-")
         if not number.isdigit() or int(number) < count:
             continue
-        with contextlib.suppress(EnrichError):  # a worker that somebody runs by hand
+        with contextlib.suppress(EnrichError):  # somebody runs a worker in that slot by hand
             lock = lock_slot(state, int(number), wait_s=0)
             if resumed := queue.resume_dead(executor_id(state, int(number))):
-                _log.info("%d jobs of the removed worker %s go back to the queue", resumed, number)
+                _log.info("%d jobs of the removed worker %s returned to the queue", resumed, number)
             os.close(lock)

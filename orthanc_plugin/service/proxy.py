@@ -1,8 +1,8 @@
-"""The pass-through: `/dicom-web/` goes to Orthanc with the caller's own credentials, streamed both ways.
+"""The pass-through: it forwards `/dicom-web/` to Orthanc with the caller's own credentials and streams both ways.
 
-Bodies are never held: raw bytes go on as they come, compressed or not. The Host header stays the caller's, so that
-the addresses in Orthanc's answers (BulkDataURI, RetrieveURL) point to this front door. A caller who leaves ends the
-request to Orthanc too.
+It never holds a body: raw bytes pass through as they come, compressed or not. It keeps the caller's Host header, so
+that addresses in Orthanc's answers (BulkDataURI, RetrieveURL) point to this front door. When the caller leaves, the
+request to Orthanc ends too.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _log = logging.getLogger(__name__)
 PREFIX = "/dicom-web/"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 TIMEOUT = httpx.Timeout(300, connect=5)
-"""Seconds without a byte before a request to Orthanc is given up: a large STOW is answered only once it is stored."""
+"""Seconds without a byte before a request to Orthanc fails. Orthanc answers a large STOW only after storing it."""
 
-# RFC 9110 7.6.1, and Expect: uvicorn has answered it before the body comes.
+# RFC 9110 7.6.1, and Expect, which uvicorn answers before the body comes.
 _HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -43,7 +43,7 @@ _RawHeaders = list[tuple[bytes, bytes]]
 
 
 class PassThrough:
-    """ASGI application that hands requests under `/dicom-web/` to a DICOMweb root.
+    """ASGI application that forwards requests under `/dicom-web/` to a DICOMweb root.
 
     Parameters
     ----------
@@ -58,25 +58,28 @@ class PassThrough:
         self._root = dicomweb_url.rstrip("/") + "/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the archive's answer; 400 for a path that leaves DICOMweb, 502 if the archive does not answer."""
+        """Return the archive's answer.
+
+        Answers 400 for a path that leaves DICOMweb, and 502 if the archive does not respond.
+        """
         try:
             question = self._question(Request(scope, receive))
         except (ValueError, httpx.InvalidURL):
-            await PlainTextResponse("No such path.\n", 400)(scope, receive, send)
+            await PlainTextResponse("Invalid path.\n", 400)(scope, receive, send)
             return
         try:
             upstream = await self._client.send(question, stream=True)
         except httpx.HTTPError as error:
-            _log.warning("archive did not answer a pass-through request: %s", type(error).__name__)
-            await PlainTextResponse("The archive does not answer.\n", 502)(scope, receive, send)
+            _log.warning("the archive did not respond to a pass-through request: %s", type(error).__name__)
+            await PlainTextResponse("The archive does not respond.\n", 502)(scope, receive, send)
         except ClientDisconnect:
-            _log.info("caller left during an upload; the request to the archive was ended")
+            _log.info("the caller left during an upload; the request to the archive was cancelled")
         else:
             async with contextlib.aclosing(upstream):
                 await self._answer(upstream, scope, receive, send)
 
     def _question(self, request: Request) -> httpx.Request:
-        """The same request for the archive; built bare, as a client would add an Accept-Encoding of its own."""
+        """Build the same request for the archive without a client, which would add its own Accept-Encoding."""
         path = request.scope["raw_path"].decode("latin-1")
         if not path.startswith(PREFIX) or _leaves_dicomweb(path.removeprefix(PREFIX)):
             raise ValueError("path leaves DICOMweb")
@@ -95,14 +98,14 @@ class PassThrough:
         try:
             await answer(scope, receive, send)
         except httpx.HTTPError as error:
-            # The head is out: what is left is to end the connection, so that half an answer never looks whole.
-            _log.warning("archive broke off an answer: %s", type(error).__name__)
+            # The headers are sent. Only ending the connection keeps half an answer from looking complete.
+            _log.warning("the archive broke off an answer: %s", type(error).__name__)
 
 
 def _leaves_dicomweb(path: str) -> bool:
-    """Whether a server that resolves dots, backslashes or escapes would see a path outside the root.
+    """Tell whether a path leads out of DICOMweb once dots, backslashes or escapes are resolved.
 
-    Or below `servers`: there Orthanc is a client itself, of any address that it is told.
+    Paths below `servers` count too: there Orthanc itself is a client of any address that the caller names.
     """
     plain = unquote(unquote(path))
     parts = [part for part in plain.split("/") if part]
@@ -114,7 +117,7 @@ def _has_body(request: Request) -> bool:
 
 
 def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> _RawHeaders:
-    """The headers that go on: without those of one connection, and without those which `Connection` names."""
+    """Drop the headers of a single connection, and those that `Connection` names."""
     lowered = [(name.lower(), value) for name, value in headers]
     named = {part.strip().lower() for name, value in lowered if name == b"connection" for part in value.split(b",")}
     return [(name, value) for name, value in lowered if name not in _HOP_BY_HOP and name not in named]

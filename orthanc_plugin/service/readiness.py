@@ -1,5 +1,4 @@
-"""What must be there before the service says its port: the runtime, the models that rules name, radiomics if a rule
-asks."""
+"""Start-up checks: the runtime, the models that rules name, and pyradiomics if a rule measures radiomics."""
 
 from __future__ import annotations
 
@@ -22,19 +21,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What the start-up checks found. `provider`: the execution provider that really runs."""
+    """Result of the start-up checks. `provider` is the execution provider that really runs."""
 
     models: tuple[ModelCard, ...]
     provider: Provider
 
 
 def check_readiness(configuration: Configuration) -> Readiness:
-    """Check all that the workers will need.
+    """Check everything that the workers will need.
 
     Raises
     ------
     ConfigError
-        If the runtime, a model or radiomics is missing or does not work; the message says what to do.
+        If the runtime, a model or radiomics is missing or does not work. The message says what to do.
     """
     try:
         installed = installed_models(configuration.models_directory)
@@ -46,14 +45,14 @@ def check_readiness(configuration: Configuration) -> Readiness:
         raise ConfigError(str(error)) from error
     if any(rule.radiomics for rule in configuration.rules) and importlib.util.find_spec("radiomics") is None:
         raise ConfigError(
-            "a rule has Radiomics true but pyradiomics is not installed: see docs/install.md, or set Radiomics to false"
+            "a rule has Radiomics true but pyradiomics is not installed; see docs/install.md, or set Radiomics to false"
         )
     _log.info("provider %s, models %s", provider, ", ".join(f"{card.name} {card.version}" for card in models))
     return Readiness(models, provider)
 
 
 def _named_models(configuration: Configuration, installed: Installed) -> list[str]:
-    """Organ models, then the body part regressions that are there."""
+    """List organ models, then the installed body part regressions."""
     organs = [name for rule in configuration.rules for name in rule.models]
     locators = [rule.locate for rule in configuration.rules if rule.locate in installed.locators]
     return list(dict.fromkeys((*organs, *locators)))
@@ -66,7 +65,10 @@ def _verified(name: str, directory: Path | None) -> ModelCard:
 
 
 def _running_provider(models: tuple[ModelCard, ...], wanted: Provider) -> Provider:
-    """The provider that a session really gets. GPUs are tried in a process that ends: the service holds none."""
+    """Return the provider that a session really gets.
+
+    A short-lived process tries the GPU, so that the service itself holds none.
+    """
     candidates = choose_provider(wanted)
     graphs = [card.directory / graph for card in models for graph in card.graphs]
     if candidates == (Provider.CPU,) or not graphs:

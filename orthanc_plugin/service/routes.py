@@ -1,4 +1,4 @@
-"""The border of every route: whatever goes wrong behind it becomes an answer with a code, and nothing of it leaks."""
+"""The border of every route: an error behind it becomes an answer with a code and discloses no details."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.incident import describe
 from orthanc_plugin.service.schema import Error, Problem, Shape
 
@@ -32,25 +33,33 @@ _CODES = {
 
 
 def answer(shape: Shape, status: int = 200) -> Response:
-    """A body of the API as JSON."""
+    """Answer with a body of the API as JSON."""
     return Response(shape.model_dump_json(), status, media_type="application/json")
 
 
 def problem(status: int, message: str) -> Response:
-    """An error as every route of the API gives it."""
+    """Answer with the error body that all routes of the API share."""
     return answer(Error(error=Problem(code=_CODES[status], message=message)), status)
 
 
 def http_problem(request: Request, error: Exception) -> Response:
-    """Answer of Starlette's own refusals (no such route, wrong method)."""
+    """Answer for Starlette's own refusals (unknown route, wrong method)."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     response = problem(status, error.detail if isinstance(error, HTTPException) else "unexpected")
     response.headers.update((error.headers or {}) if isinstance(error, HTTPException) else {})
     return response
 
 
+def known_job(queue: JobQueue, request: Request) -> str:
+    """Return the job id in the path, or raise 404 if there is no such job."""
+    job_id = str(request.path_params["id"])
+    if queue.ledger.of_job(job_id) is None:
+        raise HTTPException(404, "there is no such job")
+    return job_id
+
+
 def in_thread(handler: BlockingHandler) -> Handler:
-    """A guarded handler whose database calls block a thread and not the server."""
+    """Run a blocking handler in a thread, so that its database calls do not block the server."""
 
     async def handle(request: Request) -> Response:
         return await run_in_threadpool(handler, request)
@@ -59,7 +68,7 @@ def in_thread(handler: BlockingHandler) -> Handler:
 
 
 def guarded(handler: Handler) -> Handler:
-    """The handler with every exception turned into an answer."""
+    """Wrap a handler so that every exception becomes an answer."""
 
     @functools.wraps(handler)
     async def handle(request: Request) -> Response:
@@ -69,9 +78,9 @@ def guarded(handler: Handler) -> Handler:
             raise
         except sa.exc.SQLAlchemyError as error:
             _log.error("%s: %s", request.url.path, describe(error))
-            return problem(503, "the job database does not answer")
+            return problem(503, "the job database does not respond")
         except Exception as error:
             _log.error("%s: %s", request.url.path, describe(error))
-            return problem(500, "an unexpected error; the log of the service names its place")
+            return problem(500, "unexpected error; the log of the service shows where it happened")
 
     return handle

@@ -1,9 +1,9 @@
-"""Protection of browsers: no other site may act through one, and pages get strict headers.
+"""Cross-site protection: no other site may act through a user's browser, and pages get strict headers.
 
-A browser sends its stored credentials along with any request to this origin, whoever wrote the page. So whatever
-changes something must come from a page of this origin, or from a program (which sends neither Sec-Fetch-Site nor
-Origin). Orthanc reads `_method` and `X-HTTP-Method-Override` as the method: with those a harmless GET would be a
-DELETE behind us, so both are refused.
+A browser adds its stored credentials to any request to this origin, whichever site wrote the page. A request that
+changes something must therefore come from a page of this origin, or from a program (which sends neither Sec-Fetch-Site
+nor Origin). Orthanc reads `_method` and `X-HTTP-Method-Override` as the method, so they could turn a harmless GET into
+a DELETE. Requests that carry them are refused.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _ARCHIVE_POLICY = "frame-ancestors 'self'"
 
 
 class SameOrigin:
-    """ASGI middleware: refuses cross-site changes and method overrides, adds security headers to every answer."""
+    """ASGI middleware that refuses cross-site changes and method overrides, and adds security headers to answers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 400 or 403."""
+        """Pass the request on, or refuse it with 400 or 403."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,9 +47,9 @@ class SameOrigin:
 def _refusal(scope: Scope) -> Response | None:
     headers = Headers(scope=scope)
     if any(name in headers for name in _OVERRIDE_HEADERS) or _overrides_method(scope["query_string"]):
-        return PlainTextResponse("A request may not name another method than its own.\n", 400)
+        return PlainTextResponse("A request may not override its own method.\n", 400)
     if scope["method"] not in _SAFE_METHODS and not _is_same_origin(headers):
-        return PlainTextResponse("Changes are accepted from pages of this origin only.\n", 403)
+        return PlainTextResponse("Changes are accepted only from pages of this origin.\n", 403)
     return None
 
 

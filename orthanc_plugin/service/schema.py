@@ -1,7 +1,9 @@
 """The JSON of the API, version 1. Fields may be added; none is renamed, removed or given another meaning.
 
-Times are UTC (ISO 8601). A text that does not apply is empty. Only UIDs name a series: no JSON gives patient data.
-The schema in `docs/api-v1.schema.json` is written from here: `python -m orthanc_plugin.service.schema`.
+These shapes are the promise to callers, so they are declared apart from the records of jobs and domain, which may
+change: `from_attributes` fills each shape from its record. Times are UTC (ISO 8601). A text that does not apply is
+empty. UIDs alone identify a series; no JSON holds patient data. `python -m orthanc_plugin.service.schema` writes
+`docs/api-v1.schema.json`.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ Name = Annotated[str, Field(max_length=64)]
 
 
 class Shape(BaseModel):
-    """Base of all answers: made from our own records, never changed."""
+    """Base of all answers, filled from our own records."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
 
 class Stage(Shape):
-    """One stage that ended: wall seconds, the worker's peak resident memory during it, and what it found.
+    """One finished stage: wall seconds, the worker's peak resident memory during it, and its findings.
 
-    provider: execution provider that the model really ran on; volumes_ml: by structure; both of a segmentation only.
+    provider: execution provider that the model really ran on. volumes_ml: by structure. Only segmentations have both.
     """
 
     name: str
@@ -44,7 +46,7 @@ class Stage(Shape):
 
 
 class StoredObject(Shape):
-    """One result in its home archive. `adopted`: it lay there before this run."""
+    """One result in its home archive. `adopted`: it was there before this run."""
 
     kind: str
     sop_class_uid: str
@@ -63,7 +65,7 @@ class Delivery(Shape):
 
 
 class Landmark(Shape):
-    """A level of the body in the scan: the slice nearest to it, its height (LPS z) and that one's deviation."""
+    """A level of the body in the scan: the nearest slice, its height (LPS z) and the standard deviation of that."""
 
     key: str
     slice_index: int
@@ -72,11 +74,12 @@ class Landmark(Shape):
 
 
 class Location(Shape):
-    """Where in the body a scan lies. Lists run over slices from the feet, slices count from 0.
+    """Where a scan lies in the body. Lists run over slices from the feet; slices count from 0.
 
-    raw_scores: of the network, null where a slice shows no body; scores: smoothed and cleaned. regions: slices of each;
-    coverage: the part of each region that lies in the scan. slope_ratio: how many times as fast as in people the
-    scores change. reason: why there is no valid region; empty where there is one.
+    raw_scores: scores of the network, null where a slice shows no body. scores: smoothed and cleaned.
+    regions: slices of each region. coverage: the part of each region that lies in the scan.
+    slope_ratio: how fast the scores change, relative to the model's mean.
+    reason: why there is no valid region; empty if there is one.
     """
 
     raw_scores: tuple[float | None, ...]
@@ -103,7 +106,7 @@ class Unit(Shape):
 
 
 class CheckResult(Shape):
-    """One quality check of one segment. `value`: what was measured, in `unit`; `detail`: the same in a sentence."""
+    """One quality check of one segment. `value`: the measurement, in `unit`; `detail`: the same in a sentence."""
 
     check: Check
     model: str
@@ -116,10 +119,10 @@ class CheckResult(Shape):
 
 
 class Job(Shape):
-    """One series being enriched. `stage`: the one that runs now.
+    """The enrichment of one series. `stage`: the stage that runs now.
 
-    error: why there is no result, or that one was held back.
-    Deliveries, location and checks come with a single job.
+    error: why there is no result, or why one was held back.
+    Lists of jobs leave out deliveries, location and checks.
     """
 
     id: str
@@ -149,10 +152,10 @@ class JobList(Shape):
 
 
 class SeriesDecision(Shape):
-    """What was decided on one content of a series, and where that stands.
+    """The decision on one content of a series, and its state.
 
     decision: `enrich` or `skip`. reason: why there is no result (a code); detail: the same in a sentence.
-    superseded_by: fingerprint of the content that came later.
+    superseded_by: fingerprint of the content that replaced this one.
     """
 
     archive: str
@@ -181,14 +184,14 @@ class SeriesList(Shape):
 
 
 class HealthStatus(StrEnum):
-    """`degraded`: something below is not as it should be."""
+    """`degraded`: at least one part below has a problem."""
 
     OK = "ok"
     DEGRADED = "degraded"
 
 
 class ArchiveHealth(Shape):
-    """Whether an archive lets our own account in."""
+    """Whether an archive accepts the service's own account."""
 
     name: str
     reachable: bool
@@ -204,7 +207,7 @@ class DatabaseHealth(Shape):
 
 
 class AdmissionHealth(Shape):
-    """The loop that decides on series. `waiting_series`: not decided on yet; `error`: of its last round."""
+    """The loop that decides on series. `waiting_series`: series without a decision; `error`: that of its last round."""
 
     waiting_series: int
     last_round: datetime | None
@@ -221,7 +224,7 @@ class WorkerHealth(Shape):
 
 
 class ModelHealth(Shape):
-    """A model that a rule names, verified at the start."""
+    """A model that a rule names, verified at the start of the service."""
 
     name: str
     version: str
@@ -229,7 +232,7 @@ class ModelHealth(Shape):
 
 
 class Health(Shape):
-    """How the service does. `provider` is the execution provider that models run on; `counts`: decisions by state."""
+    """Health of the service. `provider`: execution provider that models run on; `counts`: decisions by state."""
 
     status: HealthStatus
     version: str
@@ -245,7 +248,7 @@ class Health(Shape):
 
 
 class HintBody(BaseModel):
-    """What Orthanc's plugin says of a series that became stable (fields of `jobs.hint.Hint`)."""
+    """A hint of Orthanc's plugin about a series that became stable (fields of `jobs.hint.Hint`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -262,13 +265,13 @@ class HintBody(BaseModel):
 
 
 class Accepted(Shape):
-    """The request was taken and will be seen to."""
+    """The request was accepted and will be handled."""
 
     accepted: bool = True
 
 
 class Problem(Shape):
-    """What went wrong: a code for programs, a message for people."""
+    """An error: a code for programs, a message for people."""
 
     code: str
     message: str
@@ -281,7 +284,7 @@ class Error(Shape):
 
 
 def api_schema() -> str:
-    """JSON Schema (2020-12) of all bodies, as committed in `docs/api-v1.schema.json`."""
+    """Write the JSON Schema (2020-12) of all bodies, as committed in `docs/api-v1.schema.json`."""
     answers = (Health, JobList, Job, SeriesList, Accepted, Error)
     models = [*((model, "serialization") for model in answers), (HintBody, "validation")]
     _, schema = models_json_schema(models, title="Enrichment API v1")  # type: ignore[arg-type]

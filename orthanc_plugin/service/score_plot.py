@@ -1,7 +1,7 @@
-"""The score curve of a located scan as a picture: where its dots, curve, landmarks and regions lie on the canvas.
+"""The score curve of a located scan: the places of its dots, curve, landmarks and regions on a canvas.
 
-Only places are worked out here; the template draws them as SVG, and the style sheet colours them. Slices run from the
-feet (left) to the head (right), scores upward. Lengths are in units of the canvas.
+This module computes places only. The template draws them as SVG, and the style sheet colours them. Slices run from the
+feet (left) to the head (right), scores run upward. Lengths are in canvas units.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A landmark on the curve; its label stands above, moved aside where labels would overlap."""
+    """A landmark on the curve. Its label is above, moved aside where labels would overlap."""
 
     x: float
     y: float
@@ -40,7 +40,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """An unbroken run of slices of a region, from 0 on."""
+    """An unbroken run of slices of a region; `first` and `last` count from 0."""
 
     x: float
     width: float
@@ -59,10 +59,11 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class ScorePlot:
-    """All that is drawn.
+    """Everything that the template draws.
 
-    dots: raw scores, as the data of one SVG path; curve: cleaned scores, a path broken where a slice is no part of the
-    body; text: what the picture shows, in words.
+    dots: raw scores, as the data of one SVG path.
+    curve: cleaned scores, as a path with gaps at slices that are not part of the body.
+    text: description of the picture in words.
     """
 
     dots: str
@@ -79,22 +80,22 @@ class ScorePlot:
 
     @property
     def bottom(self) -> float:
-        """Where the curve ends and the lanes begin."""
+        """Lower end of the curve, where the lanes begin."""
         return self.top + CURVE_HEIGHT
 
     @property
     def foot(self) -> float:
-        """Where the lanes end and the numbers of the slices begin."""
+        """Lower end of the lanes, where the slice numbers begin."""
         return self.bottom + 8 + LANE_HEIGHT * len(self.lanes)
 
     @property
     def height(self) -> float:
-        """Of the whole canvas."""
+        """Height of the whole canvas."""
         return self.foot + FOOT
 
 
 def plot_scores(location: BodyLocation) -> ScorePlot | None:
-    """The picture of a location; None where no slice has a score."""
+    """Lay out the picture of a location; None if no slice has a score."""
     known = [score for score in (*location.raw_scores, *location.scores) if score is not None]
     if not known:
         return None
@@ -115,7 +116,7 @@ def plot_scores(location: BodyLocation) -> ScorePlot | None:
 
 
 def runs(slices: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of each unbroken run of slices."""
+    """Return the first and last slice of each unbroken run."""
     grouped = groupby(enumerate(slices), lambda pair: pair[1] - pair[0])
     spans = [[index for _, index in group] for _, group in grouped]
     return [(span[0], span[-1]) for span in spans]
@@ -123,7 +124,7 @@ def runs(slices: Sequence[int]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Canvas:
-    """From slices and scores to places."""
+    """Maps slices and scores to places on the canvas."""
 
     low: int
     high: int
@@ -146,7 +147,7 @@ class _Canvas:
 
 
 def _nice_step(span: int) -> int:
-    """1, 2 or 5 times a power of ten, so that an axis has at most a dozen numbers."""
+    """Choose 1, 2 or 5 times a power of ten, so that an axis has at most a dozen numbers."""
     steps = (int(digit * 10**power) for power in count() for digit in (1, 2, 5))
     return next(step for step in steps if span / step <= _MOST_TICKS)
 
@@ -162,7 +163,7 @@ def _broken_line(scores: Sequence[float | None], canvas: _Canvas) -> str:
 
 
 def _marks(location: BodyLocation, canvas: _Canvas) -> tuple[Mark, ...]:
-    """Landmarks by slice; where the slice has no score of its own the mark stands at the axis."""
+    """Place landmarks in the order of slices. Where no score is near, the mark sits on the axis."""
     found = sorted(location.landmarks, key=lambda landmark: (_slice(landmark, location), landmark.key))
     places = [canvas.x(_slice(landmark, location)) for landmark in found]
     return tuple(
@@ -172,7 +173,7 @@ def _marks(location: BodyLocation, canvas: _Canvas) -> tuple[Mark, ...]:
 
 
 def _slice(landmark: BodyLandmark, location: BodyLocation) -> float:
-    """Where the level itself lies, between slices."""
+    """Return the position of the level itself, between slices."""
     index, z_mm = landmark.slice_index, location.z_mm
     for lower, upper in ((index - 1, index), (index, index + 1)):
         if lower >= 0 and upper < len(z_mm) and z_mm[lower] <= landmark.z_mm <= z_mm[upper]:
@@ -190,7 +191,7 @@ def _score(landmark: BodyLandmark, location: BodyLocation, canvas: _Canvas) -> f
 
 
 def _apart(places: Sequence[float]) -> list[float]:
-    """The places moved aside, in their order, so that no two are closer than a line of text."""
+    """Move places apart, in their order, until no two are closer than a line of text."""
     moved = list(places)
     for index in range(1, len(moved)):
         moved[index] = max(moved[index], moved[index - 1] + _LABEL_STEP)
@@ -202,7 +203,7 @@ def _apart(places: Sequence[float]) -> list[float]:
 
 
 def _lanes(location: BodyLocation, canvas: _Canvas) -> Iterator[Lane]:
-    """From the head down, as people stand."""
+    """List the lanes of the regions from the head down."""
     shown = [region for region in reversed(Region) if location.regions.get(region)]
     for row, region in enumerate(shown):
         bands = tuple(

@@ -1,4 +1,4 @@
-"""The web server as one part of the service: listens where it is told, says when it does, stops with an event."""
+"""The web server of the service: it listens on a socket, reports when it answers, and stops on an event."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from starlette.types import ASGIApp
 from orthanc_plugin.errors import TransientError
 
 GRACE_S = 3
-"""For answers under way at the stop; then they are cut."""
+"""Time for unfinished answers at a stop; after it they are cut off."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any free one.
+    """Open a listening socket; port 0 takes any free port.
 
     Raises
     ------
     TransientError
-        If the address is taken: a predecessor may still be stopping.
+        If the address is in use: the previous service may still be stopping.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -38,16 +38,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class FrontDoorServer(uvicorn.Server):
-    """A uvicorn that stops when an event is set and leaves signals to the process.
+    """A uvicorn server that stops when an event is set and leaves signals to the process.
 
     Parameters
     ----------
     app : ASGIApp
-        What it serves.
+        The application.
     stopping : threading.Event
-        Ends it.
+        Stops the server when set.
     started : callable
-        Called once it answers.
+        Called as soon as the server answers.
     """
 
     def __init__(self, app: ASGIApp, stopping: threading.Event, started: Callable[[], None]) -> None:
@@ -68,14 +68,14 @@ class FrontDoorServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Leave signals as they are: the process handles them."""
+        """Install no signal handlers: the process handles signals."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start the server, then report it."""
         await super().startup(sockets)
         self._started()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look, ten times a second, whether to stop."""
+        """Check ten times a second whether to stop."""
         return self._stopping.is_set() or await super().on_tick(counter)

@@ -1,8 +1,7 @@
-"""Local workers: keeps one process per slot alive and ends them all with the service.
+"""Local workers: one process per slot, kept alive until the service ends.
 
-A worker that dies is started again in the same slot, so it has the same executor id and its job resumes. Each one
-holds a pipe to this process as its stdin: when the service is gone, however it went, the worker reads end-of-file and
-stops.
+A worker that dies is started again in the same slot: it keeps its executor id, so its job resumes. The stdin of each
+worker is a pipe from this process. However the service ends, the worker then reads end-of-file and stops.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ _log = logging.getLogger(__name__)
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 60.0
 STEADY_S = 60.0
-"""A worker that ran this long starts the delays anew."""
+"""A worker that ran this long starts again with the first delay."""
 ASKED_S, TERMINATED_S = 4.0, 2.0
-"""After end-of-file, and after SIGTERM: both and a margin fit in the ten seconds that the service has to stop."""
+"""Wait after end-of-file, then after SIGTERM. Both fit in the ten seconds in which the service must stop."""
 _LOOK_EVERY_S = 0.25
 _LOG_LIMIT_BYTES = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """One slot as the health route shows it. `last_exit` is negative for a signal."""
+    """State of one slot for the health route. `last_exit` is negative for a signal."""
 
     slot: int
     pid: int | None
@@ -37,7 +36,7 @@ class WorkerState:
 
 
 class _Slot:
-    """One worker, its pipe and its delays."""
+    """One worker with its pipe and its delays."""
 
     def __init__(self, number: int, command: Sequence[str], greeting: bytes, log: Path) -> None:
         self.number, self._command, self._greeting, self._log_file = number, command, greeting, log
@@ -52,9 +51,9 @@ class _Slot:
         return WorkerState(self.number, process.pid if process else None, max(0, self._starts - 1), self._last_exit)
 
     def look(self, now: float) -> None:
-        """Bury the dead, start what is due."""
+        """Notice a worker that ended, and start it again when its delay is over."""
         if self._process is not None and (code := self._process.poll()) is not None:
-            self._bury(code, now)
+            self._ended(code, now)
         if self._process is None and now >= self._due:
             self._start(now)
 
@@ -65,24 +64,24 @@ class _Slot:
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         self._started, self._starts = now, self._starts + 1
         _log.info("worker %d started, pid %d", self.number, self._process.pid)
-        self._tell(self._greeting)
+        self._send_greeting()
 
-    def _tell(self, greeting: bytes) -> None:
+    def _send_greeting(self) -> None:
         pipe = self._process.stdin if self._process else None
         try:
             if pipe:
-                pipe.write(greeting)
+                pipe.write(self._greeting)
                 pipe.flush()
         except BrokenPipeError:
-            _log.warning("worker %d died before it was configured", self.number)
+            _log.warning("worker %d ended before it read its configuration", self.number)
 
-    def _bury(self, code: int, now: float) -> None:
+    def _ended(self, code: int, now: float) -> None:
         self._last_exit = code
         self._close_pipe()
         self._process = None
         if now - self._started >= STEADY_S:
             self._delay = FIRST_DELAY_S
-        _log.warning("worker %d ended (%d); next start in %.0f s", self.number, code, self._delay)
+        _log.warning("worker %d ended (%d); it starts again in %.0f s", self.number, code, self._delay)
         self._due = now + self._delay
         self._delay = min(LONGEST_DELAY_S, self._delay * 2)
 
@@ -91,14 +90,14 @@ class _Slot:
             try:
                 self._process.stdin.close()
             except BrokenPipeError:
-                _log.debug("worker %d was gone before its pipe", self.number)
+                _log.debug("worker %d had ended before its pipe was closed", self.number)
 
     def ask_to_stop(self) -> None:
-        """Say by end-of-file that the service goes."""
+        """Close the pipe: end-of-file asks the worker to stop."""
         self._close_pipe()
 
     def wait(self, deadline: float) -> bool:
-        """Whether it is gone by then."""
+        """Wait until the deadline, and tell whether the worker has ended."""
         if self._process is None:
             return True
         try:
@@ -109,12 +108,12 @@ class _Slot:
         return True
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM."""
         if self._process:
             self._process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL, and wait."""
+        """Send SIGKILL and wait for the end."""
         if self._process:
             _log.warning("worker %d did not stop in time; killed", self.number)
             self._process.kill()
@@ -123,18 +122,18 @@ class _Slot:
 
 
 class Supervisor:
-    """Keeps `count` workers alive until it is told to stop.
+    """Keeps `count` workers alive until the stop event is set.
 
     Parameters
     ----------
     count : int
-        Number of slots, numbered from 0.
+        Number of slots. Slots are numbered from 0.
     command : callable
-        Command line of the worker in a slot.
+        Returns the command line of the worker in a slot.
     greeting : bytes
-        Written to each worker's stdin, which then stays open.
+        Written to the stdin of each worker, which then stays open.
     log_directory : Path
-        Gets `worker-<slot>.log` with what each worker writes.
+        Folder for `worker-<slot>.log`, the output of each worker.
     """
 
     def __init__(
@@ -145,11 +144,11 @@ class Supervisor:
         )
 
     def states(self) -> tuple[WorkerState, ...]:
-        """What each slot does now; safe from any thread."""
+        """Return the state of each slot. Any thread may call this."""
         return tuple(slot.state() for slot in self._slots)
 
     def run(self, stopping: threading.Event) -> None:
-        """Watch the workers until `stopping`, then end them within eight seconds."""
+        """Watch the workers until `stopping` is set, then end them within eight seconds."""
         try:
             while not stopping.is_set():
                 self._look()
@@ -161,7 +160,7 @@ class Supervisor:
         for slot in self._slots:
             try:
                 slot.look(time.monotonic())
-            except OSError as error:  # no memory or no process for now: the next look tries again
+            except OSError as error:  # no memory or no process now: the next look tries again
                 _log.error("worker %d could not be started: %s", slot.number, error.strerror)
 
     def _stop(self) -> None:

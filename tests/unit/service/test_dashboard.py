@@ -24,8 +24,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontDoor]:
 def test_empty_page_says_what_is_awaited(door: FrontDoor) -> None:
     page = door.ask("/enrichment/")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert "No job yet." in page.text
-    assert "Nothing was decided on yet." in page.text
+    assert "No jobs yet." in page.text
+    assert "No decisions yet." in page.text
 
 
 def test_page_shows_jobs_volumes_results_and_reasons(door: FrontDoor) -> None:

@@ -211,7 +211,7 @@ def test_archive_away_is_a_bad_gateway() -> None:
         pass
     with front_of(gone) as url:
         answer = httpx.get(f"{url}/dicom-web/studies", trust_env=False)
-    assert (answer.status_code, answer.text) == (502, "The archive does not answer.\n")
+    assert (answer.status_code, answer.text) == (502, "The archive does not respond.\n")
 
 
 def test_other_dicomweb_root_is_reached_under_ours(upstream: Upstream) -> None:
