@@ -1,1 +1,1 @@
-"""Archives behind one protocol: DICOMweb, folders, and what only Orthanc can tell."""
+"""Archives behind one protocol: DICOMweb servers and folders. Also the change feed that only Orthanc has."""

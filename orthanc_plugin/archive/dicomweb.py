@@ -1,8 +1,8 @@
 """An archive behind DICOMweb (QIDO-RS, WADO-RS, STOW-RS), with an account of our own.
 
-Instances are asked for in the transfer syntax in which they lie there, and stored one a request, so that a refusal
-names its instance. Redirection, proxies and .netrc of the environment are ignored: credentials go to the configured
-address only. Orthanc answers 200 to a second object of the same UID and keeps the first, so a caller reads back.
+Instances are retrieved in the transfer syntax in which the archive holds them. Each store request carries one instance,
+so that a refusal names it. Redirects, proxies and .netrc are ignored: credentials go to the configured address only.
+Orthanc answers 200 to a second object with the same UID and keeps the first, so callers read back what they stored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientErro
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
-"""Without a byte from the archive; a series of 300 slices takes Orthanc less than a second to begin."""
+"""Limit between two bytes from the archive. Orthanc starts to send a series of 300 slices within a second."""
 
 _AS_STORED = (("application/dicom", "*"),)
 _ANSWER_CHARACTERS = 200
@@ -36,7 +36,7 @@ Answer = TypeVar("Answer")
 
 
 def open_archive(name: str, settings: ArchiveSettings) -> DicomWebArchive:
-    """The archive of that name in the configuration."""
+    """Open the archive of that name in the configuration."""
     return DicomWebArchive(name, settings.url, settings.user, settings.password.get_secret_value())
 
 
@@ -48,11 +48,11 @@ class DicomWebArchive:
     name : str
         Key of the archive in the configuration.
     url : str
-        Root of the three services, e.g. `http://127.0.0.1:8042/dicom-web`.
+        Root of the three services, for example `http://127.0.0.1:8042/dicom-web`.
     user, password : str
-        For HTTP Basic authentication; none where `user` is empty.
+        For HTTP Basic authentication. An empty `user` means no authentication.
     timeouts_s : (float, float)
-        To connect, and between two bytes of an answer.
+        Limits to connect, and between two bytes of an answer.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class DicomWebArchive:
         self._session.close()
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
-        """QIDO-RS over SeriesInstanceUID, every study and patient."""
+        """Search for the SeriesInstanceUID by QIDO-RS, over all studies and patients."""
         found = self._read(
             lambda: self._client.search_for_series(
                 search_filters={"SeriesInstanceUID": series_uid}, fields=["StudyInstanceUID", "PatientID"]
@@ -87,12 +87,12 @@ class DicomWebArchive:
         return tuple(sorted({(str(ds.StudyInstanceUID), str(ds.get("PatientID") or "")) for ds in answers}))
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
-        """WADO-RS metadata of the series."""
+        """Retrieve the metadata of the series by WADO-RS."""
         found = self._read(lambda: self._client.retrieve_series_metadata(study_uid, series_uid))
         return tuple(_dataset(item) for item in found or ())
 
     def retrieve(self, study_uid: str, series_uid: str) -> Iterator[Dataset]:
-        """WADO-RS of the series, streamed: one instance in memory besides those the caller keeps."""
+        """Retrieve the series by WADO-RS as a stream. Memory holds one instance besides those that the caller keeps."""
         instances = self._read(lambda: self._client.iter_series(study_uid, series_uid, media_types=_AS_STORED))
         if instances is None:
             raise InputError(Refusal.GONE, "the archive no longer has the series")
@@ -100,14 +100,14 @@ class DicomWebArchive:
             yield from instances
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
-        """WADO-RS of one instance."""
+        """Retrieve one instance by WADO-RS."""
         return self._read(
             lambda: self._client.retrieve_instance(study_uid, series_uid, sop_uid, media_types=_AS_STORED)
         )
 
     def store(self, ds: Dataset) -> None:
-        """STOW-RS of one instance; success is what the answer says of that instance, not the HTTP status alone."""
-        # Without it pydicom writes no file header, Orthanc stores that, and nobody can read it back (1.10.1).
+        """Store one instance by STOW-RS. The answer must list it as stored; the HTTP status alone is not enough."""
+        # Without a preamble pydicom writes no file header. Orthanc 1.10.1 stores such a file, but nobody can read it.
         ds.preamble = getattr(ds, "preamble", None) or bytes(128)
         try:
             answer = self._client.store_instances([ds])
@@ -118,7 +118,7 @@ class DicomWebArchive:
         _check_stored(self.name, answer, str(ds.SOPInstanceUID))
 
     def _read(self, request: Callable[[], Answer]) -> Answer | None:
-        """The answer of a read, None where the archive has no such thing."""
+        """Run a read request; None if the archive has no such object."""
         try:
             with _reading(self.name):
                 return request()
@@ -128,10 +128,10 @@ class DicomWebArchive:
 
 @contextmanager
 def _reading(archive: str) -> Iterator[None]:
-    """Errors of a read in our own terms; FileNotFoundError for what is not there."""
+    """Translate the errors of a read into our own; FileNotFoundError if the object is missing."""
     try:
         with warnings.catch_warnings():
-            # Old archives hold values that today's pydicom warns of, message text included; the loader judges them.
+            # pydicom warns of odd values in old archives and quotes them. The loader checks the values that matter.
             warnings.simplefilter("ignore")
             yield
     except HTTPError as error:
@@ -141,15 +141,15 @@ def _reading(archive: str) -> Iterator[None]:
     except RequestException as error:
         raise TransientError(f"archive {archive}: {type(error).__name__}") from error
     except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
-        # The client and pydicom raise these for parts that are no DICOM; their text may quote the part.
-        raise InputError(Refusal.UNREADABLE, f"an answer of archive {archive} is no DICOM") from error
+        # The client and pydicom raise these for parts that are not DICOM. Their text may quote the part.
+        raise InputError(Refusal.UNREADABLE, f"an answer of archive {archive} is not valid DICOM") from error
 
 
 def _dataset(item: Mapping[str, object]) -> Dataset:
     try:
         return Dataset.from_json(dict(item), bulk_data_uri_handler=lambda *_: None)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(Refusal.UNREADABLE, "the archive's metadata are no DICOM JSON") from error
+        raise InputError(Refusal.UNREADABLE, "the archive's metadata is not valid DICOM JSON") from error
 
 
 def _status(response: requests.Response | None) -> str:
@@ -163,7 +163,7 @@ def _store_error(archive: str, response: requests.Response | None) -> StoreError
 
 
 def _details(response: requests.Response) -> str:
-    """What the archive said: failure reasons of PS3.18, or Orthanc's own error fields."""
+    """Extract the archive's explanation: failure reasons of PS3.18, or Orthanc's own error fields."""
     try:
         body = response.json()
     except ValueError:
@@ -182,7 +182,7 @@ def _failure_reasons(answer: Dataset) -> str:
 
 
 def _check_stored(archive: str, answer: Dataset, sop_uid: str) -> None:
-    """The answer must list the instance as stored (DICOM PS3.18 10.5.3, PS3.18 I.2)."""
+    """Check that the answer lists the instance as stored (DICOM PS3.18 10.5.3, PS3.18 I.2)."""
     if reasons := _failure_reasons(answer):
         raise StoreError(f"archive {archive} refused {sop_uid}: {reasons}")
     stored = {str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("ReferencedSOPSequence") or ()}

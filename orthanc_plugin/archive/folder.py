@@ -1,7 +1,7 @@
-"""A folder as an archive: CT files in, result files out. The pipeline without a PACS.
+"""A folder as an archive: CT files in, result files out. It runs the pipeline without a PACS.
 
-Files of the source are recognised by content, not by name; what is no DICOM is passed over and counted. Results get
-names that a person can read; the same object written again replaces nothing.
+The content of a file counts, not its name: files that are not DICOM are skipped and counted. Results get readable
+names. Storing an object twice keeps the first file.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class FolderArchive:
     Attributes
     ----------
     series : tuple of FolderSeries
-        What the source holds, in the order of the files' names.
+        All series of the source, in the order of the file names.
     skipped : tuple of Path
-        Files that are no DICOM instance.
+        Files that are not DICOM instances.
     """
 
     def __init__(self, source: Path, out: Path, name: str = "folder") -> None:
@@ -53,36 +53,36 @@ class FolderArchive:
         self._out = out
         self.series, self.skipped = _scan(source)
         if self.skipped:
-            logger.info("%d files of the folder are no DICOM instance and are passed over", len(self.skipped))
+            logger.info("skipped %d files of the folder: not DICOM instances", len(self.skipped))
         self._stored: dict[str, Path] = {}
         for file in sorted(out.glob("*.dcm")):
-            with suppress(*_UNREADABLE, OSError):  # no object of ours
+            with suppress(*_UNREADABLE, OSError):  # not one of our objects
                 self._stored[str(dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)] = file
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
-        """From the files' headers."""
+        """Read them from the headers of the files."""
         found = {(s.study_instance_uid, s.patient_id) for s in self.series if s.series_instance_uid == series_uid}
         return tuple(sorted(found))
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
-        """The files' headers, read up to the pixels."""
+        """Read the headers of the files, up to the pixels."""
         return tuple(_read(file, stop_before_pixels=True) for file in self._files(study_uid, series_uid))
 
     def retrieve(self, study_uid: str, series_uid: str) -> Iterator[Dataset]:
-        """The files, one after the other."""
+        """Read the files one by one."""
         files = self._files(study_uid, series_uid)
         if not files:
-            raise InputError(Refusal.GONE, "the folder does not have the series")
+            raise InputError(Refusal.GONE, "the folder does not hold the series")
         for file in files:
             yield _read(file)
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
-        """A result stored in the out folder."""
+        """Read a result from the out folder."""
         file = self._stored.get(sop_uid)
         return dcmread(file) if file is not None and file.exists() else None
 
     def store(self, ds: Dataset) -> None:
-        """Write one object as `<SeriesDescription>.dcm`; the first object of a UID stays."""
+        """Write one object as `<SeriesDescription>.dcm`, unless an object with its UID is there."""
         uid = str(ds.SOPInstanceUID)
         if self.find("", "", uid) is not None:
             return
@@ -95,7 +95,7 @@ class FolderArchive:
         self._stored[uid] = file
 
     def stored_file(self, sop_uid: str) -> Path | None:
-        """Where an object lies."""
+        """Return the file of a stored object."""
         return self._stored.get(sop_uid)
 
     def _files(self, study_uid: str, series_uid: str) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
-"""What only Orthanc can tell: which series were touched since a sequence number, and where they came from.
+"""Orthanc's change feed: the series that changed since a sequence number, and where they came from.
 
-Stable events are lost when Orthanc is killed inside StableAge, but every stored instance leaves a durable row in
-`/changes`. The feed walks those rows and names each touched series once; rows of what was deleted are passed over.
+Orthanc loses stable events if it is killed within StableAge, but every stored instance leaves a durable row in
+`/changes`. The feed reads those rows and returns each changed series once. It skips rows of deleted resources.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _TOUCHING = frozenset({"NewInstance", "NewSeries", "StableSeries"})
 
 @dataclass(frozen=True, slots=True)
 class OrthancSeries:
-    """A series as Orthanc's index knows it.
+    """A series in Orthanc's index.
 
     content: digest of its instance list.
-    received: Orthanc's LastUpdate, `YYYYMMDDThhmmss` UTC: when its last new instance came.
-    remote_aet, remote_ip, origin: of its first instance; empty where Orthanc does not know.
+    received: Orthanc's LastUpdate, `YYYYMMDDThhmmss` UTC: the time when its last new instance arrived.
+    remote_aet, remote_ip, origin: those of its first instance; empty if Orthanc does not know them.
     """
 
     orthanc_id: str
@@ -46,7 +46,7 @@ class OrthancSeries:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Series touched by a page of changes. `last`: sequence up to which was read. `done`: no more for now."""
+    """Series on one page of changes. `last`: sequence number of its last row. `done`: whether it is the newest page."""
 
     orthanc_series_ids: tuple[str, ...]
     last: int
@@ -54,34 +54,37 @@ class Changes:
 
 
 class Feed(Protocol):
-    """What reconcile needs of an archive that keeps a list of changes (see `OrthancFeed`)."""
+    """The list of changes that reconcile reads from an archive (see `OrthancFeed`)."""
 
     def last_sequence(self) -> int:
-        """Sequence number of the newest change."""
+        """Return the sequence number of the newest change."""
         ...
 
     def changes(self, since: int) -> Changes:
-        """Series touched by the next page of changes after `since`."""
+        """Return the series on the next page of changes after `since`."""
         ...
 
     def series(self, orthanc_id: str) -> OrthancSeries | None:
-        """One series, None where it is gone."""
+        """Return one series; None if it is gone."""
         ...
 
     def lookup(self, study_uid: str, series_uid: str) -> str:
-        """The archive's own id of a series; empty where it is not there."""
+        """Return the archive's own id of a series; empty if it lacks the series."""
         ...
 
 
 def open_feed(name: str, settings: ArchiveSettings) -> OrthancFeed | None:
-    """The feed of an archive that is an Orthanc; None for others."""
+    """Open the feed of an archive, or return None if it is not an Orthanc."""
     if not settings.orthanc_url:
         return None
     return OrthancFeed(name, settings.orthanc_url, settings.user, settings.password.get_secret_value())
 
 
 class OrthancFeed:
-    """Orthanc's REST API, the few routes that are needed; every method raises TransientError when it is away."""
+    """The few routes of Orthanc's REST API that the feed needs.
+
+    Every method raises TransientError if Orthanc does not respond.
+    """
 
     def __init__(self, name: str, url: str, user: str = "", password: str = "") -> None:
         self.name = name
@@ -93,16 +96,16 @@ class OrthancFeed:
         self._http.close()
 
     def last_sequence(self) -> int:
-        """Sequence number of the newest change."""
+        """Return the sequence number of the newest change."""
         return int(str(self._object("/changes?last").get("Last", 0)))
 
     def changes(self, since: int) -> Changes:
-        """Series touched by the next page of changes after `since`."""
+        """Return the series on the next page of changes after `since`."""
         page = self._object(f"/changes?since={since}&limit={PAGE}")
         return Changes(self._series_of(_objects(page["Changes"])), int(str(page["Last"])), bool(page["Done"]))
 
     def series(self, orthanc_id: str) -> OrthancSeries | None:
-        """One series, None where it is gone."""
+        """Return one series; None if it is gone."""
         found, metadata = self._get(f"/series/{orthanc_id}"), self._get(f"/series/{orthanc_id}/metadata?expand")
         study = self._get(f"/series/{orthanc_id}/study")
         if found is None or metadata is None or study is None:
@@ -112,13 +115,13 @@ class OrthancFeed:
         return _series(orthanc_id, found, study, metadata, instances, source or {})
 
     def lookup(self, study_uid: str, series_uid: str) -> str:
-        """Orthanc's id of a series; empty where it is not there."""
+        """Return Orthanc's id of a series; empty if Orthanc lacks the series."""
         query = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
         found = self._request("POST", "/tools/find", {"Level": "Series", "Query": query})
         return next(iter(_strings(found)), "")
 
     def _series_of(self, rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
-        """The series of the changed instances, with one request a series."""
+        """Return the series of the changed instances, with one request per series."""
         touched: dict[str, None] = {}
         known: set[str] = set()
         for row in rows:
@@ -140,11 +143,11 @@ class OrthancFeed:
     def _get(self, path: str) -> Mapping[str, object] | None:
         found = self._request("GET", path)
         if found is not None and not isinstance(found, dict):
-            raise TransientError(f"archive {self.name} is no Orthanc")
+            raise TransientError(f"archive {self.name} is not an Orthanc")
         return found
 
     def _request(self, method: str, path: str, body: object = None) -> object:
-        """The answer as JSON; None where there is no such thing."""
+        """Return the answer as JSON; None for a missing resource."""
         try:
             answer = self._http.request(method, path, json=body) if body else self._http.request(method, path)
             if answer.status_code == httpx.codes.NOT_FOUND:

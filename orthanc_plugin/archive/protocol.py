@@ -1,7 +1,7 @@
-"""What an archive is to the rest of the program.
+"""The protocol of an archive.
 
-The same pipeline runs from a DICOMweb server and from a folder of files. UIDs are the only names used here; nothing
-of a server's own numbering crosses this border.
+The same pipeline runs from a DICOMweb server and from a folder of files. UIDs are the only identifiers here; a server's
+own ids do not cross this border.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from pydicom.dataset import Dataset
 
 
 class Archive(Protocol):
-    """Holds DICOM objects: gives series, takes results."""
+    """A store of DICOM objects: it returns series and accepts results."""
 
     @property
     def name(self) -> str:
-        """Its key in the configuration."""
+        """Key of the archive in the configuration."""
         ...
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
-        """Every (StudyInstanceUID, PatientID) under which the series lies; more than one is a conflict.
+        """List every (StudyInstanceUID, PatientID) that holds the series; more than one is a conflict.
 
         Raises
         ------
         TransientError
-            The archive is away.
+            The archive does not respond.
 
         Source
         ------
@@ -35,14 +35,14 @@ class Archive(Protocol):
         ...
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
-        """Metadata of each instance, without pixels; empty where the series is not there.
+        """Return the metadata of each instance, without pixels; empty if the archive lacks the series.
 
         Raises
         ------
         InputError
-            What came back is no DICOM metadata.
+            The answer is not valid DICOM metadata.
         TransientError
-            The archive is away.
+            The archive does not respond.
 
         Source
         ------
@@ -51,19 +51,27 @@ class Archive(Protocol):
         ...
 
     def retrieve(self, study_uid: str, series_uid: str) -> Iterator[Dataset]:
-        """The instances as stored (any transfer syntax), in any order, one after the other.
+        """Yield the instances as stored (any transfer syntax), in any order.
 
         Raises
         ------
         InputError
             The series is gone, or an instance cannot be read.
         TransientError
-            The archive is away.
+            The archive does not respond.
         """
         ...
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
-        """One instance, or None where it is not there; raises TransientError when the archive is away."""
+        """Return one instance, or None if the archive lacks it.
+
+        Raises
+        ------
+        InputError
+            The instance cannot be read.
+        TransientError
+            The archive does not respond.
+        """
         ...
 
     def store(self, ds: Dataset) -> None:
@@ -72,8 +80,8 @@ class Archive(Protocol):
         Raises
         ------
         StoreError
-            The archive refused it; the message holds its answer.
+            The archive refused the instance; the message holds its answer.
         TransientError
-            The archive is away.
+            The archive does not respond.
         """
         ...
