@@ -1,9 +1,9 @@
 """Grey levels: HU as the small whole numbers that textures and histograms count.
 
-IBSI's bins of fixed width start at the lower end of the re-segmentation range. Where there is none they start at
--1000 HU, air, for every organ: IBSI leaves it open, and one origin makes grey levels of two organs, and of two scans,
-mean the same HU. What is below belongs to the first bin. Filtered images hold no HU: their bins start at a multiple of
-the width, as all of pyradiomics' do.
+IBSI's bins of fixed width start at the lower end of the re-segmentation range. Without a range IBSI leaves the start
+open. Here bins then start at -1000 HU, air, for every organ: with one origin a grey level means the same HU in two
+organs and in two scans. Lower values belong to the first bin. Filtered images do not hold HU; their bins start at a
+multiple of the width, as all bins of pyradiomics do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Levels = NDArray[np.int32]
 
 
 def grey_levels(voxels: Voxels, mask: Mask, settings: RadiomicsSettings, *, filtered: bool = False) -> Levels:
-    """Grey level of each voxel inside, from 1; 0 outside.
+    """Return the grey level of each voxel inside, from 1; 0 outside.
 
     Parameters
     ----------
@@ -30,6 +30,8 @@ def grey_levels(voxels: Voxels, mask: Mask, settings: RadiomicsSettings, *, filt
         HU, or the response of a filter.
     mask : ndarray, shape (z, y, x), bool
         The voxels that count; at least one.
+    settings : RadiomicsSettings
+        Its mode, bins and re-segmentation range count.
     filtered : bool
         Whether the voxels are the response of a filter.
 
@@ -49,7 +51,10 @@ def grey_levels(voxels: Voxels, mask: Mask, settings: RadiomicsSettings, *, filt
 
 
 def _edges(values: NDArray[np.float32], settings: RadiomicsSettings) -> NDArray[np.float64]:
-    """pyradiomics' own; they depend on the ends of the values alone, and it would walk all of them in Python."""
+    """Return the bin edges of pyradiomics.
+
+    They depend on the smallest and largest value only; given all values, it would loop over them in Python.
+    """
     ends = np.array([values.min(), values.max()])
     count = settings.bin_count or None
     edges = pyradiomics().imageoperations.getBinEdges(ends, binWidth=settings.bin_width_hu, binCount=count)

@@ -1,10 +1,10 @@
-"""What each feature means and its unit, in codes.
+"""The coded concept and unit of each feature.
 
-IBSI codes: DICOM's own list (PS3.16 CID 218, with DICOM's meaning) where it has the feature, else the IBSI reference
-manual (with the manual's name). A feature without an IBSI code gets one of the private scheme; so does, in
-pyradiomics mode, one that pyradiomics defines in another way: four miss the published values of the IBSI digital
-phantom or their definition. docs/radiomics.md shows these tables; tests/unit/test_radiomics_codes.py holds them
-against a reference table and the page against them.
+IBSI codes come from DICOM's own list (PS3.16 CID 218, with DICOM's meaning) if it has the feature, else from the IBSI
+reference manual (with the manual's name). A feature without an IBSI code gets one of the private scheme. In pyradiomics
+mode, so do the four features that pyradiomics defines differently: they miss the published values of the IBSI digital
+phantom or their definition. docs/radiomics.md shows these tables. tests/unit/radiomics/test_codes.py compares them with
+a reference table, and the page with them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _KURTOSIS = Code("126052", "DCM", "Kurtosis")
 
 @dataclass(frozen=True, slots=True)
 class CodedFeature:
-    """One feature: pyradiomics' name with its class, its concept, its UCUM unit, and which statistic of HU it is."""
+    """One feature: pyradiomics' name with its class, its concept, its UCUM unit, and the statistic of HU that it is."""
 
     name: str
     concept: Code
@@ -183,7 +183,7 @@ FEATURES: tuple[CodedFeature, ...] = (
     _coded("gldm_SmallDependenceHighGrayLevelEmphasis", "JA6D", "Low dependence high grey level emphasis", _RATIO),
     _coded("gldm_SmallDependenceLowGrayLevelEmphasis", "EQ3F", "Low dependence low grey level emphasis", _RATIO),
 )
-"""In the order in which reports list them; concepts by IBSI's definitions."""
+"""All features, in the order of the reports, with the concepts of IBSI's definitions."""
 
 PYRADIOMICS_OWN: dict[str, Code] = {
     "shape_MajorAxisLength": Code("PYRMAJORAXIS", PRIVATE_SCHEME, "Major axis length, covariance divided by n"),
@@ -191,12 +191,12 @@ PYRADIOMICS_OWN: dict[str, Code] = {
     "shape_LeastAxisLength": Code("PYRLEASTAXIS", PRIVATE_SCHEME, "Least axis length, covariance divided by n"),
     "firstorder_Kurtosis": Code("PYRKURTOSIS", PRIVATE_SCHEME, "Intensity kurtosis, 3 for a normal distribution"),
 }
-"""Concepts of pyradiomics mode in place of IBSI's: IBSI divides by n - 1 and has excess kurtosis."""
+"""Concepts that replace IBSI's in pyradiomics mode: IBSI divides by n - 1 and uses excess kurtosis."""
 
 
 @cache
 def coded_features(mode: RadiomicsMode) -> tuple[CodedFeature, ...]:
-    """The features with the concepts that they have in a mode."""
+    """Return the features with their concepts in a mode."""
     if mode is RadiomicsMode.IBSI:
         return FEATURES
     return tuple(replace(coded, concept=PYRADIOMICS_OWN.get(coded.name, coded.concept)) for coded in FEATURES)
@@ -204,5 +204,5 @@ def coded_features(mode: RadiomicsMode) -> tuple[CodedFeature, ...]:
 
 @cache
 def names_by_concept() -> dict[tuple[str, str], str]:
-    """pyradiomics' name of each concept (scheme, value) of either mode."""
+    """Map each concept (scheme, value) of both modes to pyradiomics' name."""
     return {(c.concept.scheme, c.concept.value): c.name for mode in RadiomicsMode for c in coded_features(mode)}

@@ -1,7 +1,7 @@
-"""Radiomics of the segments of one model, several organs at a time within a limit of memory.
+"""Radiomics of the segments of one model, several organs at a time within a memory limit.
 
-An organ whose shape the caller asks for is measured by all classes and on the filtered images that the settings name;
-every other segment by its volume and first order. Masks are those of the SEG as stored.
+Organs whose shape the caller asks for get all classes, also on the filtered images that the settings name. All other
+segments get volume and first order only. Masks are those of the SEG as stored.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from orthanc_plugin.radiomics.shape2d import shape2d_features
 from orthanc_plugin.radiomics.textures import texture_features
 
 _FIRST_ORDER_BYTES, _TEXTURE_BYTES, _WAVELET_BYTES = 16, 36, 66
-"""Bytes for each voxel of an organ's box, measured on an ellipsoid in a box of 2.2 million voxels."""
+"""Bytes per voxel of an organ's box, measured on an ellipsoid in a box of 2.2 million voxels."""
 _LOG_BYTES, _PYRADIOMICS_GRID_BYTES = 6, 18
-"""Bytes for each voxel of the image, beside those of the box."""
+"""Bytes per voxel of the image, in addition to those of the box."""
 _MOST_LEVELS = 4096
-"""Co-occurrences of so many grey levels take 1.7 GB; beyond, one voxel of metal or a narrow bin would take all."""
+"""Co-occurrences of this many grey levels take 1.7 GB. A metal voxel or narrow bins could use up all memory."""
 _CT_RANGE_HU, _LEVELS_BYTES = 4096, 312
-"""Grey levels of an organ reach over so many HU; three arrays of level by level by 13 directions of float64."""
+"""HU range of an organ's grey levels; bytes of three float64 arrays of level by level by 13 directions."""
 _LOG_SLABS_MIB = 96
 _WAVELET_MARGIN, _NEAR_AN_END = 6, 16
-"""Voxels: what the wavelet looks at round an organ; and so near an end of the image all of the axis."""
+"""Voxels around an organ that the wavelet reads; within the second distance of an end it reads the whole axis."""
 
 _DEFAULT = RadiomicsSettings()
 _TOO_MANY_LEVELS = f"no textures: more than {_MOST_LEVELS} grey levels; a larger BinWidth or a BinCount gives fewer"
@@ -57,7 +57,7 @@ def measure_segments(
     workers: int = 1,
     memory_mib: int = 2048,
 ) -> tuple[SegmentFeatures, ...]:
-    """Features of every segment, in the order of the segmentation; the original image first, then the filtered ones.
+    """Measure every segment, in the order of the segmentation; the original image first, then the filtered ones.
 
     Parameters
     ----------
@@ -65,19 +65,19 @@ def measure_segments(
     segmentation : Segmentation
         On the grid of the volume.
     shape_keys : collection of str
-        Keys of the segments that get all classes and images of the settings; the others get VoxelVolume and first
+        Keys of the segments that get all classes and images of the settings. The others get VoxelVolume and first
         order of the original image.
     settings : RadiomicsSettings
     workers : int
-        Organs at a time. Values do not depend on it.
+        Organs at a time. It does not change any value.
     memory_mib : int
-        What they may take together, beside volume and label map; an organ that needs more is measured alone.
+        Limit for all organs at work, without volume and label map. An organ that needs more is measured alone.
 
     Returns
     -------
     tuple of SegmentFeatures
         One for each segment and image. A segment of fewer than two voxels, as stored or after resampling and
-        re-segmentation, has no features and a note; a feature without a finite value is left out and noted.
+        re-segmentation, has a note instead of features. A note also names each feature without a finite value.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def measure_segments(
     ------
     IBSI reference manual; pyradiomics 3.0.1, `featureextractor.py`.
     """
-    # In one pass: a mask of the whole volume for each of 117 structures takes minutes.
+    # One pass for all: a mask of the whole volume for each of 117 structures takes minutes.
     boxes = ndimage.find_objects(segmentation.labels)
     tasks = []
     for segment in segmentation.segments:
@@ -100,7 +100,7 @@ def measure_segments(
 
 
 def _without_shape(settings: RadiomicsSettings) -> RadiomicsSettings:
-    """What a segment gets whose shape nobody asks for."""
+    """Reduce the settings to those of a segment whose shape nobody asks for."""
     classes = tuple({FeatureClass.FIRSTORDER} & set(settings.classes))
     return replace(settings, classes=classes, log_sigma_mm=(), wavelet=False)
 
@@ -118,7 +118,7 @@ def _measure(
 
 
 def _values(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[str, dict[str, float]]]:
-    """Feature values by full name, image by image."""
+    """Yield the feature values by full name, image by image."""
     original = _intensity_features(region.inside_hu, region, settings)
     yield ORIGINAL, _shape_features(region, settings) | original
     for image, voxels in filtered_images(region.voxels_hu, region.spacing_mm, region.box, settings):
@@ -138,14 +138,14 @@ def _shape_features(region: Region, settings: RadiomicsSettings) -> dict[str, fl
 def _intensity_features(
     voxels: Voxels, region: Region, settings: RadiomicsSettings, *, filtered: bool = False
 ) -> dict[str, float]:
-    """First order and textures of an image in the organ's box."""
+    """Measure first order and textures of an image in the organ's box."""
     mask, ibsi = region.intensity, settings.mode is RadiomicsMode.IBSI
     levels = grey_levels(voxels, mask, settings, filtered=filtered)
     first_order = {}
     if FeatureClass.FIRSTORDER in settings.classes:
         first_order = first_order_features(voxels[mask], float(np.prod(region.spacing_mm)), levels[mask])
         if ibsi and first_order["Variance"] > 0:
-            first_order["Kurtosis"] -= 3  # excess; 0 where all values are equal
+            first_order["Kurtosis"] -= 3  # excess; 0 if all values are equal
     textures = set(settings.classes) & set(TEXTURES) if levels.max() <= _MOST_LEVELS else set()
     return _named("firstorder", first_order) | (
         texture_features(levels, mask, textures, force_2d=settings.force_2d, ibsi=ibsi) if textures else {}
@@ -175,7 +175,7 @@ def _coded(segment: Segment, image: str, values: Mapping[str, float], settings: 
 
 
 def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
-    """What an organ takes beside volume and label map; a bound, from peaks measured class by class."""
+    """Bound the memory of an organ, without volume and label map, from peaks measured class by class."""
     if not all(axis.stop for axis in box):
         return 0.0
     around = math.prod(
@@ -203,7 +203,7 @@ def _wavelet_length(axis: slice, size: int) -> int:
 
 
 def _box_around(segment: Segment, boxes: Sequence[Box | None]) -> Box:
-    """Smallest box that holds a structure and what it covers; an empty one where nothing of them is there."""
+    """Return the smallest box around a structure and all it covers; an empty box if none of them is there."""
     there = [box for number, box in enumerate(boxes, start=1) if number in segment.covers and box is not None]
     z, y, x = (
         slice(min((box[axis].start for box in there), default=0), max((box[axis].stop for box in there), default=0))

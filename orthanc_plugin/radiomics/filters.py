@@ -1,8 +1,8 @@
 """Filtered images of an organ: Laplacian of Gaussian and wavelet, as pyradiomics filters the whole image.
 
-Both filters work along one axis after the other. Each step keeps what the organ's box needs, so the cost is one pass
-over the image for each axis and the values are those of the whole image to the bit: grey levels are cut out of them,
-and where an image is flat even the sign of a rounding error decides the level. Images come one at a time.
+Both filters work along one axis after the other. Each step keeps only what the organ's box needs, so the cost is one
+pass over the image for each axis. Values equal those of the whole image to the bit. That matters because grey levels
+are derived from them: in a flat image even the sign of a rounding error decides the level. Images come one at a time.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ from numpy.typing import NDArray
 
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
-
-Box = tuple[slice, slice, slice]
-Spacing = tuple[float, float, float]
+from orthanc_plugin.radiomics.resample import Box, Spacing
 
 _WAVELET = "coif1"
 _REACH = 6
-"""Taps of the wavelet: what lies further away does not enter a value."""
+"""Taps of the wavelet: voxels further away do not enter a value."""
 _SLAB_VOXELS = 4_000_000
 
 
 def filtered_images(
     voxels_hu: Voxels, spacing_mm: Spacing, box: Box, settings: RadiomicsSettings
 ) -> Iterator[tuple[str, Voxels]]:
-    """The filtered images that the settings ask for, within a box, by pyradiomics' names.
+    """Yield the filtered images that the settings ask for, within a box, by pyradiomics' names.
 
     Parameters
     ----------
@@ -36,15 +34,16 @@ def filtered_images(
         The whole image.
     spacing_mm : (z, y, x)
     box : three slices
-        What of it is wanted; not empty.
+        The part that the caller wants; not empty.
     settings : RadiomicsSettings
         Its `log_sigma_mm`, `wavelet` and `force_2d` (the wavelet then works within slices).
 
     Yields
     ------
     (str, ndarray float32)
-        "log-sigma-3-0-mm-3D", "wavelet-LLH" (first letter: along x) and the image, of the size of the box. An image too
-        small for a filter (fewer than four voxels, or fewer than a sigma and one, along an axis) gives none.
+        Name and image, of the size of the box: "log-sigma-3-0-mm-3D", "wavelet-LLH" (first letter: along x). An image
+        too small for the Laplacian of Gaussian (along an axis fewer than four voxels, or than a sigma and one) yields
+        none.
 
     Source
     ------
@@ -62,7 +61,7 @@ def filtered_images(
 
 
 def _laplacian_of_gaussian(voxels_hu: Voxels, spacing_mm: Spacing, box: Box, sigma_mm: float) -> Voxels:
-    """The second derivatives along x, y and z, each smoothed along the other two, in ITK's order and precision."""
+    """Add the second derivatives along x, y and z, each smoothed along the other two, in ITK's order and precision."""
     total = np.zeros([axis.stop - axis.start for axis in box], np.float32)
     for derived in (2, 1, 0):
         part = _recursive_gaussian(voxels_hu, spacing_mm, box, derived, sigma_mm, order=2)
@@ -75,7 +74,7 @@ def _laplacian_of_gaussian(voxels_hu: Voxels, spacing_mm: Spacing, box: Box, sig
 def _recursive_gaussian(
     voxels: Voxels, spacing_mm: Spacing, box: Box, axis: int, sigma_mm: float, order: int
 ) -> Voxels:
-    """Filter whole lines along an axis, a slab at a time, and keep the box along that axis."""
+    """Filter whole lines along an axis, one slab at a time, and keep the box along that axis."""
     across = 1 if axis == 0 else 0
     shape = list(voxels.shape)
     shape[axis] = box[axis].stop - box[axis].start
@@ -88,14 +87,14 @@ def _recursive_gaussian(
         image.SetSpacing(spacing_mm[::-1])  # type: ignore[no-untyped-call]
         wanted: list[slice] = [slice(None)] * 3
         wanted[axis] = box[axis]
-        # Under a name, for the view of it does not keep it alive.
+        # Keep a name for the image: its view does not keep it alive.
         filtered = sitk.RecursiveGaussian(image, sigma_mm, True, order, 2 - axis)  # type: ignore[no-untyped-call]
         kept[tuple(slab)] = sitk.GetArrayViewFromImage(filtered)[tuple(wanted)]
     return kept
 
 
 def _wavelet(voxels_hu: Voxels, box: Box, axes: tuple[int, ...]) -> Iterator[tuple[str, Voxels]]:
-    """The sub-bands: low and high pass along the first axis, each then split along the next."""
+    """Yield the sub-bands: low and high pass along the first axis, each then split along the next."""
     needed = [
         _needed(part, size) if axis in axes else (np.arange(part.start, part.stop), slice(None))
         for axis, (part, size) in enumerate(zip(box, voxels_hu.shape, strict=True))
@@ -106,10 +105,10 @@ def _wavelet(voxels_hu: Voxels, box: Box, axes: tuple[int, ...]) -> Iterator[tup
 
 
 def _needed(part: slice, size: int) -> tuple[NDArray[np.intp], slice]:
-    """Indices along an axis that the values of a part depend on, of even number, and where the part lies in them.
+    """Return the indices along an axis on which the values of a part depend, and the place of the part in them.
 
-    The axis is periodic, its first voxel again at its end where its length is odd. Near its ends all of it is needed:
-    what is beyond enters a sum in another order, and so with another rounding.
+    Their number is even. The axis is periodic; an odd axis repeats its first voxel at its end. Near an end the result
+    is the whole axis: wrapped voxels enter a sum in another order, so they would change its rounding.
     """
     start, stop = part.start - _REACH, part.stop + _REACH
     stop += (stop - start) % 2

@@ -1,8 +1,8 @@
 """First-order statistics of the HU values of a structure, by pyradiomics' definitions.
 
-A CT holds a few thousand distinct values, so one sorted pass counts them and every statistic is a short weighted sum:
-a body of 40 million voxels takes seconds where pyradiomics goes over the voxels in Python and keeps several float64
-copies. tests/parity/test_firstorder.py holds every value against pyradiomics within 1e-9.
+A CT holds a few thousand distinct values, so one sorted pass counts them and every statistic is a short weighted sum. A
+body of 40 million voxels takes seconds; pyradiomics loops over the voxels in Python and keeps several float64 copies.
+tests/parity/test_firstorder.py compares every value with pyradiomics within 1e-9.
 """
 
 from __future__ import annotations
@@ -11,11 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from orthanc_plugin.radiomics.reference import pyradiomics
-
-BIN_WIDTH_HU = 25
-"""pyradiomics' default; Entropy and Uniformity depend on it."""
 
 Floats = NDArray[np.float64]
 
@@ -32,48 +27,48 @@ class _Histogram:
         return int(self.counts.sum())
 
     def mean(self, of: Floats) -> float:
-        """Mean over the voxels of something known for each distinct value; exact where that is the same for all."""
+        """Average a quantity of each distinct value over the voxels; exact if it is the same for all."""
         return float(of[0] + (of - of[0]) @ self.counts / self.size)
 
     def percentile(self, percent: float) -> float:
-        """Linear between the two ranks that enclose it, as numpy's default."""
+        """Interpolate linearly between the two enclosing ranks, as numpy does by default."""
         rank = (self.size - 1) * percent / 100
         below, above = self.values[np.searchsorted(self.counts.cumsum(), [np.floor(rank), np.ceil(rank)], "right")]
         return float(below + (above - below) * (rank % 1))
 
     def between(self, low: float, high: float) -> _Histogram:
-        """Values within the closed range."""
+        """Keep the values within the closed range."""
         inside = (self.values >= low) & (self.values <= high)
         return _Histogram(self.values[inside], self.counts[inside])
 
     def absolute_deviation(self) -> float:
-        """Mean distance from the mean; NaN of nothing."""
+        """Return the mean distance from the mean; NaN without values."""
         return self.mean(np.abs(self.values - self.mean(self.values))) if self.size else float("nan")
 
 
 def first_order_features(
-    values_hu: NDArray[np.floating], voxel_mm3: float, levels: NDArray[np.integer] | None = None
+    values_hu: NDArray[np.floating], voxel_mm3: float, levels: NDArray[np.integer]
 ) -> dict[str, float]:
-    """First-order features of pyradiomics' class `firstorder`, by its names; no shift of the values.
+    """Measure the features of pyradiomics' class `firstorder`, by its names, without a shift of the values.
 
     Parameters
     ----------
     values_hu : ndarray, shape (n,)
-        HU (or values of a filtered image) of the voxels inside; n > 0.
+        HU, or values of a filtered image, of the voxels inside; n > 0.
     voxel_mm3 : float
         Volume of one voxel.
-    levels : ndarray, shape (n,), optional
-        Grey level of each voxel, at least 0, for Entropy and Uniformity; bins of 25 HU where it is not given.
+    levels : ndarray, shape (n,)
+        Grey level of each voxel, at least 0. Entropy and Uniformity depend on it.
 
     Returns
     -------
     dict
-        Feature name to value. Kurtosis is pyradiomics' (3 for a normal distribution, 0 where all values are equal);
-        RobustMeanAbsoluteDeviation is NaN where no value lies between the percentiles (two different voxels).
+        Feature name to value. Kurtosis is pyradiomics' (3 for a normal distribution, 0 if all values are equal).
+        RobustMeanAbsoluteDeviation is NaN if no value lies between the percentiles (two different voxels).
 
     Source
     ------
-    pyradiomics 3.0.1, `firstorder.py`, with voxelArrayShift 0 and binWidth 25.
+    pyradiomics 3.0.1, `firstorder.py`, with voxelArrayShift 0.
     """
     values, counts = np.unique(values_hu, return_counts=True)
     histogram = _Histogram(values.astype(np.float64), counts)
@@ -82,7 +77,8 @@ def first_order_features(
     spread = variance or 1.0  # a flat region has no skewness and no kurtosis
     mean_square = histogram.mean(histogram.values**2)
     p10, p25, median, p75, p90 = (histogram.percentile(percent) for percent in (10, 25, 50, 75, 90))
-    share = _bin_shares(values, counts) if levels is None else _shares(np.bincount(levels))
+    per_level = np.bincount(levels)
+    share = per_level[per_level > 0] / len(levels)
     return {
         "10Percentile": p10,
         "90Percentile": p90,
@@ -103,13 +99,3 @@ def first_order_features(
         "Uniformity": float(share @ share),
         "Variance": variance,
     }
-
-
-def _bin_shares(values: NDArray[np.floating], counts: NDArray[np.int64]) -> Floats:
-    """Share of the voxels in each bin that is not empty; bins are multiples of the width (pyradiomics' edges)."""
-    edges = pyradiomics().imageoperations.getBinEdges(values, binWidth=BIN_WIDTH_HU)
-    return _shares(np.bincount(np.digitize(values, edges), weights=counts))
-
-
-def _shares(per_bin: Floats | NDArray[np.intp]) -> Floats:
-    return np.asarray(per_bin[per_bin > 0] / per_bin.sum())

@@ -1,7 +1,7 @@
 """Features of grey level co-occurrence.
 
-Each is computed for each direction and averaged over the directions in which there is a pair. Sums run in pyradiomics'
-order: Imc2 and MCC are roots of differences that may be zero, and there the rounding decides between 0 and undefined.
+Each feature is computed for each direction and averaged over the directions that have a pair. Sums run in pyradiomics'
+order: Imc2 and MCC are roots of differences that may be zero, where rounding decides between 0 and undefined.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _EPS = np.spacing(1)
 
 
 def co_occurrence_features(counts: Floats, level: NDArray[np.int64]) -> dict[str, float]:
-    """The 24 features of pyradiomics' class `glcm`, by its names.
+    """Compute the 24 features of pyradiomics' class `glcm`, by its names.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def co_occurrence_features(counts: Floats, level: NDArray[np.int64]) -> dict[str
     Returns
     -------
     dict
-        Feature name to value; NaN where no voxel has a neighbour.
+        Feature name to value; NaN if no voxel has a neighbour.
 
     Source
     ------
@@ -62,7 +62,7 @@ def _moments(p: Floats, level: NDArray[np.int64]) -> dict[str, Floats]:
 
 
 def _differences(p: Floats, level: NDArray[np.int64]) -> dict[str, Floats]:
-    """What depends on the difference or the sum of two levels alone."""
+    """Compute the features that depend only on the difference or the sum of two levels."""
     highest = int(level[-1])
     sums = _shares(p, level[:, None] + level)
     difference = _shares(p, abs(level[:, None] - level))
@@ -83,7 +83,7 @@ def _differences(p: Floats, level: NDArray[np.int64]) -> dict[str, Floats]:
 
 
 def _shares(p: Floats, key: NDArray[np.int64]) -> Floats:
-    """Share of the pairs with each key, (keys, directions)."""
+    """Return the share of the pairs with each key, (keys, directions)."""
     return np.stack([np.bincount(key.ravel(), one.ravel()) for one in np.moveaxis(p, 2, 0)], axis=1)
 
 
@@ -107,7 +107,7 @@ def _entropy(p: Floats, axes: int | tuple[int, ...]) -> Floats:
 
 
 def _mcc(p: Floats) -> float:
-    """Maximal correlation coefficient: root of the second largest eigenvalue; 1 where there is one level."""
+    """Compute the maximal correlation coefficient: root of the second largest eigenvalue; 1 if there is one level."""
     px, py = p.sum(1), p.sum(0)
     q = np.zeros_like(p)
     for k in range(len(p)):

@@ -1,8 +1,8 @@
-"""Texture matrices of grey levels in a mask, in the form in which features need them.
+"""Texture matrices of grey levels in a mask, in the form that the features need.
 
-pyradiomics' C code counts co-occurrences and searches zones. Its matrix of zones is grey levels by size of the largest
-(gigabytes for a lung): they are searched a few levels at a time, and only the entries that are not empty are kept.
-Runs, dependences and neighbourhood differences come from shifted copies of the whole organ, many voxels at a time.
+pyradiomics' C code counts co-occurrences and finds zones. Its matrix of zones has a row per grey level and a column per
+size up to the largest zone: gigabytes for a lung. So zones are searched a few levels at a time, and only entries above
+zero are kept. Runs, dependences and neighbourhood differences come from shifted copies of the whole organ.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _Kind = TypeVar("_Kind", bound=np.generic)
 
 _DISTANCES = np.array([1])
 _ZONE_ENTRIES = 8_000_000
-"""Entries of the matrix of zones that pyradiomics may fill at once: 64 MB."""
+"""Largest matrix of zones, in entries, that pyradiomics may fill at once: 64 MB."""
 _SLAB_VOXELS = 2_000_000
 _LONG_RUNS = 4
-"""Steps along runs for each voxel, beyond which pyradiomics' walk along lines is the shorter way."""
+"""Steps along runs per voxel; beyond that pyradiomics' walk along lines is faster."""
 
 Direction = tuple[int, int, int]
 _DIRECTIONS: tuple[Direction, ...] = tuple(
@@ -39,13 +39,13 @@ _DIRECTIONS: tuple[Direction, ...] = tuple(
 class GreyLevels:
     """Grey levels of a structure.
 
-    levels: (z, y, x) int32, C order, cropped to the structure; anything outside of it.
+    levels: (z, y, x) int32, C order, cropped to the structure; any value outside of it.
     mask: (z, y, x) bool, C order.
     padded: (z + 2, y + 2, x + 2), smallest unsigned type, C order: the levels inside, 0 outside.
-    counts: (highest + 1,), voxels of each grey level.
+    counts: (highest + 1,), number of voxels of each grey level.
     force_2d: neighbours within slices only.
-    ibsi: a direction without two voxels on a line has runs of one voxel, and a voxel without a neighbour has no part in
-    the neighbourhood differences; pyradiomics leaves out the direction and counts the voxel.
+    ibsi: a direction without two voxels on a line has runs of one voxel, and a voxel without a neighbour does not count
+    in the neighbourhood differences. pyradiomics leaves out the direction and counts the voxel.
     """
 
     levels: Levels
@@ -57,7 +57,7 @@ class GreyLevels:
 
     @classmethod
     def of(cls, levels: Levels, mask: Mask, force_2d: bool, ibsi: bool = False) -> GreyLevels:
-        """Crop and count; a single column gets an empty one beside it: pyradiomics refuses what has no neighbours."""
+        """Crop and count. A single column gets an empty one beside it: pyradiomics refuses masks without neighbours."""
         box = tuple(slice(there[0], there[-1] + 1) for axis in range(3) for there in [_occupied(mask, axis)])
         cropped, inside = _packed(levels[box].astype(np.int32, copy=False)), _packed(mask[box])
         if inside.shape[1:] == (1, 1):
@@ -71,7 +71,7 @@ class GreyLevels:
 
     @property
     def highest(self) -> int:
-        """Highest grey level, which pyradiomics takes for their number."""
+        """Highest grey level, which pyradiomics uses as their number."""
         return len(self.counts) - 1
 
     @property
@@ -81,16 +81,19 @@ class GreyLevels:
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """To one of each pair of opposite neighbours."""
+        """Directions to one of each pair of opposite neighbours."""
         return tuple(one for one in _DIRECTIONS if not (self.force_2d and one[0]))
 
     def step(self, direction: Direction) -> int:
-        """Places to the neighbour in the flat padded levels; across a border lies padding."""
+        """Return the distance to the neighbour in the flat padded levels; across a border lies padding."""
         return int(np.dot(direction, self.padded.strides)) // self.padded.itemsize
 
 
 def _packed(voxels: NDArray[_Kind]) -> NDArray[_Kind]:
-    """In C order, also the stride of an axis of one voxel: pyradiomics divides by strides, and numpy may leave it 0."""
+    """Copy into C order with proper strides.
+
+    pyradiomics divides by strides, and numpy may leave 0 as the stride of an axis of one voxel.
+    """
     return np.ascontiguousarray(voxels).ravel().reshape(voxels.shape)
 
 
@@ -100,7 +103,7 @@ def _occupied(mask: Mask, axis: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class SizeMatrix:
-    """How often a grey level has a size (length of a run, voxels of a zone, dependent neighbours): entries above zero.
+    """How often each grey level has each size (length of a run, voxels of a zone, dependent neighbours), without zeros.
 
     level, size, count: (n,) float64.
     """
@@ -111,13 +114,13 @@ class SizeMatrix:
 
     @classmethod
     def of(cls, dense: NDArray[np.generic], level: NDArray[np.int64]) -> SizeMatrix:
-        """From a matrix (levels, sizes); `level` (levels,) are the grey levels, the sizes 1, 2, ..."""
+        """Convert a matrix (levels, sizes). `level` (levels,) holds the grey levels; sizes are 1, 2, ..."""
         row, column = np.nonzero(dense)
         return cls(level[row].astype(float), (column + 1).astype(float), dense[row, column].astype(float))
 
 
 def co_occurrences(grey: GreyLevels) -> Floats:
-    """Symmetrical co-occurrences of the levels present, (level, level, direction)."""
+    """Count the symmetrical co-occurrences of the levels present, (level, level, direction)."""
     counted, _ = pyradiomics().cMatrices.calculate_glcm(
         grey.levels, grey.mask, _DISTANCES, grey.highest, grey.force_2d, 0
     )
@@ -127,7 +130,7 @@ def co_occurrences(grey: GreyLevels) -> Floats:
 
 
 def runs(grey: GreyLevels) -> list[SizeMatrix]:
-    """Runs of each direction; which ones count, says `ibsi`."""
+    """Count the runs of each direction; `ibsi` decides which directions count."""
     found = _runs_of_lines(grey)
     if grey.ibsi:
         alone = SizeMatrix.of(grey.counts[:, None], np.arange(len(grey.counts)))
@@ -136,7 +139,7 @@ def runs(grey: GreyLevels) -> list[SizeMatrix]:
 
 
 def _runs_of_lines(grey: GreyLevels) -> list[SizeMatrix]:
-    """Runs of each direction in which two voxels of the structure lie on one line."""
+    """Count the runs of each direction in which two voxels of the structure lie on one line."""
     found = []
     for direction in grey.directions:
         chains = _chains(grey, grey.step(direction))
@@ -150,7 +153,7 @@ def _runs_of_lines(grey: GreyLevels) -> list[SizeMatrix]:
 
 
 def _chains(grey: GreyLevels, step: int) -> NDArray[np.int64] | None:
-    """How many voxels of each level begin 1, 2, ... equal ones, (lengths, levels); None where that takes too long."""
+    """Count the voxels of each level that begin 1, 2, ... equal ones, (lengths, levels); None if it takes too long."""
     flat = grey.padded.ravel()
     equal = np.zeros(flat.size, bool)
     np.equal(flat[step:], flat[:-step], out=equal[:-step])
@@ -181,13 +184,13 @@ def _long_runs(grey: GreyLevels) -> list[SizeMatrix]:
 
 
 def zones(grey: GreyLevels) -> SizeMatrix:
-    """Connected zones of equal level."""
+    """Count the connected zones of equal level."""
     found = [_zones_of(grey, group) for group in _groups(grey)]
     return SizeMatrix(*(np.concatenate([getattr(part, name) for part in found]) for name in ("level", "size", "count")))
 
 
 def _groups(grey: GreyLevels) -> Iterator[NDArray[np.int64]]:
-    """Levels present, rarest first, in groups whose matrix stays small: no zone is larger than its level."""
+    """Group the levels present, rarest first, so that each matrix stays small: no zone is larger than its level."""
     group: list[int] = []
     for level in grey.present[grey.counts[grey.present].argsort(kind="stable")]:
         if group and (len(group) + 1) * grey.counts[level] > _ZONE_ENTRIES:
@@ -209,7 +212,7 @@ def _zones_of(grey: GreyLevels, group: NDArray[np.int64]) -> SizeMatrix:
 
 
 def dependences(grey: GreyLevels) -> SizeMatrix:
-    """Neighbours of the voxel's own level, and the voxel itself."""
+    """Count the neighbours of a voxel's own level, and the voxel itself."""
     flat = grey.padded.ravel()
     dependent = np.zeros(flat.size, np.uint8)
     for direction in grey.directions:
@@ -223,7 +226,7 @@ def dependences(grey: GreyLevels) -> SizeMatrix:
 
 
 def neighbourhood_differences(grey: GreyLevels) -> tuple[NDArray[np.int64], Floats]:
-    """Voxels that count and their sum of |level - mean of its neighbours|, both (highest + 1,)."""
+    """Return the voxels that count and their sum of |level - mean of neighbours|, both (highest + 1,)."""
     depth, *slice_shape = grey.mask.shape
     slices = max(1, _SLAB_VOXELS // int(np.prod(slice_shape)))
     differences, counts = np.zeros(len(grey.counts)), np.zeros(len(grey.counts), np.int64)
@@ -239,7 +242,7 @@ def neighbourhood_differences(grey: GreyLevels) -> tuple[NDArray[np.int64], Floa
 
 
 def _surrounding(slab: NDArray[np.generic], force_2d: bool) -> NDArray[np.int32]:
-    """Sum over each inner voxel and its neighbours."""
+    """Add up each inner voxel and its neighbours."""
     total = slab.astype(np.int32)
     total = total[1:-1] if force_2d else total[:-2] + total[1:-1] + total[2:]
     total = total[:, :-2] + total[:, 1:-1] + total[:, 2:]

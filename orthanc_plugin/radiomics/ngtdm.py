@@ -1,4 +1,4 @@
-"""Features of the neighbourhood grey tone difference: how far voxels are from the mean of their neighbours."""
+"""Features of the neighbourhood grey tone difference: how far voxels differ from the mean of their neighbours."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from orthanc_plugin.radiomics.matrices import Floats
 def neighbourhood_features(
     counts: NDArray[np.int64], differences: Floats, level: NDArray[np.int64]
 ) -> dict[str, float]:
-    """The five features of pyradiomics' class `ngtdm`, by its names.
+    """Compute the five features of pyradiomics' class `ngtdm`, by its names.
 
     Parameters
     ----------
     counts, differences : ndarray, shape (levels,)
-        Voxels of each level, and the sum of their differences.
+        Number of voxels of each level, and the sum of their differences.
     level : ndarray, shape (levels,)
-        The grey levels, each with voxels.
+        The grey levels that have voxels.
 
     Returns
     -------
     dict
-        Feature name to value. Where all is equal, Coarseness is 1e6 and the others are 0; NaN where no voxel counts.
+        Feature name to value. If all levels are equal, Coarseness is 1e6 and the others are 0. NaN if no voxel counts.
 
     Source
     ------

@@ -1,8 +1,8 @@
-"""From a stored mask to what is measured: resampling, then re-segmentation, by the definitions of the mode.
+"""From a stored mask to the region that is measured: resampling, then re-segmentation, by the rules of the mode.
 
-Shape is measured on the morphological mask, intensities and textures on the intensity mask: what of it lies within
-the range of HU and then within so many standard deviations of its mean. pyradiomics resamples with its own code here
-and crops both masks to the voxels that are left after re-segmentation.
+Shape is measured on the morphological mask, intensities and textures on the intensity mask. The intensity mask keeps
+the voxels within the HU range, and of those the voxels within a number of standard deviations of their mean. In
+pyradiomics mode its own code resamples, and both masks are cropped to the voxels left after re-segmentation.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _INTERPOLATORS = {Interpolation.LINEAR: sitk.sitkLinear, Interpolation.CUBIC: si
 class Region:
     """An organ that is ready to be measured.
 
-    voxels_hu: (z, y, x) float32, the organ and the surroundings that filters look at.
-    box: where the organ lies in them.
+    voxels_hu: (z, y, x) float32, the organ and the surroundings that filters read.
+    box: place of the organ in `voxels_hu`.
     spacing_mm: (z, y, x).
     morphological, intensity: the two masks, of the size of the box.
     """
@@ -44,24 +44,29 @@ class Region:
 
     @property
     def inside_hu(self) -> Voxels:
-        """The voxels of the box."""
+        """Voxels of the box."""
         return self.voxels_hu[self.box]
 
 
 def prepare(voxels_hu: Voxels, mask: Mask, box: Box, spacing_mm: Spacing, settings: RadiomicsSettings) -> Region:
-    """The organ `mask`, which lies in `box` of the image, on the grid and with the masks that are measured.
+    """Bring an organ, the `mask` in `box` of the image, onto its grid and make its two masks.
 
     Parameters
     ----------
     voxels_hu : ndarray, shape (z, y, x), float32
         The whole image.
     mask : ndarray, bool
-        Of the size of the box, two voxels or more.
+        The organ, of the size of the box; two voxels or more.
+    box : three slices
+        Place of the mask in the image.
+    spacing_mm : (z, y, x)
+    settings : RadiomicsSettings
+        Its mode, spacing, interpolation and re-segmentation count; its filters set how much of the surroundings stays.
 
     Returns
     -------
     Region
-        With empty masks where resampling leaves nothing.
+        With empty masks if resampling leaves nothing.
 
     Source
     ------
@@ -79,7 +84,7 @@ def prepare(voxels_hu: Voxels, mask: Mask, box: Box, spacing_mm: Spacing, settin
 
 
 def _resegmented(voxels_hu: Voxels, mask: Mask, settings: RadiomicsSettings) -> Mask:
-    """The voxels of the mask that count: within the range, then within the standard deviations of those."""
+    """Keep the voxels of the mask within the range, and of those the ones within the standard deviations."""
     intensity = mask
     if settings.resegment_hu:
         low, high = settings.resegment_hu
@@ -87,7 +92,7 @@ def _resegmented(voxels_hu: Voxels, mask: Mask, settings: RadiomicsSettings) -> 
     if settings.resegment_sigma and intensity.any():
         values: NDArray[np.floating] = voxels_hu[intensity]
         if settings.mode is RadiomicsMode.IBSI:
-            values = values.astype(np.float64)  # pyradiomics has its mean and its limits in float32
+            values = values.astype(np.float64)  # pyradiomics computes mean and limits in float32
         mean, width = values.mean(), values.std() * settings.resegment_sigma
         intensity = intensity & (voxels_hu >= mean - width) & (voxels_hu <= mean + width)
     return intensity
@@ -108,7 +113,7 @@ def _ibsi_grid(
 def _pyradiomics_grid(
     voxels_hu: Voxels, mask: Mask, box: Box, spacing_mm: Spacing, settings: RadiomicsSettings
 ) -> tuple[Voxels, Mask, Box, Spacing]:
-    """By pyradiomics' own code, which wants the whole image: its grid starts at the corner of the first voxel."""
+    """Resample with pyradiomics' own code. It needs the whole image: its grid starts at the corner of voxel one."""
     whole = np.zeros(voxels_hu.shape, np.uint8)
     whole[box] = mask
     image, label = sitk.GetImageFromArray(voxels_hu), sitk.GetImageFromArray(whole)
@@ -132,19 +137,19 @@ def _new_spacing(settings: RadiomicsSettings, spacing_mm: Spacing) -> Spacing:
 
 
 def _filter_reach(settings: RadiomicsSettings, spacing_mm: Spacing) -> int:
-    """New voxels round the organ that its filtered images depend on."""
+    """Return how many new voxels around the organ its filtered images depend on."""
     sigma = max((_FILTER_REACH_SIGMA * sigma / min(spacing_mm) for sigma in settings.log_sigma_mm), default=0.0)
     return max(math.ceil(sigma), _WAVELET_REACH if settings.wavelet else 0)
 
 
 def _box_of(mask: Mask) -> Box:
-    """Smallest box round what is inside; an empty one where nothing is."""
+    """Return the smallest box around the mask; an empty box for an empty mask."""
     found = ndimage.find_objects(mask.view(np.uint8))
     z, y, x = found[0] if found else (slice(0, 0),) * 3
     return z, y, x
 
 
 def _nested(outer: Box, inner: Box) -> Box:
-    """A box given within another, in the coordinates of that other."""
+    """Translate a box given within another box to the coordinates of that other box."""
     z, y, x = (slice(o.start + i.start, o.start + i.stop) for o, i in zip(outer, inner, strict=True))
     return z, y, x

@@ -1,7 +1,7 @@
-"""The way in to pyradiomics: imported when first measured, silent, and named in one error when it is missing.
+"""The access to pyradiomics: import it at the first measurement, silence it, and explain how to install it.
 
-pyradiomics is an extra, since it does not build under pip's isolation. Two parts of it do work here: the marching cubes
-of its C code and its bin edges; the rest of the room states the same definitions in a form that fits whole organs.
+pyradiomics is an extra, because it does not build under pip's isolation. This room uses its C code (marching cubes,
+texture matrices), its bin edges and its resampling. The other modules state the same definitions for whole organs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _MISSING = (
 
 @cache
 def pyradiomics() -> ModuleType:
-    """The module `radiomics`, without its messages on stderr.
+    """Import the module `radiomics` without its messages on stderr.
 
     Raises
     ------
     ConfigError
-        If it is not installed; the message has the two ways to install it.
+        If it is not installed. The message names the two ways to install it.
     """
     try:
         with warnings.catch_warnings():

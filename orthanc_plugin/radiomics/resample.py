@@ -1,8 +1,8 @@
-"""IBSI's resampling of an organ: only the part of the new grid that holds it is computed.
+"""IBSI's resampling of an organ. It computes only the part of the new grid that holds the organ.
 
-The centres of old and new grid coincide, the new one is never smaller (its size is rounded up), and beyond the last
-voxel the image stays as it is there. HU are rounded to whole numbers; the mask is interpolated linearly, and a voxel is
-inside from one half.
+The centres of old and new grid coincide. The new grid is never smaller, because its size is rounded up. Beyond its last
+voxel the image keeps that voxel's value. HU are rounded to whole numbers. The mask is interpolated linearly, and a
+voxel is inside from one half.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Spacing = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
 
 _SPLINE_REACH = 16
-"""Voxels: beyond it a neighbour's weight in a cubic spline is below 1e-9."""
+"""Distance in voxels beyond which a neighbour's weight in a cubic spline is below 1e-9."""
 _HALF = 0.5 - 1e-6
-"""One half, where rounding made it 0.4999999 (IBSI manual, notes on interpolation)."""
+"""One half, with room for a rounding to 0.4999999 (IBSI manual, notes on interpolation)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """New voxels of one axis: `count` of them, the first at index `start` of the old ones, `step` apart."""
+    """New voxels of one axis: `count` voxels, `step` apart, from `start`. Unit: old voxels."""
 
     start: float
     step: float
     count: int
 
     def around(self, box: slice, margin: int, periodic: bool) -> _Axis:
-        """Those that the old voxels `box` touch, and `margin` more on both sides; all near an end, if periodic."""
+        """Keep the voxels that touch the old voxels `box`, and `margin` on both sides; all near an end if periodic."""
         first = math.floor((box.start - 1 - self.start) / self.step) - margin
         last = math.ceil((box.stop - self.start) / self.step) + margin
         if periodic and (first < 0 or last >= self.count):
@@ -44,7 +44,7 @@ class _Axis:
         return _Axis(self.start + first * self.step, self.step, last - first + 1)
 
     def sources(self, size: int, reach: int) -> slice:
-        """The old voxels that its values depend on."""
+        """Return the old voxels on which the values depend."""
         end = self.start + (self.count - 1) * self.step
         first = min(size - 1, max(0, math.floor(self.start) - reach))
         return slice(first, max(first, min(size - 1, math.ceil(end) + reach)) + 1)
@@ -61,7 +61,7 @@ def resampled(
     *,
     periodic: bool = False,
 ) -> tuple[Voxels, Mask]:
-    """An organ and its surroundings on IBSI's new grid.
+    """Resample an organ and its surroundings to IBSI's new grid.
 
     Parameters
     ----------
@@ -70,15 +70,16 @@ def resampled(
     mask : ndarray, bool
         The organ in `box`.
     new_spacing_mm : (z, y, x)
-        0: as it is along that axis.
+        0 keeps the spacing of that axis.
     margin : int
-        New voxels on each side of the organ that a filter looks at.
+        New voxels on each side of the organ that a filter reads.
     periodic : bool
-        Whether the filter looks beyond an end of the image at its other end, as the wavelet does.
+        Whether the filter wraps around at the ends of the image, as the wavelet does.
 
     Returns
     -------
-    ndarray of float32 with whole numbers, and the mask of the same shape
+    (ndarray, ndarray)
+        The image, float32 with whole numbers, and the mask, bool, of the same shape.
 
     Source
     ------
@@ -103,7 +104,7 @@ def _axis(size: int, old_mm: float, new_mm: float) -> _Axis:
 
 
 def _within(mask: Mask, box: Box, there: tuple[slice, ...]) -> Mask:
-    """The mask on the part `there` of the image, which may hold the box, a part of it or nothing."""
+    """Copy the mask to the part `there` of the image, which may hold all of the box, a part of it or nothing."""
     whole = np.zeros([part.stop - part.start for part in there], bool)
     starts = [max(part.start, crop.start) for part, crop in zip(box, there, strict=True)]
     stops = [max(first, min(p.stop, crop.stop)) for first, p, crop in zip(starts, box, there, strict=True)]

@@ -1,4 +1,4 @@
-"""Several tasks at a time within a limit of memory, results in the order of the tasks."""
+"""Several tasks at a time within a memory limit, with results in the order of the tasks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[T]):
-    """Something to compute and what it takes meanwhile."""
+    """A computation and the memory that it needs."""
 
     memory_mib: float
     run: Callable[[], T]
 
 
 def run_within(tasks: Sequence[Task[T]], workers: int, memory_mib: float) -> list[T]:
-    """Results of the tasks, the largest begun first, never more at once than the limit.
+    """Run the tasks, the largest first, within the memory limit.
 
     Parameters
     ----------
@@ -27,11 +27,17 @@ def run_within(tasks: Sequence[Task[T]], workers: int, memory_mib: float) -> lis
     workers : int
         Tasks at a time.
     memory_mib : float
-        Sum of what the tasks at work take; a task that takes more alone has the limit to itself.
+        Limit for the sum over the running tasks. A task that needs more runs alone.
+
+    Returns
+    -------
+    list
+        Results in the order of the tasks.
 
     Raises
     ------
-    Whatever a task raises; tasks that were not begun stay undone.
+    Exception
+        The error of a task. Tasks that have not started are then skipped.
     """
     if workers == 1:
         return [task.run() for task in tasks]

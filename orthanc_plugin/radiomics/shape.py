@@ -1,11 +1,11 @@
 """Shape of a mask: pyradiomics' features at a cost that grows with the surface, not with its square.
 
-pyradiomics compares every pair of mesh vertices for its diameters: minutes for a lung. Here each feature comes from
-a sum that is exact and small. Area and volume of the mesh are sums over cubes that depend on the eight corners of a
-cube alone, so cubes are counted by state and pyradiomics' own C code measures each of the 256 states once. The largest
-distance in a set of vertices is attained between ends of rows, and in space between vertices of their convex hull. The
+pyradiomics compares every pair of mesh vertices for its diameters, which takes minutes for a lung. Here each feature
+comes from a small exact sum. Area and volume of the mesh are sums over cubes and depend only on the eight corners of
+each cube. So cubes are counted by state, and pyradiomics' own C code measures each of the 256 states once. The largest
+distance in a set of vertices lies between ends of rows, and in space between vertices of their convex hull. The
 covariance of the voxel centres needs only the three projections of the mask. Diameters equal pyradiomics' to the bit,
-the rest to 1e-9 (tests/parity/test_shape.py).
+the rest within 1e-9 (tests/parity/test_shape.py).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from scipy.spatial.distance import cdist
 
 from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.radiomics.reference import pyradiomics
+from orthanc_plugin.radiomics.resample import Spacing
 
-Spacing = tuple[float, float, float]
 Floats = NDArray[np.float64]
 Points = NDArray[np.int64]
 
@@ -30,7 +30,7 @@ Points = NDArray[np.int64]
 def shape_features(
     mask: Mask, spacing_mm: Spacing, *, sample: bool = False, deprecated: bool = False
 ) -> dict[str, float]:
-    """Shape features of pyradiomics' class `shape`, by its names.
+    """Measure the features of pyradiomics' class `shape`, by its names.
 
     Parameters
     ----------
@@ -38,9 +38,10 @@ def shape_features(
         The structure, cropped to its bounding box; more than one voxel.
     spacing_mm : (z, y, x)
     sample : bool
-        Covariance of the voxel centres divided by n - 1, as IBSI's published axis lengths are, instead of by n.
+        Whether to divide the covariance of the voxel centres by n - 1, as IBSI's published axis lengths do, instead of
+        by n.
     deprecated : bool
-        Also Compactness1, Compactness2 and SphericalDisproportion, which repeat Sphericity.
+        Whether to add Compactness1, Compactness2 and SphericalDisproportion, which repeat Sphericity.
 
     Returns
     -------
@@ -79,16 +80,16 @@ def _repeating_sphericity(area: float, volume: float) -> dict[str, float]:
 
 
 def voxel_volume(mask: Mask, spacing_mm: Spacing) -> float:
-    """Number of voxels times the volume of one, mm3."""
+    """Multiply the number of voxels by the volume of one, in mm3."""
     return float(np.count_nonzero(mask) * np.prod(spacing_mm))
 
 
 @dataclass(frozen=True, slots=True)
 class _CubeTable:
-    """What a marching cube adds to the mesh, by state (bit 4z + 2y + x is set where that corner is inside).
+    """Contribution of a marching cube to the mesh, by state (bit 4z + 2y + x is set if that corner is inside).
 
-    area_mm2, volume_mm3: (256,), cube at the origin. step_mm3: (256, 3), what the volume gains where the cube lies one
-    step further along an axis: the signed volume of an open surface is linear in its position.
+    area_mm2, volume_mm3: (256,), for a cube at the origin. step_mm3: (256, 3), the gain in volume for each step of the
+    cube along an axis: the signed volume of an open surface is linear in its position.
     """
 
     area_mm2: Floats
@@ -110,14 +111,14 @@ def _cube_table(spacing_mm: Spacing) -> _CubeTable:
 
 
 def _c_mesh(blocks: NDArray[np.uint8], spacing_mm: Spacing) -> tuple[Floats, Floats]:
-    """Area and volume of small masks (n, z, y, x) by pyradiomics' C code."""
+    """Measure area and volume of small masks (n, z, y, x) with pyradiomics' C code."""
     measure = pyradiomics().cShape.calculate_coefficients
     values = np.array([measure(np.ascontiguousarray(block), np.array(spacing_mm))[:2] for block in blocks])
     return values[:, 0], values[:, 1]
 
 
 def _mesh(padded: Mask, spacing_mm: Spacing) -> tuple[float, float]:
-    """Area (mm2) and enclosed volume (mm3) of the marching cubes mesh."""
+    """Measure area (mm2) and enclosed volume (mm3) of the marching cubes mesh."""
     table = _cube_table(spacing_mm)
     depth, height, width = padded.shape
     state = np.zeros((depth - 1, height - 1, width - 1), np.uint8)
@@ -134,7 +135,7 @@ def _mesh(padded: Mask, spacing_mm: Spacing) -> tuple[float, float]:
 
 
 def _diameters(padded: Mask, spacing_mm: Spacing) -> dict[str, float]:
-    """Largest distances between mesh vertices: in space and within the planes of the grid."""
+    """Measure the largest distances between mesh vertices: in space and within the planes of the grid."""
     z_mm, y_mm, x_mm = spacing_mm
     zyx = _row_ends(padded) * (np.array([z_mm, y_mm, x_mm]) / 2)
     zxy = _row_ends(np.ascontiguousarray(padded.swapaxes(1, 2))) * (np.array([z_mm, x_mm, y_mm]) / 2)
@@ -147,10 +148,10 @@ def _diameters(padded: Mask, spacing_mm: Spacing) -> dict[str, float]:
 
 
 def _row_ends(padded: Mask) -> Points:
-    """First and last mesh vertex of each row along the last axis, (n, 3) in half voxels.
+    """Return the first and last mesh vertex of each row along the last axis, (n, 3) in half voxels.
 
-    A vertex lies halfway between two neighbours of which one is inside. A point between two others of its row is
-    never an end of the largest distance.
+    A vertex lies halfway between two neighbours of which one is inside. A point between two others of its row is never
+    an end of the largest distance.
     """
     ends = []
     for axis in range(3):
@@ -166,15 +167,15 @@ def _row_ends(padded: Mask) -> Points:
 
 
 def _widest(points: Floats) -> float:
-    """Largest distance between two of the points (n, d)."""
+    """Return the largest distance between two of the points (n, d)."""
     return max(float(cdist(points[start : start + 512], points).max()) for start in range(0, len(points), 512))
 
 
 def _widest_in_plane(points: Floats, axis: int) -> float:
-    """Largest distance between two points that share their coordinate along `axis`.
+    """Return the largest distance between two points that share their coordinate along `axis`.
 
-    The diagonal of a plane's bounding box bounds its distances, so planes are tried from the largest box down until no
-    further one can be better.
+    The diagonal of a plane's bounding box bounds its distances. So planes are tried from the largest box down, until no
+    other plane can be better.
     """
     points = points[points[:, axis].argsort(kind="stable")]
     starts = np.flatnonzero(np.diff(points[:, axis], prepend=-np.inf))
@@ -190,7 +191,7 @@ def _widest_in_plane(points: Floats, axis: int) -> float:
 
 
 def axis_lengths(mask: Mask, spacing_mm: Spacing, *, sample: bool = False) -> Floats:
-    """Least, minor and major axis (mm): four standard deviations along the principal axes of the voxel centres."""
+    """Measure least, minor and major axis (mm): four standard deviations along the principal axes of voxel centres."""
     count = np.count_nonzero(mask) - sample
     covariance = np.empty((3, 3))
     for first, second in ((0, 1), (0, 2), (1, 2)):
@@ -205,6 +206,6 @@ def axis_lengths(mask: Mask, spacing_mm: Spacing, *, sample: bool = False) -> Fl
 
 
 def _centred(counts: NDArray[np.int64], spacing_mm: float) -> Floats:
-    """Positions (mm) along an axis about the mean of what is counted there."""
+    """Return positions (mm) along an axis relative to the mean of the counted voxels."""
     position = np.arange(len(counts)) * spacing_mm
     return np.asarray(position - counts @ position / counts.sum())

@@ -1,6 +1,6 @@
 """2D shape of a structure on the axial slice where it is largest.
 
-One slice is small, so that pyradiomics' own C code measures its outline and diameter.
+One slice is small enough for pyradiomics' own C code, which measures its outline and diameter.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import numpy as np
 
 from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.radiomics.reference import pyradiomics
-from orthanc_plugin.radiomics.shape import Spacing, axis_lengths
+from orthanc_plugin.radiomics.resample import Spacing
+from orthanc_plugin.radiomics.shape import axis_lengths
 
 
 def shape2d_features(mask: Mask, spacing_mm: Spacing) -> dict[str, float]:
-    """Shape features of pyradiomics' class `shape2D` on the largest axial slice, by its names.
+    """Measure the features of pyradiomics' class `shape2D` on the largest axial slice, by its names.
 
     Parameters
     ----------
@@ -24,8 +25,8 @@ def shape2d_features(mask: Mask, spacing_mm: Spacing) -> dict[str, float]:
     Returns
     -------
     dict
-        Feature name to value; mm, mm2, 1/mm or ratio. Elongation is NaN where the slice has one voxel only. Of slices
-        of equal area the lowest counts.
+        Feature name to value; mm, mm2, 1/mm or ratio. Elongation is NaN if the slice has only one voxel. Of slices of
+        equal area the lowest counts.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def shape2d_features(mask: Mask, spacing_mm: Spacing) -> dict[str, float]:
 
 
 def largest_slice(mask: Mask) -> Mask:
-    """The axial slice with most voxels (the lowest of equals), cropped, (y, x)."""
+    """Return the axial slice with most voxels (the lowest of equals), cropped, (y, x)."""
     one = mask[np.count_nonzero(mask, axis=(1, 2)).argmax()]
     y, x = np.nonzero(one)
     return np.asarray(one[y.min() : y.max() + 1, x.min() : x.max() + 1])

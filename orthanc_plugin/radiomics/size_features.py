@@ -1,6 +1,6 @@
-"""Features of a matrix of grey levels by size: runs (GLRLM), zones (GLSZM) and dependences (GLDM) share them.
+"""Features of a matrix of grey levels by size, shared by runs (GLRLM), zones (GLSZM) and dependences (GLDM).
 
-One table of sums serves the three classes, which call it by different names.
+One table of sums serves the three classes, which use different names for it.
 """
 
 from __future__ import annotations
@@ -11,65 +11,43 @@ import numpy as np
 
 from orthanc_plugin.radiomics.matrices import Floats, SizeMatrix
 
-RUN_NAMES = (
-    "ShortRunEmphasis",
-    "LongRunEmphasis",
-    "GrayLevelNonUniformity",
-    "GrayLevelNonUniformityNormalized",
-    "RunLengthNonUniformity",
-    "RunLengthNonUniformityNormalized",
-    "RunPercentage",
-    "GrayLevelVariance",
-    "RunVariance",
-    "RunEntropy",
-    "LowGrayLevelRunEmphasis",
-    "HighGrayLevelRunEmphasis",
-    "ShortRunLowGrayLevelEmphasis",
-    "ShortRunHighGrayLevelEmphasis",
-    "LongRunLowGrayLevelEmphasis",
-    "LongRunHighGrayLevelEmphasis",
+
+def _names(size: str, small: str, large: str, kind: str, level: str) -> tuple[str, ...]:
+    return (
+        f"{small}Emphasis",
+        f"{large}Emphasis",
+        "GrayLevelNonUniformity",
+        "GrayLevelNonUniformityNormalized",
+        f"{size}NonUniformity",
+        f"{size}NonUniformityNormalized",
+        f"{kind}Percentage",
+        "GrayLevelVariance",
+        f"{kind}Variance",
+        f"{kind}Entropy",
+        f"LowGrayLevel{level}Emphasis",
+        f"HighGrayLevel{level}Emphasis",
+        f"{small}LowGrayLevelEmphasis",
+        f"{small}HighGrayLevelEmphasis",
+        f"{large}LowGrayLevelEmphasis",
+        f"{large}HighGrayLevelEmphasis",
+    )
+
+
+RUN_NAMES = _names("RunLength", "ShortRun", "LongRun", "Run", "Run")
+ZONE_NAMES = _names("SizeZone", "SmallArea", "LargeArea", "Zone", "Zone")
+DEPENDENCE_NAMES = tuple(
+    "" if name in ("GrayLevelNonUniformityNormalized", "DependencePercentage") else name
+    for name in _names("Dependence", "SmallDependence", "LargeDependence", "Dependence", "")
 )
-ZONE_NAMES = (
-    "SmallAreaEmphasis",
-    "LargeAreaEmphasis",
-    "GrayLevelNonUniformity",
-    "GrayLevelNonUniformityNormalized",
-    "SizeZoneNonUniformity",
-    "SizeZoneNonUniformityNormalized",
-    "ZonePercentage",
-    "GrayLevelVariance",
-    "ZoneVariance",
-    "ZoneEntropy",
-    "LowGrayLevelZoneEmphasis",
-    "HighGrayLevelZoneEmphasis",
-    "SmallAreaLowGrayLevelEmphasis",
-    "SmallAreaHighGrayLevelEmphasis",
-    "LargeAreaLowGrayLevelEmphasis",
-    "LargeAreaHighGrayLevelEmphasis",
-)
-DEPENDENCE_NAMES = (
-    "SmallDependenceEmphasis",
-    "LargeDependenceEmphasis",
-    "GrayLevelNonUniformity",
-    "",  # equals the uniformity of the histogram
-    "DependenceNonUniformity",
-    "DependenceNonUniformityNormalized",
-    "",  # always 1
-    "GrayLevelVariance",
-    "DependenceVariance",
-    "DependenceEntropy",
-    "LowGrayLevelEmphasis",
-    "HighGrayLevelEmphasis",
-    "SmallDependenceLowGrayLevelEmphasis",
-    "SmallDependenceHighGrayLevelEmphasis",
-    "LargeDependenceLowGrayLevelEmphasis",
-    "LargeDependenceHighGrayLevelEmphasis",
-)
-"""pyradiomics' names, in the order of `size_features`; an empty name is a feature that the class has not."""
+"""pyradiomics' names, in the order of `size_features`. An empty name marks a feature that the class lacks.
+
+Of dependences, the normalised non-uniformity of grey levels equals Uniformity of the histogram, and the percentage is
+always 1.
+"""
 
 
 def size_features(matrices: Iterable[SizeMatrix]) -> Floats:
-    """The features of each matrix, and their mean over the matrices.
+    """Compute the features of each matrix, and their mean over the matrices.
 
     Parameters
     ----------
@@ -79,7 +57,7 @@ def size_features(matrices: Iterable[SizeMatrix]) -> Floats:
     Returns
     -------
     ndarray, shape (16,)
-        In the order of the names above; NaN where there is no matrix.
+        In the order of the names above; NaN if there is no matrix.
 
     Source
     ------

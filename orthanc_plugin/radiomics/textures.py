@@ -1,8 +1,8 @@
 """Textures of grey levels in a mask: co-occurrence, runs, zones, neighbourhood differences, dependences.
 
-Directions are averaged, neighbours are one voxel apart, dependent neighbours have the voxel's own level: pyradiomics'
-defaults, and IBSI's 3D averaged (or 2.5D direction merged) features. tests/parity/test_textures.py holds every value
-against pyradiomics within 1e-9.
+Directions are averaged, neighbours are one voxel apart, and dependent neighbours have the voxel's own level. These are
+pyradiomics' defaults, and IBSI's 3D averaged (or 2.5D direction merged) features. tests/parity/test_textures.py
+compares every value with pyradiomics within 1e-9.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ def texture_features(
     force_2d: bool = False,
     ibsi: bool = False,
 ) -> dict[str, float]:
-    """Texture features of a structure, by pyradiomics' names with their class.
+    """Measure the texture features of a structure, by pyradiomics' names with their class.
 
     Parameters
     ----------
     levels : ndarray, shape (z, y, x), int32
-        Grey levels from 1 inside the mask; anything outside.
+        Grey levels from 1 inside the mask; any value outside.
     mask : ndarray, shape (z, y, x), bool
         The structure; not empty.
     classes : collection of FeatureClass
-        Classes that are no textures are passed over.
+        Classes that are not textures are ignored.
     force_2d : bool
-        Neighbours within slices only.
+        Whether only neighbours within a slice count.
     ibsi : bool
-        Voxels and directions without a neighbour by IBSI's definition, instead of pyradiomics' (see `GreyLevels`).
+        Whether IBSI's definition, instead of pyradiomics', applies to voxels and directions without a neighbour (see
+        `GreyLevels`).
 
     Returns
     -------
     dict
-        "glcm_Contrast" and so on to value; NaN where it is undefined (no two voxels touch).
+        Full name, such as "glcm_Contrast", to value; NaN if it is undefined (no two voxels touch).
 
     Raises
     ------
