@@ -1,6 +1,6 @@
-"""Filtered images against those of pyradiomics' extractor: to the bit, within the organ's box.
+"""Compares filtered images with those of pyradiomics' extractor: equal to the bit, within the organ's box.
 
-Features are made of grey levels, and one voxel in another level changes them by more than 1e-9.
+Features depend on grey levels, and one voxel in another level changes them by more than 1e-9.
 """
 
 from __future__ import annotations

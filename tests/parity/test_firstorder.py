@@ -1,4 +1,4 @@
-"""First order against pyradiomics' own class: 1e-9 relative."""
+"""Compares first order with pyradiomics' own class: 1e-9 relative."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_entropy_and_uniformity_are_those_of_the_levels_that_are_given() -> None
 def test_a_flat_region_equals_pyradiomics(hu: float) -> None:
     flat = np.full(60, hu)
     ours, theirs = first_order_features(flat, 1.4, levels_of(flat)), reference(flat)
-    # pyradiomics' mean of 60 times 0.1 is not 0.1, and its moments are ratios of what is left over.
+    # pyradiomics' mean of 60 times 0.1 is not 0.1, so its moments are ratios of rounding errors.
     for name in ("Kurtosis", "Skewness"):
         assert ours.pop(name) == 0
         theirs.pop(name)

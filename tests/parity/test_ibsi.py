@@ -1,4 +1,4 @@
-"""The digital phantom of IBSI 1 against the values and tolerances of the reference manual, feature by feature."""
+"""Compares the digital phantom of IBSI 1 with the values and tolerances of the reference manual, by feature."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_what_pyradiomics_mode_misses_there_has_codes_of_its_own(force_2d: bool)
     settings = replace(SETTINGS, force_2d=force_2d, mode=RadiomicsMode.PYRADIOMICS)
     missed = misses(measured(settings), published("dig. phantom", settings))
     assert missed == {"shape_MinorAxisLength", "shape_LeastAxisLength", "firstorder_Kurtosis"}
-    # The major axis has the definition of the other two, and is within the tolerance by luck.
+    # The major axis has the same definition as the other two, and is within the tolerance by chance.
     assert missed | {"shape_MajorAxisLength"} == set(PYRADIOMICS_OWN)
 
 

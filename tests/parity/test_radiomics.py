@@ -1,6 +1,6 @@
-"""pyradiomics mode against pyradiomics' own RadiomicsFeatureExtractor, on the whole image as one would call it.
+"""Compares pyradiomics mode with pyradiomics' own RadiomicsFeatureExtractor on the whole image.
 
-Every value within 1e-9 relative (1e-12 absolute where it is zero but for rounding), diameters exactly.
+Every value agrees within 1e-9 relative (1e-12 absolute if it is zero apart from rounding), diameters exactly.
 """
 
 from __future__ import annotations

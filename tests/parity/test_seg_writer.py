@@ -1,6 +1,6 @@
-"""Our SEG against highdicom's of the whole label map: the saved files are equal, byte for byte.
+"""Compares our SEG with highdicom's of the whole label map: the saved files are equal, byte for byte.
 
-The reference is built by highdicom from full headers and full planes, without the stand-in and without our frames.
+highdicom builds the reference from full headers and full planes, without the stand-in and without our frames.
 """
 
 from __future__ import annotations

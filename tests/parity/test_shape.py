@@ -1,4 +1,4 @@
-"""Shape and 2D shape against pyradiomics' own classes (diameters to the bit, the rest to 1e-9) and IBSI's phantom."""
+"""Compares shape and 2D shape with pyradiomics' own classes (diameters to the bit, the rest to 1e-9) and with IBSI."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Textures and 2D shape against pyradiomics' own classes: 1e-9 relative.
+"""Compares textures and 2D shape with pyradiomics' own classes: 1e-9 relative.
 
-A mask that pyradiomics' extractor would refuse (one line, two voxels) is measured too: a rule may ask for it.
+Masks that pyradiomics' extractor would refuse (one line, two voxels) are included: a rule may ask for them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def reference(levels: Levels, mask: Mask, force_2d: bool) -> dict[str, float]:
             # Bins start at the smallest value, so that the levels must start at 1.
             one = getFeatureClasses()[name](image, label, binWidth=1, force2D=force_2d, force2Ddimension=0)
             values |= {f"{name}_{feature}": float(value) for feature, value in one.execute().items()}
-    if np.isnan(values["glcm_JointEnergy"]):  # no two voxels touch: a correlation of 1 there is none
+    if np.isnan(
+        values["glcm_JointEnergy"]
+    ):  # no two voxels touch: undefined, not pyradiomics' 1
         values["glcm_MCC"] = np.nan
     return values
 
@@ -115,7 +117,7 @@ def test_long_runs_equal_pyradiomics() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_small_organs_of_few_levels_equal_pyradiomics(seed: int) -> None:
-    """Where rounding decides whether MCC and Imc2 are zero or undefined."""
+    """Cases in which rounding decides whether MCC and Imc2 are zero or undefined."""
     mask = organ((4, 4, 4), -0.3, seed)
     assert_same(texture(mask.shape, seed, 3), mask)
 

@@ -1,4 +1,4 @@
-"""Every route by every identity: nobody, a wrong password, a right one, the plugin's secret, both."""
+"""Every route with every identity: none, a wrong password, a right one, the plugin's secret, and both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ API = "/enrichment/api/v1"
 HINT = {"archive": "local", "study_instance_uid": "1.2.3", "series_instance_uid": "1.2.4"}
 KEY = {"X-Enrichment-Secret": SECRET}
 
-# method, path, status for Orthanc's users
+# method, path, status for a user of Orthanc
 ROUTES = [
     ("GET", "/", 303),
     ("GET", "/enrichment", 303),

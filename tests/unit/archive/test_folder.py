@@ -1,4 +1,4 @@
-"""A folder as an archive: found by content, grouped by series, results named for people."""
+"""A folder as an archive: it finds files by content, groups them by series and gives results readable names."""
 
 from __future__ import annotations
 

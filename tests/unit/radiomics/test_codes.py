@@ -1,4 +1,4 @@
-"""The code table of the features against the reference table, and the documentation against the code table."""
+"""Compares the code table of the features with the reference table, and the documentation with the code table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPEATING_SPHERICITY = {
     "shape_Compactness2": ("BQWJ", "1"),
     "shape_SphericalDisproportion": ("KRCK", "1"),
 }
-"""Not in the table, for pyradiomics has them off; codes of the IBSI reference manual."""
+"""Not in the table, because pyradiomics disables them by default. Codes of the IBSI reference manual."""
 
 CODED = [coded for coded in FEATURES if not coded.name.startswith("shape2D_")]
 

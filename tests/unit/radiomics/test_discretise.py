@@ -1,4 +1,4 @@
-"""Grey levels counted by hand, and the words for each parameter."""
+"""Grey levels counted by hand, and the text for each parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Radiomics of bodies with formulas, of the phantom, and of what is too small to measure."""
+"""Radiomics of bodies with formulas, of the phantom, and of segments too small to measure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def by_name(features: SegmentFeatures) -> dict[str, float]:
 
 
 def ellipsoid() -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """HU that rise along z, and an ellipsoid about the centre."""
+    """HU that rise along z, and an ellipsoid around the centre."""
     z, y, x = (np.arange(-60, 61) * step for step in SPACING_MM)
     a, b, c = SEMI_AXES_MM
     inside = (z[:, None, None] / a) ** 2 + (y[:, None] / b) ** 2 + (x / c) ** 2 <= 1
@@ -184,7 +184,7 @@ def test_several_organs_at_a_time_give_the_same_numbers(mode: RadiomicsMode, mem
 def scheduled(
     monkeypatch: pytest.MonkeyPatch, volume: Volume, segmentation: Segmentation, key: str, settings: RadiomicsSettings
 ) -> list[Task[tuple[SegmentFeatures, ...]]]:
-    """The tasks of a measurement, not begun."""
+    """The tasks of a measurement, without running them."""
     tasks: list[Task[tuple[SegmentFeatures, ...]]] = []
 
     def only_schedule(given: list[Task[tuple[SegmentFeatures, ...]]], *_: object) -> list[tuple[SegmentFeatures, ...]]:

@@ -1,4 +1,4 @@
-"""The steps before a feature, worked out by hand: new grid, re-segmentation, grey levels, organs at a time."""
+"""The steps before a feature, computed by hand: new grid, re-segmentation, grey levels, organs at a time."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_tasks_keep_to_the_limit_the_largest_first_and_their_results_in_order() 
     sizes = [10, 70, 30, 200, 55, 20]
     results = run_within([Task(size, lambda size=size: run(size)) for size in sizes], workers=3, memory_mib=100)
     assert results == sizes
-    assert begun[0] == 200  # more than the limit: alone
+    assert begun[0] == 200  # above the limit: runs alone
     assert max(value for value in most if value != 200) <= 100
 
 

@@ -1,4 +1,4 @@
-"""Tasks at a time within a limit of memory."""
+"""Several tasks at a time within a memory limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orthanc_plugin.radiomics.schedule import Task, run_within
 
 
 class Workplace:
-    """Counts what is at work; a task stays until another cannot begin beside it any more."""
+    """Counts the running tasks. A task stays until no other can start beside it."""
 
     def __init__(self, together: int) -> None:
         self.meet = threading.Barrier(together)

@@ -1,4 +1,4 @@
-"""Texture matrices of the IBSI reference manual's example of four rows, counted by hand, and what has no texture."""
+"""Texture matrices of the IBSI manual's example of four rows, counted by hand, and masks without textures."""
 
 from __future__ import annotations
 

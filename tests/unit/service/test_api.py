@@ -1,4 +1,4 @@
-"""The API: what it gives, what it refuses, and that its schema and its page in the documentation are in step."""
+"""The API: its answers and refusals. Also compares its schema and its documentation page with the code."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_decisions_carry_their_reason_and_can_be_asked_by_state(door: FrontDoor)
 def test_failed_job_is_queued_again_and_an_open_one_is_not(door: FrontDoor) -> None:
     job_id = enqueue(door.queue, "1.2.300")
     finish(door.queue, job_id, JobState.FAILED, detail="archive local refused the SEG")
-    door.queue._client.cancel_workflow(job_id)  # no worker here ends the engine's part
+    door.queue._client.cancel_workflow(job_id)  # no worker runs here to end the engine's part
     again = door.ask(f"{API}/jobs/{job_id}/retry", "POST")
     assert (again.status_code, again.json()["state"]) == (200, "queued")
     refused = door.ask(f"{API}/jobs/{job_id}/retry", "POST")
@@ -163,7 +163,7 @@ def test_unexpected_error_gives_no_detail(door: FrontDoor, monkeypatch: pytest.M
 
 
 def test_schema_is_committed() -> None:
-    """Write it anew with `python -m orthanc_plugin.service.schema > docs/api-v1.schema.json`."""
+    """Regenerate it with `python -m orthanc_plugin.service.schema > docs/api-v1.schema.json`."""
     assert (ROOT / "docs" / "api-v1.schema.json").read_text() == api_schema()
 
 

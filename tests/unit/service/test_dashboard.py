@@ -1,4 +1,4 @@
-"""The dashboard: what it shows, that hostile text stays text, and that it needs nothing from outside."""
+"""The dashboard: it shows jobs and decisions, escapes hostile text and loads nothing from other sites."""
 
 from __future__ import annotations
 

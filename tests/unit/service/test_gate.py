@@ -1,4 +1,4 @@
-"""Login by Orthanc, the secret's one route, and what other sites may not do."""
+"""Login with Orthanc's users, the one route of the secret, and the refusal of cross-site changes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def ask(
     base: str = "http://127.0.0.1:8043",
     **headers: str,
 ) -> httpx.Response:
-    """Answer of a guarded application; header names with underscores for hyphens."""
+    """Answer of a guarded application. Keyword names are header names, with underscores for hyphens."""
 
     async def run() -> httpx.Response:
         app = SameOrigin(Gate(PlainTextResponse("inside"), login_of(orthanc), SECRET))

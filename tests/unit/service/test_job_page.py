@@ -1,4 +1,4 @@
-"""The page of a job: its score curve as a picture that is also words and tables, and nothing invented without one."""
+"""The page of a job: its score curve as a picture, in words and as tables; and no picture without scores."""
 
 from __future__ import annotations
 

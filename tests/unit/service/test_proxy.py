@@ -1,4 +1,4 @@
-"""The pass-through: what goes through unchanged, what is refused, and who ends what when one side leaves."""
+"""The pass-through: requests that pass unchanged, refused paths, and the end of a request when one side leaves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHUNK = b"x" * 65536
 
 
 class Upstream:
-    """An archive that says what it got, streams without end on `/endless` and breaks off on `/broken`."""
+    """An archive that echoes requests, streams without end on `/endless` and breaks off on `/broken`."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -181,7 +181,7 @@ def test_slow_reader_stops_the_archive(front: str, upstream: Upstream) -> None:
         return not upstream.left.wait(0.3) and upstream.chunks_sent == before
 
     with httpx.stream("GET", f"{front}/dicom-web/endless", trust_env=False) as answer:
-        chunks = answer.iter_raw()  # held: where it goes, the connection goes
+        chunks = answer.iter_raw()  # keep it: the connection ends with it
         next(chunks)
         upstream.left.clear()
         wait_until(stands_still, what="back-pressure")

@@ -1,4 +1,4 @@
-"""Start-up checks: what is missing stops the start with a message that names it."""
+"""Start-up checks: a missing part stops the start, and the message names it."""
 
 from __future__ import annotations
 

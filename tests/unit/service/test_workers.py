@@ -1,5 +1,4 @@
-"""Workers: told once, watched, started again in their slot, ended with the service; and the state that one service
-holds."""
+"""Workers are configured once, restarted in their slot and ended with the service. One service holds a state."""
 
 from __future__ import annotations
 
