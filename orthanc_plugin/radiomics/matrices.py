@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.radiomics.discretise import Levels
 from orthanc_plugin.radiomics.reference import pyradiomics
 
 Floats = NDArray[np.float64]
-Levels = NDArray[np.int32]
 _Kind = TypeVar("_Kind", bound=np.generic)
 
 _DISTANCES = np.array([1])

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 import numpy as np
-from numpy.typing import NDArray
 
 from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.domain.radiomics_settings import FeatureClass
+from orthanc_plugin.radiomics.discretise import Levels
 from orthanc_plugin.radiomics.glcm import co_occurrence_features
 from orthanc_plugin.radiomics.matrices import (
     Floats,
@@ -29,7 +29,7 @@ from orthanc_plugin.radiomics.size_features import DEPENDENCE_NAMES, RUN_NAMES, 
 
 
 def texture_features(
-    levels: NDArray[np.int32],
+    levels: Levels,
     mask: Mask,
     classes: Collection[FeatureClass],
     *,

@@ -21,18 +21,13 @@ from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.radiomics.features import measure_segments
 from orthanc_plugin.radiomics.reference import pyradiomics
+from orthanc_plugin.radiomics.resample import Spacing
+from tests.support.cases.organs import organ
 from tests.support.cases.realct import real_ct
 
-Spacing = tuple[float, float, float]
 Values = NDArray[np.floating]
 ANISOTROPIC = (2.5, 0.7, 0.71)
 PYRADIOMICS = RadiomicsSettings(mode=RadiomicsMode.PYRADIOMICS)
-
-
-def organ(shape: tuple[int, int, int], threshold: float, seed: int) -> Mask:
-    """A random smooth organ: lobes, holes and islands, cut off by the border of its grid."""
-    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 1.4)
-    return np.asarray(noise > threshold * noise.std())
 
 
 def texture(shape: tuple[int, ...], seed: int, decimals: int) -> Values:

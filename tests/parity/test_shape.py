@@ -10,11 +10,11 @@ from radiomics.shape2D import RadiomicsShape2D
 from scipy import ndimage
 
 from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.radiomics.resample import Spacing
 from orthanc_plugin.radiomics.shape import shape_features
 from orthanc_plugin.radiomics.shape2d import largest_slice, shape2d_features
 from tests.support.cases.realct import real_ct
 
-Spacing = tuple[float, float, float]
 DEPRECATED = ("Compactness1", "Compactness2", "SphericalDisproportion")
 
 

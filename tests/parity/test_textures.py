@@ -10,22 +10,15 @@ import warnings
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from numpy.typing import NDArray
 from radiomics import getFeatureClasses
 from scipy import ndimage
 
 from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.domain.radiomics_settings import TEXTURES
+from orthanc_plugin.radiomics.discretise import Levels
 from orthanc_plugin.radiomics.textures import texture_features
+from tests.support.cases.organs import organ
 from tests.support.cases.realct import real_ct
-
-Levels = NDArray[np.int32]
-
-
-def organ(shape: tuple[int, int, int], threshold: float, seed: int) -> Mask:
-    """A random smooth organ: lobes, holes and islands, cut off by the border of its grid."""
-    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 1.4)
-    return np.asarray(noise > threshold * noise.std())
 
 
 def texture(shape: tuple[int, ...], seed: int, levels: int, blur: float = 0.7) -> Levels:
@@ -61,9 +54,7 @@ def reference(levels: Levels, mask: Mask, force_2d: bool) -> dict[str, float]:
             # Bins start at the smallest value, so that the levels must start at 1.
             one = getFeatureClasses()[name](image, label, binWidth=1, force2D=force_2d, force2Ddimension=0)
             values |= {f"{name}_{feature}": float(value) for feature, value in one.execute().items()}
-    if np.isnan(
-        values["glcm_JointEnergy"]
-    ):  # no two voxels touch: undefined, not pyradiomics' 1
+    if np.isnan(values["glcm_JointEnergy"]):  # no two voxels touch: undefined, not pyradiomics' 1
         values["glcm_MCC"] = np.nan
     return values
 
