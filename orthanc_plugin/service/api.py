@@ -87,11 +87,11 @@ class Api:
 
     def job(self, request: Request) -> Response:
         """Return one job with its stages so far, its deliveries and where its scan lies in the body."""
-        return answer(self._job(self._known_job(request)))
+        return answer(self._job(known_job(self._queue, request)))
 
     def retry(self, request: Request) -> Response:
         """Run an ended job again. Answers 409 while the job is open."""
-        job_id = self._known_job(request)
+        job_id = known_job(self._queue, request)
         try:
             self._queue.retry(job_id)
         except EnrichError as error:
@@ -108,7 +108,7 @@ class Api:
 
     def preview(self, request: Request) -> Response:
         """Return the job's preview as PNG, or 404 if the job made none."""
-        job_id = self._known_job(request)
+        job_id = known_job(self._queue, request)
         with _archive_errors():
             png = self._results.preview(job_id)
         if png is None:
@@ -116,7 +116,7 @@ class Api:
         return Response(png, media_type="image/png")
 
     def _radiomics(self, request: Request) -> tuple[TableRow, ...]:
-        job_id = self._known_job(request)
+        job_id = known_job(self._queue, request)
         with _archive_errors():
             return self._results.radiomics(job_id)
 
@@ -141,9 +141,6 @@ class Api:
 
     def _job(self, job_id: str) -> Job:
         return Job.model_validate(self._queue.show(job_id))
-
-    def _known_job(self, request: Request) -> str:
-        return known_job(self._queue, request)
 
 
 @contextmanager
