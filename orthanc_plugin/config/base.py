@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,6 +70,14 @@ def _web_address(text: str) -> str:
 
 def _optional_web_address(text: str) -> str:
     return _web_address(text) if text else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address means this computer only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _absolute(path: Path) -> Path:

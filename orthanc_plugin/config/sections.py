@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from orthanc_plugin.codes import REPORT_TITLE, Code
 from orthanc_plugin.config.archives import ArchiveName, ArchiveSettings
-from orthanc_plugin.config.base import SECRETS, AbsolutePath, OptionalWebAddress, Secret, Settings
+from orthanc_plugin.config.base import SECRETS, AbsolutePath, OptionalWebAddress, Secret, Settings, is_loopback
 from orthanc_plugin.config.rule import DEFAULT_RULE, Rule
 
 SECTION = "Enrichment"
@@ -46,14 +45,6 @@ class ServiceSettings(Settings):
         if not self.start and not self.url:
             raise ValueError("Start is false: set Url to where the service runs")
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this computer."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class ReportTitle(Settings):

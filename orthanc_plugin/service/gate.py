@@ -22,7 +22,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from orthanc_plugin.config.sections import is_loopback
+from orthanc_plugin.config.base import is_loopback
 
 HINTS_PATH = "/enrichment/api/v1/hints"
 SECRET_HEADER = "x-enrichment-secret"  # noqa: S105 (the header's name, not a secret)
