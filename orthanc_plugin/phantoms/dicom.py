@@ -1,6 +1,6 @@
-"""The phantom as a DICOM CT series with realistic headers; the same seed gives the same UIDs.
+"""Encode the phantom as a DICOM CT series with realistic headers; the same seed gives the same UIDs.
 
-Also the builder of hand-made series: a test encodes a small phantom and changes what it wants to see refused.
+Tests also build series with it: they encode a small phantom and change what the loader shall refuse.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INTERCEPT = -1024
 
 
 class PatientPosition(StrEnum):
-    """How the patient lay: head or feet first, supine or prone."""
+    """Position of the patient: head or feet first, supine or prone."""
 
     HFS = "HFS"
     FFS = "FFS"
@@ -32,7 +32,7 @@ class PatientPosition(StrEnum):
 
 
 class StorageOrder(StrEnum):
-    """Order of the datasets: as scanned, backward, or shuffled (by the phantom's seed)."""
+    """Order of the datasets: as scanned, reversed, or shuffled by the phantom's seed."""
 
     SCANNED = "scanned"
     REVERSED = "reversed"
@@ -46,24 +46,24 @@ def encode_phantom(
     position: PatientPosition = PatientPosition.HFS,
     order: StorageOrder = StorageOrder.SCANNED,
 ) -> list[FileDataset]:
-    """The phantom as CT Image Storage instances.
+    """Encode the phantom as CT Image Storage instances.
 
     Parameters
     ----------
     phantom : Phantom
-        What `make_phantom` or `make_thorax_phantom` gave.
+        From `make_phantom` or `make_thorax_phantom`.
     uid_seed : str
-        Another one gives another study, series and instances of the same content.
+        Another seed gives another study, series and instances with the same content.
     position : PatientPosition
-        Feet first numbers the slices from the feet; prone stores the image turned by half a turn, as scanners do, with
-        the orientation that says so. The patient is the same each time.
+        Feet first numbers the slices from the feet. Prone stores the image rotated by half a turn, as scanners do, with
+        the matching orientation. The patient is the same each time.
     order : StorageOrder
-        Order of the list; what a reader makes of it must not depend on it.
+        Order of the list; the result of a reader must not depend on it.
 
     Returns
     -------
     list of FileDataset
-        One a slice, Explicit VR Little Endian, 16 bit signed, UIDs derived from seed, content and position.
+        One per slice, Explicit VR Little Endian, 16 bit signed, with UIDs derived from seed, content and position.
     """
     shape, spacing = phantom.volume.voxels_hu.shape, phantom.volume.spacing_mm
     identity = f"{uid_seed}{phantom.kind}:{phantom.seed}:{shape}:{spacing}:{position}"
@@ -85,12 +85,12 @@ def write_phantom(
     position: PatientPosition = PatientPosition.HFS,
     order: StorageOrder = StorageOrder.SCANNED,
 ) -> list[Path]:
-    """Write the phantom as `0001.dcm`, `0002.dcm`, ... into `out` (made if absent); see `encode_phantom`."""
+    """Write the phantom as `0001.dcm`, `0002.dcm`, ... into `out`, created if missing; see `encode_phantom`."""
     return write_instances(out, encode_phantom(phantom, uid_seed=uid_seed, position=position, order=order))
 
 
 def write_instances(out: Path, instances: Iterable[FileDataset]) -> list[Path]:
-    """Write instances as numbered DICOM files in their order."""
+    """Write instances in their order as numbered DICOM files."""
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, ds in enumerate(instances, 1):

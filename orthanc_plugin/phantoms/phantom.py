@@ -1,7 +1,7 @@
-"""A procedural chest CT with known truth: voxels, label map, and volumes that come from formulas, not from voxels.
+"""Make a procedural chest CT with known truth: voxels, label map, and volumes that come from formulas.
 
-The anatomy (`anatomy`) is scaled to the field of view, sampled at voxel centres for the label map, painted in
-Hounsfield units, blurred a little and made noisy. The same seed gives the same phantom.
+The chest (`anatomy`) is scaled to the field of view, sampled at voxel centres for the label map, painted in Hounsfield
+units, blurred a little and made noisy. The same seed gives the same phantom.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orthanc_plugin.domain.masks import Labels
 from orthanc_plugin.domain.volume import Volume, Voxels
 from orthanc_plugin.phantoms import anatomy
 from orthanc_plugin.phantoms.anatomy import Section
-from orthanc_plugin.phantoms.sections import Ellipse, Mask, Plane
+from orthanc_plugin.phantoms.sections import Mask, Plane
 
 LABELS = {"body": 1, "lung_left": 2, "lung_right": 3, "airway": 4, "bone": 5}
 """Structure key to label value: the numbers of the built-in model."""
@@ -32,7 +32,8 @@ _SECTIONS: dict[str, Callable[[float], Section]] = {
     "airway": anatomy.airway,
     "bone": anatomy.bone,
 }
-_AIR, _LUNG, _FAT, _SOFT, _ORGAN, _BLOOD, _BONE, _TABLE = -1000.0, -860.0, -100.0, 40.0, 55.0, 45.0, 500.0, -250.0
+AIR_HU, FAT_HU, TABLE_HU = -1000.0, -100.0, -250.0
+_LUNG, _SOFT, _ORGAN, _BLOOD, _BONE = -860.0, 40.0, 55.0, 45.0, 500.0
 _NOISE_HU, _LUNG_TEXTURE_HU, _BONE_TEXTURE_HU, _BLUR_VOXELS = 20.0, 30.0, 70.0, 0.5
 _BRANCH_DISTANCE_MM, _BRANCH_WIDTH = 7.0, 0.2
 
@@ -42,8 +43,8 @@ class Phantom:
     """A chest whose truth is known.
 
     volume: HU as integers (they survive DICOM unchanged), z toward the head.
-    labels: (z, y, x) uint8, values of `LABELS`, disjoint; body is what is left of the trunk.
-    volumes_ml: exact volume of each structure; `body` is the whole trunk with all that is in it.
+    labels: (z, y, x) uint8, values of `LABELS`, disjoint; body is the rest of the trunk.
+    volumes_ml: exact volume of each structure; `body` is the whole trunk with all that it contains.
     kind: tells phantoms of different anatomy apart; part of the UIDs.
     """
 
@@ -65,19 +66,19 @@ def make_phantom(
     Parameters
     ----------
     shape : (z, y, x)
-        Voxels. (56, 64, 64) is about the coarsest that a rule with "at least 20 slices, at most 6 mm" takes.
+        Voxels. (56, 64, 64) is about the coarsest shape that a rule with "at least 20 slices, at most 6 mm" accepts.
     spacing_mm : (z, y, x), optional
-        Default: an adult chest fills the field of view, whatever the shape. Where it is given the anatomy is
-        stretched to `shape * spacing_mm`, so another field of view gives a smaller or larger patient.
+        By default an adult chest fills the field of view, whatever the shape. If given, the anatomy is stretched to
+        `shape * spacing_mm`, so another field of view gives a smaller or larger patient.
     seed : int
         Of noise and texture.
     progress : callable, optional
-        Called with (slices done, slices in all).
+        Called with (slices done, total slices).
 
     Returns
     -------
     Phantom
-        The label map's own volumes are within 2 % of `volumes_ml` at the default shape.
+        The volumes of the label map are within 2 % of `volumes_ml` at the default shape.
     """
     spacing = spacing_mm or fitting_spacing(shape)
     scale = _scale(shape, spacing)
@@ -97,7 +98,7 @@ def make_phantom(
 
 
 def fitting_spacing(shape: tuple[int, int, int]) -> Triple:
-    """Spacing with which the reference chest fills the field of view."""
+    """Compute the spacing with which the reference chest fills the field of view."""
     z, y, x = (round(extent / n, 4) for extent, n in zip(anatomy.FIELD_OF_VIEW_MM, shape, strict=True))
     return z, y, x
 
@@ -108,19 +109,19 @@ def _scale(shape: tuple[int, int, int], spacing: Triple) -> Triple:
 
 
 def centres(count: int, step: float) -> NDArray[np.float64]:
-    """Voxel centres in mm from the middle."""
+    """Compute voxel centres in mm from the middle."""
     return np.asarray((np.arange(count) - (count - 1) / 2) * step, np.float64)
 
 
 def affine(shape: tuple[int, int, int], spacing: Triple) -> NDArray[np.float64]:
-    """4x4, voxel index (x, y, z, 1) to LPS millimetres, the middle at the origin."""
+    """Make the 4x4 affine from voxel index (x, y, z, 1) to LPS millimetres, with the middle at the origin."""
     matrix = np.diag([spacing[2], spacing[1], spacing[0], 1.0])
     matrix[:3, 3] = [round(-(n - 1) / 2 * s, 4) for n, s in zip(shape[::-1], spacing[::-1], strict=True)]
     return matrix
 
 
 def inside(section: Section, x: Plane, y: Plane) -> Mask:
-    """The points of a section."""
+    """Mark the points inside a section."""
     mask = np.zeros(np.broadcast_shapes(x.shape, y.shape), bool)
     for part in section.parts:
         mask |= part.contains(x, y)
@@ -137,30 +138,38 @@ def _label_slice(z: float, x: Plane, y: Plane) -> NDArray[np.uint8]:
 
 
 def _paint_slice(z: float, x: Plane, y: Plane, labels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    hu = np.full(labels.shape, _AIR, np.float32)
-    shell, hollow = anatomy.table(z)
-    hu[shell.contains(x, y) & ~hollow.contains(x, y)] = _TABLE
-    layers: list[tuple[tuple[Ellipse, ...], float]] = [
-        ((anatomy.BODY,), _SOFT),
-        ((anatomy.SKIN,), _FAT),
-        ((anatomy.MUSCLE,), _SOFT),
-        ((anatomy.CHEST,), _FAT / 2),
+    hu = trunk(z, x, y, _SOFT, FAT_HU / 2)
+    for ellipses, value in (
         (anatomy.liver_and_spleen(z), _ORGAN),
         (anatomy.heart(z), _BLOOD),
         (anatomy.vessels(z), _BLOOD),
-    ]
-    for ellipses, value in layers:
+    ):
         for ellipse in ellipses:
             hu[ellipse.contains(x, y)] = value
-    for key, value in (("lung_left", _LUNG), ("lung_right", _LUNG), ("airway", _AIR), ("bone", _BONE)):
+    for key, value in (("lung_left", _LUNG), ("lung_right", _LUNG), ("airway", AIR_HU), ("bone", _BONE)):
         hu[labels == LABELS[key]] = value
+    return hu
+
+
+def trunk(z: float, x: Plane, y: Plane, muscle_hu: float, inside_hu: float) -> NDArray[np.float32]:
+    """Paint the table and the trunk of one slice: skin, fat, muscle, and one value inside the chest wall."""
+    hu = np.full(np.broadcast_shapes(x.shape, y.shape), AIR_HU, np.float32)
+    shell, hollow = anatomy.table(z)
+    hu[shell.contains(x, y) & ~hollow.contains(x, y)] = TABLE_HU
+    for ellipse, value in (
+        (anatomy.BODY, muscle_hu),
+        (anatomy.SKIN, FAT_HU),
+        (anatomy.MUSCLE, muscle_hu),
+        (anatomy.CHEST, inside_hu),
+    ):
+        hu[ellipse.contains(x, y)] = value
     return hu
 
 
 def textured(
     hu: Voxels, lung: Mask, bone: Mask, spacing: Triple, rng: np.random.Generator, noise_hu: float = _NOISE_HU
 ) -> Voxels:
-    """Vessels and texture in the lungs, texture in bone, a little blur, scanner noise; whole HU, not below -1024."""
+    """Add vessels and texture in the lungs, texture in bone, a little blur and noise; whole HU from -1024."""
     texture = _smooth_noise(rng, hu.shape, (1.5, 1.5, 1.5))
     hu += np.where(lung, np.float32(_LUNG_TEXTURE_HU), np.float32(0)) * texture
     hu += np.where(bone, np.float32(_BONE_TEXTURE_HU), np.float32(0)) * texture
@@ -171,14 +180,14 @@ def textured(
 
 
 def _branches(rng: np.random.Generator, shape: tuple[int, ...], spacing: Triple) -> Mask:
-    """A net of thin tubes: where two smooth random fields are near zero at once."""
+    """Make a net of thin tubes where two smooth random fields are both near zero."""
     sigma = tuple(_BRANCH_DISTANCE_MM / step for step in spacing)
     near = [np.abs(_smooth_noise(rng, shape, sigma)) < _BRANCH_WIDTH for _ in range(2)]
     return np.asarray(near[0] & near[1])
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float, ...]) -> Voxels:
-    """Unit variance, zero mean."""
+    """Make smooth noise of unit variance and zero mean."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), sigma, truncate=3.0)
     return np.asarray((noise - noise.mean()) / noise.std(), np.float32)
 
@@ -190,7 +199,7 @@ def _exact_volumes_ml(scale: Triple) -> dict[str, float]:
 
 @cache
 def _reference_volumes_ml() -> dict[str, float]:
-    """Integral of the exact section areas over height; steps of 0.1 mm end where structures end."""
+    """Integrate the exact section areas over height; structures end on the borders of the 0.1 mm steps."""
     extent = anatomy.FIELD_OF_VIEW_MM[0]
     steps = round(extent / 0.1)
     zs, step = centres(steps, extent / steps), extent / steps / 1000.0

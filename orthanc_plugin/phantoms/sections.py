@@ -1,7 +1,7 @@
-"""Plane sections with exact areas, from which the phantom's bodies are stacked.
+"""Plane sections with exact areas, which are stacked to form the phantom's bodies.
 
-A body is a pile of horizontal sections; its volume is the integral of their areas (Cavalieri). Every section here is an
-ellipse, whole or cut by one straight line, so each area is a formula and no voxel is counted to get the truth.
+A body is a stack of horizontal sections; its volume is the integral of their areas (Cavalieri). Every section is an
+ellipse, whole or cut by one straight line, so each area has a formula and the truth needs no counting of voxels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Line:
 class Ellipse:
     """An ellipse in the (x, y) plane; lengths in mm, `angle` turns its first axis from x toward y (radians).
 
-    Where `cut` is given, only the part in that half plane belongs to it.
+    If `cut` is given, only the part in that half plane belongs to the section.
     """
 
     x: float
@@ -39,13 +39,13 @@ class Ellipse:
     cut: Line | None = None
 
     def area(self) -> float:
-        """Area in mm2."""
+        """Compute the area in mm2."""
         if self.cut is None:
             return pi * self.a * self.b
         return self.a * self.b * _disc_segment(self._cut_distance(self.cut))
 
     def contains(self, x: Plane, y: Plane) -> Mask:
-        """Which points lie inside; `x` and `y` broadcast against each other."""
+        """Mark the points that lie inside; `x` and `y` broadcast against each other."""
         c, s = cos(self.angle), sin(self.angle)
         dx, dy = x - np.float32(self.x), y - np.float32(self.y)
         inside = ((dx * c + dy * s) / self.a) ** 2 + ((dy * c - dx * s) / self.b) ** 2 < 1.0
@@ -54,13 +54,13 @@ class Ellipse:
         return np.asarray(inside & (x * cos(self.cut.angle) + y * sin(self.cut.angle) > self.cut.offset))
 
     def _cut_distance(self, cut: Line) -> float:
-        """Distance of the cutting line from the centre, in the frame in which the ellipse is the unit disc."""
+        """Compute the distance of the cutting line from the centre, with the ellipse scaled to the unit disc."""
         turned = cut.angle - self.angle
         scale = hypot(self.a * cos(turned), self.b * sin(turned))
         return (cut.offset - self.x * cos(cut.angle) - self.y * sin(cut.angle)) / scale
 
 
 def _disc_segment(distance: float) -> float:
-    """Area of the part of the unit disc beyond a line at that (signed) distance from its centre."""
+    """Compute the area of the unit disc beyond a line at that signed distance from its centre."""
     u = min(1.0, max(-1.0, distance))
     return acos(u) - u * sqrt(1.0 - u * u)

@@ -1,8 +1,9 @@
-"""A thorax phantom with organs, different with every seed: what the trained stand-in learns from and is tested on.
+"""Make a thorax phantom with organs, different for every seed; the trained stand-in learns from it.
 
-The chest of `anatomy` with a heart of its own, the aorta with its arch over the left main bronchus, the trachea and the
-esophagus behind it. Each seed is another patient: size, sway of the body's axis, heart, vessel calibre, contrast medium
-and noise. Truth is the label map; where organs meet, one wins, so volumes are counted and not computed.
+It is the chest of `anatomy` with a heart of its own, the aorta with its arch over the left main bronchus, the trachea,
+and the esophagus behind it. Each seed is another patient: size, sway of the body's axis, heart, vessel calibre,
+contrast medium and noise differ. The truth is the label map. Where organs meet, one wins, so volumes are counted and
+not computed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.phantoms import anatomy
 from orthanc_plugin.phantoms.phantom import (
+    AIR_HU,
+    FAT_HU,
     Phantom,
     Progress,
     Triple,
@@ -24,13 +27,14 @@ from orthanc_plugin.phantoms.phantom import (
     fitting_spacing,
     inside,
     textured,
+    trunk,
 )
 from orthanc_plugin.phantoms.sections import Ellipse, Mask, Plane
 
 ORGANS = {"esophagus": 1, "heart": 2, "trachea": 3, "aorta": 4, "lung_left": 5, "lung_right": 6}
-"""Organ to label value: SegTHOR's four in their order, then the lungs."""
+"""Organ to label value: the four of SegTHOR in their order, then the lungs."""
 
-_AIR, _FAT, _MUSCLE, _LIVER, _WALL, _BONE, _TABLE = -1000.0, -100.0, 45.0, 60.0, 35.0, 500.0, -250.0
+_MUSCLE, _LIVER, _WALL, _BONE = 45.0, 60.0, 35.0, 500.0
 _TRACHEA_BELOW_CARINA_MM = 20.0
 _LUMEN_MM, _BUBBLE_MM = 3.0, 28.0
 
@@ -94,11 +98,11 @@ def make_thorax_phantom(
     shape : (z, y, x)
         Voxels.
     spacing_mm : (z, y, x), optional
-        Default: an adult chest fills the field of view. Another spacing shows more or less of the same patient.
+        By default an adult chest fills the field of view. Another spacing shows more or less of the same patient.
     seed : int
-        Of the patient, of noise and texture.
+        Of the patient, noise and texture.
     progress : callable, optional
-        Called with (slices done, slices in all).
+        Called with (slices done, total slices).
 
     Returns
     -------
@@ -145,7 +149,7 @@ def _draw(rng: np.random.Generator) -> _Patient:
 
 
 def _swayed(patient: _Patient, z: float, x: Plane, y: Plane) -> tuple[Plane, Plane]:
-    """Where in the reference chest the points of a slice lie."""
+    """Map the points of a slice to the reference chest."""
     moved = []
     for plane, waves in zip((x, y), patient.waves, strict=True):
         sway = sum(mm * np.sin(phase + kx * x + ky * y + kz * z) for mm, phase, kx, ky, kz in waves)
@@ -154,7 +158,7 @@ def _swayed(patient: _Patient, z: float, x: Plane, y: Plane) -> tuple[Plane, Pla
 
 
 def _slice(patient: _Patient, z: float, x: Plane, y: Plane) -> tuple[NDArray[np.uint8], Mask, Plane]:
-    """Labels, bone and HU of one slice; what comes later wins."""
+    """Make labels, bone and HU of one slice; what is painted later wins."""
     organs = _organs(patient, z, x, y)
     bone = inside(anatomy.bone(z), x, y)
     airway = inside(anatomy.airway(z), x, y)
@@ -169,7 +173,7 @@ def _slice(patient: _Patient, z: float, x: Plane, y: Plane) -> tuple[NDArray[np.
         hu[organs[organ]] = value
     hu[_heart(patient, z, x, y, 0.8) & (labels == ORGANS["heart"])] = patient.blood_hu
     lumen = (_tube(_ESOPHAGUS, z, x, y, radius=_LUMEN_MM)) & ((z + patient.bubbles_at) % _BUBBLE_MM < _BUBBLE_MM / 2)
-    hu[lumen | airway] = _AIR
+    hu[lumen | airway] = AIR_HU
     labels[airway] = ORGANS["trachea"] if z > anatomy.CARINA_MM - _TRACHEA_BELOW_CARINA_MM else 0
     return labels, bone & (labels == 0), hu
 
@@ -196,27 +200,17 @@ def _heart(patient: _Patient, z: float, x: Plane, y: Plane, share: float = 1.0) 
 
 
 def _surroundings(patient: _Patient, z: float, x: Plane, y: Plane) -> Plane:
-    """Table, trunk, liver and spleen, superior vena cava."""
-    hu = np.full(x.shape, _AIR, np.float32)
-    shell, hollow = anatomy.table(z)
-    hu[shell.contains(x, y) & ~hollow.contains(x, y)] = _TABLE
-    layers: list[tuple[tuple[Ellipse, ...], float]] = [
-        ((anatomy.BODY,), _MUSCLE),
-        ((anatomy.SKIN,), _FAT),
-        ((anatomy.MUSCLE,), _MUSCLE),
-        ((anatomy.CHEST,), _FAT / 2 if z > anatomy.LUNG_BASE_MM else _LIVER),
-        ((Ellipse(-22.0, -14.0, 8.0, 9.0),) if 0.0 < z < 75.0 else (), patient.blood_hu),
-    ]
-    for ellipses, value in layers:
-        for ellipse in ellipses:
-            hu[ellipse.contains(x, y)] = value
+    """Paint table, trunk, liver and spleen, and the superior vena cava."""
+    hu = trunk(z, x, y, _MUSCLE, FAT_HU / 2 if z > anatomy.LUNG_BASE_MM else _LIVER)
+    if 0.0 < z < 75.0:
+        hu[Ellipse(-22.0, -14.0, 8.0, 9.0).contains(x, y)] = patient.blood_hu
     return hu
 
 
 def _tube(
     path: tuple[Waypoint, ...], z: float, x: Plane, y: Plane, *, scale: float = 1.0, radius: float | None = None
 ) -> Mask:
-    """A slice of the tube along a path, its radius changing evenly between waypoints."""
+    """Cut the tube along a path; its radius changes evenly between waypoints."""
     mask = np.zeros(x.shape, bool)
     for start, end in pairwise(path):
         reach = scale * max(start[3], end[3])

@@ -1,4 +1,4 @@
-"""What is made of all masks as stored: checks across models, structure sets, previews."""
+"""Make results from all masks as stored: checks across models, structure sets, previews."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _FORMS: Mapping[Output, tuple[Callable[..., Dataset], str]] = {
     Output.RTSTRUCT: (rtstruct.encode_rtstruct, rtstruct.SETTINGS),
     Output.PREVIEW: (preview.encode_preview, preview.SETTINGS),
 }
-"""Of each form: what encodes it, and what decides its content beside the SEG."""
+"""For each form, its encoder and the settings that decide its content beside the SEG."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The report of the checks, and what they found."""
+    """Report and results of the checks."""
 
     report: ReportResult
     results: tuple[CheckResult, ...]
@@ -42,7 +42,7 @@ def check(
     context: Context,
     searched: tuple[int, int] | None = None,
 ) -> Checked:
-    """Ask every check of every mask as stored, and of models that found the same organ; store the answers as SR.
+    """Check every mask as stored, and compare models that found the same organ; store the results as SR.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def check(
     found : sequence
         Each model with its SEG.
     provider : str
-        What the models ran on.
+        The execution provider that ran the models.
     searched : tuple of int, optional
         First and last slice that the models saw; all by default.
     """
@@ -80,7 +80,7 @@ def check(
 def export(
     kind: Output, series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
 ) -> ReportResult:
-    """The masks of one SEG in another form.
+    """Store the masks of one SEG in another form.
 
     Parameters
     ----------

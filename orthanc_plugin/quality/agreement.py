@@ -1,7 +1,7 @@
-"""Checks across models: where two of them found the same organ, do they mean the same voxels.
+"""Check across models that two masks of the same organ agree.
 
-The same organ is the same type and laterality by code; a lung is also the union of its lobes. One joint count of two
-label maps gives the overlap of all their structures.
+Organs are the same if the codes of type and laterality are equal; a lung is also the union of its lobes. One joint
+count of two label maps gives the overlap of all their structures.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Found = tuple[ModelCard, Segmentation]
 
 
 def check_agreement(found: Sequence[Found]) -> tuple[CheckResult, ...]:
-    """Dice coefficient of every organ that more than one model found.
+    """Compute the Dice coefficient of every organ that more than one model found.
 
     Parameters
     ----------
     found : sequence of (ModelCard, Segmentation)
-        Models that looked at one series; all label maps on its grid. `segment_number` of the results is the number
-        that the segment has here (see `check_masks`).
+        Models that looked at one series, with all label maps on its grid. `segment_number` of the results is the
+        number of the segment here (see `check_masks`).
 
     Returns
     -------
     tuple of CheckResult
-        One for each segment and each other model that found the same: agreement of two models is said of both their
-        segments. A lung that is compared with lobes has one, the lobes none. The body and remainders of structures
-        that cover others are not compared.
+        One for each segment and each other model that found the same, so that the agreement of two models is stated
+        for both segments. A lung that is compared with lobes has a result, the lobes do not. The body and the
+        remainders of structures that cover others are not compared.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def _asked(card: ModelCard, segmentation: Segmentation) -> list[Segment]:
 
 
 def _same(segment: Segment, candidates: Sequence[Segment]) -> list[Segment]:
-    """The segment of the same kind, or all the parts of it."""
+    """Find the segment of the same kind, or all its parts."""
     kind = kind_of(segment)
     if whole := [s for s in candidates if kind_of(s) == kind]:
         return whole
@@ -87,7 +87,7 @@ def _same(segment: Segment, candidates: Sequence[Segment]) -> list[Segment]:
 
 
 def _joint_counts(one: Labels, other: Labels) -> NDArray[np.intp]:
-    """Voxels of each pair of values, (256, 256)."""
+    """Count the voxels of each pair of values, (256, 256)."""
     if one.shape != other.shape:
         raise ValueError(f"label maps of {one.shape} and {other.shape} cannot be compared")
     counts = np.zeros(1 << 16, np.intp)
@@ -97,6 +97,6 @@ def _joint_counts(one: Labels, other: Labels) -> NDArray[np.intp]:
 
 
 def _dice(joint: NDArray[np.intp], ours: list[int], theirs: list[int]) -> float | None:
-    """None where one of them has no voxel."""
+    """Compute the Dice coefficient; None if a structure has no voxel."""
     both, our_size, their_size = joint[np.ix_(ours, theirs)].sum(), joint[ours].sum(), joint[:, theirs].sum()
     return 2.0 * float(both) / float(our_size + their_size) if our_size and their_size else None

@@ -1,6 +1,6 @@
-"""Landmarks out of masks: the slices where the lungs begin and end.
+"""Find landmarks in masks: the slices where the lungs begin and end.
 
-Refuses to guess: where an organ touches the first or last slice that was searched, its end may lie beyond and is not
+Nothing is guessed: if an organ touches the first or last slice that was searched, its end may lie beyond and is not
 reported.
 """
 
@@ -17,7 +17,7 @@ from orthanc_plugin.domain.volume import Volume
 def find_landmarks(
     segmentation: Segmentation, volume: Volume, searched: tuple[int, int] | None = None
 ) -> tuple[Landmark, ...]:
-    """Lung bottom and lung top over both lungs, the published landmarks lung_start and lung_end.
+    """Find bottom and top of both lungs together, the published landmarks lung_start and lung_end.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def find_landmarks(
     Returns
     -------
     tuple of Landmark
-        From the bottom up; only levels inside what was searched, empty without lungs.
+        From the bottom up; only levels inside what was searched. Empty if there are no lungs.
 
     Source
     ------

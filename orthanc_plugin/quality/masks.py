@@ -1,8 +1,8 @@
-"""Checks of one model's masks: is each structure whole, in one piece, on its side, in place, of an adult's size.
+"""Check one model's masks: whether each structure is whole, in one piece, on its side, in place and of adult size.
 
-What the Imaging Data Commons asks of published segmentations, and more. Every rule is geometry and a threshold that
-stands here; none knows whether a mask is right, all find masks that cannot be. A check that cannot be asked of a
-structure gives no result.
+The checks are those that the Imaging Data Commons applies to published segmentations, and more. Every rule is geometry
+with a threshold that is declared here. None can tell that a mask is right; all find masks that cannot be right. A check
+that does not apply to a structure gives no result.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from orthanc_plugin.quality.structures import (
 from orthanc_plugin.quality.tissue import enclosed_voxels, tissue
 
 PIECE_ML, PIECE_PART = 1.0, 0.05
-"""A piece counts from 1 mL, or from 5 % of the structure where that is less."""
+"""A piece counts from 1 mL, or from 5 % of the structure if that is less."""
 MIDLINE_TOLERANCE_MM = 20.0
 """How far beyond the middle of the body the centroid of a left or right structure may lie."""
 PART_INSIDE = 0.95
-"""Of a lung, enclosed by tissue."""
+"""Least part of a lung that tissue must enclose."""
 
 SLICES = Code("{slices}", "UCUM", "slices")
 PIECES = Code("{pieces}", "UCUM", "pieces")
@@ -46,7 +46,7 @@ RATIO = Code("1", "UCUM", "no units")
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What a check says of one segment."""
+    """Answer of one check about one segment."""
 
     check: Check
     passed: bool
@@ -57,7 +57,7 @@ class _Finding:
 
 @dataclass(frozen=True)
 class _Case:
-    """One segmentation, and what several checks need of it."""
+    """One segmentation, with what several checks need."""
 
     volume: Volume
     segmentation: Segmentation
@@ -65,37 +65,37 @@ class _Case:
 
     @cached_property
     def profiles(self) -> dict[int, Profile]:
-        """By segment number; a structure without a voxel has none."""
+        """Profiles by segment number; a structure without a voxel has none."""
         return dict(profiles(self.segmentation))
 
     @cached_property
     def middle_mm(self) -> float | None:
-        """LPS x of the middle of the body, None where there is no tissue."""
+        """LPS x of the middle of the body; None if there is no tissue."""
         body = tissue(self.volume)
         return self._x_mm(body) if body.voxels else None
 
     @cached_property
     def enclosed(self) -> NDArray[np.intp]:
-        """Voxels of each label value that tissue encloses; counted where lungs are."""
+        """Number of voxels of each label value that tissue encloses, counted at the height of the lungs."""
         ends = np.array([self.profiles[lung.number].slices for lung in self._present() if _is_lung(lung)])
         return enclosed_voxels(self.volume, self.segmentation.labels, int(ends[:, 0].min()), int(ends[:, 1].max()))
 
     def x_mm(self, segment: Segment) -> float:
-        """LPS x of its centroid: rises to the patient's left."""
+        """Compute LPS x of the centroid; it rises to the patient's left."""
         return self._x_mm(self.profiles[segment.number])
 
     def margin(self, segment: Segment) -> int:
-        """Empty slices between it and the nearer end of what was searched."""
+        """Count the empty slices between a structure and the nearer end of what was searched."""
         first, last = self.profiles[segment.number].slices
         return max(0, min(first - self.searched[0], self.searched[1] - last))
 
     def partner(self, segment: Segment) -> Segment | None:
-        """The same structure of the other side."""
+        """Find the same structure on the other side."""
         other = {LEFT.value: RIGHT.value, RIGHT.value: LEFT.value}[kind_of(segment)[1]]
         return next((s for s in self._present() if kind_of(s) == (segment.type.value, other)), None)
 
     def lung(self, side: Code) -> Profile | None:
-        """One lung, or its lobes."""
+        """Add up one lung, or its lobes."""
         kind = (LUNG.value, side.value)
         parts = [self.profiles[s.number] for s in self._present() if kind_of(s) in LUNGS[kind] | {kind}]
         return sum(parts[1:], parts[0]) if parts else None
@@ -110,7 +110,7 @@ class _Case:
 def check_masks(
     volume: Volume, segmentation: Segmentation, card: ModelCard, searched: tuple[int, int] | None = None
 ) -> tuple[CheckResult, ...]:
-    """Ask of every structure what can be asked of it.
+    """Run every check that applies to a structure.
 
     Parameters
     ----------
@@ -118,18 +118,18 @@ def check_masks(
         The CT; its affine says where left and up are, so slices may lie in any direction.
     segmentation : Segmentation
         Masks of one model on the grid of the volume, as found or as decoded from a SEG. `segment_number` of the
-        results is the number that the segment has here: the model's own before the SEG is stored, the stored
-        SegmentNumber after `decode_seg`.
+        results is the number of the segment here: the model's own before the SEG is stored, the stored SegmentNumber
+        after `decode_seg`.
     card : ModelCard
-        The model. A structure whose key is none of its keys is what a SEG stores of one that covers others; that
-        remainder is asked nothing.
+        The model. A structure whose key is not in the card is the remainder that a SEG stores of one that covers
+        others; it is not checked.
     searched : tuple of int, optional
         First and last slice that the model saw; all by default.
 
     Returns
     -------
     tuple of CheckResult
-        By segment, then in the order of `Check`; nothing of segments without a voxel.
+        By segment, then in the order of `Check`; none for segments without a voxel.
 
     Source
     ------
@@ -146,7 +146,7 @@ def check_masks(
 
 
 def _complete(case: _Case, segment: Segment) -> _Finding | None:
-    """Not asked of the body and of tissues: no CT shows them whole."""
+    """Not for the body and tissues, which no CT shows whole."""
     if not _can_be_whole(segment):
         return None
     margin = case.margin(segment)
@@ -155,7 +155,7 @@ def _complete(case: _Case, segment: Segment) -> _Finding | None:
 
 
 def _one_piece(case: _Case, segment: Segment) -> _Finding | None:
-    """Not asked of structures that are cut: what is left of one may really be several pieces."""
+    """Not for structures that are cut: what is left of one may really be several pieces."""
     structure = structure_of(segment)
     if structure is None or not structure.single or not case.margin(segment):
         return None
@@ -166,21 +166,21 @@ def _one_piece(case: _Case, segment: Segment) -> _Finding | None:
 
 
 def _piece_sizes(mask: Mask) -> NDArray[np.intp]:
-    """Voxels of the components (26 neighbours), largest first."""
+    """Count the voxels of the components (26 neighbours), largest first."""
     numbered, pieces = ndimage.label(mask, np.ones((3, 3, 3)))
-    # Plane by plane: one count over a pair of lungs would widen 15 M labels to 8 bytes each.
+    # Plane by plane, because one count over a pair of lungs would widen 15 M labels to 8 bytes each.
     sizes = sum((np.bincount(plane.ravel(), minlength=pieces + 1) for plane in numbered), np.zeros(pieces + 1, np.intp))
     return np.sort(sizes[1:])[::-1]
 
 
 def _mask(case: _Case, segment: Segment) -> Mask:
-    """The structure in its box."""
+    """Make the mask of a structure inside its box."""
     labels = case.segmentation.labels[case.profiles[segment.number].box]
     return np.asarray(reduce(np.logical_or, (labels == value for value in segment.covers)))
 
 
 def _side(case: _Case, segment: Segment) -> _Finding | None:
-    """Against the partner, or against the middle of the body where there is none."""
+    """Compare with the partner, or with the middle of the body if there is no partner."""
     sign = {LEFT.value: 1.0, RIGHT.value: -1.0}.get(kind_of(segment)[1])
     if sign is None:
         return None
@@ -200,7 +200,7 @@ def _side(case: _Case, segment: Segment) -> _Finding | None:
 
 
 def _volume(case: _Case, segment: Segment) -> _Finding | None:
-    """Not asked of structures that are cut."""
+    """Not for structures that are cut."""
     structure = structure_of(segment)
     if structure is None or structure.volume is None or not case.margin(segment):
         return None
@@ -211,7 +211,7 @@ def _volume(case: _Case, segment: Segment) -> _Finding | None:
 
 
 def _inside_body(case: _Case, segment: Segment) -> _Finding | None:
-    """Not asked of lungs that the edge of the image cuts: the body around them is not there."""
+    """Not for lungs that the edge of the image cuts, because the body around them is missing."""
     profile = case.profiles[segment.number]
     if not _is_lung(segment) or profile.meets_image_edge:
         return None
@@ -222,7 +222,7 @@ def _inside_body(case: _Case, segment: Segment) -> _Finding | None:
 
 
 def _between_lungs(case: _Case, segment: Segment) -> _Finding | None:
-    """Asked where the model finds both lungs, or lobes of both."""
+    """Only if the model finds both lungs, or lobes of both."""
     left, right = case.lung(LEFT), case.lung(RIGHT)
     if segment.type.value != HEART or left is None or right is None:
         return None

@@ -1,7 +1,7 @@
-"""Where the voxels of a structure lie, as counts along the three axes: extent, centroid and ends follow from them.
+"""Count the voxels of a structure along the three axes; extent, centroid and ends follow from the counts.
 
-Counts of several structures add, so a lung is the sum of its lobes. The label map is read once to find boxes, then box
-by box and slice by slice: no mask of the whole volume is ever made.
+Counts of several structures add up, so a lung is the sum of its lobes. The label map is read once to find boxes, then
+box by box and slice by slice, so no mask of the whole volume is ever made.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Voxels of a structure in each plane of the grid: z, y and x have the lengths of the axes."""
+    """Number of voxels of a structure in each plane of the grid; z, y and x have the lengths of the axes."""
 
     z: Counts
     y: Counts
     x: Counts
 
     def __add__(self, other: Profile) -> Profile:
+        """Add the counts of two structures."""
         return Profile(self.z + other.z, self.y + other.y, self.x + other.x)
 
     @property
     def voxels(self) -> int:
-        """How many there are."""
+        """Number of voxels."""
         return int(self.z.sum())
 
     @property
@@ -51,16 +52,16 @@ class Profile:
 
     @property
     def meets_image_edge(self) -> bool:
-        """Whether it reaches the first or last row or column."""
+        """True if the structure reaches the first or last row or column."""
         return bool(self.y[0] or self.y[-1] or self.x[0] or self.x[-1])
 
     def centroid_mm(self, affine: Affine) -> NDArray[np.float64]:
-        """Centre of mass (x, y, z) in LPS mm."""
+        """Compute the centre of mass (x, y, z) in LPS mm."""
         index = [float(counts @ np.arange(counts.size)) / self.voxels for counts in (self.x, self.y, self.z)]
         return np.asarray(affine[:3] @ [*index, 1.0])
 
     def extent_mm(self, affine: Affine) -> NDArray[np.float64]:
-        """Lowest and highest LPS (x, y, z) of the voxel centres at the corners of the box, shape (2, 3).
+        """Compute the lowest and highest LPS (x, y, z) of the voxel centres at the corners of the box, shape (2, 3).
 
         In an oblique series the box reaches further than the structure.
         """
@@ -71,7 +72,7 @@ class Profile:
 
 
 def profiles(segmentation: Segmentation) -> Mapping[int, Profile]:
-    """Profile of each structure, with what it covers, by the number of its segment; empty ones have none."""
+    """Make the profile of each structure with all that it covers, by segment number; empty structures have none."""
     labels = segmentation.labels
     boxes = dict(enumerate(ndimage.find_objects(labels), start=1))
     of_values = {
@@ -87,7 +88,7 @@ def profiles(segmentation: Segmentation) -> Mapping[int, Profile]:
 
 
 def profile_of(masks: Iterable[Mask], box: Box, shape: tuple[int, ...]) -> Profile:
-    """Profile of masks (y, x) of the size of the box, one for each of its slices, on a grid (z, y, x) of that shape."""
+    """Make a profile from the masks (y, x) of the slices of a box, on a grid (z, y, x) of that shape."""
     z, y, x = (np.zeros(size, np.int64) for size in shape)
     for index, mask in enumerate(masks, start=box[0].start):
         rows = mask.sum(axis=1)

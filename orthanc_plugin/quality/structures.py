@@ -1,7 +1,7 @@
-"""What is known of structures by their codes: which are one piece, which volumes adults have, which make up a lung.
+"""Facts about structures by their codes: which are one piece, which volumes adults have, which make up a lung.
 
-The table (structures.csv) holds what was published; the range that is asked for is wider by a factor, since a check is
-to find masks that are wrong and not organs that are ill. docs/quality.md names the sources and lists every row.
+The table (structures.csv) holds published values. The range that a check accepts is wider by a factor, because a check
+shall find wrong masks and not ill organs. docs/quality.md names the sources and lists every row.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _SIDES = {LEFT.value: "one", RIGHT.value: "one", BILATERAL.value: "both"}
 ENTIRE_BODY = "38266002"
 HEART = "80891009"
 UPPER_LOBE, LOWER_LOBE, MIDDLE_LOBE = "45653009", "90572001", "72481006"
-"""SCT codes; the middle lobe is of the right lung and carries no modifier."""
+"""SCT codes; the middle lobe belongs to the right lung and has no modifier."""
 
 Kind = tuple[str, str]
-"""Type and laterality, as SCT codes; an empty laterality where the segment has none."""
+"""Type and laterality as SCT codes; the laterality is empty if the segment has none."""
 
 LUNGS: Mapping[Kind, frozenset[Kind]] = MappingProxyType(
     {
@@ -40,8 +40,8 @@ LUNGS: Mapping[Kind, frozenset[Kind]] = MappingProxyType(
 class VolumeRange:
     """Volumes of adults, mL.
 
-    published_ml: lowest and highest reference value or bound of a reference interval, of the source.
-    factor: by how much the range that is asked for is wider, on both sides.
+    published_ml: lowest and highest reference value, or bounds of a reference interval, of the source.
+    factor: by how much the accepted range is wider on both sides.
     """
 
     published_ml: tuple[float, float]
@@ -50,14 +50,14 @@ class VolumeRange:
 
     @property
     def asked_ml(self) -> tuple[float, float]:
-        """The range outside which a mask is doubted."""
+        """Accepted range; a mask outside it fails."""
         low, high = self.published_ml
         return low / self.factor, high * self.factor
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """One row. `volume` is None where no range was found that we could cite."""
+    """One row of the table. `volume` is None if we found no range to cite."""
 
     type: str
     meaning: str
@@ -68,19 +68,19 @@ class Structure:
 
 @cache
 def known() -> Mapping[Kind, Structure]:
-    """The table by type and sides: `one` of a pair, `both`, or empty."""
+    """Read the table by type and sides: `one` of a pair, `both`, or empty."""
     with _TABLE.open(encoding="utf-8", newline="") as file:
         rows = [_from_row(row) for row in csv.DictReader(file)]
     return MappingProxyType({(row.type, row.sides): row for row in rows})
 
 
 def structure_of(segment: Segment) -> Structure | None:
-    """The row of a segment, by its type and whether it is one of a pair."""
+    """Find the row of a segment by its type and whether it is one of a pair."""
     return known().get((segment.type.value, _SIDES.get(kind_of(segment)[1], "")))
 
 
 def kind_of(segment: Segment) -> Kind:
-    """What tells structures of several models to be the same."""
+    """Give the codes by which structures of several models are the same."""
     return segment.type.value, segment.modifier.value if segment.modifier else ""
 
 

@@ -1,6 +1,7 @@
-"""The body as the CT shows it, whatever a model says: everything denser than -300 HU, and what lies between it.
+"""Find the body in the CT alone: everything denser than -300 HU, and what lies between it.
 
-A simple rule on purpose: the couch and the arms belong to it. It needs no model, so it can tell that a model is wrong.
+The rule is simple on purpose, and includes the couch and the arms. It needs no model, so it can show that a model is
+wrong.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from orthanc_plugin.domain.volume import Volume, Voxels
 from orthanc_plugin.quality.profile import Profile, profile_of
 
 TISSUE_HU = -300.0
-"""Between lung (below -500 HU) and fat (about -100 HU); couch foam and clothes lie below."""
+"""Threshold between lung (below -500 HU) and fat (about -100 HU); couch foam and clothes lie below."""
 
 
 def tissue(volume: Volume) -> Profile:
-    """Profile of all that is denser than `TISSUE_HU`."""
+    """Make the profile of all that is denser than `TISSUE_HU`."""
     shape = volume.voxels_hu.shape
     z, y, x = (slice(0, size) for size in shape)
     return profile_of((plane > TISSUE_HU for plane in volume.voxels_hu), (z, y, x), shape)
 
 
 def enclosed_voxels(volume: Volume, labels: Labels, first: int, last: int) -> NDArray[np.intp]:
-    """How many voxels of each value 0..255 are enclosed by tissue, in slices first to last.
+    """Count the voxels of each value 0..255 that tissue encloses, in slices first to last.
 
-    Enclosed: tissue lies on all four sides, in the voxel's row and in its column.
+    A voxel is enclosed if tissue lies on all four sides, in its row and in its column.
     """
     counts = np.zeros(256, np.intp)
     for hu, plane in zip(volume.voxels_hu[first : last + 1], labels[first : last + 1], strict=True):
@@ -41,7 +42,7 @@ def _enclosed(hu: Voxels) -> Mask:
 
 
 def _between(dense: Mask) -> Mask:
-    """Pixels between the first and the last dense one of their row."""
+    """Mark pixels between the first and the last dense pixel of their row."""
     index = np.arange(dense.shape[1])
     first = dense.argmax(axis=1)
     last = index[-1] - dense[:, ::-1].argmax(axis=1)

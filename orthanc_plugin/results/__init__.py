@@ -1,1 +1,1 @@
-"""Results: arrays and numbers in, DICOM SEG and SR out."""
+"""Encode arrays and numbers as DICOM SEG, SR, RT Structure Set and Secondary Capture objects."""

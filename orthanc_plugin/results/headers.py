@@ -1,10 +1,10 @@
-"""Source headers as results may inherit them: repaired copies, never the source itself.
+"""Copy the source headers that a result may inherit, and repair them on the way.
 
-A result takes patient and study attributes from its CT, and the CT of the real world has ages without a unit, names
-in undeclared scripts, missing type 2 attributes and a frame of reference per slice. What a result may carry is listed
-here; a value that would make it invalid is repaired where the meaning is plain, emptied where the standard allows
-(type 2) and left out otherwise; the log names the attribute, never the value. PatientID and the UIDs are identity:
-they are copied as they are, and where they are invalid there is no result.
+A result takes patient and study attributes from its CT. Real CT series have ages without a unit, names in undeclared
+scripts, missing type 2 attributes and a frame of reference per slice. This module lists what a result may carry. A
+value that would make the result invalid is repaired if its meaning is plain, emptied if the standard allows that
+(type 2), and left out otherwise. The log names the attribute, never the value. PatientID and the UIDs are identity:
+they are copied unchanged, and a series with invalid ones gets no result. The source itself is never changed.
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def result_headers(series: CtSeries) -> list[Dataset]:
-    """One small dataset a slice, in the order of the volume, from which a valid result can be built.
+    """Make one small dataset per slice, in the order of the volume, from which a valid result can be built.
 
-    Orientation and spacing are those of the volume (one for all slices), the frame of reference is the series' own
-    or the derived one; positions stay those of the slices. Nothing of the source is changed. The patient's name comes
-    later (`complete`): highdicom quotes a name without `^` in a warning, and no log may hold one.
+    Orientation and spacing are those of the volume, equal for all slices. The frame of reference is the series' own or
+    the derived one. Positions are those of the slices. `complete` sets the patient's name later, because highdicom
+    quotes a name without `^` in a warning and no log may hold a name.
 
     Raises
     ------
     EncodingError
-        If PatientID or a UID is invalid: nobody may change these, and a result that carries them would be refused.
+        If PatientID or a UID is invalid. They must not be changed, and an archive would refuse a result with them.
     """
     check_identity(series)
     _log_repairs(series.identity.series_instance_uid, tuple(repaired(series.headers[0])))
@@ -87,12 +87,12 @@ def check_identity(series: CtSeries) -> None:
     Raises
     ------
     EncodingError
-        Naming the attribute: PatientID has more than 64 characters, several values or control characters, or what
-        should be a UID is none (PS3.5 6.2, 9.1).
+        If PatientID has more than 64 characters, several values or control characters, or if a UID is not valid
+        (PS3.5 6.2, 9.1). The message names the attribute.
     """
     for header in series.headers:
         if not _is_long_string(_raw(header, "PatientID") or ""):
-            raise EncodingError("PatientID is no text of at most 64 characters; correct it in the archive")
+            raise EncodingError("PatientID is not a text of at most 64 characters; correct it in the archive")
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             _check_uid(keyword, _raw(header, keyword))
     _check_uid("FrameOfReferenceUID", series.frame_of_reference_uid)
@@ -100,17 +100,17 @@ def check_identity(series: CtSeries) -> None:
 
 def _check_uid(keyword: str, uid: str | None) -> None:
     if not uid or len(uid) > _LONG_STRING or not re.fullmatch(RE_VALID_UID, uid):
-        raise EncodingError(f"{keyword} is no valid UID; correct it in the archive")
+        raise EncodingError(f"{keyword} is not a valid UID; correct it in the archive")
 
 
 def repaired(source: Dataset) -> Iterator[str]:
-    """Keywords of what a result inherits in another form than the source has it, or not at all."""
+    """List the keywords that a result inherits in another form than the source has, or not at all."""
     return (keyword for keyword in _REPAIRABLE if _raw(source, keyword) != _sanitised(source, keyword))
 
 
 @lru_cache(maxsize=256)
 def _log_repairs(series_uid: str, keywords: tuple[str, ...]) -> None:
-    """Once a series, though each of its results asks."""
+    """Log once per series, although each of its results calls this."""
     if keywords:
         logger.info("series %s: repaired or left out in results: %s", series_uid, ", ".join(keywords))
 
@@ -131,7 +131,7 @@ def complete(ds: SOPClass, provenance: Provenance) -> None:
 
 
 def instance_number(header: Dataset) -> str:
-    """InstanceNumber of a source slice for people to read, `?` where it has none."""
+    """Show the InstanceNumber of a source slice, or `?` if it has none."""
     value = _raw(header, "InstanceNumber") or ""
     return value if re.fullmatch(r"[+-]?\d{1,11}", value) else "?"
 
@@ -150,7 +150,7 @@ def _inherited(source: Dataset) -> Dataset:
 
 
 def _is_deidentification_stated(ds: Dataset) -> bool:
-    """PS3.3 C.7.1.1: PatientIdentityRemoved YES asks for the method; we carry it as text."""
+    """Check that PatientIdentityRemoved YES comes with its method, as PS3.3 C.7.1.1 requires; we carry it as text."""
     return ds.get("PatientIdentityRemoved") != "YES" or "DeidentificationMethod" in ds
 
 
@@ -184,18 +184,18 @@ def _ds(value: float) -> DSfloat:
 
 
 def _raw(source: Dataset, keyword: str) -> str | None:
-    """The value as text, values apart by backslashes; None where it cannot be read as what it should be."""
+    """Read a value as text, with backslashes between several values; None if it cannot be parsed."""
     try:
         with pydicom.config.disable_value_validation():
             value = source.get(keyword)
-    except ValueError:  # a DS that is no number
+    except ValueError:  # a DS that is not a number
         return None
     text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
     return text.strip(" \0")
 
 
 def _sanitised(source: Dataset, keyword: str) -> str:
-    """The value as text that fits its VR, repaired where possible; empty where there is none."""
+    """Read a value as text that fits its VR, repaired if possible; empty if there is none."""
     vr = dictionary_VR(keyword)
     repair = _REPAIRS.get(keyword) or _REPAIRS.get(vr, str)
     text = repair(_raw(source, keyword) or "")
@@ -216,34 +216,34 @@ def _is_long_string(text: str) -> bool:
 
 
 def _age(text: str) -> str:
-    """`45` and `45y` are 045Y."""
+    """Turn `45` and `45y` into 045Y."""
     match = re.fullmatch(r"(\d{1,3})([DWMY]?)", text.upper())
     return f"{int(match[1]):03d}{match[2] or 'Y'}" if match else ""
 
 
 def _date(text: str) -> str:
-    """`2003.01.31` (ACR-NEMA) and `2003-01-31` are 20030131; no patient is older than that calendar."""
+    """Turn `2003.01.31` (ACR-NEMA) and `2003-01-31` into 20030131; years before 1000 are refused."""
     match = re.fullmatch(r"([12]\d{3})[.\-/]?(\d{2})[.\-/]?(\d{2})", text)
     return "".join(match.groups()) if match else ""
 
 
 def _time(text: str) -> str:
-    """`10:20:30` (ACR-NEMA) is 102030."""
+    """Turn `10:20:30` (ACR-NEMA) into 102030."""
     return text.replace(":", "")
 
 
 def _sex(text: str) -> str:
-    """`female` is F."""
+    """Turn `female` into F."""
     return _SEXES.get(text.upper(), text.upper())
 
 
 def _positive(text: str) -> str:
-    """Size and weight that nobody has are left out."""
+    """Leave out a size or weight that nobody can have."""
     return text if _fits("DS", text) and text and float(text) > 0 else ""
 
 
 def _plain(text: str) -> str:
-    """Without control characters; identifiers are never cut, since the rest could be another's."""
+    """Remove control characters. Identifiers are never cut, since the rest could belong to somebody else."""
     return _CONTROL.sub("", text).strip()
 
 
@@ -252,7 +252,7 @@ def _long(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    """The first name; of three groups (alphabetic, ideographic, phonetic), of five components each (PS3.5 6.2.1)."""
+    """Take the first name, with at most three groups of at most five components each (PS3.5 6.2.1)."""
     groups = _plain(text.split("\\")[0]).split("=")[:_NAME_GROUPS]
     return "=".join(_name_group(group) for group in groups).rstrip("=")
 

@@ -159,7 +159,7 @@ def checks_equipment(created: datetime) -> highdicom.ContributingEquipment:
 def _equipment(
     manufacturer: str, model_name: str, versions: Sequence[str], identity_of: str, created: datetime, description: str
 ) -> highdicom.ContributingEquipment:
-    """Processing equipment (DCM 109102); IHE AIR's own purpose code is not used, because we could not verify it."""
+    """Describe processing equipment (DCM 109102); IHE AIR has a purpose code of its own, which we could not verify."""
     item = highdicom.ContributingEquipment(
         manufacturer=manufacturer[:64],
         purpose_of_reference=codes.DCM.ProcessingEquipment,

@@ -1,9 +1,10 @@
-"""Outlines of masks: closed polygons along the edges of pixels, one for each island, holes opened to the outside.
+"""Trace the outlines of masks: closed polygons along pixel edges, one per island, with holes opened to the outside.
 
-An outline runs between pixels, so every pixel centre lies half a pixel or more away from it: whatever reader fills it
-gets the mask back, one pixel wide parts and single pixels included, and its area is that of the mask. Only corners are
-kept, hence no three points lie on one line. Pixels that touch at a corner only are islands of their own, so no outline
-crosses itself. A hole is joined to what lies left of it by a channel without width (the keyhole technique).
+An outline runs between pixels, so every pixel centre is at least half a pixel away from it. Any reader that fills the
+outline therefore gets the mask back, including single pixels and parts that are one pixel wide, and the area is that of
+the mask. Only corners are kept, so no three points lie on one line. Pixels that touch only at a corner belong to
+different islands, so no outline crosses itself. A channel without width joins each hole to the outline on its left
+(the keyhole technique).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _Pairs = NDArray[np.intp]
 
 
 def outlines(mask: Mask) -> list[Points]:
-    """Closed polygons round the pixels of one slice.
+    """Trace closed polygons around the pixels of one slice.
 
     Parameters
     ----------
@@ -29,13 +30,13 @@ def outlines(mask: Mask) -> list[Points]:
     Returns
     -------
     list of ndarray, shape (n, 2), float64
-        Column and row of each corner, n >= 4, in pixels: pixel centres are whole numbers. The last point is not the
-        first one again. Empty for an empty mask.
+        Column and row of each corner, n >= 4, in pixels; pixel centres are whole numbers. The last point does not
+        repeat the first. Empty for an empty mask.
 
     Source
     ------
-    Keyhole technique: DICOM PS3.3 C.8.8.6.3. Polygons from their corners: neighbours along a row, and along a column,
-    are the ends of one edge by turns.
+    Keyhole technique: DICOM PS3.3 C.8.8.6.3. Polygons from their corners: along each row and each column, corners
+    1 and 2, 3 and 4, and so on are the ends of one edge.
     """
     padded = np.pad(mask, 1)
     width = padded.shape[1] - 1
@@ -54,9 +55,9 @@ def outlines(mask: Mask) -> list[Points]:
 
 
 def _paired(padded: Mask, ends: list[int]) -> tuple[_Pairs, _Pairs, _Pairs]:
-    """Corners of the mask row by row (flat indices), and for each its partner along the row and along the column.
+    """List the corners of the mask row by row (flat indices), with the partner of each along its row and its column.
 
-    A corner where two pixels touch diagonally stands twice. `ends`: points of edges that shall stand twice as well.
+    A corner where two pixels touch diagonally is listed twice, and so is each of the points in `ends`.
     """
     nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
     times = (nw ^ ne ^ sw ^ se).astype(np.uint8)
@@ -70,8 +71,8 @@ def _paired(padded: Mask, ends: list[int]) -> tuple[_Pairs, _Pairs, _Pairs]:
     second = np.zeros(len(corners), bool)
     second[1:] = corners[1:] == corners[:-1]
     rows, columns = np.divmod(corners, times.shape[1])
-    # Of a corner that stands twice the first has the edge to the left; it has the upper edge too, but where the pixel
-    # to the upper right is inside: that one's edges then are the right and the upper one.
+    # If a corner is listed twice, the first entry has the left edge. It also has the upper edge, unless the pixel to
+    # the upper right is inside: then the second entry has the right and the upper edge.
     by_column = np.lexsort((second ^ ne.ravel()[corners], rows, columns))
     down = np.empty_like(order)
     down[by_column] = by_column[order ^ 1]
@@ -79,7 +80,7 @@ def _paired(padded: Mask, ends: list[int]) -> tuple[_Pairs, _Pairs, _Pairs]:
 
 
 def _loops(across: _Pairs, down: _Pairs) -> list[list[int]]:
-    """Closed walks over the corners, each from its first corner, along the row and along the column by turns."""
+    """Walk over the corners in closed loops, alternately along the row and along the column."""
     return list(_walks(across.tolist(), down.tolist()))
 
 
@@ -98,16 +99,16 @@ def _walks(across: list[int], down: list[int]) -> Iterator[list[int]]:
 
 
 def _channel_end(padded: Mask, row: int, column: int) -> int:
-    """Where a walk to the left from the first corner of a hole, between two rows of pixels, first meets an edge."""
+    """Find the first edge to the left of the first corner of a hole, on the line between two rows of pixels."""
     inside = padded[row, :column] & padded[row + 1, :column]
     met: int = np.flatnonzero(~inside)[-1].item()
     return row * int(padded.shape[1] - 1) + met
 
 
 def _open(hole: int, end: int, corners: _Pairs, across: _Pairs, down: _Pairs, *, above: bool) -> None:
-    """Join a hole to the outline left of it: both sides of the channel take the place of edges that they prolong.
+    """Join a hole to the outline on its left; both sides of the channel replace the edges that they extend.
 
-    above: the pixel to the upper left of the end is inside, so that the upper side of the channel runs straight on.
+    above: the pixel to the upper left of the end is inside, so the upper side of the channel continues straight on.
     """
     first, upper = np.searchsorted(corners, [hole, end])
     if upper + 1 < len(corners) and corners[upper + 1] == end and corners[down[upper]] > end:

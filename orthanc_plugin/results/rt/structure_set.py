@@ -1,9 +1,9 @@
-"""The structures of a stored SEG as an RT Structure Set: contours on the source slices, unapproved.
+"""Encode the structures of a stored SEG as an RT Structure Set: unapproved contours on the source slices.
 
-Made for planning systems and contouring tools, which read no SEG. Outlines run along the edges of pixels, so filling
-them gives the mask of the SEG back; holes are keyholes (docs/rtstruct.md says why). What the SEG holds without the
-structures inside it, the body, is whole again here: an ROI may overlap others. Implicit VR, since a ContourData longer
-than 65534 bytes has no valid form in Explicit VR.
+It is for planning systems and contouring tools, which do not read a SEG. Outlines run along pixel edges, so filling
+them gives the mask of the SEG back. Holes are keyholes (docs/rtstruct.md says why). A SEG holds the body without the
+structures inside it; here the body is whole again, because ROIs may overlap. The transfer syntax is Implicit VR,
+because a ContourData longer than 65534 bytes has no valid form in Explicit VR.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SERIES_NUMBER = 9807
 SETTINGS = "closed planar contours along pixel edges; holes as keyholes; structures whole; um"
 """What decides the stored contours beside the SEG; enters the SOPInstanceUID."""
 
-_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # retired, and what PS3.3 C.8.8.5.4 still asks for
+_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # retired, but PS3.3 C.8.8.5.4 still requires it
 _WHOLE_BODY = "38266002"
 _CONTOURS = Tag("ContourSequence")
 _DECIMALS = 3
@@ -47,7 +47,7 @@ _DECIMALS = 3
 
 @dataclass(frozen=True, slots=True)
 class _Roi:
-    """One ROI: its number is the SegmentNumber; `covers` are the SegmentNumbers whose voxels it holds."""
+    """One ROI. Its number is the SegmentNumber; `covers` are the SegmentNumbers whose voxels it holds."""
 
     segment: Segment
     name: str
@@ -56,7 +56,7 @@ class _Roi:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A slice of the series: where its pixels lie, and how a contour refers to it.
+    """One slice of the series: where its pixels lie, and how a contour refers to it.
 
     reference: its ContourImageSequence, encoded.
     origin: (3,) mm, centre of the first pixel. steps: (2, 3) mm, along columns and rows.
@@ -80,8 +80,8 @@ def encode_rtstruct(provenance: Provenance, seg: Dataset, segmentation: Segmenta
     Returns
     -------
     Dataset
-        ApprovalStatus UNAPPROVED, every ROI AUTOMATIC; one contour for each island on each slice; coordinates rounded
-        to micrometres.
+        ApprovalStatus is UNAPPROVED and every ROI is AUTOMATIC. There is one contour for each island on each slice;
+        coordinates are rounded to micrometres.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def encode_rtstruct(provenance: Provenance, seg: Dataset, segmentation: Segmenta
     complete(ds, provenance)
     for keyword in ("ContentDate", "ContentTime"):  # not in this IOD: it has StructureSetDate
         ds.pop(keyword, None)
-    # Said to be read in the form in which it is written: else pydicom parses all contours and encodes them again.
+    # Without this, pydicom parses all contours and encodes them again on saving.
     ds.set_original_encoding(True, True, convert_encodings(CHARACTER_SET))
     return ds
 
@@ -143,7 +143,7 @@ def _describe(ds: Dataset, segmentation: Segmentation, provenance: Provenance) -
 
 
 def _refer(ds: Dataset, series: CtSeries, slices: Sequence[Dataset]) -> None:
-    """The space in which the contours lie, and all slices of the series."""
+    """Refer to the space of the contours and to all slices of the series."""
     ds.FrameOfReferenceUID = series.frame_of_reference_uid
     ds.PositionReferenceIndicator = ""
     source = _item(SeriesInstanceUID=series.identity.series_instance_uid, ContourImageSequence=list(slices))
@@ -154,7 +154,7 @@ def _refer(ds: Dataset, series: CtSeries, slices: Sequence[Dataset]) -> None:
 
 
 def _rois(segmentation: Segmentation, card: ModelCard) -> list[_Roi]:
-    """Structures by SegmentNumber; one that was stored without those inside it holds them again."""
+    """List the structures by SegmentNumber; one that was stored without those inside it holds them again."""
     inside = {label.key: {other.key for other in card.labels if other.number in label.covers} for label in card.labels}
     segments = segmentation.segments
     keys = [segment.key.removesuffix("_remainder") for segment in segments]
@@ -194,7 +194,7 @@ def _observation(roi: _Roi) -> Dataset:
 
 
 def _masks(rois: Sequence[_Roi], segmentation: Segmentation) -> Iterator[tuple[_Roi, Mask, tuple[int, ...]]]:
-    """Each ROI with its mask (z, y, x) inside its bounding box, and the first voxel of that box."""
+    """Yield each ROI with its mask (z, y, x) inside its bounding box, and the first voxel of that box."""
     boxes = ndimage.find_objects(segmentation.labels)
     for roi in rois:
         box = reduce(_around, (boxes[number - 1] for number in roi.covers))
@@ -208,7 +208,7 @@ def _around(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ..
 
 
 def _contours(roi: _Roi, mask: Mask, first: tuple[int, ...], sources: Sequence[_Source]) -> Dataset:
-    """Contours of one ROI, encoded: as pydicom's objects, one for every number, a hundred organs take minutes."""
+    """Encode the contours of one ROI. With a pydicom object for every number, a hundred organs would take minutes."""
     z, y, x = first
     contours = b"".join(
         _contour(points + np.array((x, y)), source)
@@ -222,7 +222,7 @@ def _contours(roi: _Roi, mask: Mask, first: tuple[int, ...], sources: Sequence[_
 
 
 def _contour(points: Points, source: _Source) -> bytes:
-    """Item of a ContourSequence in Implicit VR Little Endian."""
+    """Encode one item of a ContourSequence in Implicit VR Little Endian."""
     places = np.round(source.origin + points @ source.steps, _DECIMALS) + 0.0  # no "-0"
     return _encoded(
         "Item",
@@ -234,7 +234,7 @@ def _contour(points: Points, source: _Source) -> bytes:
 
 
 def _encoded(keyword: str, value: bytes, padding: bytes = b" ") -> bytes:
-    """Tag, length and value (PS3.5 7.1.3)."""
+    """Encode tag, length and value (PS3.5 7.1.3)."""
     tag, odd = Tag(keyword), len(value) % 2
     return struct.pack("<HHL", tag.group, tag.element, len(value) + odd) + value + padding * odd
 

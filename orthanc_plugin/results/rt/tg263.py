@@ -1,7 +1,7 @@
 """Names of structures in radiotherapy: the primary names of AAPM TG-263, by code and side.
 
-Only what TG-263 names is listed, and nothing is coined in its style: a structure without a primary name keeps the label
-it has in the SEG.
+Only names that TG-263 publishes are listed; none is invented in its style. A structure without a primary name keeps
+its label from the SEG.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
 from orthanc_plugin.domain.masks import Segment
+from orthanc_plugin.results.vertebrae import VERTEBRAE
 
 _UNPAIRED = {
     "10200004": "Liver",
@@ -49,30 +50,7 @@ _UNPAIRED = {
     "89546000": "Skull",
     "89837001": "Bladder",
     "9846003": "Kidney_R",
-    "14806007": "VB_C1",
-    "39976000": "VB_C2",
-    "113205007": "VB_C3",
-    "5329002": "VB_C4",
-    "36978003": "VB_C5",
-    "36054005": "VB_C6",
-    "87391001": "VB_C7",
-    "64864005": "VB_T01",
-    "53733008": "VB_T02",
-    "1626008": "VB_T03",
-    "73071006": "VB_T04",
-    "56401006": "VB_T05",
-    "45296009": "VB_T06",
-    "62487009": "VB_T07",
-    "11068009": "VB_T08",
-    "82687006": "VB_T09",
-    "7610001": "VB_T10",
-    "12989004": "VB_T11",
-    "23215003": "VB_T12",
-    "66794005": "VB_L1",
-    "14293000": "VB_L2",
-    "36470004": "VB_L3",
-    "11994002": "VB_L4",
-    "49668003": "VB_L5",
+    **{code: f"VB_T{int(name[1:]):02d}" if name.startswith("T") else f"VB_{name}" for name, code in VERTEBRAE.items()},
     "65985001": "VB_S1",
 }
 _PAIRED = {
@@ -128,14 +106,14 @@ Source: AAPM Task Group 263 (Mayo et al., Int J Radiat Oncol Biol Phys 2018;100:
 
 
 def primary_name(kind: Code, side: Code | None) -> str | None:
-    """The name that TG-263 gives a structure, None where it gives none."""
+    """Look up the TG-263 name of a structure; None if it has none."""
     return PRIMARY_NAMES.get((kind.value, side.value if side else None)) if kind.scheme == "SCT" else None
 
 
 def roi_names(segments: Sequence[Segment]) -> tuple[str, ...]:
-    """A ROIName for each segment, no two alike: its primary name, else its label.
+    """Give each segment a unique ROIName: its primary name, or else its label.
 
-    Names that would come twice are numbered (`Heart`, `Heart 2`), because planning systems tell ROIs apart by name.
+    Repeated names are numbered (`Heart`, `Heart 2`), because planning systems identify ROIs by name.
     """
     names: list[str] = []
     for segment in segments:

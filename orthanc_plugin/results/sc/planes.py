@@ -1,8 +1,8 @@
-"""Planes of a volume as radiologists look at them, with the outlines of the structures on them.
+"""Cut planes of a volume and its labels as radiologists look at them.
 
-Axial from the feet, coronal from the front, sagittal from the left: the patient's left is on the right of the picture,
-the front of an axial slice at the top, the head of the others at the top, whatever way the patient lay in the scanner.
-Planes are those of the stored grid; of an oblique series they are the nearest ones.
+Axial planes are seen from the feet, coronal ones from the front, sagittal ones from the left. The patient's left is on
+the right of the picture. The top shows the front of the patient in axial planes and the head in the others, however the
+patient lay in the scanner. Planes follow the stored grid; in an oblique series they are the nearest ones.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Plane:
 
 
 def planes(volume: Volume, segmentation: Segmentation) -> Iterator[Plane]:
-    """At most six axial planes spread over what was found, then the coronal and the sagittal one that show most of it.
+    """Choose at most six axial planes spread over the structures, and the coronal and sagittal plane that show most.
 
-    Structures that cover others count only where there are no others: the body would spread the planes over the air.
+    Structures that cover others count only if there are no others; otherwise the body would spread the planes over air.
     """
     order, flips = _upright(volume.affine)
     voxels, labels = (_turned(array, order, flips) for array in (volume.voxels_hu, segmentation.labels))
@@ -58,7 +58,7 @@ def planes(volume: Volume, segmentation: Segmentation) -> Iterator[Plane]:
 
 
 def surrounds(segment: Segment) -> bool:
-    """Whether it has other structures inside it, as the body has, in a segmentation as found or as stored."""
+    """Tell whether a structure, as found or as stored, has others inside it, as the body has."""
     return len(segment.covers) > 1 or segment.key.endswith("_remainder")
 
 
@@ -78,7 +78,7 @@ def _plane(voxels: Voxels, labels: Labels, spacing: list[float], axis: int, inde
 
 
 def _upright(affine: Affine) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Which array axis runs to the head, to the back and to the left, and which of them run the other way."""
+    """Find the array axes that run to the head, to the back and to the left, and which of them are reversed."""
     towards = affine[:3, 2::-1].T[:, ::-1]  # array axis (z, y, x) x patient axis (head, back, left)
     towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
     order = max(permutations(range(3)), key=lambda axes: float(sum(abs(towards[a, p]) for p, a in enumerate(axes))))
@@ -90,7 +90,7 @@ def _turned(array: NDArray[Any], order: tuple[int, ...], flips: tuple[bool, ...]
 
 
 def _shares(labels: Labels, axis: int, numbers: list[int]) -> NDArray[np.float64]:
-    """For each plane across an axis: over all structures, their area there as a part of their largest area."""
+    """Sum for each plane across an axis the areas of all structures, each as a share of its largest area."""
     step = tuple(
         slice(None, None, 1 if other == axis else max(1, size // _SAMPLES)) for other, size in enumerate(labels.shape)
     )

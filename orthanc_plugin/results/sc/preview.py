@@ -1,7 +1,7 @@
-"""One picture of what was found: planes with the outlines of the structures, and a legend with their volumes.
+"""Draw one picture of a segmentation: planes with the outlines of the structures, and a legend with their volumes.
 
-A reader sees at a glance whether a result is plausible; the picture is no result itself. Nothing that identifies the
-patient is drawn: only structures, volumes, the model's name and what the picture is.
+It shows at a glance whether a result is plausible; it is not a result itself. Nothing that identifies the patient is
+drawn: only structures, volumes, the model's name and a warning.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def preview_png(volume: Volume, segmentation: Segmentation, title: str) -> bytes:
-    """The picture as PNG; `title`: the model and its version, no text of the patient.
+    """Draw the picture as PNG; `title` names the model and its version, never the patient.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def preview_png(volume: Volume, segmentation: Segmentation, title: str) -> bytes
 
 
 def encode_preview(provenance: Provenance, seg: Dataset, segmentation: Segmentation) -> Dataset:
-    """The picture as a Secondary Capture Image in a series of its own.
+    """Encode the picture as a Secondary Capture Image in a series of its own.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def encode_preview(provenance: Provenance, seg: Dataset, segmentation: Segmentat
     Returns
     -------
     Dataset
-        RGB, 8 bit, BurnedInAnnotation NO: that attribute asks whether the text identifies patient and date
+        RGB, 8 bit. BurnedInAnnotation is NO: the attribute is about text that identifies patient and date
         (DICOM PS3.3 C.7.6.1), and this text does not.
 
     Raises
@@ -80,7 +80,7 @@ def encode_preview(provenance: Provenance, seg: Dataset, segmentation: Segmentat
         If there is no segment.
     """
     headers = result_headers(provenance.series)
-    # highdicom quotes a physician's name without `^` in a warning: it gets none, names are copied afterwards.
+    # highdicom quotes a physician's name without `^` in a warning, so names are copied afterwards.
     ds = highdicom.sc.SCImage(
         np.asarray(_montage(provenance.series.volume, segmentation, provenance.model)),
         "RGB",
@@ -115,7 +115,7 @@ def _reference(source: Dataset) -> Dataset:
 def _montage(volume: Volume, segmentation: Segmentation, title: str) -> Image.Image:
     segments = segmentation.segments
     if not segments:
-        raise EncodingError("a preview without a structure is never made")
+        raise EncodingError("a preview without a structure is never written")
     shown = list(planes(volume, segmentation))
     window = _window(shown, [segment.number for segment in segments if not surrounds(segment)])
     rows, lines = -(-len(shown) // _ACROSS), -(-len(segments) // _ACROSS)
@@ -143,7 +143,7 @@ def _montage(volume: Volume, segmentation: Segmentation, title: str) -> Image.Im
 
 
 def _window(shown: Sequence[Plane], numbers: Sequence[int]) -> str:
-    """The window in which most of what was found can be seen."""
+    """Choose the window that shows most of the structures."""
     found = np.concatenate([plane.voxels_hu[np.isin(plane.labels, numbers)] for plane in shown])
     return "lung" if found.size and np.median(found) < _LUNG_BELOW_HU else "soft tissue"
 
@@ -165,7 +165,7 @@ def _panel(plane: Plane, segments: Sequence[Segment], window: str, font: _Font) 
 
 
 def _outline(image: Rgb, labels: NDArray[np.uint8], segments: Sequence[Segment]) -> None:
-    """Colour the outermost pixels of each structure; of one that surrounds others, those at its outside only."""
+    """Colour the outermost pixels of each structure; if it surrounds others, only those at its outside."""
     colours, closed = np.zeros((256, 3), np.uint8), np.zeros(256, bool)
     for segment in segments:
         colours[segment.number] = segment.colour
@@ -196,7 +196,7 @@ def _volume(volume_ml: float) -> str:
 
 
 def _fitted(label: str, end: str, font: _Font) -> str:
-    """Label and end, the label cut to the width of a column."""
+    """Join label and end, with the label cut to the width of a column."""
     room = _PANEL - 30 - font.getlength(end)
     if font.getlength(label) <= room:
         return label + end

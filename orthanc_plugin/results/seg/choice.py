@@ -1,8 +1,8 @@
-"""Which kind of SEG a series gets.
+"""Choose which kind of SEG a series gets.
 
-BINARY is what every reader takes and reports can reference without a validator's complaint, so it is the choice where
-rows fill whole bytes and the object stays small beside its source. Everything else becomes a LABELMAP with RLE, which
-every reader tried decodes and which stays far below a tenth of its source whatever the number of structures.
+Every reader takes BINARY, and reports can reference its segments without complaints from validators. It is chosen if
+rows fill whole bytes and the object stays small beside its source. Everything else becomes a LABELMAP with RLE: every
+reader that we tried decodes it, and it stays far below a tenth of its source for any number of structures.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from orthanc_plugin.errors import EncodingError
 
 
 def describe(settings: SegSettings) -> str:
-    """What decides the stored pixels beside source and model, as text; enters the SEG's UID."""
+    """Describe as text what decides the stored pixels beside source and model; it enters the SEG's UID."""
     ceiling = f"; ceiling={settings.ceiling:g}" if settings.encoding is SegEncoding.AUTO else ""
     return f"encoding={settings.encoding}{ceiling}; no overlaps; empty frames omitted"
 
 
 def is_binary(columns: int) -> bool:
-    """Whether images of that width may be BINARY.
+    """Tell whether images of that width may be BINARY.
 
-    Two readers pack bits their own way: Orthanc's frame routes want whole bytes a row (Columns % 8 = 0), OHIF whole
-    bytes a frame (Rows * Columns % 8 = 0). The first implies the second.
+    Two readers pack bits in their own way. Orthanc's frame routes need whole bytes per row (Columns % 8 = 0), OHIF
+    needs whole bytes per frame (Rows * Columns % 8 = 0). The first implies the second.
     """
     return columns % 8 == 0
 
 
 def choose(settings: SegSettings, frames: int, shape: tuple[int, ...], source_bits: int) -> SegEncoding:
-    """The encoding of one series, never AUTO.
+    """Choose the encoding of one series; the result is never AUTO.
 
     Parameters
     ----------
     settings : SegSettings
-        With AUTO, BINARY where rows fill whole bytes and its pixels stay at or below the ceiling; else LABELMAP_RLE.
+        AUTO means BINARY if rows fill whole bytes and its pixels stay within the ceiling, otherwise LABELMAP_RLE.
     frames : int
         Frames a BINARY SEG would have.
     shape : (z, y, x)
@@ -43,11 +43,13 @@ def choose(settings: SegSettings, frames: int, shape: tuple[int, ...], source_bi
     Raises
     ------
     EncodingError
-        If BINARY is asked for where viewers would scramble it.
+        If the settings ask for BINARY and viewers would scramble it.
     """
     slices, _, columns = shape
     if settings.encoding is SegEncoding.BINARY and not is_binary(columns):
-        raise EncodingError(f"viewers scramble a BINARY SEG of {columns} columns: set the encoding to auto or labelmap")
+        raise EncodingError(
+            f"viewers scramble a BINARY SEG with {columns} columns: set the encoding to auto or labelmap"
+        )
     if settings.encoding is not SegEncoding.AUTO:
         return settings.encoding
     fits = frames <= settings.ceiling * slices * source_bits  # rows * columns stand on both sides

@@ -1,8 +1,8 @@
-"""Frames of a SEG as bytes: which there are, their pixels, and the functional groups that describe them.
+"""Encode the frames of a SEG as bytes: their pixels, and the functional groups that describe them.
 
-One frame a segment and slice (BINARY) or a slice (LABELMAP), none that is empty. Two frames of a slice differ only in
-the number of their segment, so highdicom describes each slice once and the number is written into those bytes: a SEG of
-100 structures has thousands of frames, and a dataset tree for each is what made it slow.
+There is one frame per segment and slice (BINARY) or per slice (LABELMAP); empty frames are left out. Two frames of a
+slice differ only in the number of their segment. highdicom therefore describes each slice once, and the number is
+written into those bytes: a SEG of 100 structures has thousands of frames, and a dataset tree for each would be slow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from orthanc_plugin.domain.volume import CtSeries
 _PER_FRAME = Tag("PerFrameFunctionalGroupsSequence")
 _DIMENSION_INDEX = struct.pack("<HH2sH", 0x0020, 0x9157, b"UL", 8)
 _SEGMENT_NUMBER = struct.pack("<HH2sH", 0x0062, 0x000B, b"US", 2)
-_RLE_HEADER = struct.pack("<16L", 1, 64, *[0] * 14)  # one segment, which begins after this header (PS3.5 G.5)
+_RLE_HEADER = struct.pack("<16L", 1, 64, *[0] * 14)  # one segment, which starts after this header (PS3.5 G.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Occupancy:
     """Where the segments of a label map lie.
 
     numbers: (256,) uint8, SegmentNumber of each value of the label map, 0 for none.
-    there: (z, segments + 1) bool, whether a slice shows a segment; column 0 is unused.
+    there: (z, segments + 1) bool, True if a slice shows a segment; column 0 is unused.
     """
 
     numbers: NDArray[np.uint8]
@@ -45,7 +45,7 @@ class Occupancy:
 
     @property
     def frames(self) -> int:
-        """How many frames a BINARY SEG has."""
+        """Number of frames of a BINARY SEG."""
         return int(self.there.sum())
 
     @property
@@ -54,7 +54,7 @@ class Occupancy:
         return np.flatnonzero(self.there.any(axis=1))
 
     def values(self, number: int) -> NDArray[np.uint8]:
-        """Values of the label map that are this segment, in its type: others make comparing three times as slow."""
+        """List the label map values of a segment, in the type of the map: other types compare three times as slowly."""
         return np.flatnonzero(self.numbers == number).astype(np.uint8)
 
 
@@ -64,12 +64,12 @@ def slice_indices(series: CtSeries) -> dict[str, int]:
 
 
 def slice_counts(labels: Labels) -> NDArray[np.intp]:
-    """Voxels of each value in each slice: (z, 256)."""
+    """Count the voxels of each value in each slice: (z, 256)."""
     return np.stack([np.bincount(plane.ravel(), minlength=256) for plane in labels])
 
 
 def occupancy(numbers: NDArray[np.uint8], counts: NDArray[np.intp]) -> Occupancy:
-    """From the SegmentNumber of each value and the `slice_counts` of the label map."""
+    """Combine the SegmentNumber of each value with the `slice_counts` of the label map."""
     there = np.zeros((len(counts), int(numbers.max()) + 1), np.bool_)
     for value in np.flatnonzero(numbers):
         there[:, numbers[value]] |= counts[:, value] > 0
@@ -77,7 +77,7 @@ def occupancy(numbers: NDArray[np.uint8], counts: NDArray[np.intp]) -> Occupancy
 
 
 def binary_pixels(labels: Labels, where: Occupancy, order: Sequence[int]) -> bytes:
-    """Frames of all segments, eight voxels a byte, least significant bit first (PS3.5 8.1.1, D.1); an even number.
+    """Pack the frames of all segments, eight voxels per byte, least significant bit first (PS3.5 8.1.1, D.1).
 
     Parameters
     ----------
@@ -93,15 +93,15 @@ def binary_pixels(labels: Labels, where: Occupancy, order: Sequence[int]) -> byt
 
 
 def labelmap_pixels(labels: Labels, where: Occupancy, order: Sequence[int]) -> bytes:
-    """Frames of SegmentNumbers, one byte a voxel; their number of bytes is made even."""
+    """Encode frames of SegmentNumbers, one byte per voxel, padded to an even number of bytes."""
     return _joined((where.numbers[labels[index]] for index in order), len(order) * labels[0].size)
 
 
 def rle_pixels(labels: Labels, where: Occupancy, order: Sequence[int]) -> bytes:
-    """Frames of SegmentNumbers, RLE Lossless (PS3.5 Annex G), encapsulated with a basic offset table.
+    """Encode frames of SegmentNumbers as RLE Lossless (PS3.5 Annex G), encapsulated with a basic offset table.
 
-    The codec's own way for a row is called: its way for a frame takes 5 ms instead of 0.5 for the same bytes, and gdcm,
-    which pydicom prefers, ends the process on some small images.
+    This calls the codec's function for one segment. Its function for a frame takes 5 ms instead of 0.5 ms for the same
+    bytes, and gdcm, which pydicom prefers, ends the process on some small images.
     """
     columns = labels.shape[2]
     planes = (where.numbers[labels[index]].tobytes() for index in order)
@@ -109,31 +109,31 @@ def rle_pixels(labels: Labels, where: Occupancy, order: Sequence[int]) -> bytes:
 
 
 def per_frame_groups(groups: Sequence[Dataset], order: Sequence[int], where: Occupancy) -> RawDataElement:
-    """PerFrameFunctionalGroupsSequence of a BINARY SEG, unparsed: pydicom writes it as it is and reads it when asked.
+    """Encode the PerFrameFunctionalGroupsSequence of a BINARY SEG; pydicom writes it unchanged and parses it on access.
 
     Parameters
     ----------
     groups : sequence of Dataset
-        Those of the frames of segment 1, one a slice in `order`, as if it showed in every slice.
+        Groups of the frames of segment 1, one per slice in `order`, as if every slice showed it.
     order : sequence of int
         Their slices.
     where : Occupancy
-        Which frames there are.
+        Which frames exist.
     """
     items = dict(zip(order, (_Item.of(group) for group in groups), strict=True))
     return _raw(b"".join(items[index].of_segment(number) for number, index in _pairs(where, order)))
 
 
 def per_slice_groups(groups: Sequence[Dataset]) -> RawDataElement:
-    """PerFrameFunctionalGroupsSequence of a LABELMAP, unparsed."""
+    """Encode the PerFrameFunctionalGroupsSequence of a LABELMAP."""
     return _raw(b"".join(map(_encoded, groups)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """An encoded item and where in it the segment's number stands: as dimension index, and as ReferencedSegmentNumber.
+    """One encoded item, with the offsets of the segment's number: as dimension index, and as ReferencedSegmentNumber.
 
-    A SEG of one segment has no second place: the number stands in the shared groups.
+    A SEG of one segment has no second offset, because the number is in the shared groups.
     """
 
     encoded: bytes
@@ -154,15 +154,15 @@ class _Item:
 
 
 def _joined(frames: Iterable[NDArray[np.uint8]], size: int) -> bytes:
-    """Frames one after the other, `size` bytes and one more where that is odd."""
-    room = BytesIO(bytes(size + size % 2))  # written in place: a join, or an array made bytes, needs the memory twice
+    """Join frames of `size` bytes in all, and pad them to an even number of bytes."""
+    room = BytesIO(bytes(size + size % 2))  # written in place, because joining bytes needs the memory twice
     for frame in frames:
         room.write(frame.data)
     return room.getvalue()
 
 
 def _pairs(where: Occupancy, order: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """SegmentNumber and slice of each frame, in the order of the frames."""
+    """Yield SegmentNumber and slice of each frame, in the order of the frames."""
     for number in range(1, where.there.shape[1]):
         yield from ((number, index) for index in order if where.there[index, number])
 

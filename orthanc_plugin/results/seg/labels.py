@@ -1,4 +1,4 @@
-"""Names in a SEG: labels that fit 64 characters and still lead back to the card, and the structures not found."""
+"""Name segments within 64 characters, so that each name leads back to its card, and list structures not found."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ LONG_TEXT = 10240
 """Characters of ImageComments (VR LT)."""
 
 NOT_FOUND_CHARACTERS = 4096
-"""Of the list of structures that were not found; 104 anatomical names take half of it. Reports repeat the list."""
+"""Limit of the list of structures that were not found; 104 anatomical names take half of it. Reports repeat it."""
 
 _REMAINDER = " outside the other segments"
 
 
 def segment_label(label: str) -> str:
-    """SegmentLabel of a structure: its label, cut to 64 characters so that no two become equal."""
+    """Make the SegmentLabel of a structure: its label, cut to 64 characters so that no two become equal."""
     return _cut(label, LONG_STRING)
 
 
 def remainder_label(label: str) -> str:
-    """SegmentLabel of what is left of a structure without those inside it."""
+    """Make the SegmentLabel of a structure that is stored without those inside it."""
     return _cut(label, LONG_STRING - len(_REMAINDER)) + _REMAINDER
 
 
 def labels_by_name(card: ModelCard) -> Mapping[str, CardLabel]:
-    """The card's structures by each SegmentLabel they can have."""
+    """Map each SegmentLabel that can occur to its structure in the card."""
     return {name(label.label): label for label in card.labels for name in (segment_label, remainder_label)}
 
 
 def not_found(card: ModelCard, segments: Iterable[Segment]) -> tuple[str, ...]:
-    """A note with the structures that the model looks for and did not find; none where all were found."""
+    """Write a note on the structures that the model did not find; no note if it found all."""
     found = {segment.key for segment in segments}
     absent = [label.label for label in card.labels if label.key not in found]
     return (f"not found: {_listed(absent)}",) if absent else ()
 
 
 def comments(notes: Iterable[str]) -> str:
-    """Notes as ImageComments, one a line."""
+    """Write notes as ImageComments, one per line."""
     return "\n".join(notes)[:LONG_TEXT]
 
 
@@ -53,7 +53,7 @@ def _cut(label: str, limit: int) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    """The names, as many as the note takes, and how many more."""
+    """List as many names as the note can hold, and count the rest."""
     kept, length = 0, 0
     while kept < len(names) and (length := length + len(names[kept]) + 2) <= NOT_FOUND_CHARACTERS:
         kept += 1

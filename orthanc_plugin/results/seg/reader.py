@@ -22,9 +22,9 @@ from orthanc_plugin.results.seg.labels import labels_by_name, segment_label
 
 
 def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
-    """The segmentation that a stored SEG holds, on the grid of its series.
+    """Read the segmentation that a stored SEG holds, on the grid of its series.
 
-    Numbers are the stored SegmentNumbers. Frames are placed by the source instance they name, in any order.
+    Numbers are the stored SegmentNumbers. Frames are placed by the source instance that they name, in any order.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
 
 
 def _stored_segments(seg: Dataset, card: ModelCard) -> tuple[Segment, ...]:
-    """Segments by SegmentNumber; as stored, each covers itself alone."""
+    """List the segments by SegmentNumber; as stored, each covers only itself."""
     known = labels_by_name(card)
     items = sorted(seg.SegmentSequence, key=lambda item: int(item.SegmentNumber))
     try:
@@ -59,7 +59,7 @@ def _segment(number: int, name: str, label: CardLabel) -> Segment:
 
 
 def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:
-    """Slice index and (y, x) SegmentNumbers of each frame."""
+    """Yield slice index and SegmentNumbers (y, x) of each frame."""
     slices = slice_indices(series)
     shared = seg.SharedFunctionalGroupsSequence[0]
     for groups, pixels in zip(seg.PerFrameFunctionalGroupsSequence, _pixels(seg), strict=True):
@@ -71,7 +71,7 @@ def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:
 
 
 def _pixels(seg: Dataset) -> Iterator[Labels]:
-    """Frames as (y, x) uint8, one at a time."""
+    """Yield frames as (y, x) uint8, one at a time."""
     if seg.BitsAllocated != 1 or seg.file_meta.TransferSyntaxUID.is_encapsulated:
         syntax = seg.file_meta.TransferSyntaxUID
         yield from iter_pixels(seg, decoding_plugin="pylibjpeg" if syntax == RLELossless else "")

@@ -43,23 +43,23 @@ _STANDIN = (1, 8)
 
 
 def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: SegSettings = _DEFAULT) -> Dataset:
-    """The structures of one model as one SEG in a series of its own.
+    """Encode the structures of one model as one SEG in a series of its own.
 
     Segments never overlap: a structure that covers others is written without them, and its label says so. A LABELMAP
-    cannot hold overlaps, and of an overlapping BINARY OHIF 3.13.2 drops frames without a word. SegmentNumbers are
-    1, 2, ... in the order of the segments, whatever their numbers in the model. Structures of the card that were not
-    found are named in ImageComments, after the notes of the segmentation.
+    cannot hold overlaps, and OHIF 3.13.2 drops frames of a BINARY SEG with overlaps without a message. SegmentNumbers
+    are 1, 2, ... in the order of the segments, whatever their numbers in the model. ImageComments names the structures
+    of the card that were not found, after the notes of the segmentation.
 
     Returns
     -------
     Dataset
-        With file meta. Its PerFrameFunctionalGroupsSequence is encoded already: saving copies it, reading parses it.
+        With file meta. Its PerFrameFunctionalGroupsSequence is already encoded: saving copies it, access parses it.
 
     Raises
     ------
     EncodingError
-        If there is no segment, one of them has no voxel, there are more than 255, or BINARY is asked for where viewers
-        would scramble it (see `seg.choice.choose`).
+        If there is no segment, if one has no voxel, if there are more than 255, or if the settings ask for BINARY and
+        viewers would scramble it (see `seg.choice.choose`).
     """
     series, card = provenance.series, provenance.card
     labels, counts = segmentation.labels, seg_frames.slice_counts(segmentation.labels)
@@ -71,7 +71,7 @@ def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: Seg
     descriptions = [_description(number, segment, provenance) for number, segment in named]
     ds = highdicom_seg(_standin_headers(series), _standin_labels(where), descriptions[:2], encoding, provenance)
     complete(ds, provenance)
-    ds.SegmentSequence = descriptions  # and no item for the background
+    ds.SegmentSequence = descriptions  # without highdicom's item for the background
     if notes := (*segmentation.notes, *not_found(card, segmentation.segments)):
         ds.ImageComments = comments(notes)
     return _with_frames(ds, series, labels, where, encoding)
@@ -89,7 +89,7 @@ def highdicom_seg(
     Parameters
     ----------
     headers : sequence of Dataset
-        One a slice.
+        One per slice.
     labels : ndarray, shape (z, y, x), uint8
         SegmentNumbers.
     descriptions : sequence of SegmentDescription
@@ -110,7 +110,7 @@ def highdicom_seg(
         content_description=RESEARCH_USE,
         **provenance.sop_arguments("segmentation", SERIES_NUMBER),
     )
-    ds.ContentCreatorName = ""  # type 2 (PS3.3 Table 10-12); nobody did
+    ds.ContentCreatorName = ""  # type 2 (PS3.3 Table 10-12)
     _derive_dimension_uid(ds)
     return ds
 
@@ -120,7 +120,7 @@ def _refuse(segments: Sequence[Segment], counts: NDArray[np.intp]) -> None:
         raise EncodingError("a SEG without a segment is never written")
     if len(segments) > MOST_SEGMENTS:
         raise EncodingError(
-            f"{len(segments)} segments: a SEG of 8 bits holds {MOST_SEGMENTS}; split the model's labels"
+            f"{len(segments)} segments: a SEG of 8 bits holds at most {MOST_SEGMENTS}; split the model's labels"
         )
     for segment in segments:
         if not counts[list(segment.covers)].sum():
@@ -128,18 +128,18 @@ def _refuse(segments: Sequence[Segment], counts: NDArray[np.intp]) -> None:
 
 
 def _without_filled(segments: Sequence[Segment], counts: NDArray[np.intp]) -> tuple[Segment, ...]:
-    """Without the structures of which those inside leave nothing."""
+    """Leave out structures that are completely filled by those inside them."""
     seen = set(_numbers(segments)[counts > 0])
     return tuple(segment for number, segment in enumerate(segments, start=1) if number in seen)
 
 
 def _breadth(segment: Segment) -> int:
-    """Sorts structures that cover others before those that lie inside them."""
+    """Sort key that puts structures that cover others before those inside them."""
     return -len(segment.covers)
 
 
 def _numbers(segments: Sequence[Segment]) -> NDArray[np.uint8]:
-    """SegmentNumber of each value of the label map: that of the innermost structure."""
+    """Map each value of the label map to the SegmentNumber of the innermost structure."""
     numbers = {segment.number: number for number, segment in enumerate(segments, start=1)}
     table = np.zeros(256, np.uint8)
     for segment in sorted(segments, key=_breadth):
@@ -155,19 +155,19 @@ def _standin_headers(series: CtSeries) -> list[Dataset]:
 
 
 def _standin_labels(where: Occupancy) -> Labels:
-    """Tiny slices, in which segment 1 shows wherever any segment does."""
+    """Make tiny slices in which segment 1 is present wherever any segment is."""
     labels = np.zeros((len(where.there), *_STANDIN), np.uint8)
     labels[where.slices] = 1
     return labels
 
 
 def _with_frames(ds: Dataset, series: CtSeries, labels: Labels, where: Occupancy, encoding: SegEncoding) -> Dataset:
-    """The header with the frames of the label map in place of the stand-in's."""
+    """Replace the stand-in's frames by those of the label map."""
     groups = list(ds.PerFrameFunctionalGroupsSequence)
     slices = seg_frames.slice_indices(series)
     order = [slices[_source_uid(group)] for group in groups]
     del ds.PerFrameFunctionalGroupsSequence, ds.PixelData
-    whole = Dataset()  # not highdicom's: that keeps tables of the stand-in's frames
+    whole = Dataset()  # not highdicom's class, which keeps tables of the stand-in's frames
     whole.file_meta = ds.file_meta
     whole.update(ds)
     if encoding is SegEncoding.LABELMAP_RLE:
@@ -175,7 +175,7 @@ def _with_frames(ds: Dataset, series: CtSeries, labels: Labels, where: Occupancy
     _, whole.Rows, whole.Columns = labels.shape
     whole.NumberOfFrames = where.frames if encoding is SegEncoding.BINARY else len(order)
     correct_ambiguous_vr(whole, True)
-    # Said to be read in the form in which it is written: else pydicom parses and encodes the groups again.
+    # Without this, pydicom parses the groups and encodes them again on saving.
     whole.set_original_encoding(False, True, convert_encodings(CHARACTER_SET))
     if encoding is SegEncoding.BINARY:
         element = seg_frames.per_frame_groups(groups, order, where)
@@ -194,7 +194,7 @@ _PIXELS = {
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """The segments without overlap: those that cover others say that they do not include them."""
+    """Label the segments as stored: those that cover others say that they do not include them."""
     numbers = {segment.number for segment in segments}
     return tuple(
         replace(segment, label=remainder_label(segment.label))

@@ -1,1 +1,1 @@
-"""Numbers, levels and checks as DICOM Structured Reports."""
+"""Encode numbers, levels and checks as DICOM Structured Reports."""

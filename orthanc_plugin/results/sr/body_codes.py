@@ -1,7 +1,7 @@
-"""Landmarks and regions of body part regression as coded anatomy: structure, and which end or middle of it.
+"""Code the landmarks and regions of body part regression as a structure and, if known, its end or middle.
 
-The published annotations with their errors corrected: a pelvis with a wrong check digit, legs that were lower legs, a
-shoulder that was missing. The kidney has no modifier there, and none is invented here.
+The codes are those of the published annotations with three errors corrected: Pelvis had a wrong check digit, legs were
+coded as lower legs, and the shoulder was missing. The kidney has no modifier there, and none is invented here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from orthanc_plugin.codes import BOTTOM, CENTER, LUNG, TOP, Code
 from orthanc_plugin.domain.body import Region
+from orthanc_plugin.results.vertebrae import VERTEBRAE
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,41 +24,18 @@ class Level:
 
     @property
     def meaning(self) -> str:
-        """For people: `Lung, top`."""
+        """Text for people, such as `Lung, top`."""
         return f"{self.structure.meaning}, {self.modifier.meaning.lower()}" if self.modifier else self.structure.meaning
 
 
-_VERTEBRAE = {
-    "C1": "14806007",
-    "C2": "39976000",
-    "C3": "113205007",
-    "C4": "5329002",
-    "C5": "36978003",
-    "C6": "36054005",
-    "C7": "87391001",
-    "Th1": "64864005",
-    "Th2": "53733008",
-    "Th3": "1626008",
-    "Th4": "73071006",
-    "Th5": "56401006",
-    "Th6": "45296009",
-    "Th7": "62487009",
-    "Th8": "11068009",
-    "Th9": "82687006",
-    "Th10": "7610001",
-    "Th11": "12989004",
-    "Th12": "23215003",
-    "L1": "66794005",
-    "L2": "14293000",
-    "L3": "36470004",
-    "L4": "11994002",
-    "L5": "49668003",
-}
 _PELVIS = Code("816092008", "SCT", "Pelvis")
 _HEAD = Code("69536005", "SCT", "Head")
 
 LEVELS: Mapping[str, Level] = MappingProxyType(
-    {key: Level(Code(value, "SCT", f"{key.replace('Th', 'T')} vertebra"), CENTER) for key, value in _VERTEBRAE.items()}
+    {
+        name.replace("T", "Th"): Level(Code(value, "SCT", f"{name} vertebra"), CENTER)
+        for name, value in VERTEBRAE.items()
+    }
     | {
         "pelvis_start": Level(_PELVIS, BOTTOM),
         "femur_end": Level(Code("71341001", "SCT", "Femur"), TOP),
@@ -72,7 +50,7 @@ LEVELS: Mapping[str, Level] = MappingProxyType(
         "head_end": Level(_HEAD, TOP),
     }
 )
-"""By the key of the look-up table.
+"""Levels by the key of the model's look-up table.
 
 Source: Krishnaswamy et al., Scientific Data 2024, code mapping of its BPR annotations, corrected.
 """
@@ -87,4 +65,4 @@ REGIONS: Mapping[Region, tuple[Code, ...]] = MappingProxyType(
         Region.HEAD: (_HEAD,),
     }
 )
-"""One code a region, two where no code covers it. Source: as for `LEVELS`."""
+"""One code per region, or two if no single code covers it. Source: as for `LEVELS`."""

@@ -1,7 +1,7 @@
-"""Landmarks of body part regression as a report: one image-level group a landmark, with its source slice.
+"""Report the landmarks of body part regression: one image-level group per landmark, with its nearest source slice.
 
-The level itself lies between slices: its position and standard deviation are numbers of the group. What OHIF's text
-view does not show (modifier, slice, deviation) stands in the tracking identifier too.
+The level itself lies between slices; its position and standard deviation are numbers of the group. The tracking
+identifier repeats what OHIF's text view does not show: modifier, slice and deviation.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ POSITION = Code("BPR_LEVEL", PRIVATE_SCHEME, "Position of the level along the he
 def encode_body_landmarks_sr(
     provenance: Provenance, location: BodyLocation, *, title: Code, notes: Sequence[str]
 ) -> Dataset:
-    """Levels of the body found in a scan (PS3.16 TID 1500, 1501).
+    """Encode the levels of the body found in a scan (PS3.16 TID 1500, 1501).
 
     Parameters
     ----------
     location : BodyLocation
-        Of this series. Landmarks without a code are left out, and a comment names them.
+        Result for this series. Landmarks without a code are left out, and a comment names them.
 
     Raises
     ------
     EncodingError
-        If there is no landmark that has a code.
+        If no landmark has a code.
     """
     algorithm = provenance.group_algorithm()
     known, left_out = coded(location.landmarks)
@@ -56,7 +56,7 @@ def encode_body_landmarks_sr(
 
 
 def coded(landmarks: Sequence[BodyLandmark]) -> tuple[list[BodyLandmark], list[str]]:
-    """The landmarks that have a code, and a comment that names the others, if any."""
+    """Split landmarks into those that have a code and a comment that names the others, if any."""
     unknown = [landmark.key for landmark in landmarks if landmark.key not in LEVELS]
     known = [landmark for landmark in landmarks if landmark.key in LEVELS]
     return known, [f"left out, without a code: {', '.join(unknown)}"] if unknown else []
@@ -80,7 +80,7 @@ def _group(
 
 
 def _deviation(sd_mm: float) -> sr.MeasurementProperties:
-    """TID 311: over which people the landmark's score deviates by so much."""
+    """State the deviation of the landmark's score, and over which people (TID 311)."""
     number = sr.NumContentItem(
         codes.SCT.StandardDeviation, sd_mm, concept(MM), relationship_type=sr.RelationshipTypeValues.HAS_PROPERTIES
     )

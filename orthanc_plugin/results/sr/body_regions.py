@@ -1,7 +1,7 @@
-"""Regions of the body as a report: one image-level group a slice, as published, and a range a region as an addition.
+"""Report the regions of the body: one image-level group per slice, as published, and additionally one per region.
 
-A scan has hundreds of slices: highdicom, which needs some 20 ms for a group, makes one group for each set of regions,
-and the slices share its items.
+A scan has hundreds of slices, and highdicom needs some 20 ms for a group. It therefore makes one group for each set of
+regions, and the slices share its items.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RANGE = Code("BPR_RANGE", PRIVATE_SCHEME, "Range of a body region: its lowest an
 def encode_body_regions_sr(
     provenance: Provenance, location: BodyLocation, *, title: Code, notes: Sequence[str]
 ) -> Dataset:
-    """Which regions of the body each slice shows, and from where to where each region reaches (PS3.16 TID 1500, 1501).
+    """Encode which regions of the body each slice shows, and the range of each region (PS3.16 TID 1500, 1501).
 
     Raises
     ------
@@ -109,7 +109,7 @@ def _model_group(
 
 
 def _like(model: Dataset, tracking: sr.TrackingIdentifier, image: sr.SourceImageForMeasurementGroup) -> Dataset:
-    """Group of another slice of the same regions: identifiers first, its image last, the rest shared."""
+    """Make the group of another slice with the same regions: own identifiers first, own image last, the rest shared."""
     group = Dataset()
     group.update({element.tag: element for element in model if element.keyword != "ContentSequence"})
     group.ContentSequence = [*tracking, *model.ContentSequence[len(tracking) : -1], image]

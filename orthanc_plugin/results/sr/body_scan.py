@@ -1,7 +1,7 @@
-"""What body part regression says of a scan as a whole: one measurement group that its reports share.
+"""Report what body part regression says about a scan as a whole: one measurement group that its reports share.
 
-How well spacing and direction fit the scores of the slices, and how much of each region lies inside. No standard scheme
-holds these concepts: they are private ones.
+The group states how well spacing and direction fit the scores of the slices, and how much of each region lies inside
+the scan. No standard scheme has these concepts, so they are private.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RATIO = Code("1", "UCUM", "no units")
 def scan_group(
     location: BodyLocation, provenance: Provenance, algorithm: sr.AlgorithmIdentification
 ) -> sr.MeasurementsAndQualitativeEvaluations:
-    """The group; its tracking identifier says the same in words, because OHIF shows no site of a number."""
+    """Make the group; its tracking identifier repeats the coverage, because OHIF does not show finding sites."""
     numbers = (
         (SLOPE, location.slope_per_mm, _PER_MM),
         (SLOPE_RATIO, location.slope_ratio, _RATIO),

@@ -1,8 +1,8 @@
-"""Quality checks as a report: one image-level group a segment, with yes or no, a number and a sentence for each check.
+"""Report quality checks: one image-level group per segment, with an answer, a number and a sentence for each check.
 
-Groups are tied to segments by tracking UID and not by reference, so that a report of a LABELMAP validates too. Yes and
-No (CID 230) answer a statement; Succeeded and Failed (CID 6042) would say whether the check itself could be run. What
-OHIF's text view does not show of a group stands in words as comments in it.
+Groups are tied to segments by tracking UID and not by reference, so that the report of a LABELMAP validates too. The
+answers are Yes and No (CID 230); Succeeded and Failed (CID 6042) would say whether the check could be run. Comments in
+the group repeat in words what OHIF's text view does not show.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ CONCEPTS: Mapping[Check, tuple[Code, Code]] = MappingProxyType(
         ),
     }
 )
-"""Of each check: the statement that holds or not, and what the number is."""
+"""For each check, the statement that is true or false, and the meaning of the number."""
 
 
 def encode_checks_sr(
@@ -159,12 +159,12 @@ def _group(
 def _label(result: CheckResult, card: ModelCard) -> CardLabel:
     label = next((label for label in card.labels if label.key == result.key), None)
     if label is None:
-        raise EncodingError(f"{card.name} has no structure {result.key}, of which there is a check result")
+        raise EncodingError(f"{card.name} has no structure {result.key}, but there is a check result for it")
     return label
 
 
 def _tracking_uid(seg: Dataset, number: int, label: CardLabel) -> str:
-    """As stored; the label tells numbers of the model from those of the SEG."""
+    """Find the stored TrackingUID; the label shows whether the number is the model's or the SEG's."""
     stored = {int(item.SegmentNumber): item for item in seg.SegmentSequence}.get(number)
     if stored is None or stored.SegmentLabel != segment_label(label.label):
         raise EncodingError(
@@ -178,9 +178,9 @@ def _sentence(result: CheckResult) -> str:
 
 
 def _summary(results: Sequence[CheckResult], checked: Sequence[ModelCard]) -> Iterator[str]:
-    """What a reader wants first: how many failed, and which."""
+    """Say how many checks failed, and which."""
     failed = [result for result in results if not result.passed]
     yield f"{len(results) - len(failed)} of {len(results)} checks passed. A passed check does not make a mask right."
     for card in checked:
-        if told := [f"{_label(r, card).label}: {r.check.value}" for r in failed if r.model == card.name]:
-            yield f"FAILED in {card.name}: {'; '.join(told)}"
+        if named := [f"{_label(r, card).label}: {r.check.value}" for r in failed if r.model == card.name]:
+            yield f"FAILED in {card.name}: {'; '.join(named)}"

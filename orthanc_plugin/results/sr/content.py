@@ -1,7 +1,7 @@
-"""Parts of measurement groups (PS3.16 TID 300, 1501) that several reports share: target region, slice, number, yes.
+"""Content items that several reports share: comment, finding site, target region, slice, number, yes or no.
 
-highdicom takes milliseconds for a number and copies what it is given. A report of thousands of numbers makes each of
-them from what numbers of one concept share, and puts its groups into the report afterwards.
+highdicom takes milliseconds for a number and copies what it is given. A report of thousands of numbers therefore
+makes each number from what all numbers of its concept share (`number`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def finding_site(structure: Code, modifier: Code | None) -> sr.FindingSite:
 
 
 def target_region(structure: Code, modifier: Code | None = None) -> sr.QualitativeEvaluation:
-    """What of the body an image shows; `modifier`: which part of the structure."""
+    """State what part of the body an image shows; `modifier` says which part of the structure."""
     evaluation = sr.QualitativeEvaluation(_TARGET_REGION, concept(structure))
     if modifier is not None:
         item = sr.CodeContentItem(_TOPOGRAPHICAL_MODIFIER, concept(modifier), sr.RelationshipTypeValues.HAS_CONCEPT_MOD)
@@ -48,7 +48,7 @@ def target_region(structure: Code, modifier: Code | None = None) -> sr.Qualitati
 
 
 def source_image(header: Dataset) -> sr.SourceImageForMeasurementGroup:
-    """The slice that a group speaks of."""
+    """Refer to the slice that a group describes."""
     return sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)
 
 
@@ -60,7 +60,7 @@ def measurement(
     site: list[sr.FindingSite] | None = None,
     properties: sr.MeasurementProperties | None = None,
 ) -> sr.Measurement:
-    """A number with its unit (UCUM), `site` where it was measured.
+    """Make a number with its unit (UCUM); `site` says where it was measured.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def measurement(
 
 
 def number(name: Code, value: float, unit: Code, derivation: Code | None = None) -> Dataset:
-    """Content item of a number as `measurement` makes it, in a fraction of the time.
+    """Make the content item of a number as `measurement` does, in a fraction of the time.
 
     Parameters
     ----------
@@ -108,11 +108,11 @@ def _shared(name: Code, unit: Code, derivation: Code | None) -> Dataset:
 
 
 def store_as_read(number: Dataset) -> None:
-    """NumericValue as the 16 characters that are stored; all digits stand in FloatingPointValue."""
+    """Keep NumericValue as the 16 characters that are stored; FloatingPointValue has all digits."""
     measured = number.MeasuredValueSequence[0]
     measured.NumericValue = str(measured.NumericValue)
 
 
 def yes_or_no(name: Code, value: bool) -> sr.QualitativeEvaluation:
-    """A statement that holds or not (CID 230)."""
+    """Answer a statement with Yes or No (CID 230)."""
     return sr.QualitativeEvaluation(concept(name), codes.SCT.Yes if value else codes.SCT.No)

@@ -1,6 +1,6 @@
-"""Landmarks as a report: one image-level group a landmark, with the slice it lies on.
+"""Report landmarks: one image-level group per landmark, with the slice on which it lies.
 
-Name and slice stand in the tracking identifier too, because OHIF's text view shows neither modifiers nor images.
+The tracking identifier repeats name and slice, because OHIF's text view shows neither modifiers nor images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SERIES_NUMBER = 9803
 def encode_landmarks_sr(
     provenance: Provenance, seg: Dataset, landmarks: Sequence[Landmark], *, title: Code, notes: Sequence[str]
 ) -> Dataset:
-    """Levels found in a stored SEG (PS3.16 TID 1500, 1501).
+    """Encode the levels found in a stored SEG (PS3.16 TID 1500, 1501).
 
     Raises
     ------

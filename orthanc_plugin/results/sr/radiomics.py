@@ -1,11 +1,11 @@
-"""Radiomics as a report: one group a segment and image, tied to the stored SEG and to the source series.
+"""Report radiomics: one group per segment and image, tied to the stored SEG and to the source series.
 
-Segments of a BINARY SEG are referenced as TID 1411 has it. Segments of a LABELMAP are not: the validators and readers
-of today take such a reference for an error (dciodvfy) or for the end of the report (dcmtk). Their groups are TID 1501,
-tied by the segment's own TrackingUID, the UID of the SEG and the segment's number (decision 0011).
+Segments of a BINARY SEG are referenced as in TID 1411. Segments of a LABELMAP are not, because today's validators and
+readers take such a reference for an error (dciodvfy) or for the end of the report (dcmtk). Their groups follow TID 1501
+and are tied by the segment's TrackingUID, the UID of the SEG and the segment's number (decision 0011).
 
-A group says with which parameters its numbers were measured (TID 4019): the model's digest first, for dcmqi keeps the
-first alone, then those of the measurement, and on which filtered image, if on one.
+Each group states the parameters of its numbers (TID 4019). The model's digest comes first, because dcmqi keeps only the
+first parameter. The parameters of the measurement follow, and the filtered image if there is one.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ def encode_radiomics_sr(
     features: Sequence[SegmentFeatures],
     *,
     title: Code,
-    settings: RadiomicsSettings | str = "",
+    settings: RadiomicsSettings,
     image_library: bool = False,
 ) -> Dataset:
-    """Features of the segments of a stored SEG (PS3.16 TID 1500; 1411, of a LABELMAP 1501).
+    """Encode the features of the segments of a stored SEG (PS3.16 TID 1500; 1411, or 1501 for a LABELMAP).
 
     Parameters
     ----------
     segmentation : Segmentation
         As decoded from `seg`: its numbers are the stored SegmentNumbers.
     features : sequence of SegmentFeatures
-        Of the original image and of filtered ones. Who has no feature gets no group; why, stands in the comments.
-    settings : RadiomicsSettings or str
+        For the original image and for filtered ones. Segments without features get no group; a comment says why.
+    settings : RadiomicsSettings
         Parameters of the measurement, recorded beside those of the model (TID 4019).
     image_library : bool
-        List the source slices (TID 1600). A viewer of text prints a line for each.
+        List the source slices (TID 1600). Text viewers print a line for each.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def encode_radiomics_sr(
         If no segment has a feature, a value is not finite, or a segment is not in the SEG.
     """
     segments = {segment.number: segment for segment in segmentation.segments}
-    texts = _texts(settings)
+    texts = parameter_texts(settings)
     algorithms = {
         image: provenance.group_algorithm([*texts, *_image_text(image)])
         for image in {measured.image for measured in features}
@@ -89,18 +89,12 @@ def encode_radiomics_sr(
     return ds
 
 
-def _texts(settings: RadiomicsSettings | str) -> tuple[str, ...]:
-    if isinstance(settings, RadiomicsSettings):
-        return parameter_texts(settings)
-    return (f"radiomics: {settings}",) if settings else ()
-
-
 def _image_text(image: str) -> tuple[str, ...]:
     return () if image == ORIGINAL else (f"image={image}",)
 
 
 def named_notes(features: Sequence[SegmentFeatures], segmentation: Segmentation) -> Iterator[str]:
-    """The notes of all measurements, each with the name of its segment and image."""
+    """Yield the notes of all measurements, each with the name of its segment and image."""
     labels = {segment.number: segment.label for segment in segmentation.segments}
     for measured in features:
         for note in measured.notes:
@@ -154,7 +148,7 @@ def _empty_group(
 
 
 def _tracking(seg: Dataset, segment: Segment, image: str) -> sr.TrackingIdentifier:
-    """That of the segment; of a filtered image its own, since one UID is in one group."""
+    """Identify the segment; a filtered image gets a UID of its own, because one UID belongs to one group."""
     stored = next((item for item in seg.SegmentSequence if item.SegmentNumber == segment.number), None)
     if stored is None:
         raise EncodingError(f"segment {segment.number} is not in the SEG {seg.SOPInstanceUID}")

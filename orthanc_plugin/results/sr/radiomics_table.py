@@ -1,6 +1,6 @@
-"""Radiomics reports as tables: every number of a stored report with what it was measured of, by whom and in which code.
+"""Turn radiomics reports into tables: every number of a stored report with its segment, model and code.
 
-Numbers are those of the report to the last bit, so a table and its report can never disagree.
+Numbers equal those of the report to the last bit, so a table and its report can never disagree.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class TableRow:
 
     model_digest: SHA-256 of card and weights.
     series_instance_uid: the CT that was measured.
-    image: `original` or the filtered image by pyradiomics' name.
-    feature: pyradiomics' name with its class, `shape_MeshVolume`; empty for a code we do not know.
+    image: `original`, or pyradiomics' name of the filtered image.
+    feature: pyradiomics' name with its class, such as `shape_MeshVolume`; empty for an unknown code.
     code, scheme, meaning: the coded concept.
     unit: UCUM.
     """
@@ -53,12 +53,12 @@ class TableRow:
 
 
 def read_radiomics_sr(ds: Dataset) -> tuple[TableRow, ...]:
-    """Every number of a radiomics report, in its order.
+    """Read every number of a radiomics report, in its order.
 
     Raises
     ------
     EncodingError
-        If it is no radiomics report of this software.
+        If the object is not a radiomics report of this software.
     """
     groups = [group for item in _children(ds, _MEASUREMENTS) for group in _children(item, _GROUP)]
     if not groups:
@@ -70,9 +70,9 @@ def read_radiomics_sr(ds: Dataset) -> tuple[TableRow, ...]:
 
 
 def to_csv(rows: Sequence[TableRow]) -> str:
-    """Rows as CSV (RFC 4180) under one line of names; `float` of a value's text is the value.
+    """Write rows as CSV (RFC 4180) under one line of names; `float` of a value's text gives exactly the value.
 
-    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    Text that a spreadsheet would take for a formula is preceded by an apostrophe.
     """
     text = io.StringIO()
     writer = csv.writer(text)
@@ -82,7 +82,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
 
 
 def to_json(rows: Sequence[TableRow]) -> str:
-    """Rows as a JSON list of objects with the names of the CSV."""
+    """Write rows as a JSON list of objects with the names of the CSV."""
     return json.dumps([asdict(row) for row in rows], allow_nan=False)
 
 
@@ -118,7 +118,7 @@ def _rows(ds: Dataset, group: Dataset) -> Iterator[TableRow]:
 
 
 def _segment(group: Dataset) -> tuple[str, int]:
-    """UID of the SEG and the segment's number, as a BINARY or a LABELMAP is named."""
+    """Read the UID of the SEG and the segment's number, for a BINARY SEG or a LABELMAP."""
     for item in _children(group, _REFERENCED_SEGMENT):
         reference = item.ReferencedSOPSequence[0]
         return str(reference.ReferencedSOPInstanceUID), int(reference.ReferencedSegmentNumber)
@@ -144,4 +144,4 @@ def _cell(value: str | int | float) -> str:
 
 
 def _unreadable(ds: Dataset) -> EncodingError:
-    return EncodingError(f"{ds.get('SOPInstanceUID', 'the object')} is no radiomics report of this software")
+    return EncodingError(f"{ds.get('SOPInstanceUID', 'the object')} is not a radiomics report of this software")

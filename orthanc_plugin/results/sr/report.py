@@ -1,7 +1,7 @@
-"""What every report shares: TID 1500 root, who observed, what it says of itself, and the equipment around it.
+"""Build a report: the TID 1500 root, its observer, its statement of research use and its contributing equipment.
 
-Comprehensive 3D SR, every container SEPARATE and no image library, because that is what OHIF shows as readable text.
-The report is unverified, made by a device, and says so in words as its first content.
+Reports are Comprehensive 3D SR with every container SEPARATE and no image library, because OHIF shows that as readable
+text. A report is unverified and made by a device, and its first content says so in words.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Landmarks for a viewer: points that OHIF loads as measurements, and that take the reader to the slice.
+"""Report landmarks for a viewer: points that OHIF loads as measurements and that take the reader to the slice.
 
-Body part regression knows levels, no places inside a slice: each point lies in a corner of its slice, in air where a
-corner shows air, and says `slice level`. A point on anatomy would be invented. OHIF opens points only under the title
-126000 and loads them only under the name of its own tool, so both are fixed.
+Body part regression knows levels but no places inside a slice, and a point on anatomy would be invented. Each point
+therefore lies in a corner of its slice, in air if a corner shows air, and is labelled `slice level`. OHIF opens points
+only under the title 126000 and loads them only under the name of its own tool, so both are fixed.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _SAYS = "Points mark slices, no anatomy: each lies in a corner of its slice."
 def encode_viewer_landmarks_sr(
     provenance: Provenance, location: BodyLocation, *, title: Code, notes: Sequence[str]
 ) -> Dataset:
-    """Levels of the body as points in corners of their slices (PS3.16 TID 1500, 1410).
+    """Encode levels of the body as points in corners of their slices (PS3.16 TID 1500, 1410).
 
     Parameters
     ----------
     title : Code
-        Not used, see above; reports of body part regression share one signature.
+        Not used (see above); all reports of body part regression have the same signature.
 
     Raises
     ------
     EncodingError
-        If there is no landmark that has a code.
+        If no landmark has a code.
     """
     algorithm = provenance.group_algorithm()
     known, left_out = coded(location.landmarks)
@@ -80,7 +80,7 @@ def _group(
 
 
 def corner(image: Voxels) -> tuple[float, float]:
-    """The centre of the first corner pixel whose surroundings are air; of the emptiest corner where none is.
+    """Find the first corner pixel whose surroundings are air, or else the emptiest corner.
 
     Parameters
     ----------

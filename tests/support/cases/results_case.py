@@ -16,6 +16,7 @@ from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LEFT, LUNG, REPORT_TITLE, RIGHT, TISSUE, Code
 from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.measures import FeatureValue, SegmentFeatures
+from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.identity import SeriesIdentity
 from orthanc_plugin.quality.landmarks import find_landmarks
@@ -187,7 +188,7 @@ def radiomics_report(series: CtSeries, stored: Dataset, features: list[SegmentFe
     kept = seg.decode_seg(stored, series, CARD)
     features = features_of(kept) if features is None else features
     provenance = provenance_of(series, RADIOMICS_UID)
-    return encode_radiomics_sr(provenance, stored, kept, features, title=REPORT_TITLE, settings="bin width 25")
+    return encode_radiomics_sr(provenance, stored, kept, features, title=REPORT_TITLE, settings=RadiomicsSettings())
 
 
 def landmarks_report(series: CtSeries, stored: Dataset, *notes: str, card: ModelCard = CARD) -> Dataset:

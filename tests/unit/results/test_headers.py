@@ -99,7 +99,7 @@ def test_patient_id_is_copied_as_it_is() -> None:
 
 @pytest.mark.parametrize("patient_id", ["x" * 65, "two\\values", "line\nbreak"])
 def test_a_patient_id_that_no_result_can_carry_is_refused_by_name(patient_id: str) -> None:
-    with pytest.raises(EncodingError, match=r"^PatientID is no text") as caught:
+    with pytest.raises(EncodingError, match=r"^PatientID is not a text") as caught:
         result_headers(series_with(PatientID=patient_id))
     assert patient_id not in str(caught.value)
 
@@ -108,7 +108,7 @@ def test_a_patient_id_that_no_result_can_carry_is_refused_by_name(patient_id: st
 @pytest.mark.parametrize("uid", ["1.2.03", "1.2.x", "1." * 40 + "1", "1.2."])
 def test_a_uid_that_is_none_is_refused_by_name(keyword: str, uid: str) -> None:
     series = series_with(**{keyword: uid})
-    with pytest.raises(EncodingError, match=f"^{keyword} is no valid UID"):
+    with pytest.raises(EncodingError, match=f"^{keyword} is not a valid UID"):
         result_headers(series)
 
 

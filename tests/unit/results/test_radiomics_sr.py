@@ -168,5 +168,5 @@ def test_a_segment_that_the_seg_does_not_hold_is_an_error(stored: Dataset) -> No
     with pytest.raises(EncodingError, match="segment 5 is not in the SEG"):
         encode_radiomics_sr(
             provenance_of(SERIES, RADIOMICS_UID), other, seg.decode_seg(stored, SERIES, CARD), [measured(5)],
-            title=REPORT_TITLE,
+            title=REPORT_TITLE, settings=SETTINGS,
         )  # fmt: skip

@@ -242,7 +242,7 @@ def test_more_segments_than_eight_bits_hold_are_refused() -> None:
     series = small_series()
     whole = ellipsoids(series)
     crowd = replace(whole, segments=tuple(replace(whole.segments[0], key=str(n)) for n in range(256)))
-    with pytest.raises(EncodingError, match="256 segments: a SEG of 8 bits holds 255"):
+    with pytest.raises(EncodingError, match="256 segments: a SEG of 8 bits holds at most 255"):
         encode(series, crowd)
 
 

@@ -102,7 +102,7 @@ def test_what_is_no_radiomics_report_is_refused_by_its_uid(stored: Dataset) -> N
     foreign = written(radiomics_report(SERIES, stored))
     del foreign.ContentSequence[-1].ContentSequence[0].ContentSequence[-1].MeasuredValueSequence
     for ds in (stored, written(landmarks_report(SERIES, stored)), foreign, Dataset()):
-        with pytest.raises(EncodingError, match="no radiomics report"):
+        with pytest.raises(EncodingError, match="not a radiomics report"):
             read_radiomics_sr(ds)
 
 
