@@ -1,4 +1,4 @@
-"""Series of the conformance matrix: every real one that the loader accepts, odd sizes, phantoms, nasty headers."""
+"""Series of the conformance matrix: every real one that the loader accepts, odd sizes, phantoms, unusual headers."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from tests.support.cases.results_case import CARD, SEG_UID, cut, ellipsoids, pro
 class Case:
     """One series with everything that objects are made of.
 
-    gaps: what dciodvfy says wrongly of every object of the series, and how often.
-    landmarks: how many of the body at most; each costs readers a tenth of a second.
+    gaps: wrong messages of dciodvfy about every object of the series, with their number.
+    landmarks: largest number of body landmarks; each costs readers a tenth of a second.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Case:
         return seg.decode_seg(self.stored, self.series, self.card)
 
     def stored_as(self, encoding: SegEncoding) -> Dataset | None:
-        """The SEG through a file and back; None where viewers would scramble it."""
+        """Write the SEG to a file and read it; None if viewers would scramble it."""
         if encoding is SegEncoding.BINARY and self.series.volume.voxels_hu.shape[2] % 8:
             with pytest.raises(EncodingError, match="scramble"):
                 self._encode(encoding)
@@ -84,7 +84,7 @@ class Case:
 
 
 def instances_in(folder: Path) -> Iterator[Dataset]:
-    """The instances of a folder; other files are passed over."""
+    """Yield the instances of a folder; other files are skipped."""
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         try:
             yield pydicom.dcmread(path)
@@ -98,20 +98,20 @@ def real(name: str) -> CtSeries:
 
 
 def lowest(series: CtSeries, slices: int) -> CtSeries:
-    """The lowest slices of a series: the traits of its headers without its whole weight."""
+    """Keep the lowest slices of a series, which have its kind of headers at a fraction of its size."""
     volume = replace(series.volume, voxels_hu=series.volume.voxels_hu[:slices].copy())
     return replace(series, volume=volume, headers=series.headers[:slices])
 
 
 def single_frames() -> CtSeries:
-    """The slices of which somebody made an Enhanced CT."""
+    """Read the slices from which an Enhanced CT was made."""
     return read_series(
         ds for ds in instances_in(real_ct("enhanced_4d_ct/dicom_enhanced")) if "NumberOfFrames" not in ds
     )
 
 
 def with_uids() -> CtSeries:
-    """A series that came without UIDs, once it has them."""
+    """Read a series that has no UIDs, and add them."""
 
     def repaired() -> Iterator[Dataset]:
         for number, ds in enumerate(instances_in(real_ct("ts_example_ct/example_ct_dicom"))):
@@ -136,12 +136,12 @@ LARGE: dict[str, Callable[[], CtSeries]] = {
     "ts_example_ct, with UIDs": with_uids,
 }
 WHOLE: dict[str, Callable[[], CtSeries]] = {"lidc_0314_chest": lambda: real("lidc_0314_chest/dicom")}
-"""Of the full matrix alone."""
+"""Only in the full matrix."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """A nasty header. name: the PatientName in results. bytes_gap: texts that are too long for who counts bytes."""
+    """An unusual header. name: PatientName in results. bytes_gap: number of texts too long if bytes are counted."""
 
     attributes: Mapping[str, object]
     name: str | None = None
@@ -153,7 +153,7 @@ class Header:
         return str(self.attributes.get("PatientName", "Doe^Jane") or "") if self.name is None else self.name
 
     def series(self) -> CtSeries:
-        """Headers through a file and back, so that text is bytes in the source's own encoding."""
+        """Write the headers to a file and read them, so that text is bytes in the source's own encoding."""
         with pydicom.config.disable_value_validation():
             made = small_series(slices=16, **self.attributes)  # type: ignore[arg-type]
             return replace(made, headers=tuple(self._as_received(header) for header in made.headers))
@@ -223,4 +223,4 @@ LONG_CARD = replace(
 )
 
 FEW = 4
-"""Landmarks of cases that other cases cover."""
+"""Number of landmarks in cases that other cases cover."""

@@ -1,6 +1,6 @@
-"""Kinds of objects of the conformance matrix: how each is made of a case, and who must read it.
+"""Kinds of objects of the conformance matrix: how each is made from a case, and which readers must read it.
 
-What a case cannot have is None: BINARY where viewers would scramble it.
+A kind that a case cannot have is None, such as BINARY if viewers would scramble it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Reader = Callable[[Case, Path], None]
 
 @dataclass(frozen=True)
 class Kind:
-    """make: of a case, None where it cannot have one."""
+    """make: makes the object of a case; None if the case cannot have one."""
 
     output: Output
     make: Callable[[Case], Dataset | None]
@@ -57,7 +57,7 @@ def _reads_report(title: str, case: Case, path: Path) -> None:
 
 
 def _radiomics(settings: RadiomicsSettings, encoding: SegEncoding, case: Case) -> Dataset | None:
-    """With every class; of filtered images and with an image library where pyradiomics' definitions count."""
+    """Measure every class; in pyradiomics mode also filtered images, with an image library."""
     stored = case.stored_as(encoding)
     if stored is None:
         return None
@@ -72,7 +72,7 @@ def _radiomics(settings: RadiomicsSettings, encoding: SegEncoding, case: Case) -
 
 
 def _thinned(volume: Volume, kept: Segmentation) -> tuple[Volume, Segmentation]:
-    """Some 64 columns: readers do not mind of which voxels a number was made, and textures take minutes."""
+    """Keep about 64 columns: readers do not depend on the voxels behind a number, and textures take minutes."""
     step = max(1, volume.voxels_hu.shape[2] // 64)
     voxels = np.ascontiguousarray(volume.voxels_hu[:, ::step, ::step])
     labels = np.ascontiguousarray(kept.labels[:, ::step, ::step])
@@ -137,12 +137,12 @@ def check(case: Case, kind: Kind, *, every_reader: bool = True) -> str:
     Parameters
     ----------
     every_reader : bool
-        Otherwise dciodvfy alone.
+        False runs dciodvfy only.
 
     Returns
     -------
     str
-        How many errors, in brackets how many documented ones are dciodvfy's own; `-` where there is no such object.
+        Number of errors, with documented mistakes of dciodvfy in brackets; `-` if there is no such object.
     """
     ds = kind.make(case)
     if ds is None:

@@ -12,7 +12,7 @@ Record = Callable[[str, object], None]
 
 
 def cell(case: Case, kind: str, record: Record, *, every_reader: bool = True) -> None:
-    """Check an object and report what was said of it; a cell that fails is reported as failed."""
+    """Check an object and report the result; a failing cell is reported as failed."""
     said = ""
     try:
         said = check(case, KINDS[kind], every_reader=every_reader)

@@ -1,4 +1,4 @@
-"""Every code of the private scheme that the package can write; run as a program it prints the rows of the page."""
+"""List every code of the private scheme that the package can write; as a program, print the rows of the page."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from orthanc_plugin import codes
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 
 ROOMS = ("results", "radiomics", "quality")
-"""Of the package; only these make codes."""
+"""Rooms of the package that declare private codes."""
 
 
 def private_codes() -> dict[str, str]:
-    """Code value to meaning, from all constants of the rooms."""
+    """Map code values to meanings, from all constants of the rooms."""
     modules = [codes, *(module for room in ROOMS for module in _modules(f"orthanc_plugin.{room}"))]
     found = {code for module in modules for code in _codes(vars(module), set()) if code.scheme == PRIVATE_SCHEME}
     assert len({code.value for code in found}) == len(found), "one value has two meanings"

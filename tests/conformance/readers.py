@@ -1,7 +1,7 @@
-"""Readers that are not ours: each takes an object of a case, says nothing where it reads what was meant, else fails.
+"""Readers of other projects: each takes an object of a case and fails if it does not read the intended content.
 
-dciodvfy's exit status hides errors inside reports, dcmqi returns 0 even after an error: their texts are parsed, and
-voxels, groups and pixels are compared.
+The exit status of dciodvfy hides errors inside reports, and dcmqi returns 0 even after an error. Their output is
+therefore parsed, and voxels, groups and pixels are compared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _GROUP, _TRACKING_UID, _NUM = "125007", "112040", "NUM"
 
 
 def tool(name: str) -> str:
-    """The executable beside this Python or on the PATH; CI must have it."""
+    """Find the executable beside this Python or on the PATH; CI must have it."""
     found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if found is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{name} is not installed")
@@ -61,7 +61,7 @@ def complaints(path: Path) -> list[str]:
 
 
 def dcmqi_reads_segments(path: Path, series: CtSeries, stored: Segmentation) -> None:
-    """segimage2itkimage gives every voxel of every segment, and none more."""
+    """segimage2itkimage gives every voxel of every segment and no others."""
     with TemporaryDirectory() as folder:
         _, text = output_of(
             tool("segimage2itkimage"), "--inputDICOM", str(path), "--outputDirectory", folder, "--outputType", "nrrd"
@@ -91,7 +91,7 @@ def _on_grid(path: Path, series: CtSeries) -> Labels:
 
 
 def highdicom_reads_segments(path: Path, series: CtSeries, stored: Segmentation) -> None:
-    """highdicom gives the label map by the slices it was made of."""
+    """highdicom gives the label map by its source slices."""
     uids = [str(header.SOPInstanceUID) for header in series.headers]
     labels = highdicom.seg.segread(path).get_pixels_by_source_instance(
         uids, combine_segments=True, assert_missing_frames_are_empty=True, skip_overlap_checks=True, dtype=np.uint8

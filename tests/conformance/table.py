@@ -1,4 +1,4 @@
-"""The table of the conformance matrix, and its place in docs/conformance.md."""
+"""Write the table of the conformance matrix into docs/conformance.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.cases.realct import ROOT
 
 CELL = "conformance"
-"""Name of the property by which a test reports a cell: `series|kind|what was said`."""
+"""Name of the property by which a test reports a cell: `series|kind|result`."""
 
 PAGE = ROOT / "docs" / "conformance.md"
 BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
@@ -18,7 +18,7 @@ TOOLS = ("dicom3tools", "dcmqi", "highdicom", "pydicom", "SimpleITK")
 
 
 class Table:
-    """What the validator said of each kind of object of each series."""
+    """Results of the validator for each kind of object of each series."""
 
     def __init__(self) -> None:
         self._cells: dict[tuple[str, str], str] = {}
@@ -28,12 +28,12 @@ class Table:
         return bool(self._cells)
 
     def add(self, file: str, series: str, kind: str, said: str, *, failed: bool) -> None:
-        """A cell; `file`: of the test, by which rows are sorted whatever process ran first."""
+        """Add a cell; rows are sorted by the `file` of the test, whatever process ran first."""
         self._files[series] = file
         self._cells[series, kind] = "FAILED" if failed else said
 
     def text(self) -> str:
-        """As Markdown: a row a series, a column a kind."""
+        """Format the table as Markdown, with a row per series and a column per kind."""
         rows, columns = sorted(self._files, key=self._files.__getitem__), dict.fromkeys(key[1] for key in self._cells)
         lines = [
             ["series", *columns],

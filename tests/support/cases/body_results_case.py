@@ -32,11 +32,11 @@ PARTS = {
     Region.SHOULDER_NECK: (0.65, 0.8),
     Region.HEAD: (0.75, 1.0),
 }
-"""Of the slices, from and to."""
+"""Range of each region as a share of the slices."""
 
 
 def whole_body(series: CtSeries) -> BodyLocation:
-    """All landmarks and regions at even distances between the second and the second last slice."""
+    """Place all landmarks and regions evenly between the second and the second last slice."""
     slices = len(series.headers)
     z_mm = tuple(float(series.volume.affine[2] @ (0, 0, index, 1)) for index in range(slices))
     levels = np.linspace(z_mm[1] + 0.25, z_mm[-2] - 0.25, len(TABLE))
@@ -67,17 +67,17 @@ def whole_body(series: CtSeries) -> BodyLocation:
 
 
 def body_report(kind: Output, series: CtSeries, location: BodyLocation, *notes: str, card: ModelCard = CARD) -> Dataset:
-    """One report of a location."""
+    """Encode one report of a location."""
     return ENCODERS[kind](provenance_of(series, UIDS[kind], card), location, title=REPORT_TITLE, notes=notes)
 
 
 def items(ds: Dataset) -> Iterator[Dataset]:
-    """All content items, depth first."""
+    """Yield all content items, depth first."""
     yield ds
     for child in ds.get("ContentSequence", ()):
         yield from items(child)
 
 
 def values(ds: Dataset, code: str) -> list[Dataset]:
-    """The content items of a concept."""
+    """List the content items of a concept."""
     return [item for item in items(ds) if item.ConceptNameCodeSequence[0].CodeValue == code]

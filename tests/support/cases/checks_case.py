@@ -1,4 +1,4 @@
-"""Hand-made cases for the report of quality checks: two models that look at one small series."""
+"""Hand-made cases for the report of quality checks: two models on one small series."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Checked:
 
 
 def stored(series: CtSeries, card: ModelCard = CARD) -> Checked:
-    """What a model found, stored and read back."""
+    """Store what a model found, and read it back."""
     found, uid = ellipsoids(series), SEG_UIDS[card.name]
     ds = seg.encode_seg(provenance_of(series, uid, card), found)
     return Checked(card, ds, seg.decode_seg(ds, series, card))
 
 
 def results_of(series: CtSeries, models: Sequence[Checked]) -> list[CheckResult]:
-    """Checks of each model, then across them."""
+    """Check each model, then across them."""
     alone = [result for model in models for result in check_masks(series.volume, model.kept, model.card)]
     return [*alone, *check_agreement([(model.card, model.kept) for model in models])]
 
@@ -48,7 +48,7 @@ def results_of(series: CtSeries, models: Sequence[Checked]) -> list[CheckResult]
 def checks_report(
     series: CtSeries, models: Sequence[Checked], results: Sequence[CheckResult] | None = None, *notes: str
 ) -> Dataset:
-    """The report of all models."""
+    """Encode the report of all models."""
     return encode_checks_sr(
         [provenance_of(series, CHECKS_UID, model.card) for model in models], [model.seg for model in models],
         results_of(series, models) if results is None else results, title=REPORT_TITLE, notes=notes,

@@ -22,12 +22,12 @@ BOXES = {
     "heart": np.s_[10:22, 16:38, 25:45],
     "spleen": np.s_[2:6, 30:44, 45:60],
 }
-"""Of the slices, rows and columns: x rises to the left, y to the back, z to the head."""
+"""Slices, rows and columns of each box: x rises to the left, y to the back, z to the head."""
 
 
 @dataclass(frozen=True)
 class Chest:
-    """Masks of one model with the CT they were found in."""
+    """Masks of one model with their CT."""
 
     volume: Volume
     labels: Labels
@@ -36,29 +36,29 @@ class Chest:
 
     @property
     def card(self) -> ModelCard:
-        """A model of these structures."""
+        """A card of these structures."""
         labels = tuple(CardLabel(number, key, *_codes(key), (number,), True) for number, key in self._numbered())
         return replace(CARD, name=self.name, labels=labels)
 
     @property
     def segmentation(self) -> Segmentation:
-        """Its result; a structure may be empty."""
+        """The masks as a segmentation; a structure may be empty."""
         segments = (Segment(number, key, *_codes(key), (number,)) for number, key in self._numbered())
         return Segmentation(self.labels, tuple(segments))
 
     def number(self, key: str) -> int:
-        """Label value of a structure."""
+        """Return the label value of a structure."""
         return self.keys.index(key) + 1
 
     def relabelled(self, *boxes: tuple[object, int]) -> Chest:
-        """With other values in some boxes."""
+        """Copy the chest with other values in some boxes."""
         labels = self.labels.copy()
         for box, value in boxes:
             labels[box] = value  # type: ignore[index]
         return replace(self, labels=labels)
 
     def check(self, searched: tuple[int, int] | None = None) -> dict[tuple[str, Check], CheckResult]:
-        """All results by key and check."""
+        """Run all checks; results by key and check."""
         results = check_masks(self.volume, self.segmentation, self.card, searched)
         return {(result.key, result.check): result for result in results}
 
@@ -67,7 +67,7 @@ class Chest:
 
 
 def chest() -> Chest:
-    """A chest that passes every check."""
+    """Make a chest that passes every check."""
     labels = np.zeros(SHAPE, np.uint8)
     for number, box in enumerate(BOXES.values(), start=1):
         labels[box] = number
@@ -80,7 +80,7 @@ def chest() -> Chest:
 
 
 def turned(case: Chest, axes: tuple[int, int, int], flips: tuple[int, ...]) -> Chest:
-    """The same patient in slices of another direction: `axes` as np.transpose of (z, y, x), then reversed `flips`."""
+    """Turn the patient into slices of another direction: transpose (z, y, x) to `axes`, then reverse `flips`."""
     labels, voxels = case.labels.transpose(axes), case.volume.voxels_hu.transpose(axes)
     affine = case.volume.affine[:, [2 - axes[2], 2 - axes[1], 2 - axes[0], 3]]
     for axis in flips:

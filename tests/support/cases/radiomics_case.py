@@ -1,4 +1,4 @@
-"""Hand-made cases for radiomics reports: every feature that has a code, on any image, of a SEG of any encoding."""
+"""Hand-made cases for radiomics reports: every feature that has a code, on any image, for a SEG of any encoding."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FILTERED = "log-sigma-2-0-mm-3D"
 
 
 def stored_as(encoding: SegEncoding, *absent: CardLabel) -> Dataset:
-    """The SEG of the ellipsoids."""
+    """Encode the SEG of the ellipsoids."""
     return seg.encode_seg(provenance_of(SERIES, SEG_UID), ellipsoids(SERIES, *absent), SegSettings(encoding))
 
 
 def report(
     stored: Dataset, features: list[SegmentFeatures], settings: RadiomicsSettings = SETTINGS, library: bool = False
 ) -> Dataset:
-    """Its radiomics report."""
+    """Encode the radiomics report of a stored SEG."""
     return encode_radiomics_sr(
         provenance_of(SERIES, RADIOMICS_UID), stored, seg.decode_seg(stored, SERIES, CARD), features,
         title=REPORT_TITLE, settings=settings, image_library=library,
@@ -37,7 +37,7 @@ def report(
 
 
 def measured(segment: int, image: str = "original") -> SegmentFeatures:
-    """Every feature that has a code, as so many square roots; no shape of a filtered image."""
+    """Make every feature that has a code, with square roots as values; filtered images have no shape features."""
     coded = [c for c in FEATURES if image == "original" or not c.name.startswith("shape")]
     values = (FeatureValue(c.name, c.concept, c.unit, math.sqrt(n + 2), c.derivation) for n, c in enumerate(coded))
     return SegmentFeatures(segment, tuple(values), image=image)

@@ -76,7 +76,7 @@ CARD = ModelCard(
 
 
 def small_series(rows: int = 32, columns: int = 32, slices: int = 12, **attributes: object) -> CtSeries:
-    """A series of water with complete headers; `attributes` overrides them, None deletes one."""
+    """Make a series of water with complete headers; `attributes` override them, and None deletes one."""
     uids = tuple(f"2.25.300{index}" for index in range(slices))
     affine = np.diag((8.0, 8.0, 5.0, 1.0))
     affine[:3, 3] = (-128.0, -128.0, -300.0)
@@ -123,7 +123,7 @@ def _header(uid: str, index: int, rows: int, columns: int, attributes: dict[str,
 
 
 def cut(series: CtSeries, rows: int, columns: int) -> CtSeries:
-    """The series as if its images had that size."""
+    """Cut the images of a series to that size."""
     voxels = np.ascontiguousarray(series.volume.voxels_hu[:, :rows, :columns])
     return replace(series, volume=replace(series.volume, voxels_hu=voxels))
 
@@ -134,14 +134,14 @@ def provenance_of(series: CtSeries, sop_instance_uid: str, card: ModelCard = CAR
 
 
 def segment(label: CardLabel) -> Segment:
-    """The card's structure as a segment."""
+    """Make a segment of a structure of the card."""
     return Segment(
         label.number, label.key, label.label, label.category, label.type, label.modifier, label.colour, label.covers
     )
 
 
 def ellipsoids(series: CtSeries, *absent: CardLabel, card: ModelCard = CARD) -> Segmentation:
-    """A chest of ellipsoids: body round lungs, airway and bone; what is `absent` is body there."""
+    """Make a chest of ellipsoids: a body around lungs, airway and bone; what is `absent` becomes body."""
     shape = series.volume.voxels_hu.shape
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij", sparse=True)
     labels = np.where((y / 0.8) ** 2 + (x / 0.9) ** 2 + 0 * z < 1, np.uint8(BODY.number), np.uint8(0))
@@ -161,12 +161,12 @@ def ellipsoids(series: CtSeries, *absent: CardLabel, card: ModelCard = CARD) -> 
 def encode(
     series: CtSeries, segmentation: Segmentation, *, card: ModelCard = CARD, sop_instance_uid: str = SEG_UID
 ) -> Dataset:
-    """The SEG of a case."""
+    """Encode the SEG of a case."""
     return seg.encode_seg(provenance_of(series, sop_instance_uid, card), segmentation)
 
 
 def features_of(segmentation: Segmentation) -> list[SegmentFeatures]:
-    """Two features a segment."""
+    """Make two features per segment."""
     volume = Code("YEKZ", "IBSI", "Volume from Voxel Summation")
     mean = Code("Q4LE", "IBSI", "Mean intensity")
     return [
@@ -184,7 +184,7 @@ def features_of(segmentation: Segmentation) -> list[SegmentFeatures]:
 
 
 def radiomics_report(series: CtSeries, stored: Dataset, features: list[SegmentFeatures] | None = None) -> Dataset:
-    """The radiomics SR of a stored SEG."""
+    """Encode the radiomics SR of a stored SEG."""
     kept = seg.decode_seg(stored, series, CARD)
     features = features_of(kept) if features is None else features
     provenance = provenance_of(series, RADIOMICS_UID)
@@ -192,7 +192,7 @@ def radiomics_report(series: CtSeries, stored: Dataset, features: list[SegmentFe
 
 
 def landmarks_report(series: CtSeries, stored: Dataset, *notes: str, card: ModelCard = CARD) -> Dataset:
-    """The landmarks SR of a stored SEG."""
+    """Encode the landmarks SR of a stored SEG."""
     found = find_landmarks(seg.decode_seg(stored, series, card), series.volume)
     provenance = provenance_of(series, LANDMARKS_UID, card)
     return encode_landmarks_sr(provenance, stored, found, title=REPORT_TITLE, notes=notes)
@@ -201,7 +201,7 @@ def landmarks_report(series: CtSeries, stored: Dataset, *notes: str, card: Model
 def report_on(
     segs: Sequence[Dataset], *, provider: str = "", algorithms: Sequence[ContributingEquipment] = ()
 ) -> Dataset:
-    """A report of one group that says `Lung` of the first slice of the small series."""
+    """Encode a report with one group that says `Lung` about the first slice of the small series."""
     series = small_series()
     group = sr.MeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(uid="2.25.1098", identifier="a group"),
