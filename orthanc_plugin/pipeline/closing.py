@@ -1,4 +1,4 @@
-"""Make results from all masks as stored: checks across models, structure sets, previews."""
+"""What is made of all masks as stored: checks across models, structure sets, previews."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _FORMS: Mapping[Output, tuple[Callable[..., Dataset], str]] = {
     Output.RTSTRUCT: (rtstruct.encode_rtstruct, rtstruct.SETTINGS),
     Output.PREVIEW: (preview.encode_preview, preview.SETTINGS),
 }
-"""For each form, its encoder and the settings that decide its content beside the SEG."""
+"""Of each form: what encodes it, and what decides its content beside the SEG."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Report and results of the checks."""
+    """The report of the checks, and what they found."""
 
     report: ReportResult
     results: tuple[CheckResult, ...]
@@ -42,7 +42,7 @@ def check(
     context: Context,
     searched: tuple[int, int] | None = None,
 ) -> Checked:
-    """Check every mask as stored, and compare models that found the same organ; store the results as SR.
+    """Ask every check of every mask as stored, and of models that found the same organ; store the answers as SR.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def check(
     found : sequence
         Each model with its SEG.
     provider : str
-        The execution provider that ran the models.
+        What the models ran on.
     searched : tuple of int, optional
         First and last slice that the models saw; all by default.
     """
@@ -80,7 +80,7 @@ def check(
 def export(
     kind: Output, series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
 ) -> ReportResult:
-    """Store the masks of one SEG in another form.
+    """The masks of one SEG in another form.
 
     Parameters
     ----------

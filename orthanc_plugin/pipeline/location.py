@@ -1,4 +1,4 @@
-"""Find where in the body a series lies, report it, and cut the slices that organ models see."""
+"""Where in the body a series lies, what is reported of it, and the slices that organ models see."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orthanc_plugin.results.sr.body_regions import encode_body_regions_sr
 from orthanc_plugin.results.sr.viewer_landmarks import encode_viewer_landmarks_sr
 
 CROP_MARGIN_MM = 30.0
-"""Margin above and below a region: organs reach over its ends, and scores err by some 10 mm."""
+"""Above and below the region that organ models see: organs lie over its ends, and scores err by some 10 mm."""
 
 _BODY_ENCODERS: Mapping[Output, Callable[..., Dataset]] = {
     Output.BODY_LANDMARKS: encode_body_landmarks_sr,
@@ -32,7 +32,7 @@ _BODY_ENCODERS: Mapping[Output, Callable[..., Dataset]] = {
 
 
 class Locator(Protocol):
-    """A loaded body part regression."""
+    """A body part regression that is loaded."""
 
     @property
     def card(self) -> ModelCard:
@@ -43,12 +43,12 @@ class Locator(Protocol):
         """The execution provider that really runs it."""
 
     def locate(self, volume: Volume) -> BodyLocation:
-        """Find where in the body a volume lies; raises InputError if its slices are not axial."""
+        """Where in the body a volume lies; raises InputError if its slices are not axial."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocateResult:
-    """Place of a series in the body; the `reason` of a location says why it is unknown."""
+    """Where in the body a series lies; a location with a `reason` says why that is not known."""
 
     location: BodyLocation
     provider: str
@@ -57,7 +57,7 @@ class LocateResult:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A region of the body with a margin: slices first to last of a series, counted from 0, both included.
+    """Slices first to last (counted from 0, both included) of a series: a region of the body and a margin.
 
     volume: a view of these slices.
     located_by: digest of the model that found the region.
@@ -71,12 +71,12 @@ class Crop:
 
     @property
     def settings(self) -> str:
-        """Text that enters the SEG UID, so that a cropped result never replaces an uncropped one."""
+        """What enters the SEG UID: a cropped result never stands for an uncropped one."""
         return f"cropped to {self.region} and {CROP_MARGIN_MM:g} mm by {self.located_by}"
 
     @property
     def note(self) -> str:
-        """Note in the SEG."""
+        """What the SEG says of it."""
         return (
             f"searched only in slices {self.first + 1} to {self.last + 1} from the feet: {self.region} by body part"
             f" regression {self.located_by[:12]} and {CROP_MARGIN_MM:g} mm"
@@ -86,7 +86,7 @@ class Crop:
 def locate(series: CtSeries, locator: Locator) -> LocateResult:
     """Find the place of a series in the body.
 
-    Slices that are not axial are not an error here: organ models may accept them, although guards do not.
+    Slices that are not axial are no error of the series here: organ models may take them, guards will not.
     """
     try:
         location = locator.locate(series.volume)
@@ -102,7 +102,7 @@ def locate(series: CtSeries, locator: Locator) -> LocateResult:
 def report_location(
     kind: Output, series: CtSeries, card: ModelCard, location: BodyLocation, provider: str, context: Context
 ) -> ReportResult:
-    """Store landmarks or regions of the body as SR; none if nothing is known, because no landmark is ever invented.
+    """Landmarks or regions of the body as SR; none where nothing is known: no landmark is ever invented.
 
     Parameters
     ----------
@@ -111,11 +111,11 @@ def report_location(
     series, context
         As for all stages.
     card : ModelCard
-        The body part regression.
+        Of the body part regression.
     location : BodyLocation
-        Its result.
+        What it said.
     provider : str
-        The execution provider that ran it.
+        What it ran on.
     """
     uid = identity.body_sr_uid(context.fingerprint, card.digest, kind, context.report_settings)
     if (there := context.find(series, uid)) is not None:
@@ -132,7 +132,7 @@ def report_location(
 
 
 def crop_to(region: Region, volume: Volume, location: BodyLocation, located_by: str) -> Crop | None:
-    """Cut the slices of a region and a margin; None if the region is not known to be in the scan."""
+    """The slices of a region and a margin; None where the region is not known to be in the scan."""
     slices = location.regions.get(region)
     if not slices:
         return None

@@ -1,4 +1,4 @@
-"""Find the structures of one model, check and store them, measure them, and report their levels."""
+"""The structures of one model: found, checked, stored, measured, and their levels reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from orthanc_plugin.results.sr import radiomics as radiomics_sr
 
 @dataclass(frozen=True, slots=True)
 class SegmentResult:
-    """Result of one model. `seg` is None if the model found nothing or the result is held back; `notes` say why.
+    """`seg` is None where the model found none of its structures or the result is held back; `notes` then says why.
 
     held_back: the failed checks for which the rule keeps the result out of the archive.
     """
@@ -41,7 +41,7 @@ class SegmentResult:
 
 
 def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop: Crop | None = None) -> SegmentResult:
-    """Find the structures of one model and store them as SEG, or adopt a SEG that is already stored.
+    """Find the structures of one model and store them as SEG, or adopt the SEG that is there.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
     engine : SegmentationEngine
         The model.
     crop : Crop, optional
-        The slices that the model sees; all by default.
+        The slices that it sees; all by default.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
             nothing = found.notes or ("no structure of the model was found",)
             return SegmentResult(None, {}, engine.provider, (*cut, *nothing))
         if failed := _holding(series, found, engine.card, context, crop):
-            return SegmentResult(None, {}, engine.provider, (*cut, *_reasons(failed)), failed)
+            return SegmentResult(None, {}, engine.provider, (*cut, *_told(failed)), failed)
         found = replace(found, notes=(*cut, *found.notes))
         provenance = Provenance(series, engine.card, uid, engine.provider, context.clock())
         stored, adopted = context.keep(series, seg.encode_seg(provenance, found, context.seg))
@@ -80,24 +80,24 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
 def _holding(
     series: CtSeries, found: Segmentation, card: ModelCard, context: Context, crop: Crop | None
 ) -> tuple[CheckResult, ...]:
-    """List the failed checks for which the rule holds this result back."""
+    """The failed checks for which the rule holds this result back."""
     if not context.hold_back:
         return ()
     results = check_masks(series.volume, found, card, searched_slices(crop))
     return tuple(result for result in results if result.check in context.hold_back and not result.passed)
 
 
-def _reasons(failed: Sequence[CheckResult]) -> tuple[str, ...]:
+def _told(failed: Sequence[CheckResult]) -> tuple[str, ...]:
     return tuple(f"held back: {result.check} of {result.key}: {result.detail}" for result in failed)
 
 
 def searched_slices(crop: Crop | None) -> tuple[int, int] | None:
-    """Return the first and last slice that a model saw; None for all."""
+    """First and last slice that a model saw; None for all."""
     return None if crop is None else (crop.first, crop.last)
 
 
 def segment_part(whole: Volume, engine: SegmentationEngine, crop: Crop) -> Segmentation:
-    """Run the model on some slices and put its result on the grid of all."""
+    """What the model finds in some slices, on the grid of all."""
     found = engine.segment(crop.volume)
     labels = np.zeros(whole.voxels_hu.shape, found.labels.dtype)
     labels[crop.first : crop.last + 1] = found.labels
@@ -107,7 +107,7 @@ def segment_part(whole: Volume, engine: SegmentationEngine, crop: Crop) -> Segme
 def measure(
     series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
 ) -> ReportResult:
-    """Measure radiomics of the SEG as stored, and store them as SR."""
+    """Radiomics of the SEG as stored, as SR."""
     library = " with image library" if context.image_library else ""
     settings = f"{context.report_settings} {describe(context.radiomics)}{library}"
     uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.RADIOMICS, settings)
@@ -138,7 +138,7 @@ def report(
     context: Context,
     crop: Crop | None = None,
 ) -> ReportResult:
-    """Store landmarks of the SEG as stored, as SR; none if no organ lies whole inside the volume or its crop."""
+    """Landmarks of the SEG as stored, as SR; none where no organ lies whole inside the volume or its crop."""
     uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.LANDMARKS, context.report_settings)
     if (there := context.find(series, uid)) is not None:
         return ReportResult(reference(there, Output.LANDMARKS, True))
