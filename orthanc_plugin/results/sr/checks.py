@@ -168,7 +168,7 @@ def _tracking_uid(seg: Dataset, number: int, label: CardLabel) -> str:
     stored = {int(item.SegmentNumber): item for item in seg.SegmentSequence}.get(number)
     if stored is None or stored.SegmentLabel != segment_label(label.label):
         raise EncodingError(
-            f"segment {number} of SEG {seg.SOPInstanceUID} is not {label.label}, as a check result says"
+            f"segment {number} of SEG {seg.SOPInstanceUID} is not {label.label}, although a check result says so"
         )
     return str(stored.TrackingUID)
 
