@@ -1,4 +1,4 @@
-"""The phantom: its truth holds, it looks like a CT to DICOM, and it is the same every time."""
+"""The phantom's truth is correct, its DICOM is that of a CT, and it is the same every time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_area_of_a_section_is_the_area_of_its_points(ellipse: Ellipse) -> None:
 
 @pytest.mark.parametrize("z", np.linspace(-140, 140, 25))
 def test_sections_add_up_and_do_not_overlap(z: float) -> None:
-    """What makes the volumes exact: parts are disjoint, what is taken away lies inside, structures do not meet."""
+    """Volumes are exact because parts are disjoint, what is removed lies inside, and structures do not meet."""
     axis = np.arange(-165, 165, 0.5, dtype=np.float32)
     x, y = axis[None, :], axis[:, None]
     count = np.zeros((len(axis), len(axis)), np.uint8)
@@ -96,7 +96,7 @@ def test_tissues_have_their_hounsfield_units() -> None:
 
 
 def test_anatomy_hangs_together() -> None:
-    """Left is left; airway is one tree that leaves at the top and enters both lungs' reach; lungs stay in the body."""
+    """Left is left; the airway is one tree from the top to the height of both lungs; lungs stay in the body."""
     from scipy import ndimage
 
     phantom = default_phantom()

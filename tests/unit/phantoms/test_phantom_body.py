@@ -1,4 +1,4 @@
-"""The body phantom: anatomy in its order, another person with every seed, levels where they are said to be."""
+"""The body phantom has its anatomy in order, another person for every seed, and levels at the stated heights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def body(seed: int) -> BodyPhantom:
 
 
 def at(found: BodyPhantom, key: str, above_mm: float = 0.0) -> np.ndarray:
-    """HU of the slice nearest to a level."""
+    """Return HU of the slice nearest to a level."""
     volume = found.phantom.volume
     index = round((found.levels_mm[key] + above_mm - volume.affine[2, 3]) / volume.spacing_mm[0])
     return np.asarray(volume.voxels_hu[index])

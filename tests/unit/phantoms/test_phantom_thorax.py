@@ -1,4 +1,4 @@
-"""The thorax phantom: organs where anatomy has them, another patient with every seed, and the old phantom untouched."""
+"""The thorax phantom has organs in their places and another patient for every seed; the old phantom is unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def phantom(seed: int) -> Phantom:
 
 
 def centre_mm(found: Phantom, organ: str) -> np.ndarray:
-    """Centre of an organ, (x, y, z) in LPS millimetres."""
+    """Compute the centre of an organ, (x, y, z) in LPS millimetres."""
     z, y, x = np.argwhere(found.labels == ORGANS[organ]).mean(axis=0)
     return np.asarray((found.volume.affine @ [x, y, z, 1])[:3])
 
@@ -56,7 +56,7 @@ def test_organs_lie_where_anatomy_has_them(seed: int) -> None:
 
 
 def slice_of(found: Phantom, z_mm: float) -> dict[str, tuple[float, float]]:
-    """Centre (x, y) of each organ in the slice at that height."""
+    """Compute the centre (x, y) of each organ in the slice at that height."""
     index = round((z_mm - found.volume.affine[2, 3]) / found.volume.spacing_mm[0])
     points = {organ: np.argwhere(found.labels[index] == number) for organ, number in ORGANS.items()}
     return {organ: (xy[:, 1].mean(), xy[:, 0].mean()) for organ, xy in points.items() if len(xy)}
@@ -104,7 +104,7 @@ def test_it_is_another_series_than_the_chest_phantom_of_the_same_seed() -> None:
 
 
 def test_the_chest_phantom_and_its_uids_are_what_they_were() -> None:
-    """Voxels, labels and SOPInstanceUID as they were before there were organs: stored results refer to them."""
+    """Voxels, labels and SOPInstanceUID are those from before there were organs: stored results refer to them."""
     chest = make_phantom((56, 64, 64), seed=3)
     content = chest.volume.voxels_hu.tobytes() + chest.labels.tobytes() + chest.volume.affine.tobytes()
     assert hashlib.sha256(content).hexdigest() == "2dff62d28801660bcb6c430aaeee8d6882ebe3429349f7e83cec91d6ba8539d5"

@@ -1,4 +1,4 @@
-"""Models agree on an organ where their masks overlap, whatever they call it and however they divide it."""
+"""Models agree on an organ if their masks overlap, whatever they call it and however they divide it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/quality.md says what the code asks: checks, thresholds, ranges, single structures, codes; the table is sound."""
+"""docs/quality.md agrees with the code on checks, thresholds, ranges, single structures and codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Landmarks: where the lungs begin and end, and only where that is inside the volume."""
+"""Landmarks are the ends of the lungs, if they lie inside the volume."""
 
 from __future__ import annotations
 

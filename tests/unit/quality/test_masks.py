@@ -1,4 +1,4 @@
-"""Each check on boxes whose answer is plain: it passes what is right and fails what was made wrong on purpose."""
+"""Each check passes correct boxes and fails boxes that were made wrong on purpose."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.cases.results_case import BODY, CARD, ellipsoids, small_serie
 GOOD = chest()
 LUNG_CHECKS = {Check.COMPLETE, Check.ONE_PIECE, Check.SIDE, Check.VOLUME, Check.INSIDE_BODY}
 BLOB = np.s_[32:35, 14:18, 30:34]
-"""48 voxels, 3.84 mL, far from all else."""
+"""48 voxels, 3.84 mL, far from the rest."""
 
 
 def failed(results: dict[tuple[str, Check], CheckResult]) -> set[tuple[str, Check]]:
@@ -65,7 +65,7 @@ def test_left_is_where_the_affine_says(axes: tuple[int, int, int], flips: tuple[
     one, other = GOOD.check(), turned(GOOD, axes, flips).check()
     for asked in one:
         assert other[asked].passed
-        if asked[1] is not Check.COMPLETE:  # which is about slices
+        if asked[1] is not Check.COMPLETE:  # COMPLETE depends on slices
             assert other[asked].value == pytest.approx(one[asked].value)
 
 

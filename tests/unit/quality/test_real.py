@@ -1,4 +1,4 @@
-"""The built-in model on a real chest and on the phantom: what is right there passes."""
+"""The built-in model on a real chest and on the phantom: correct structures pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports of body part regression: coded, one group a landmark or slice, never without a finding, equal each time."""
+"""Reports of body part regression are coded, with a group per landmark or slice, and never without a finding."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def images(group: Dataset) -> list[str]:
 
 
 def number(item: Dataset) -> tuple[float, str]:
-    """All digits of a value, and its unit."""
+    """Return all digits of a value, and its unit."""
     measured = item.MeasuredValueSequence[0]
     value = measured.get("FloatingPointValue", measured.NumericValue)
     return float(value), measured.MeasurementUnitsCodeSequence[0].CodeValue
@@ -78,7 +78,7 @@ def all_codes() -> Iterator[Code]:
 
 
 def meanings(code: Code) -> set[str]:
-    """What pydicom calls it, with and without the semantic tag."""
+    """Return pydicom's names of a code, with and without the semantic tag."""
     schemes: dict[str, dict[str, dict[str, tuple[str, object]]]] = concepts  # type: ignore[assignment]
     found = {names[code.value][0] for names in schemes[code.scheme].values() if code.value in names}
     return found | {name.removesuffix(" structure") for name in found}
@@ -263,7 +263,7 @@ def test_encoding_twice_gives_equal_bytes_that_read_as_they_were(kind: Output) -
 
 
 def test_slices_of_the_same_regions_share_their_items(regions: Dataset) -> None:
-    """What keeps hundreds of groups fast."""
+    """Shared items keep hundreds of groups fast."""
     third, fourth = groups(regions)[1 + len(LOCATION.regions) + 2 :][:2]
     assert targets(third) == targets(fourth)
     shared = [one is other for one, other in zip(third.ContentSequence, fourth.ContentSequence, strict=True)]

@@ -1,4 +1,4 @@
-"""The report of quality checks: a group a segment, coded answers, numbers, words; tied to the stored segments."""
+"""The report of quality checks has a group per segment with coded answers, numbers and words, tied to the segments."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ TEXT = PAGE.read_text()
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
-    """An object of each kind."""
+    """Make an object of each kind."""
     case = Case("docs", small_series(slices=16), tmp_path_factory.mktemp("docs"), landmarks=FEW)
     return {kind: ds for kind, entry in KINDS.items() if (ds := entry.make(case)) is not None}
 

@@ -1,4 +1,4 @@
-"""Outlines: what they enclose is the mask, pixel for pixel."""
+"""Outlines enclose the mask, pixel for pixel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orthanc_plugin.results.rt.contours import Points, outlines
 
 
 def filled(contours: Sequence[Points], shape: tuple[int, int]) -> NDArray[np.intp]:
-    """How many contours each pixel centre lies in, each filled by the even-odd rule along rays to the right."""
+    """Count the contours around each pixel centre, each filled by the even-odd rule along rays to the right."""
     rows, columns = np.indices(shape)
     inside = np.zeros(shape, np.intp)
     for points in contours:

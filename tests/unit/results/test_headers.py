@@ -1,4 +1,4 @@
-"""Headers that results inherit: repaired on copies, never the source, never a patient's name in a warning."""
+"""Headers that results inherit are repaired on copies, and no warning holds a patient's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Previews: left on the right, head up, outlines in their colours, a legend, and no text of the patient."""
+"""Previews show left on the right, head up, coloured outlines, a legend, and no text about the patient."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FLIPS = [(x, y, z) for x in (1, -1) for y in (1, -1) for z in (1, -1)]
 
 
 def scene(affine: Affine, shape: tuple[int, int, int] = (20, 30, 40)) -> tuple[Volume, Segmentation]:
-    """A left lung on the left, a right lung on the right, bone at the back toward the feet, in patient coordinates."""
+    """Put a left lung on the left, a right lung on the right, and bone at the back toward the feet, in LPS."""
     z, y, x = np.meshgrid(*map(np.arange, shape), indexing="ij")
     index = np.stack([x, y, z, np.ones_like(x)]).reshape(4, -1)
     place = (affine @ index)[:3]
@@ -101,7 +101,7 @@ def test_a_single_slice_has_a_preview() -> None:
 
 @pytest.mark.parametrize("spacing", [(5.0, 1.0, 1.0), (1.0, 3.0, 1.0), (1.0, 1.0, 3.0)])
 def test_a_panel_has_the_aspect_of_the_patient(spacing: tuple[float, float, float]) -> None:
-    """A cube of 60 mm is a square in every panel, whatever its voxels are."""
+    """A cube of 60 mm is a square in every panel, whatever the size of its voxels."""
     shape = tuple(int(60 / mm) for mm in spacing)
     affine = np.diag((*spacing[::-1], 1.0))
     labels = np.zeros(shape, np.uint8)

@@ -1,4 +1,4 @@
-"""Every kind of object says who made it, and names its source in UID attributes and its patient in patient's alone."""
+"""Every kind of object says who made it, and names source and patient only in the attributes for them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @pytest.fixture(scope="module", params=KINDS)
 def made(request: pytest.FixtureRequest, case: Case) -> Dataset:
-    """An object as a reader gets it."""
+    """Encode an object and read it back."""
     buffer = io.BytesIO()
     ds = KINDS[request.param].make(case)
     assert ds is not None
@@ -55,7 +55,7 @@ def made(request: pytest.FixtureRequest, case: Case) -> Dataset:
 
 
 def texts(ds: Dataset) -> list[tuple[str, str]]:
-    """Keyword and value of every element that holds no UID and no numbers in bytes."""
+    """Yield keyword and value of every element that holds neither a UID nor numbers in bytes."""
     numbers = {VR.UI, VR.SQ, VR.OB, VR.OW, VR.US, VR.FD, VR.FL, VR.UL, VR.AT}
     return [(element.keyword, str(element.value)) for element in ds.iterall() if element.VR not in numbers]
 

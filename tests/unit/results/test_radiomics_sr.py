@@ -1,4 +1,4 @@
-"""The radiomics report: a group for each segment and image, with every parameter, statistic and number."""
+"""The radiomics report has a group for each segment and image, with every parameter, statistic and number."""
 
 from __future__ import annotations
 

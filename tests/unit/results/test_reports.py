@@ -1,4 +1,4 @@
-"""Reports: coded, tied to SEG and source, unverified, and the same bytes each time."""
+"""Reports are coded, tied to SEG and source, unverified, and have the same bytes each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RT Structure Sets: what they say of themselves, names of structures, and where the contours lie."""
+"""RT Structure Sets: what they say about themselves, names of structures, and places of contours."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SIDES = {"Left": LEFT, "Right": RIGHT, "Bilateral": BILATERAL, "": None}
 
 
 def structure_set(series: CtSeries, found: Segmentation) -> Dataset:
-    """As an archive gives it back."""
+    """Encode the structure set and read it back."""
     stored = encode(series, found)
     kept = seg.decode_seg(stored, series, CARD)
     file = io.BytesIO()

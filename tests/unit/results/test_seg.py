@@ -1,4 +1,4 @@
-"""SEG objects: what they hold, how they are named, and that reading gives back what was written."""
+"""SEG objects: content, names, and reading back what was written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.support.cases.results_case import (
 )
 
 WHOLE = SegSettings(ceiling=1.0)
-"""BINARY wherever rows fill whole bytes: these small cases would reach the ceiling."""
+"""BINARY if rows fill whole bytes, because these small cases would reach the ceiling."""
 
 
 def encode(series: CtSeries, found: Segmentation, settings: SegSettings = WHOLE, card: ModelCard = CARD) -> Dataset:
@@ -92,7 +92,7 @@ def test_absent_structures_have_no_segment_and_the_rest_is_numbered_from_one() -
     assert [s.key for s in kept.segments] == ["body_remainder", "lung_right", "bone"]
     for before, after in zip(found.segments, kept.segments, strict=True):
         only_them = found.labels == before.number
-        if before.key == "body":  # what has no segment of its own belongs to it
+        if before.key == "body":  # voxels without a segment of their own belong to the body
             only_them |= np.isin(found.labels, (LUNG_LEFT.number, AIRWAY.number))
         np.testing.assert_array_equal(kept.mask(after), only_them)
 
@@ -170,7 +170,7 @@ def test_every_encoding_reads_back(encoding: SegEncoding, rows: int, columns: in
 )
 def test_above_the_ceiling_a_seg_is_a_compressed_labelmap(ceiling: float, bits: int, kind: str) -> None:
     series = small_series(BitsAllocated=bits)
-    found = ellipsoids(series)  # 47 frames of 12 slices: 24.5 % of 16 bits a voxel
+    found = ellipsoids(series)  # 47 frames of 12 slices: 24.5 % of 16 bits per voxel
     stored = encode(series, found, SegSettings(ceiling=ceiling))
     assert stored.SegmentationType == kind
     assert stored.file_meta.TransferSyntaxUID.is_compressed is (kind == "LABELMAP")

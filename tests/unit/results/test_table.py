@@ -1,4 +1,4 @@
-"""Radiomics reports as tables: the numbers of the report to the last bit, in forms that other software reads."""
+"""Tables of radiomics reports have the numbers of the report to the last bit, in forms that other software reads."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def stored() -> Dataset:
 
 
 def written(ds: Dataset) -> Dataset:
-    """As an archive gives it back."""
+    """Write the report and read it back."""
     buffer = io.BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     return pydicom.dcmread(io.BytesIO(buffer.getvalue()))
