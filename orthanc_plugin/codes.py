@@ -19,6 +19,7 @@ class Code:
 
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 TISSUE = Code("85756007", "SCT", "Tissue")
+ENTIRE_BODY = Code("38266002", "SCT", "Entire body")
 LUNG = Code("39607008", "SCT", "Lung")
 LEFT = Code("7771000", "SCT", "Left")
 RIGHT = Code("24028007", "SCT", "Right")

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.codes import ENTIRE_BODY
 from orthanc_plugin.domain.checks import Check, CheckResult
 from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
 from orthanc_plugin.quality.masks import RATIO
-from orthanc_plugin.quality.structures import ENTIRE_BODY, LUNGS, kind_of
+from orthanc_plugin.quality.structures import LUNGS, kind_of
 
 AGREEMENT_DICE = 0.7
 """Least Dice coefficient of two models. Source: Zijdenbos et al., IEEE Trans Med Imaging 1994;13:716."""
@@ -74,7 +75,7 @@ def _results(
 
 def _asked(card: ModelCard, segmentation: Segmentation) -> list[Segment]:
     keys = {label.key for label in card.labels}
-    return [s for s in segmentation.segments if s.key in keys and s.type.value != ENTIRE_BODY]
+    return [s for s in segmentation.segments if s.key in keys and s.type.value != ENTIRE_BODY.value]
 
 
 def _same(segment: Segment, candidates: Sequence[Segment]) -> list[Segment]:

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.codes import LEFT, LUNG, RIGHT, TISSUE, Code
+from orthanc_plugin.codes import ENTIRE_BODY, LEFT, LUNG, RIGHT, TISSUE, Code
 from orthanc_plugin.domain.checks import Check, CheckResult
 from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.quality.profile import Profile, profiles
 from orthanc_plugin.quality.structures import (
-    ENTIRE_BODY,
     HEART,
     LUNGS,
     kind_of,
@@ -236,7 +235,7 @@ def _between_lungs(case: _Case, segment: Segment) -> _Finding | None:
 
 
 def _can_be_whole(segment: Segment) -> bool:
-    return segment.type.value != ENTIRE_BODY and segment.category.value != TISSUE.value
+    return segment.type.value != ENTIRE_BODY.value and segment.category.value != TISSUE.value
 
 
 def _is_lung(segment: Segment) -> bool:

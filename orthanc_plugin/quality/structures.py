@@ -19,7 +19,6 @@ from orthanc_plugin.domain.masks import Segment
 _TABLE = Path(__file__).with_name("structures.csv")
 _SIDES = {LEFT.value: "one", RIGHT.value: "one", BILATERAL.value: "both"}
 
-ENTIRE_BODY = "38266002"
 HEART = "80891009"
 UPPER_LOBE, LOWER_LOBE, MIDDLE_LOBE = "45653009", "90572001", "72481006"
 """SCT codes; the middle lobe belongs to the right lung and has no modifier."""

@@ -25,6 +25,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, Segmentat
 from scipy import ndimage
 
 from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.codes import ENTIRE_BODY
 from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
@@ -40,7 +41,6 @@ SETTINGS = "closed planar contours along pixel edges; holes as keyholes; structu
 """What decides the stored contours beside the SEG; enters the SOPInstanceUID."""
 
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # retired, but PS3.3 C.8.8.5.4 still requires it
-_WHOLE_BODY = "38266002"
 _CONTOURS = Tag("ContourSequence")
 _DECIMALS = 3
 
@@ -188,7 +188,7 @@ def _observation(roi: _Roi) -> Dataset:
         ReferencedROINumber=segment.number,
         SegmentedPropertyCategoryCodeSequence=[concept(segment.category)],
         RTROIIdentificationCodeSequence=[kind],
-        RTROIInterpretedType="EXTERNAL" if segment.type.value == _WHOLE_BODY else "ORGAN",
+        RTROIInterpretedType="EXTERNAL" if segment.type.value == ENTIRE_BODY.value else "ORGAN",
         ROIInterpreter="",
     )
 

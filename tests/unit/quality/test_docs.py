@@ -9,10 +9,10 @@ import pytest
 from orthanc_plugin.catalog.anatomy import is_snomed_concept
 from orthanc_plugin.catalog.anatomy import known as anatomy
 from orthanc_plugin.catalog.shelf import list_models
-from orthanc_plugin.codes import PRIVATE_SCHEME
+from orthanc_plugin.codes import ENTIRE_BODY, PRIVATE_SCHEME
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.quality import agreement, masks, tissue
-from orthanc_plugin.quality.structures import ENTIRE_BODY, HEART, LUNGS, Structure, known
+from orthanc_plugin.quality.structures import HEART, LUNGS, Structure, known
 from orthanc_plugin.results.sr import checks as checks_sr
 from tests.support.cases.realct import ROOT
 
@@ -79,7 +79,7 @@ def test_the_table_holds_structures_that_models_name() -> None:
     types = {row.type.value for row in anatomy().values()}
     types |= {label.type.value for card in list_models(None) for label in card.labels}
     assert {row.type for row in ROWS} <= types
-    assert {ENTIRE_BODY, HEART, *(part for parts in LUNGS.values() for part, _ in parts)} <= types
+    assert {ENTIRE_BODY.value, HEART, *(part for parts in LUNGS.values() for part, _ in parts)} <= types
     assert all(is_snomed_concept(row.type) for row in ROWS)
 
 
