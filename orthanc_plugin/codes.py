@@ -6,15 +6,18 @@ Codes of structures stand in the model cards, codes of features in `radiomics.fe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
     """A coded concept (PS3.3 Table 8.8-1)."""
 
-    value: str
-    scheme: str
-    meaning: str
+    value: Annotated[str, Field(min_length=1)]
+    scheme: Annotated[str, Field(min_length=1)]
+    meaning: Annotated[str, Field(min_length=1, max_length=64)]
 
 
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")

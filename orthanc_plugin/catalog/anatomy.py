@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from orthanc_plugin.catalog.reader import Byte, CodeFile, Strict
+from orthanc_plugin.catalog.reader import in_plain_words
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, BILATERAL, LEFT, RIGHT, TISSUE, Code
+from orthanc_plugin.domain.masks import Colour, Key, Label
 from orthanc_plugin.errors import ModelError
 
 _TABLE = Path(__file__).with_name("anatomy.csv")
@@ -40,12 +40,12 @@ LABELS_OF_TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 class Anatomy:
     """What a segment says of its structure. `key`: its name in rules, API and tables; colour: sRGB."""
 
-    key: str
-    label: str
+    key: Key
+    label: Label
     category: Code
     type: Code
     modifier: Code | None
-    colour: tuple[int, int, int]
+    colour: Colour
 
 
 def key_of(name: str) -> str:
@@ -69,26 +69,26 @@ def _from_row(row: Mapping[str, str]) -> Anatomy:
     return Anatomy(key_of(row["name"]), row["label"], _CATEGORIES[row["category"]], kind, modifier, (red, green, blue))
 
 
-def code_of(name: str, mapping: Mapping[str, Anatomy]) -> Anatomy:
-    """What a segment says of one label.
+def codes_of(names: Iterable[str], mapping: Mapping[str, Anatomy]) -> tuple[Anatomy, ...]:
+    """Find what a segment says of each label of a model.
 
     Parameters
     ----------
-    name : str
-        Label as the model names it.
+    names : iterable of str
+        Labels as the model names them.
     mapping : mapping of str to Anatomy
         The user's, from `read_mapping`; it comes before the table.
+
+    Returns
+    -------
+    tuple of Anatomy
+        In the order of the labels.
 
     Raises
     ------
     ModelError
-        If neither knows the label.
+        If some labels have no code (all of them are named), or two would get the same key or label.
     """
-    return codes_of([name], mapping)[0]
-
-
-def codes_of(names: Iterable[str], mapping: Mapping[str, Anatomy]) -> tuple[Anatomy, ...]:
-    """`code_of` for all labels of a model, in their order; the error names every label without a code, or two alike."""
     found = [(name, mapping.get(name) or known().get(key_of(name))) for name in names]
     missing = [name for name, anatomy in found if anatomy is None]
     if missing:
@@ -110,13 +110,17 @@ def _refuse_alike(found: Iterable[tuple[str, Anatomy | None]]) -> None:
                 )
 
 
-class _Entry(Strict):
-    key: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
-    label: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    category: CodeFile | None = None
-    type: CodeFile
-    modifier: CodeFile | None = None
-    colour: tuple[Byte, Byte, Byte] | None = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """A label in the user's mapping."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    type: Code
+    key: Key | None = None
+    label: Label | None = None
+    category: Code | None = None
+    modifier: Code | None = None
+    colour: Colour | None = None
 
 
 _MAPPING: TypeAdapter[dict[str, str | _Entry]] = TypeAdapter(dict[str, str | _Entry])
@@ -135,7 +139,7 @@ def read_mapping(path: Path) -> Mapping[str, Anatomy]:
     except ValidationError as error:
         detail = error.errors(include_url=False, include_input=False)[-1]
         where = ": ".join(str(part) for part in detail["loc"] if part not in ("str", "_Entry"))
-        raise ModelError(f"{path}: {where}: {detail['msg']}; docs/models.md has the format") from error
+        raise ModelError(f"{path}: {where}: {in_plain_words(detail)}; docs/models.md has the format") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read ({type(error).__name__}); it has to be a JSON file") from error
     return {name: _mapped(path, name, entry) for name, entry in entries.items()}
@@ -146,14 +150,13 @@ def _mapped(path: Path, name: str, entry: str | _Entry) -> Anatomy:
         if (anatomy := known().get(key_of(entry))) is None:
             raise ModelError(f"{path}: {name}: {entry!r} is no structure of the table; give its codes")
         return anatomy
-    codes = (entry.category.code() if entry.category else ANATOMICAL_STRUCTURE, entry.type.code())
-    modifier = entry.modifier.code() if entry.modifier else None
-    for code in (*codes, modifier):
+    codes = (entry.category or ANATOMICAL_STRUCTURE, entry.type, entry.modifier)
+    for code in codes:
         if code and (problem := _problem(code)):
             raise ModelError(f"{path}: {name}: {code.scheme} {code.value} {problem}")
     key = entry.key or key_of(name)
     label = entry.label or name.replace("_", " ").capitalize()[:64]
-    return Anatomy(key, label, *codes, modifier, entry.colour or _colour(key))
+    return Anatomy(key, label, *codes, entry.colour or _colour(key))
 
 
 def _problem(code: Code) -> str:

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import ConfigDict
-
 from orthanc_plugin.catalog.nnunet import SourceFile
-
-_STRICT = ConfigDict(extra="forbid")
 
 START, END = "pelvis_start", "eyes_end"
 """Landmarks at 0 and 100."""
@@ -31,7 +27,6 @@ LANDMARKS = (
 class LandmarkScore:
     """A landmark of the look-up table: mean and standard deviation of its transformed score over annotated people."""
 
-    __pydantic_config__ = _STRICT
     key: str
     mean: float
     sd: float
@@ -48,7 +43,6 @@ class BprModel:
     background_scores: raw scores, to two decimals, that this network gives to empty slices.
     """
 
-    __pydantic_config__ = _STRICT
     start_raw: float
     end_raw: float
     look_up: tuple[LandmarkScore, ...]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from orthanc_plugin.catalog.card import Engine, ModelCard
+from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
 from orthanc_plugin.catalog.chest_graph import chest_graph
 from orthanc_plugin.catalog.reader import CARD, SCHEMA, read_card
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LEFT, LUNG, RIGHT, TISSUE, Code
@@ -52,10 +52,6 @@ def _build_chest(directory: Path) -> None:
     (directory / "LICENSE").write_text(_LICENCE, encoding="utf-8")
 
 
-def _code(code: Code) -> dict[str, str]:
-    return {"scheme": code.scheme, "value": code.value, "meaning": code.meaning}
-
-
 def _label(
     number: int,
     key: str,
@@ -68,17 +64,8 @@ def _label(
     covers: tuple[int, ...] = (),
     shape_features: bool = False,
 ) -> dict[str, object]:
-    return {
-        "number": number,
-        "key": key,
-        "label": label,
-        "category": _code(category),
-        "type": _code(kind),
-        "modifier": _code(modifier) if modifier else None,
-        "colour": colour,
-        "covers": covers or (number,),
-        "shape_features": shape_features,
-    }
+    made = CardLabel(number, key, label, category, kind, modifier, colour, covers or (number,), shape_features)
+    return made.to_json()
 
 
 def _chest_card(graph_sha256: str) -> dict[str, object]:

@@ -1,14 +1,27 @@
-"""Model cards: what a model is, what goes in, what comes out, and whose it is."""
+"""Model cards: what a model is, what goes in, what comes out, and who made it.
+
+The dataclasses are the schema of card.json, which `reader` reads by them and docs/models.md explains.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
 
 from orthanc_plugin.catalog.bpr import BprModel
 from orthanc_plugin.catalog.nnunet import NnunetModel
 from orthanc_plugin.codes import Code
+from orthanc_plugin.domain.masks import Segment
+
+NAME = r"^[a-z][a-z0-9_-]{0,63}$"
+"""What a model may be called."""
+
+Text = Annotated[str, Field(min_length=1)]
+Axis = Annotated[str, Field(pattern=r"^[xyz]:[RLAPIS]$")]
 
 
 class Engine(StrEnum):
@@ -20,46 +33,65 @@ class Engine(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CardLabel:
-    """One structure a model can find; the fields are those of `masks.Segment`."""
+class CardLabel(Segment):
+    """One structure that a model can find. shape_features: whether radiomics measures its shape."""
 
-    number: int
-    key: str
-    label: str
-    category: Code
-    type: Code
-    modifier: Code | None
-    colour: tuple[int, int, int]
-    covers: tuple[int, ...]
     shape_features: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the label as card.json holds it."""
+        modifier = self.modifier and _code(self.modifier)
+        return asdict(self) | {"category": _code(self.category), "type": _code(self.type), "modifier": modifier}
+
+
+def _code(code: Code) -> dict[str, str]:
+    return {"scheme": code.scheme, "value": code.value, "meaning": code.meaning}
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
-    """A model as its card.json describes it (docs/models.md has the schema).
+class GraphFile:
+    """An ONNX file in the model's folder, and the SHA-256 (hex) of its bytes."""
 
-    digest: SHA-256 (hex) over the card and all its graphs; what plans pin and results carry.
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.onnx$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFile:
+    """card.json, key by key.
+
     axes: order and direction of the array the network expects, e.g. `("z:S", "y:P", "x:L")`: each axis
         with the patient direction toward which its index grows.
     nnunet, bpr: what the engine of that name needs, None for other engines.
     test_model: trained on phantoms only; rules refuse it on patients unless they say otherwise.
     """
 
-    directory: Path
-    schema: int
-    name: str
-    version: str
+    # Holds for the dataclasses inside as well: an unknown key is an error at every level.
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    schema: Literal[1]
+    name: Annotated[str, Field(pattern=NAME)]
+    version: Text
     engine: Engine
-    digest: str
-    graphs: tuple[str, ...]
-    axes: tuple[str, str, str]
+    graphs: Annotated[tuple[GraphFile, ...], Field(min_length=1)]
+    axes: tuple[Axis, Axis, Axis]
     preprocessing: dict[str, float]
     labels: tuple[CardLabel, ...]
-    manufacturer: str
-    licence: str
-    citation: str
-    intended_use: str
-    limits: tuple[str, ...]
+    manufacturer: Text
+    licence: Text
+    citation: Text
+    intended_use: Text
+    limits: tuple[Text, ...]
     nnunet: NnunetModel | None = None
     bpr: BprModel | None = None
     test_model: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard(CardFile):
+    """A card and the folder it was read from.
+
+    digest: SHA-256 (hex) over the card and all its graphs. Plans pin it and results carry it.
+    """
+
+    directory: Path
+    digest: str

@@ -8,7 +8,6 @@ passed in; it puts a model in its place whole or not at all.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import re
 import tempfile
@@ -22,9 +21,9 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.catalog.card import NAME, ModelCard
 from orthanc_plugin.catalog.download import Progress, download
-from orthanc_plugin.catalog.reader import CARD, NAME
+from orthanc_plugin.catalog.reader import CARD, sha256_of
 from orthanc_plugin.catalog.records import Record, RemoteFile
 from orthanc_plugin.errors import ConfigError, ModelError
 
@@ -195,7 +194,7 @@ def _checked(record: Record, found: Mapping[str, Path], models_directory: Path) 
     """What the files are; each has to be the published or the recorded one."""
     seen = _read_records(models_directory)
     today = date.today().isoformat()
-    now = {name: Seen(_sha256(path), path.stat().st_size, today) for name, path in found.items()}
+    now = {name: Seen(sha256_of(path), path.stat().st_size, today) for name, path in found.items()}
     for file in record.files:
         digest, before = now[file.name].sha256, seen.get(file.name)
         if file.sha256 and digest != file.sha256:
@@ -232,8 +231,3 @@ def _remember(models_directory: Path, digests: Mapping[str, Seen]) -> None:
     new = path.with_name(f"{RECORDS}.new")
     new.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     new.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

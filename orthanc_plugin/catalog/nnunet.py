@@ -9,10 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pydantic import ConfigDict
-
-_STRICT = ConfigDict(extra="forbid")
-
 
 class Framework(StrEnum):
     """Whose rules hold: the order of preprocessing, what is averaged and what is resampled differ (v1, v2)."""
@@ -40,7 +36,6 @@ class Precision(StrEnum):
 class Normalisation:
     """HU to network units. low_hu, high_hu: percentiles 0.5 and 99.5 of the training foreground; mean, sd in HU."""
 
-    __pydantic_config__ = _STRICT
     scheme: Scheme
     low_hu: float
     high_hu: float
@@ -53,7 +48,6 @@ class Normalisation:
 class Resampling:
     """Spline orders in the plane and across it; `force_separate_z` None decides by anisotropy (ratio above 3)."""
 
-    __pydantic_config__ = _STRICT
     order: int
     order_z: int = 0
     force_separate_z: bool | None = None
@@ -74,7 +68,6 @@ class Configuration:
     previous: the first stage of a cascade; its labels enter one-hot after the CT.
     """
 
-    __pydantic_config__ = _STRICT
     name: str
     framework: Framework
     graphs: tuple[str, ...]
@@ -104,7 +97,6 @@ class LargestComponent:
     smaller_than_mm3: smaller components go only if below this size; None: all but the largest go.
     """
 
-    __pydantic_config__ = _STRICT
     numbers: tuple[int, ...]
     smaller_than_mm3: float | None = None
 
@@ -117,7 +109,6 @@ class Part:
         masks, painted in this order, later over earlier. 0 leaves a label out.
     """
 
-    __pydantic_config__ = _STRICT
     configurations: tuple[Configuration, ...]
     numbers: tuple[int, ...]
     regions: bool = False
@@ -132,7 +123,6 @@ class Previous:
     order: spline order that brings its labels to the next stage's grid (v1: 1; v2: of resampling_fn_seg).
     """
 
-    __pydantic_config__ = _STRICT
     part: Part
     order: int = 1
 
@@ -141,7 +131,6 @@ class Previous:
 class Frame:
     """TotalSegmentator's own resampling around nnU-Net: isotropic, cut to whole HU; labels come back by order 0."""
 
-    __pydantic_config__ = _STRICT
     spacing_mm: float
     order: int = 1
 
@@ -150,7 +139,6 @@ class Frame:
 class SourceFile:
     """A file that was converted: its path in the published folder, and its SHA-256."""
 
-    __pydantic_config__ = _STRICT
     file: str
     sha256: str
 
@@ -159,7 +147,6 @@ class SourceFile:
 class NnunetModel:
     """The `nnunet` section of a card. parts: run one after the other; labels of later parts win."""
 
-    __pydantic_config__ = _STRICT
     parts: tuple[Part, ...]
     precision: Precision
     source: tuple[SourceFile, ...]

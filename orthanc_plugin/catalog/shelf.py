@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from orthanc_plugin.catalog.build import build_model
-from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.catalog.reader import CARD, NAME, read_card, verify_model
+from orthanc_plugin.catalog.card import NAME, ModelCard
+from orthanc_plugin.catalog.reader import CARD, read_card, verify_model
 from orthanc_plugin.errors import ModelError
 
 __all__ = ["build_model", "find_model", "list_models", "verify_model"]

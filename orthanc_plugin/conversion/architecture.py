@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from orthanc_plugin.conversion.supported import stages_of, whole
-from orthanc_plugin.conversion.topology import NetworkClass, Topology
+from orthanc_plugin.conversion.topology import LEAKY_SLOPE, NORM_EPSILON, NetworkClass, Topology
 from orthanc_plugin.errors import ModelError
 
 _PACKAGE = "dynamic_network_architectures."
 _BLOCKS = {NetworkClass.PLAIN: "n_conv_per_stage", NetworkClass.RESIDUAL: "n_blocks_per_stage"}
 _SIZES = ("n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage_decoder")
-_SLOPE, _EPSILON = 0.01, 1e-5
 
 
 def topology_of(values: Mapping[str, Any], channels: int, heads: int, file: Path) -> Topology:
@@ -105,11 +104,11 @@ def _refuse_other_layers(network: NetworkClass, arguments: Mapping[str, Any], di
         "conv_op": (_short(arguments["conv_op"]), f"Conv{dimensions}d"),
         "conv_bias": (arguments.get("conv_bias", False), True),
         "norm_op": (_short(arguments["norm_op"]), f"InstanceNorm{dimensions}d"),
-        "norm_op_kwargs.eps": (norm.get("eps", _EPSILON), _EPSILON),
+        "norm_op_kwargs.eps": (norm.get("eps", NORM_EPSILON), NORM_EPSILON),
         "norm_op_kwargs.affine": (norm.get("affine", False), True),
         "norm_op_kwargs.track_running_stats": (norm.get("track_running_stats", False), False),
         "nonlin": (_short(arguments["nonlin"]), "LeakyReLU"),
-        "nonlin_kwargs.negative_slope": (nonlin.get("negative_slope", _SLOPE), _SLOPE),
+        "nonlin_kwargs.negative_slope": (nonlin.get("negative_slope", LEAKY_SLOPE), LEAKY_SLOPE),
     }
     for key, (found, only) in expected.items():
         if found != only:

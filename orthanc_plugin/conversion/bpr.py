@@ -18,13 +18,11 @@ from orthanc_plugin.catalog.bpr_checks import problems
 from orthanc_plugin.catalog.card import Engine
 from orthanc_plugin.catalog.nnunet import SourceFile
 from orthanc_plugin.conversion.provenance import Provenance
+from orthanc_plugin.conversion.published import AS_STORED
 from orthanc_plugin.errors import ModelError
 
 WEIGHTS, CONFIG, SETTINGS = "model.pt", "config.json", "inference-settings.json"
 GRAPH = "model.onnx"
-AXES = ("z:S", "y:P", "x:L")
-"""Slices upward, as a scanner stores them; the engine transposes each, as the network saw them in training."""
-
 VERSION = "BodyPartRegression, VGG16"
 INTENDED_USE = "Research: where in the body the slices of a CT lie. Not for diagnosis."
 LIMITS = (
@@ -121,7 +119,7 @@ def card_of(model: BprModel, known: Provenance, licence: str | None) -> dict[str
     return {
         "version": VERSION,
         "engine": Engine.BODY_PART_REGRESSION.value,
-        "axes": list(AXES),
+        "axes": list(AS_STORED),  # the engine transposes each slice, as the network saw them in training
         "preprocessing": {},
         "labels": [],
         "manufacturer": known.manufacturer,

@@ -6,14 +6,13 @@ weights are those of the published file; the channels may be fewer.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from orthanc_plugin.conversion.checkpoint import checked_tensors, read_checkpoint
+from orthanc_plugin.conversion.checkpoint import checked_tensors, read_checkpoint, unwrapped
 from orthanc_plugin.conversion.graph_writer import End, onnx_bytes, session_of, write_whole
 from orthanc_plugin.errors import ModelError
 
@@ -27,7 +26,6 @@ MOST_CHANNELS = 1024
 TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
 """Largest difference of a raw score from torch's."""
 
-_WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _SAYS = "the layers of BodyPartRegression"
 _SEED = 20
 
@@ -114,7 +112,7 @@ def read_network(checkpoint: Path) -> BodyPartRegression:
         See `export_bpr`.
     """
     state = read_checkpoint(checkpoint)
-    found = {_WRAPPED.sub("", key): value for key, value in state.items() if isinstance(key, str)}
+    found = unwrapped(state)
     if len(found) < len(state):
         raise ModelError(f"{checkpoint.name} is no state dict of BodyPartRegression; get it again from its publisher")
     # No memory is taken before the shapes are known to be right.

@@ -34,6 +34,7 @@ _HARMLESS: list[Any] = [
 ]
 """What a trained file holds beside tensors: the losses of its history, as numpy scalars and arrays."""
 
+_WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _FOREIGN = re.compile(r"GLOBAL ([\w.]+\w)")
 
 
@@ -67,6 +68,11 @@ def _refuse_large(checkpoint: Path) -> None:
             size = max(size, sum(member.file_size for member in archive.infolist()))
     if size > MOST_BYTES:
         raise ModelError(f"{checkpoint.name} is larger than {MOST_BYTES // 2**30} GiB; no checkpoint is")
+
+
+def unwrapped(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a state dict without the prefixes that data parallelism and torch.compile add to its names."""
+    return {_WRAPPED.sub("", key): value for key, value in state.items() if isinstance(key, str)}
 
 
 def checked_tensors(

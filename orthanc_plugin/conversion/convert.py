@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,18 +16,16 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from orthanc_plugin.catalog.anatomy import Anatomy, codes_of, read_mapping
-from orthanc_plugin.catalog.card import Engine, ModelCard
+from orthanc_plugin.catalog.card import NAME, CardLabel, Engine, ModelCard
 from orthanc_plugin.catalog.nnunet import NnunetModel, Precision, SourceFile
-from orthanc_plugin.catalog.reader import CARD, SCHEMA, read_card
-from orthanc_plugin.codes import Code
+from orthanc_plugin.catalog.reader import CARD, SCHEMA, read_card, sha256_of
 from orthanc_plugin.conversion import bpr
-from orthanc_plugin.conversion.model import Axes, Model, read_model
+from orthanc_plugin.conversion.model import Model, read_model
 from orthanc_plugin.conversion.provenance import provenance_of, provenance_of_bpr
-from orthanc_plugin.conversion.published import Graph, Structure
+from orthanc_plugin.conversion.published import Axes, Graph, Structure
 from orthanc_plugin.conversion.unpack import unpacked
 from orthanc_plugin.errors import ConfigError, ModelError
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _AXIS = re.compile(r"z:[SI]|y:[AP]|x:[LR]")
 _MOST_TEXT = 64
 """Version and manufacturer go into DICOM elements of VR LO."""
@@ -154,7 +151,7 @@ def _of_regression(
     except ModelError as error:
         raise ModelError(f"{regression}: {error}") from error
     known = provenance_of_bpr(regression.name, published=bool(background))
-    card = {"schema": SCHEMA, "name": staged.name, "graphs": [{"file": graph.name, "sha256": _sha256(graph)}]}
+    card = {"schema": SCHEMA, "name": staged.name, "graphs": [{"file": graph.name, "sha256": sha256_of(graph)}]}
     card |= bpr.card_of(changed(model, background_scores=background), known, licence)
     if test_model or known.test_model:
         card |= {"test_model": True, "intended_use": _TEST_USE, "limits": [*_TEST_LIMITS, *bpr.LIMITS]}
@@ -168,7 +165,7 @@ def _finish(staged: Path, card: Mapping[str, Any], terms: str, folder: Path, tar
 
 
 def _check(name: str, target: Path, axes: Axes | None, replace: bool) -> None:
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise ConfigError(f"{name!r} cannot name a model: a small letter, then up to 63 of a-z, 0-9, _ and -")
     if target.exists() and not replace:
         raise ConfigError(f"{target} is there already; choose another name, or remove it first (models remove {name})")
@@ -242,14 +239,9 @@ def _move(staged: Path, target: Path) -> None:
 def _sources(source: Path, folder: Path, files: Sequence[Path]) -> tuple[SourceFile, ...]:
     """The zip, where it was one, and every file that was read."""
     root = folder.resolve()
-    whole = [] if source.is_dir() else [SourceFile(source.name, _sha256(source))]
-    read = (SourceFile(file.relative_to(root).as_posix(), _sha256(file)) for file in dict.fromkeys(files))
+    whole = [] if source.is_dir() else [SourceFile(source.name, sha256_of(source))]
+    read = (SourceFile(file.relative_to(root).as_posix(), sha256_of(file)) for file in dict.fromkeys(files))
     return (*whole, *read)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _card(
@@ -267,7 +259,7 @@ def _card(
         "name": name,
         "version": model.trained[:_MOST_TEXT],
         "engine": Engine.NNUNET.value,
-        "graphs": [{"file": graph.file, "sha256": _sha256(staged / graph.file)} for graph in model.graphs],
+        "graphs": [{"file": graph.file, "sha256": sha256_of(staged / graph.file)} for graph in model.graphs],
         "axes": list(axes),
         "preprocessing": {},
         "labels": [_label(*pair) for pair in zip(model.structures, anatomy, strict=True)],
@@ -282,21 +274,9 @@ def _card(
 
 
 def _label(structure: Structure, anatomy: Anatomy) -> dict[str, Any]:
-    return {
-        "number": structure.number,
-        "key": anatomy.key,
-        "label": anatomy.label,
-        "category": _code(anatomy.category),
-        "type": _code(anatomy.type),
-        "modifier": _code(anatomy.modifier) if anatomy.modifier else None,
-        "colour": list(anatomy.colour),
-        "covers": list(structure.covers),
-        "shape_features": True,
-    }
-
-
-def _code(code: Code) -> dict[str, str]:
-    return {"scheme": code.scheme, "value": code.value, "meaning": code.meaning}
+    codes = (anatomy.category, anatomy.type, anatomy.modifier)
+    label = CardLabel(structure.number, anatomy.key, anatomy.label, *codes, anatomy.colour, structure.covers, True)
+    return label.to_json()
 
 
 def _write(staged: Path, card: Mapping[str, Any], terms: str, folder: Path) -> None:

@@ -16,6 +16,8 @@ from orthanc_plugin.catalog.nnunet import Configuration, Framework, Normalisatio
 from orthanc_plugin.conversion.architecture import topology_of
 from orthanc_plugin.conversion.published import (
     ALL_CASES,
+    CANONICAL,
+    Axes,
     Graph,
     Published,
     Structure,
@@ -50,15 +52,10 @@ _SCHEMES = {
 }
 _AS_STORED = (None, "SimpleITKIO", "NibabelIO")
 _REORIENTED = ("SimpleITKIOWithReorient", "NibabelIOWithReorient")
-_RAS = ("z:S", "y:A", "x:R")
 
 
 class Header(Protocol):
     """What a checkpoint says of its training (`weights.CheckpointHeader`)."""
-
-    @property
-    def trainer_name(self) -> str:
-        """Class of the trainer."""
 
     @property
     def configuration(self) -> str:
@@ -259,13 +256,13 @@ def _channels(dataset: _Plans) -> int:
     return 1
 
 
-def _axes(plans: _Plans) -> tuple[str, str, str] | None:
+def _axes(plans: _Plans) -> Axes | None:
     """What the reader of the training images turned them to."""
     reader = plans.values.get("image_reader_writer")
     if reader in _AS_STORED:
         return None
     if reader in _REORIENTED:
-        return _RAS
+        return CANONICAL
     raise ModelError(f"{plans.file}: images were read by {reader}, which reads no CT; not supported")
 
 

@@ -10,16 +10,8 @@ from orthanc_plugin.catalog.nnunet import Configuration, Frame, Part
 from orthanc_plugin.catalog.totalsegmentator import FOLDS, IMAGE_ORDER, Dataset, Task, task_of
 from orthanc_plugin.conversion.layout_v1 import find_v1, read_v1
 from orthanc_plugin.conversion.layout_v2 import ReadHeader, find_v2, read_v2
-from orthanc_plugin.conversion.published import Graph, Published, Structure, Trained
+from orthanc_plugin.conversion.published import AS_STORED, CANONICAL, Axes, Graph, Published, Structure, Trained
 from orthanc_plugin.errors import ModelError
-
-Axes = tuple[str, str, str]
-
-AS_STORED: Axes = ("z:S", "y:P", "x:L")
-"""Of images that were never turned: what common DICOM converters write, slices upward."""
-
-CANONICAL: Axes = ("z:S", "y:A", "x:R")
-"""Of TotalSegmentator's images."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from orthanc_plugin.conversion.topology import Kernel, NetworkClass, Topology
+from orthanc_plugin.conversion.topology import LEAKY_SLOPE, NORM_EPSILON, Kernel, NetworkClass, Topology
 
-_SLOPE = 0.01
-_EPSILON = 1e-5
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _CONV_TRANSPOSE = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -117,8 +115,8 @@ class _Convolution(nn.Module):
         dimensions = len(kernel)
         padding = tuple((size - 1) // 2 for size in kernel)
         self.conv = _CONV[dimensions](channels, features, kernel, stride, padding, bias=bias)
-        self.norm = _NORM[dimensions](features, eps=_EPSILON, affine=True)
-        self.nonlin = nn.LeakyReLU(_SLOPE) if activation else nn.Identity()
+        self.norm = _NORM[dimensions](features, eps=NORM_EPSILON, affine=True)
+        self.nonlin = nn.LeakyReLU(LEAKY_SLOPE) if activation else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
         return self.nonlin(self.norm(self.conv(image)))
@@ -159,7 +157,7 @@ class _ResidualBlock(nn.Module):
         ones = (1,) * len(kernel)
         self.conv1 = _Convolution(channels, features, kernel, stride)
         self.conv2 = _Convolution(features, features, kernel, ones, activation=False)
-        self.nonlin2 = nn.LeakyReLU(_SLOPE)
+        self.nonlin2 = nn.LeakyReLU(LEAKY_SLOPE)
         skip: list[nn.Module] = []
         if stride != ones:
             skip.append(_AVERAGE_POOL[len(kernel)](stride, stride))

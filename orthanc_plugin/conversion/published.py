@@ -17,6 +17,14 @@ from orthanc_plugin.errors import ModelError
 PREFERRED = ("3d_fullres", "3d_cascade_fullres", "3d_lowres", "2d")
 """Which configuration is converted where none is asked for: the first that is there."""
 
+Axes = tuple[str, str, str]
+
+AS_STORED: Axes = ("z:S", "y:P", "x:L")
+"""Axes of images that were never turned: what common DICOM converters write, slices upward."""
+
+CANONICAL: Axes = ("z:S", "y:A", "x:R")
+"""Axes of images that their reader turned to RAS, as TotalSegmentator's and some of nnU-Net v2's readers do."""
+
 ALL_CASES = "all"
 """nnU-Net's word for a training without a fold; used only where no fold is there, as both frameworks do."""
 
@@ -63,7 +71,7 @@ class Published:
     structures: tuple[Structure, ...]
     graphs: tuple[Graph, ...]
     files: tuple[Path, ...]
-    axes: tuple[str, str, str] | None = None
+    axes: Axes | None = None
     limits: tuple[str, ...] = ()
 
 

@@ -7,6 +7,9 @@ from enum import StrEnum
 
 Kernel = tuple[int, ...]
 
+LEAKY_SLOPE, NORM_EPSILON = 0.01, 1e-5
+"""Of the leaky ReLU and the instance norm in every published network."""
+
 
 class NetworkClass(StrEnum):
     """Architectures that can be converted, by the class name in v2 plans; v1's Generic_UNet is a PlainConvUNet."""

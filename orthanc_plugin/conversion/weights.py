@@ -11,13 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from orthanc_plugin.catalog.nnunet import Framework
-from orthanc_plugin.conversion.checkpoint import checked_tensors, read_checkpoint
+from orthanc_plugin.conversion.checkpoint import checked_tensors, read_checkpoint, unwrapped
 from orthanc_plugin.conversion.network import UNet
 from orthanc_plugin.conversion.topology import Topology
 from orthanc_plugin.errors import ModelError
 
 _STATE = {Framework.V1: "state_dict", Framework.V2: "network_weights"}
-_WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _REPEATED = re.compile(r"^decoder\.encoder\.|\.all_modules\.")
 _OTHER_HEAD = re.compile(r"^decoder\.seg_layers\.(\d+)\.")
 _V1_BLOCK = r"blocks\.(\d+)\.(conv|instnorm)\.(weight|bias)$"
@@ -30,7 +29,6 @@ _V1_DECODER = re.compile(rf"^conv_blocks_localization\.(\d+)\.([01])\.{_V1_BLOCK
 class CheckpointHeader:
     """What a v2 checkpoint says of its training. mirror_axes: of the patch; empty where mirroring was off."""
 
-    trainer_name: str
     configuration: str
     mirror_axes: tuple[int, ...]
 
@@ -60,7 +58,7 @@ def read_weights(checkpoint: Path, framework: Framework, topology: Topology) -> 
     state = read_checkpoint(checkpoint).get(_STATE[framework])
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise ModelError(f"{checkpoint.name} has no {_STATE[framework]!r}; it is no {framework.value} checkpoint")
-    names = {_WRAPPED.sub("", key): tensor for key, tensor in state.items()}
+    names = unwrapped(state)
     if framework is Framework.V1:
         if not any(key.startswith("tu.") for key in names):
             raise ModelError(f"{checkpoint.name} upsamples without convolutions (no 'tu' weights): not supported")
@@ -80,11 +78,11 @@ def read_header(checkpoint: Path) -> CheckpointHeader:
     content = read_checkpoint(checkpoint)
     start = content.get("init_args")
     match content.get("trainer_name"), start.get("configuration") if isinstance(start, dict) else None:
-        case str(trainer), str(configuration):
+        case str(), str(configuration):
             axes = content.get("inference_allowed_mirroring_axes") or ()
             if not isinstance(axes, tuple | list) or not all(type(axis) is int and 0 <= axis < 3 for axis in axes):
                 raise ModelError(f"{checkpoint.name}: inference_allowed_mirroring_axes are no axes")
-            return CheckpointHeader(trainer, configuration, tuple(axes))
+            return CheckpointHeader(configuration, tuple(axes))
     raise ModelError(f"{checkpoint.name} names no trainer or configuration; it is no {Framework.V2.value} checkpoint")
 
 

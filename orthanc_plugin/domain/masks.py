@@ -4,35 +4,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from orthanc_plugin.codes import Code
 
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
+Number = Annotated[int, Field(ge=1, le=255)]
+Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Label = Annotated[str, Field(min_length=1, max_length=64)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[Byte, Byte, Byte]
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One structure of a segmentation.
 
-    number: its value in the label map, 1..255; in a stored SEG, as decoded, its SegmentNumber.
+    The types hold what model cards may say; a segment that is made in code is not checked.
+
+    number: its value in the label map, 1..255; in a decoded SEG, its SegmentNumber.
     key: the name in the model card, e.g. `lung_left`.
     label: SegmentLabel, at most 64 characters.
-    covers: label values that belong to the structure: itself, and the structures inside it (body covers its lungs).
+    modifier: optional in a model card.
     colour: sRGB 0..255.
+    covers: label values that belong to the structure: its own and those of structures inside it (body covers lungs).
     """
 
-    number: int
-    key: str
-    label: str
+    number: Number
+    key: Key
+    label: Label
     category: Code
     type: Code
-    modifier: Code | None
-    colour: tuple[int, int, int]
-    covers: tuple[int, ...]
+    modifier: Annotated[Code | None, Field(default=None)]
+    colour: Colour
+    covers: tuple[Number, ...]
 
 
 def label_counts(labels: Labels) -> NDArray[np.intp]:

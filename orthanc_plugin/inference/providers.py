@@ -40,6 +40,11 @@ _ORDER = {
 _OPTIONS = {Provider.CUDA: {"cudnn_conv_algo_search": "HEURISTIC"}}
 
 
+def usable_threads() -> int:
+    """Count the CPUs that this process may use, 8 at most."""
+    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+
+
 def _installed(name: str) -> bool:
     try:
         metadata.distribution(name)
@@ -115,7 +120,7 @@ def open_session(
     """
     candidates = choose_provider(wanted)
     for provider in candidates:
-        session = _try_session(graph, provider, threads or min(_MOST_THREADS, len(os.sched_getaffinity(0))), arena)
+        session = _try_session(graph, provider, threads or usable_threads(), arena)
         if session.get_providers()[0] == _NAMES[provider]:
             return session, provider
         _LOG.warning("provider %s does not start on this machine", provider.value)

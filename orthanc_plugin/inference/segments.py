@@ -11,10 +11,4 @@ from orthanc_plugin.domain.masks import Labels, Segment, label_counts
 def segments_present(labels: Labels, of_card: Sequence[CardLabel]) -> tuple[Segment, ...]:
     """Segments of the labels of which the map (z, y, x) holds a voxel, or one of a structure that they cover."""
     counts = label_counts(labels)
-    return tuple(_segment(label) for label in of_card if counts[list(label.covers)].any())
-
-
-def _segment(label: CardLabel) -> Segment:
-    return Segment(
-        label.number, label.key, label.label, label.category, label.type, label.modifier, label.colour, label.covers
-    )
+    return tuple(label for label in of_card if counts[list(label.covers)].any())

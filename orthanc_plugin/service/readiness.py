@@ -70,7 +70,7 @@ def _running_provider(models: tuple[ModelCard, ...], wanted: Provider) -> Provid
     A short-lived process tries the GPU, so that the service itself holds none.
     """
     candidates = choose_provider(wanted)
-    graphs = [card.directory / graph for card in models for graph in card.graphs]
+    graphs = [card.directory / graph.file for card in models for graph in card.graphs]
     if candidates == (Provider.CPU,) or not graphs:
         return candidates[-1]
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:

@@ -10,12 +10,12 @@ import argparse
 import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 
 from orthanc_plugin import codes
-from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.catalog.reader import _CardFile, _LabelFile
+from orthanc_plugin.catalog.card import CardFile, CardLabel, ModelCard
 from orthanc_plugin.catalog.shelf import list_models
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.codes import Code
@@ -82,9 +82,9 @@ def test_columns_of_the_ledger() -> None:
 
 
 def test_keys_of_a_model_card() -> None:
-    keys = {field.alias or name for name, field in _CardFile.model_fields.items()}
+    keys = {field.name for field in fields(CardFile)}
     named = first_cells("models.md", "card.json, schema 1")
-    labels = {field.alias or name for name, field in _LabelFile.model_fields.items()}
+    labels = {field.name for field in fields(CardLabel)}
     assert set(named) == keys | labels
 
 

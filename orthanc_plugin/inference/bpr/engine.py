@@ -68,7 +68,7 @@ class BprEngine:
         self.mode = mode
         self._model: BprModel = card.bpr
         slices, scores = End("slices", (1, self._model.size, self._model.size)), End("scores", (1,))
-        self._network = Network(card.directory / card.graphs[0], slices, scores, wanted)
+        self._network = Network(card.directory / card.graphs[0].file, slices, scores, wanted)
         self.provider = self._network.provider.value
 
     def locate(self, volume: Volume) -> BodyLocation:

@@ -7,7 +7,6 @@ later parts win; within a part, configurations run side by side and their probab
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,11 +24,10 @@ from orthanc_plugin.inference.nnunet.preprocess import Box, preprocess
 from orthanc_plugin.inference.nnunet.resample import labels_from_frame, resample_to_frame
 from orthanc_plugin.inference.nnunet.restore import Member, restore, way_back
 from orthanc_plugin.inference.nnunet.window import predict
-from orthanc_plugin.inference.providers import Provider
+from orthanc_plugin.inference.providers import Provider, usable_threads
 from orthanc_plugin.inference.segments import segments_present
 
 _LOG = logging.getLogger(__name__)
-_MOST_THREADS = 8
 _MOST_LABELS = 256  # of uint8, the background included
 
 
@@ -47,7 +45,7 @@ class NnunetEngine:
     def __init__(self, card: ModelCard, wanted: Provider) -> None:
         self.card = card
         self._model = _model(card)
-        self._threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._threads = usable_threads()
         # A graph may serve twice: low resolution averaged with the cascade that begins with it.
         users = {graph: user for user in _configurations(self._model.parts) for graph in user.graphs}
         self._networks = {
@@ -119,7 +117,7 @@ def _model(card: ModelCard) -> NnunetModel:
     if card.nnunet is None:
         raise ModelError(f"{card.directory / 'card.json'} has no nnunet section; convert the model again")
     for configuration in _configurations(card.nnunet.parts):
-        if not configuration.graphs or not set(configuration.graphs) <= set(card.graphs):
+        if not configuration.graphs or not set(configuration.graphs) <= {graph.file for graph in card.graphs}:
             raise _wrong(card, f"{configuration.name} names graphs that the card does not list")
         if {configuration.output_resampling.order, configuration.output_resampling.order_z} - {0, 1}:
             raise _wrong(card, f"{configuration.name} resamples its output with an order other than 0 or 1")

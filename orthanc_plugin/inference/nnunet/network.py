@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from orthanc_plugin.catalog.nnunet import Configuration
 from orthanc_plugin.inference import network
 from orthanc_plugin.inference.providers import Provider
-
-Field = NDArray[np.float32]
 
 
 class Network(network.Network):

@@ -14,11 +14,10 @@ from scipy import ndimage
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework, Normalisation, Scheme
 from orthanc_plugin.errors import ConfigError, InputError, Refusal
+from orthanc_plugin.inference.grid import Field, Spacing
 from orthanc_plugin.inference.nnunet.resample import (
-    Field,
     Labels,
     Shape,
-    Spacing,
     resample_image,
     resample_labels,
     resampled_shape,

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Field = NDArray[np.float32]
+from orthanc_plugin.inference.grid import Field
+
 Labels = NDArray[np.integer[Any]]
 Shape = tuple[int, int, int]
-Spacing = tuple[float, float, float]
 
 ANISOTROPY = 3.0
 """Largest over smallest spacing above which the coarse axis is resampled on its own. Source: `ANISO_THRESHOLD`."""

@@ -18,11 +18,10 @@ from scipy.special import expit, softmax
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework
 from orthanc_plugin.domain.masks import Labels
+from orthanc_plugin.inference.grid import Field
 from orthanc_plugin.inference.nnunet.preprocess import Prepared
 from orthanc_plugin.inference.nnunet.resample import separate_axis
 from orthanc_plugin.inference.nnunet.window import Slab
-
-Field = NDArray[np.float32]
 
 _BAND_ROWS = 64
 

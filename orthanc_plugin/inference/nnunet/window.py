@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework
+from orthanc_plugin.inference.grid import Field
 from orthanc_plugin.inference.nnunet.network import Network
 from orthanc_plugin.inference.nnunet.tiles import Tile, axis_tiles, mirrorings, padding, slice_blocks
 
-Field = NDArray[np.float32]
 Values = NDArray[np.floating[Any]]
 
 _FLOAT32_BYTES = 2 * 2**30

@@ -27,7 +27,9 @@ STEPS = 90
 
 def scores(card: ModelCard) -> np.ndarray:
     """Raw scores of noise that is the same each time."""
-    session = onnxruntime.InferenceSession(str(card.directory / card.graphs[0]), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(card.directory / card.graphs[0].file), providers=["CPUExecutionProvider"]
+    )
     slices = np.random.default_rng(1).uniform(-1, 1, (3, 1, 128, 128)).astype(np.float32)
     return np.asarray(session.run(None, {"slices": slices})[0])
 

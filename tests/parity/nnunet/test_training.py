@@ -32,7 +32,9 @@ def logits(card: ModelCard) -> np.ndarray:
     """Output of a model's one network on noise that is the same each time."""
     assert card.nnunet is not None
     (configuration,) = card.nnunet.parts[0].configurations
-    session = onnxruntime.InferenceSession(str(card.directory / card.graphs[0]), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(card.directory / card.graphs[0].file), providers=["CPUExecutionProvider"]
+    )
     image = np.random.default_rng(1).standard_normal((1, 1, *configuration.patch_size), np.float32)
     return np.asarray(session.run(None, {"image": image})[0])
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from orthanc_plugin.catalog.bpr import BprModel, LandmarkScore
-from orthanc_plugin.catalog.card import Engine, ModelCard
+from orthanc_plugin.catalog.card import Engine, GraphFile, ModelCard
 from orthanc_plugin.domain.volume import Volume
 
 TABLE = {
@@ -73,7 +73,7 @@ def card(directory: Path, model: BprModel | None = None) -> ModelCard:
         version="1",
         engine=Engine.BODY_PART_REGRESSION,
         digest="0" * 64,
-        graphs=tuple(path.name for path in directory.glob("*.onnx")),
+        graphs=tuple(GraphFile(path.name, "0" * 64) for path in directory.glob("*.onnx")),
         axes=("z:S", "y:P", "x:L"),
         preprocessing={},
         labels=(),

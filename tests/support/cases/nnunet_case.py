@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
+from orthanc_plugin.catalog.card import CardLabel, Engine, GraphFile, ModelCard
 from orthanc_plugin.catalog.nnunet import (
     Configuration,
     Frame,
@@ -82,7 +82,7 @@ def card(
         version="1",
         engine=Engine.NNUNET,
         digest="0" * 64,
-        graphs=tuple(sorted(path.name for path in directory.glob("*.onnx"))),
+        graphs=tuple(GraphFile(path.name, "0" * 64) for path in sorted(directory.glob("*.onnx"))),
         axes=(z, y, x),
         preprocessing={},
         labels=labels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from pydicom.sr._concepts_dict import concepts
 from orthanc_plugin.catalog.anatomy import (
     LABELS_OF_TASKS,
     Anatomy,
-    code_of,
     codes_of,
     is_snomed_concept,
     key_of,
@@ -26,6 +26,10 @@ from tests.support.cases.realct import ROOT
 
 TABLE = tuple(known().values())
 GLAND = {"type": {"scheme": "SCT", "value": "69748006", "meaning": "Thyroid"}}
+
+
+def code_of(name: str, mapping: Mapping[str, Anatomy]) -> Anatomy:
+    return codes_of([name], mapping)[0]
 
 
 def meanings() -> dict[tuple[str, str], set[str]]:

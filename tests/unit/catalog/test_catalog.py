@@ -35,7 +35,7 @@ def edit_card(models: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 
 def test_rebuilding_gives_the_shipped_bytes(tmp_path: Path) -> None:
     shipped, built = find_model(CHEST, None), build_model(CHEST, tmp_path)
-    for name in ("card.json", "LICENSE", *shipped.graphs):
+    for name in ("card.json", "LICENSE", *(graph.file for graph in shipped.graphs)):
         assert (built.directory / name).read_bytes() == (shipped.directory / name).read_bytes(), name
     assert built.digest == shipped.digest
 

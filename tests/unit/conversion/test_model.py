@@ -9,7 +9,8 @@ import pytest
 
 from orthanc_plugin.catalog.nnunet import Frame
 from orthanc_plugin.catalog.totalsegmentator import TASKS, Dataset
-from orthanc_plugin.conversion.model import AS_STORED, CANONICAL, Model, read_model
+from orthanc_plugin.conversion.model import Model, read_model
+from orthanc_plugin.conversion.published import AS_STORED, CANONICAL
 from orthanc_plugin.errors import ModelError
 from tests.support.cases.published_folders import (
     FULLRES_STAGE,
