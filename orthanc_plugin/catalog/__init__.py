@@ -1,1 +1,1 @@
-"""Model cards: list, find, verify, build."""
+"""Model cards: list, find, install, verify and build models."""

@@ -1,8 +1,8 @@
-"""Names of structures, as published models give them, to what a segment must say: label, codes, colour.
+"""Look up what a segment says of a structure (label, codes, colour) by the name that a published model gives it.
 
 The table (anatomy.csv) holds the labels of SegTHOR, all classes of TotalSegmentator's task `total` and a few more.
-Its codes are those of pydicom's dictionaries; docs/models.md lists the few that pydicom does not know, and a test holds
-table, dictionaries and list together.
+Its codes are those of pydicom's dictionaries. docs/models.md lists the few that pydicom does not know; a test compares
+the table with the dictionaries and that list.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MODIFIERS = {"": None} | {code.meaning: code for code in (LEFT, RIGHT, BILATERA
 LABELS_OF_TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"Task055_SegTHOR": ("esophagus", "heart", "trachea", "aorta")}
 )
-"""Names of labels 1, 2, ... of published nnU-Net v1 tasks; v1 keeps no names beside its weights."""
+"""Names of labels 1, 2, ... of published nnU-Net v1 tasks: v1 stores no names with its weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """What a segment says of its structure. `key`: its name in rules, API and tables; colour: sRGB."""
+    """What a segment says of its structure. key: its name in rules, API and tables; colour: sRGB."""
 
     key: Key
     label: Label
@@ -49,14 +49,14 @@ class Anatomy:
 
 
 def key_of(name: str) -> str:
-    """The key of a label: small letters, digits and `_`, a letter first (`vertebrae_L1`: `vertebrae_l1`)."""
+    """Make a key of a label: small letters, digits and `_`, a letter first (`vertebrae_L1`: `vertebrae_l1`)."""
     key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     return key if key[:1].isalpha() else f"label_{key}"
 
 
 @cache
 def known() -> Mapping[str, Anatomy]:
-    """The table by key."""
+    """Read the table; its structures by key."""
     with _TABLE.open(encoding="utf-8", newline="") as file:
         rows = [_from_row(row) for row in csv.DictReader(file)]
     return MappingProxyType({row.key: row for row in rows})
@@ -100,7 +100,7 @@ def codes_of(names: Iterable[str], mapping: Mapping[str, Anatomy]) -> tuple[Anat
 
 
 def _refuse_alike(found: Iterable[tuple[str, Anatomy | None]]) -> None:
-    """A stored segment is known again by its label alone."""
+    """Refuse equal keys or labels: the label alone identifies a stored segment."""
     seen: dict[str, str] = {}
     for name, anatomy in found:
         for text in (f"key {anatomy.key}", f"label {anatomy.label}") if anatomy else ():
@@ -127,7 +127,7 @@ _MAPPING: TypeAdapter[dict[str, str | _Entry]] = TypeAdapter(dict[str, str | _En
 
 
 def read_mapping(path: Path) -> Mapping[str, Anatomy]:
-    """The user's mapping: a JSON object of label names, each with codes or the name of a structure in the table.
+    """Read the user's mapping: a JSON object of label names, each with codes or the name of a structure in the table.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def read_mapping(path: Path) -> Mapping[str, Anatomy]:
 def _mapped(path: Path, name: str, entry: str | _Entry) -> Anatomy:
     if isinstance(entry, str):
         if (anatomy := known().get(key_of(entry))) is None:
-            raise ModelError(f"{path}: {name}: {entry!r} is no structure of the table; give its codes")
+            raise ModelError(f"{path}: {name}: {entry!r} is not a structure of the table; give its codes")
         return anatomy
     codes = (entry.category or ANATOMICAL_STRUCTURE, entry.type, entry.modifier)
     for code in codes:
@@ -161,20 +161,20 @@ def _mapped(path: Path, name: str, entry: str | _Entry) -> Anatomy:
 
 def _problem(code: Code) -> str:
     if code.scheme == "SRT":
-        return "is of a retired scheme; give the SNOMED CT code (scheme SCT)"
+        return "uses a retired scheme; give the SNOMED CT code (scheme SCT)"
     if code.scheme == "SCT" and not is_snomed_concept(code.value):
-        return "is no SNOMED CT concept (partition or check digit are wrong); look for a typing error"
+        return "is not a SNOMED CT concept (its partition or check digit is wrong); look for a typing error"
     return ""
 
 
 def _colour(key: str) -> tuple[int, int, int]:
-    """A colour that the same key always gets."""
+    """Choose a colour; the same key always gets the same one."""
     red, green, blue = colorsys.hsv_to_rgb(zlib.crc32(key.encode()) / 2**32, 0.6, 0.9)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def is_snomed_concept(value: str) -> bool:
-    """Whether a number names a SNOMED CT concept: 6 to 18 digits, partition 00 or 10, then Verhoeff's check digit.
+    """Check that a number names a SNOMED CT concept: 6 to 18 digits, partition 00 or 10, then Verhoeff's check digit.
 
     Source
     ------
@@ -189,7 +189,7 @@ def is_snomed_concept(value: str) -> bool:
 
 
 def _joined(first: int, second: int) -> int:
-    """Product in D5: 0 to 4 are turns, 5 to 9 reflections."""
+    """Multiply in D5: 0 to 4 are rotations, 5 to 9 reflections."""
     turn = (first + second) % 5 if first < 5 else (first - second) % 5
     return turn + 5 * ((first < 5) != (second < 5))
 

@@ -1,7 +1,7 @@
 """What a converted body part regression needs beside its graph: the look-up table and the statistics of its slopes.
 
-These dataclasses are the schema of the card's `bpr` section (pydantic reads and writes them as they stand). The graph:
-input `slices` float32 (N, 1, size, size) in [-1, 1], output `scores` float32 (N, 1), raw.
+These dataclasses are the schema of the card's `bpr` section; pydantic reads and writes them. The graph takes `slices`,
+float32 (N, 1, size, size) in [-1, 1], and gives `scores`, float32 (N, 1), raw.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orthanc_plugin.catalog.nnunet import SourceFile
 
 START, END = "pelvis_start", "eyes_end"
-"""Landmarks at 0 and 100."""
+"""Landmarks at scores 0 and 100."""
 
 LANDMARKS = (
     *("pelvis_start", "femur_end", "pelvis_end", "kidney", "lung_start", "liver_end", "lung_end"),
@@ -20,7 +20,7 @@ LANDMARKS = (
     *("C7", "C6", "C5", "C4", "C3", "C2", "C1"),
     *("teeth", "nose", "eyes_end", "head_end"),
 )
-"""All that a look-up table may name; the published one names each. `_start` is the lower end, `_end` the upper one."""
+"""All landmarks that a look-up table may name; the published one names them all. `_start`: lower end, `_end`: upper."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the values of a card's `bpr` section must have in common: pydantic reads each, this looks at them together."""
+"""Check that the values of a card's `bpr` section fit together; pydantic checks each value alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST, _SMALLEST = 1e6, 1e-6  # beyond, arithmetic overflows
 
 
 def problems(model: BprModel, graphs: Sequence[str]) -> Iterator[str]:
-    """Contradictions within the `bpr` section of a card, and between it and the card's graphs.
+    """Find contradictions within the `bpr` section of a card, and between it and the card's graphs.
 
     Yields
     ------
@@ -22,7 +22,7 @@ def problems(model: BprModel, graphs: Sequence[str]) -> Iterator[str]:
         The key and what is wrong with it.
     """
     if len(graphs) != 1:
-        yield f"graphs: body part regression has one, not {len(graphs)}"
+        yield f"graphs: body part regression has one graph, not {len(graphs)}"
     scores = (value for row in model.look_up for value in (row.mean, row.sd))
     numbers = (
         *(model.start_raw, model.end_raw, model.slope_mean, model.tangential_min, model.tangential_max),
@@ -30,7 +30,7 @@ def problems(model: BprModel, graphs: Sequence[str]) -> Iterator[str]:
         *(*model.background_scores, *scores),
     )
     if not all(abs(number) <= _LARGEST for number in numbers):
-        yield f"bpr: all numbers have to be finite, at most {_LARGEST:g}"
+        yield f"bpr: all numbers must be finite, and at most {_LARGEST:g}"
         return
     yield from _of_look_up(model.look_up)
     for key, right in _rules(model):
@@ -51,7 +51,7 @@ def _of_look_up(look_up: Sequence[LandmarkScore]) -> Iterator[str]:
 
 
 def _rules(model: BprModel) -> Iterator[tuple[str, bool]]:
-    """What is wrong with a value, and whether it is right."""
+    """Yield what to say if a value is wrong, and whether it is right."""
     yield (
         "start_raw, end_raw: the scores that become 0 and 100 differ",
         abs(model.start_raw - model.end_raw) > _SMALLEST,

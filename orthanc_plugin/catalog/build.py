@@ -1,4 +1,4 @@
-"""Build the models whose graphs are written in this project: the same bytes on every machine."""
+"""Build the models whose graphs this project writes itself; every machine gives the same bytes."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def build_model(name: str, out: Path) -> ModelCard:
     Returns
     -------
     ModelCard
-        As read back from the folder.
+        Read back from the folder.
 
     Raises
     ------
     ModelError
-        If this project builds no such model, or onnx is not installed.
+        If this project has no recipe for the model, or onnx is not installed.
     """
     if name not in _BUILDERS:
-        raise ModelError(f"no recipe for {name!r}; this project builds: {', '.join(_BUILDERS)}")
+        raise ModelError(f"there is no recipe for {name!r}; this project builds: {', '.join(_BUILDERS)}")
     directory = out / name
     directory.mkdir(exist_ok=True)
     _BUILDERS[name](directory)

@@ -1,7 +1,7 @@
-"""The graph of chest_structures: classical morphology written as ONNX, constants only, any volume size.
+"""The graph of chest_structures: classical morphology written as ONNX, with constants only, for any volume size.
 
-It decides on a coarse grid what is outside, body, lung, other air and bone. The engine finds the single structures in
-that map and decides their borders at full resolution. Building needs `onnx` (extra `build`); running does not.
+On a coarse grid, it tells apart outside, body, lung, other air and bone. The engine finds the structures in that map
+and places their borders at full resolution. Building the graph needs `onnx` (extra `build`); running it does not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _onnx() -> Any:
 
 
 class _Graph:
-    """Collects nodes; each operation appends one and gives the name of its output."""
+    """A list of nodes; each operation appends one and returns the name of its output."""
 
     def __init__(self, prefix: str = "t") -> None:
         self.onnx = _onnx()
@@ -78,14 +78,14 @@ class _Graph:
         return self.invert(self.dilate(self.invert(x), times))
 
     def frame(self, like: str) -> str:
-        """1 on the in-plane border, one voxel wide."""
+        """Make a mask of the in-plane border, one voxel wide."""
         inside = self.op("Slice", like, self.ints(1, 1), self.ints(-1, -1), self.ints(3, 4))
         return self.op(
             "Pad", self.both(inside, self.number(0.0)), self.ints(0, 0, 0, 1, 1, 0, 0, 0, 1, 1), self.number(1.0)
         )
 
     def flood(self, seed: str, region: str, kernel: tuple[int, int, int]) -> str:
-        """Geodesic reconstruction of the seed in the region: dilate until the sum stops growing."""
+        """Reconstruct the seed within the region: dilate until the sum stops growing."""
         info, make, proto = self.onnx.helper.make_tensor_value_info, self.onnx.helper, self.onnx.TensorProto
         name, turns, start = f"flood{len(self.nodes)}", self.ints(_TURNS), self.number(-1.0)
         turn = _Graph(f"{name}_")
@@ -101,13 +101,13 @@ class _Graph:
 
 
 def _structures(graph: _Graph) -> str:
-    """Name of the coded map made of the input `hu`."""
+    """Add all nodes and return the name of the coded map that they make of the input `hu`."""
     tissue = graph.where("GreaterOrEqual", "hu", AIR_HU)
-    # Opened tissue has no table shells, blankets and cables; air behind them then counts as outside.
+    # Opening removes table shells, blankets and cables, so that air behind them counts as outside.
     solid = graph.dilate(graph.erode(tissue), 2, tissue)
     free = graph.invert(solid)
     seed = graph.both(graph.frame(free), free)
-    # In three dimensions only through gaps of 9 mm and more: an open mouth must not drain the lungs.
+    # In three dimensions, flood only through gaps of 9 mm and more: an open mouth must not drain the lungs.
     wide = graph.erode(free)
     through = graph.dilate(graph.flood(graph.both(seed, wide), wide, _CUBE), 1, free)
     outside = graph.flood(graph.op("Max", through, seed), free, _IN_PLANE)
@@ -127,8 +127,8 @@ def chest_graph() -> ModelProto:
     Returns
     -------
     ModelProto
-        Input `hu`: float32 1 x 1 x D x H x W (z:S, y:P, x:L), about 3 mm a voxel, HU, with a frame of air (or of tissue
-        where the body is cut) in plane. Output `labels`: uint8, same shape, the codes of this module.
+        Input `hu`: float32, 1 x 1 x D x H x W (z:S, y:P, x:L), HU, voxels of about 3 mm, with an in-plane frame of air
+        (of tissue where the body is cut). Output `labels`: uint8, same shape, the codes of this module.
 
     Raises
     ------

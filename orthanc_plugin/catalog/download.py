@@ -1,8 +1,8 @@
-"""One large file over HTTPS: resumed where it stopped, checked for its size, never half a file under its name.
+"""Download one large file over HTTPS: resume it where it stopped and check its size.
 
-What has come lies beside it as `NAME.part`, with the validator (ETag or date) that it had in `NAME.part.json`: the rest
-is asked for only of that very version, and a server that has another one is read from the start. Nothing but
-`catalog.install` imports this module: the pipeline knows no HTTP.
+Bytes are kept in `NAME.part`, and the validator (ETag or date) of their version in `NAME.part.json`. The rest is
+requested for that version only; if the server has another version, the download starts again. A file gets its name when
+it is complete. Only `catalog.install` imports this module, because the pipeline knows no HTTP.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from orthanc_plugin.errors import ConfigError, ModelError, TransientError
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with the file's name, the bytes that are there and all bytes (None: unknown)."""
+"""Called with the file's name, the bytes received and the size (None: unknown)."""
 
 MOST_FAILURES = 5
-"""Interruptions in a row, without a byte between them, before a download is given up."""
+"""Interruptions in a row, without a byte received, after which a download fails."""
 
 MOST_REDIRECTS = 5
 _TIMEOUT = httpx.Timeout(60.0)
@@ -38,12 +38,12 @@ _TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class _Interrupted(Exception):
-    """The transfer ended before the file did; what has come is kept."""
+    """The transfer ended before the file was complete; the bytes received are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What is known of the file whose first bytes lie in `NAME.part`. validator: for If-Range."""
+    """The version of the file whose first bytes are in `NAME.part`. validator: for If-Range."""
 
     url: str
     validator: str | None
@@ -53,27 +53,27 @@ class _State:
 def download(
     file: RemoteFile, directory: Path, progress: Progress, pause: Callable[[float], object] = time.sleep
 ) -> Path:
-    """Download a file, or the rest of it; one that is there already is returned as it is.
+    """Download a file, or the rest of it; return the path at once if the file is already there.
 
     Parameters
     ----------
     file : RemoteFile
-        Its address is https (http only on this machine).
+        Its address must be https (http only on this machine).
     directory : Path
-        Existing folder.
+        An existing folder.
     progress : Progress
-        Told how far it is.
+        Receives the progress.
     pause : callable
-        Waits so many seconds between two attempts.
+        Waits a number of seconds between two attempts.
 
     Raises
     ------
     ConfigError
-        If the disk has no room, or the address is not safe.
+        If the disk is full, or the address is not safe.
     ModelError
-        If the server has no such file, or one of another size than the publisher states.
+        If the server does not have the file, or its size is not the one that the publisher states.
     TransientError
-        If it is interrupted again and again; the next call resumes it.
+        If the download is interrupted repeatedly; the next call resumes it.
     """
     target, part = directory / file.name, directory / f"{file.name}.part"
     if target.is_file():
@@ -90,7 +90,7 @@ def download(
                 log.info("download of %s interrupted: %s", file.name, type(error).__name__)
                 if failures == MOST_FAILURES:
                     raise TransientError(
-                        f"{file.name}: interrupted after {_size(part)} bytes ({error}); the same command resumes it"
+                        f"{file.name}: interrupted after {_size(part)} bytes ({error}); run the same command again to resume"
                     ) from error
                 pause(2.0**failures)
     _check_size(file, _size(part))
@@ -100,7 +100,7 @@ def download(
 
 
 def _transfer(client: httpx.Client, file: RemoteFile, part: Path, progress: Progress) -> None:
-    """One request for what is missing, appended to `part`."""
+    """Request the missing bytes once and append them to `part`."""
     have, state = _size(part), _read_state(part)
     headers = {}
     if have and state and state.url == file.url and state.validator:
@@ -109,11 +109,11 @@ def _transfer(client: httpx.Client, file: RemoteFile, part: Path, progress: Prog
         headers = {"Range": f"bytes={have}-", "If-Range": state.validator}
     with _answer(client, file.url, headers) as response:
         if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
-            _restart(part, "the server has no more of it")
+            _restart(part, "the server has no more bytes")
         if response.status_code == HTTPStatus.PARTIAL_CONTENT and headers:
             start, total = _content_range(response)
             if start != have or _validator(response) not in (None, headers["If-Range"]):
-                _restart(part, "the server sent another part of it")
+                _restart(part, "the server sent a different part")
         elif response.status_code == HTTPStatus.OK:
             have, total = 0, _content_length(response)
         else:
@@ -121,22 +121,24 @@ def _transfer(client: httpx.Client, file: RemoteFile, part: Path, progress: Prog
         if total is not None:
             _check_size(file, total)
             _check_room(part, file, total - have)
-        if not have:  # before the new validator is written: old bytes must never lie beside it
+        if not have:  # before the new validator is written: it must never describe old bytes
             part.unlink(missing_ok=True)
         _write_state(part, _State(file.url, _validator(response) or headers.get("If-Range"), total))
         with part.open("ab" if have else "wb") as out:
             progress(file.name, have, total)
-            for chunk in response.iter_raw():  # as it comes: a chunk of a set size is lost when the line drops
+            for (
+                chunk
+            ) in response.iter_raw():  # without a chunk size: a partly filled chunk would be lost with the connection
                 out.write(chunk)
                 have += len(chunk)
                 progress(file.name, have, total)
     if total is not None and have != total:
-        raise _Interrupted(f"{have} of {total} bytes came")
+        raise _Interrupted(f"received {have} of {total} bytes")
 
 
 @contextmanager
 def _answer(client: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-    """The answer of a server or of whom it redirects to; every address on the way has to be safe."""
+    """Open the response, following redirects; every address on the way must be safe."""
     origin = address = httpx.URL(url)
     for _ in range(MOST_REDIRECTS + 1):
         _check_address(address, origin)
@@ -145,16 +147,20 @@ def _answer(client: httpx.Client, url: str, headers: dict[str, str]) -> Iterator
                 yield response
                 return
             address = response.next_request.url
-    raise ModelError(f"{url} redirects more than {MOST_REDIRECTS} times; get the file by hand and give it by --file")
+    raise ModelError(
+        f"{url} redirects more than {MOST_REDIRECTS} times; download the file yourself and pass it with --file"
+    )
 
 
 def _check_address(address: httpx.URL, origin: httpx.URL) -> None:
     local = address.host in _LOOPBACK
     if local and origin.host not in _LOOPBACK:
-        raise ConfigError(f"{origin.host} redirects to this machine; get the file by hand and give it by --file")
+        raise ConfigError(
+            f"{origin.host} redirects to this machine; download the file yourself and pass it with --file"
+        )
     if address.scheme != "https" and not (address.scheme == "http" and local):
         raise ConfigError(
-            f"{origin.host} leads to an address without https; get the file by hand and give it by --file"
+            f"{origin.host} leads to an address without https; download the file yourself and pass it with --file"
         )
 
 
@@ -164,7 +170,7 @@ def _refused(response: httpx.Response) -> Exception:
         return _Interrupted(f"the server answered {status}")
     return ModelError(
         f"{response.url.host} answered {status} for {Path(response.url.path).name};"
-        " look for the file at its publisher and give it by --file"
+        " download the file from its publisher and pass it with --file"
     )
 
 
@@ -175,19 +181,19 @@ def _restart(part: Path, why: str) -> None:
 
 def _check_size(file: RemoteFile, size: int) -> None:
     if file.size is not None and size != file.size:
-        raise ModelError(f"{file.name} has {size} bytes, its publisher states {file.size}; it is another file")
+        raise ModelError(f"{file.name} has {size} bytes, its publisher states {file.size}; this is a different file")
 
 
 def _check_room(part: Path, file: RemoteFile, missing: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if missing > free:
         raise ConfigError(
-            f"{file.name} needs {missing / 1e9:.1f} GB more, {part.parent} has room for {free / 1e9:.1f} GB; make room"
+            f"{file.name} needs {missing / 1e9:.1f} GB more, {part.parent} only {free / 1e9:.1f} GB free; make room"
         )
 
 
 def _content_range(response: httpx.Response) -> tuple[int | None, int | None]:
-    """First byte and total of a partial answer."""
+    """Return first byte and total size of a partial response."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if not found:
         return None, None
@@ -196,13 +202,13 @@ def _content_range(response: httpx.Response) -> tuple[int | None, int | None]:
 
 def _content_length(response: httpx.Response) -> int | None:
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise ModelError(f"{response.url.host} sends the file compressed; get it by hand and give it by --file")
+        raise ModelError(f"{response.url.host} sends the file compressed; download it yourself and pass it with --file")
     length = response.headers.get("Content-Length")
     return int(length) if length else None
 
 
 def _validator(response: httpx.Response) -> str | None:
-    """What If-Range takes: a strong ETag or a date (RFC 9110 13.1.5)."""
+    """Return what If-Range accepts: a strong ETag or a date (RFC 9110 13.1.5)."""
     tag: str = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified")
 

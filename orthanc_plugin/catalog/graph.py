@@ -1,8 +1,8 @@
-"""What an ONNX file of a converted network may be, read from its bytes: self-contained, one named input and output.
+"""Check the ONNX file of a converted network: it is self-contained and has one named input and one named output.
 
-Values that lie outside the file are refused wherever they are named: a card's digest covers the file alone, and not
-every ONNX Runtime refuses absolute paths, `..` and links. Only the protobuf wire format is read, so neither `onnx` nor
-a session is needed.
+A file that keeps values in other files is refused: a card's digest does not cover those, and not every ONNX Runtime
+refuses absolute paths, `..` and links. This module reads the protobuf wire format itself, so it needs neither `onnx`
+nor a session.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def check_graph(path: Path) -> GraphShape:
     Parameters
     ----------
     path : Path
-        The file; it is read once, values are skipped.
+        The file.
 
     Returns
     -------
     GraphShape
-        To be compared with the card.
+        To compare with the card.
 
     Raises
     ------
     ModelError
-        If the file is no ONNX, keeps values outside itself, or is not one float `image` (N, C, *patch) in and one float
-        `logits` (N, heads, *patch) out, with N free and two or three patch axes.
+        If the file is not ONNX, keeps values in other files, or does not have one float input `image` (N, C, *patch)
+        and one float output `logits` (N, heads, *patch), with N free and two or three patch axes.
 
     Source
     ------
@@ -69,31 +69,33 @@ def check_graph(path: Path) -> GraphShape:
             if patch == same and len(patch) in (2, 3) and all(patch) and channels and heads:
                 return GraphShape(channels, heads, tuple(side for side in patch if side))
     ends = f"{inputs} -> {outputs}"
-    raise ModelError(f"{path} is no nnU-Net graph but {ends:.160}; convert the model again")
+    raise ModelError(f"{path} is not an nnU-Net graph but {ends:.160}; convert the model again")
 
 
 def check_bpr_graph(path: Path) -> int:
-    """Check the ONNX file of a body part regression before anything loads it; the side of its slices.
+    """Check the ONNX file of a body part regression before anything loads it; return the side of its slices.
 
     Raises
     ------
     ModelError
-        As `check_graph`; float `slices` (N, 1, size, size) go in and float `scores` (N, 1) come out.
+        As `check_graph`; the input is float `slices` (N, 1, size, size), the output float `scores` (N, 1).
     """
     inputs, outputs = _ends(path)
     match inputs, outputs:
         case [("slices", 1, (None, 1, int(size), int(same)))], [("scores", 1, (None, 1))] if size == same > 0:
             return size
     ends = f"{inputs} -> {outputs}"
-    raise ModelError(f"{path} is no graph of a body part regression but {ends:.160}; convert the model again")
+    raise ModelError(f"{path} is not a graph of a body part regression but {ends:.160}; convert the model again")
 
 
 def _ends(path: Path) -> tuple[list[_End], list[_End]]:
-    """Inputs and outputs of a file that keeps its values; 1 is float32 among onnx.proto's element types."""
+    """Read inputs and outputs of a self-contained file; 1 is float32 among onnx.proto's element types."""
     try:
         model = memoryview(path.read_bytes())
         if any(_is_external(tensor) for tensor in _tensors(model)):
-            raise ModelError(f"{path} keeps values in other files, which no digest covers; convert the model again")
+            raise ModelError(
+                f"{path} keeps values in other files, which the digest does not cover; convert the model again"
+            )
         graphs = [value for number, value in _fields(model) if number == _GRAPH and isinstance(value, memoryview)]
         inputs, outputs = (
             [_value(info) for graph in graphs for number, info in _fields(graph) if number == end]
@@ -102,12 +104,12 @@ def _ends(path: Path) -> tuple[list[_End], list[_End]]:
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({type(error).__name__}); install the model again") from error
     except (IndexError, TypeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is no ONNX file or damaged; install the model again") from error
+        raise ModelError(f"{path} is not an ONNX file, or is damaged; install the model again") from error
     return inputs, outputs
 
 
 def _tensors(model: memoryview) -> Iterator[memoryview]:
-    """Every tensor of a model, those of attributes, subgraphs and functions too."""
+    """Yield every tensor of a model, including those of attributes, subgraphs and functions."""
     waiting = [("model", model)]
     while waiting:
         kind, message = waiting.pop()
@@ -123,7 +125,7 @@ def _is_external(tensor: memoryview) -> bool:
 
 
 def _value(info: int | memoryview) -> _End:
-    """Name, element type and sides of a graph's input or output; a side without a number is None."""
+    """Read name, element type and sides of a graph's input or output; a side without a number is None."""
     name, shape = "", memoryview(b"")
     element = 0
     for number, value in _fields(_message(info)):
@@ -148,11 +150,11 @@ def _message(value: int | memoryview) -> memoryview:
 
 
 def _fields(message: memoryview) -> Iterator[Field]:
-    """Number and value of each field of one protobuf message."""
+    """Yield number and value of each field of one protobuf message."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
-        if key >> 32:  # protobuf cuts it to 32 bits and would see another field here than we do
+        if key >> 32:  # protobuf cuts it to 32 bits and would read a different field
             raise TypeError("an unknown field number")
         kind = key & 7
         if kind == _VARINT:

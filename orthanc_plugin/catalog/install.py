@@ -1,8 +1,8 @@
-"""Models in and out of `ModelsDirectory`: published files fetched, held to their digest and converted.
+"""Install models into `ModelsDirectory` and remove them: download published files, check their digests, convert them.
 
-Digests are kept in `.records.json` of that folder: written when a file is first converted, compared ever after.
-Downloads lie in `.downloads` until they are converted. Conversion itself (`conversion.convert`, which needs torch) is
-passed in; it puts a model in its place whole or not at all.
+The first conversion of a file writes its digest into `.records.json` of that folder; later ones compare with it.
+Downloads stay in `.downloads` until they are converted. The converter (`conversion.convert`, which needs torch) is
+passed in; it installs a complete model or nothing.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ DOWNLOADS = ".downloads"
 LOCK = ".lock"
 
 Converter = Callable[[Sequence[Path]], ModelCard]
-"""Converts published files into a model of the models folder."""
+"""Converts published files into a model in the models folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A published file as it was when it was first installed."""
+    """A published file as it was at its first installation."""
 
     sha256: str
     size: int
@@ -48,7 +48,7 @@ _SEEN = TypeAdapter(dict[str, Seen])
 
 
 def require_licence(record: Record, accepted: bool) -> None:
-    """Refuse weights with terms that have to be accepted.
+    """Refuse weights whose terms the user must accept and has not.
 
     Raises
     ------
@@ -74,33 +74,33 @@ def install_record(
     replace: bool = False,
     progress: Progress,
 ) -> ModelCard:
-    """Get the files of a record, hold them to their digests and have them converted.
+    """Get the files of a record, check their digests and convert them.
 
     Parameters
     ----------
     record : Record
         What to install.
     models_directory : Path
-        Made if it is missing.
+        Created if it is missing.
     name : str
-        Of the model.
+        Name of the model.
     convert : Converter
         Called with the files.
     accepted : bool
         Whether the user accepts the licence.
     files : sequence of Path
-        The record's files where they are here already; without them they are downloaded.
+        The record's files, if the user has them already; otherwise they are downloaded.
     replace : bool
         Whether a model of this name may be replaced.
     progress : Progress
-        Told how far a download is.
+        Receives the progress of a download.
 
     Raises
     ------
     ConfigError
         If the licence is not accepted, the name is taken, or files do not match the record.
     ModelError
-        If a file is not the one that was installed before, or cannot be converted.
+        If a file differs from the one that was installed before, or cannot be converted.
     TransientError
         If a download was interrupted.
     """
@@ -118,40 +118,40 @@ def install_record(
 
 @contextmanager
 def _reserved(models_directory: Path, name: str, replace: bool) -> Iterator[None]:
-    """Nobody else installs here meanwhile, and the name is free: known before anything is downloaded."""
+    """Lock the folder against other installations and check that the name is free, before any download."""
     if not re.fullmatch(NAME, name):
-        raise ConfigError(f"{name!r} is no name of a model; small letters, digits, _ and - are allowed, a letter first")
+        raise ConfigError(f"{name!r} is not a valid model name; use small letters, digits, _ and -, a letter first")
     if (models_directory / name).exists() and not replace:
-        raise ConfigError(f"{models_directory / name} is there already; add --replace, or take another --name")
+        raise ConfigError(f"{models_directory / name} already exists; add --replace, or choose another --name")
     models_directory.mkdir(parents=True, exist_ok=True)
     with (models_directory / LOCK).open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"another installation into {models_directory} runs; wait for its end") from None
+            raise ConfigError(f"another installation into {models_directory} is running; wait until it ends") from None
         yield
 
 
 def require_installed(name: str, models_directory: Path) -> None:
-    """Refuse what cannot be removed.
+    """Refuse to remove what is not an installed model.
 
     Raises
     ------
     ModelError
-        If the folder holds no model of this name (built-in ones lie elsewhere), or a link to one.
+        If the folder has no model of this name (built-in models are elsewhere), or only a link to one.
     """
     folder = models_directory / name
     if not re.fullmatch(NAME, name) or not (folder / CARD).is_file():
         raise ModelError(
-            f"{models_directory} holds no model {name!r}; only models that were installed there can be removed,"
-            " built-in ones are left out by naming other models in the rules"
+            f"{models_directory} has no model {name!r}; only models that were installed there can be removed;"
+            " to stop using a built-in model, name other models in the rules"
         )
     if folder.is_symlink():
         raise ModelError(f"{folder} is a link; remove it where you made it")
 
 
 def remove_model(name: str, models_directory: Path) -> None:
-    """Remove a model that was installed into the models folder, at once.
+    """Remove a model from the models folder in one step.
 
     Raises
     ------
@@ -164,14 +164,14 @@ def remove_model(name: str, models_directory: Path) -> None:
 
 
 def _given(record: Record, files: Sequence[Path]) -> dict[str, Path]:
-    """Files of the user by the record's names; the only file of a record may have any name."""
+    """Match the user's files to the record's names; if the record has one file, its name does not matter."""
     wanted = [file.name for file in record.files]
     names = wanted if len(files) == len(wanted) == 1 else [path.name for path in files]
     if sorted(names) != sorted(wanted):
         raise ConfigError(f"{record.name} needs --file for each of: {', '.join(wanted)}")
     for path in files:
         if not path.is_file():
-            raise ConfigError(f"{path} is no file; give the downloaded zip")
+            raise ConfigError(f"{path} is not a file; pass the downloaded zip")
     by_name = dict(zip(names, files, strict=True))
     return {name: by_name[name] for name in wanted}
 
@@ -182,16 +182,18 @@ def _fetched(record: Record, downloads: Path, progress: Progress) -> dict[str, P
 
 
 def _zip(file: RemoteFile, path: Path) -> Path:
-    """The path, if a zip lies there; a page that tells of maintenance must not be taken for it ever after."""
+    """Return the path if it is a zip; delete anything else, for instance a maintenance page."""
     if not zipfile.is_zipfile(path):
         path.unlink()
         host = urlsplit(file.url).hostname
-        raise ModelError(f"{host} sent something else than {file.name}; try again later, or get it by hand (--file)")
+        raise ModelError(
+            f"{host} sent something other than {file.name}; try again later, or download it yourself (--file)"
+        )
     return path
 
 
 def _checked(record: Record, found: Mapping[str, Path], models_directory: Path) -> dict[str, Seen]:
-    """What the files are; each has to be the published or the recorded one."""
+    """Hash the files; each must have the published digest and the recorded one, where there is one."""
     seen = _read_records(models_directory)
     today = date.today().isoformat()
     now = {name: Seen(sha256_of(path), path.stat().st_size, today) for name, path in found.items()}
@@ -199,18 +201,18 @@ def _checked(record: Record, found: Mapping[str, Path], models_directory: Path) 
         digest, before = now[file.name].sha256, seen.get(file.name)
         if file.sha256 and digest != file.sha256:
             _forget(found[file.name], models_directory)
-            raise ModelError(f"{file.name} has SHA-256 {digest}, its publisher states {file.sha256}; get it again")
+            raise ModelError(f"{file.name} has SHA-256 {digest}, its publisher states {file.sha256}; download it again")
         if before and digest != before.sha256:
             _forget(found[file.name], models_directory)
             raise ModelError(
                 f"{file.name} has SHA-256 {digest}, on {before.date} it had {before.sha256}; ask its publisher what"
-                f" changed, and take its entry out of {models_directory / RECORDS} if you trust the new file"
+                f" changed, and remove its entry from {models_directory / RECORDS} if you trust the new file"
             )
     return {name: seen.get(name, entry) for name, entry in now.items()}
 
 
 def _forget(path: Path, models_directory: Path) -> None:
-    """A download that is refused must not be resumed; a file of the user stays."""
+    """Delete a refused download so that it is not resumed; keep a file of the user."""
     if path.parent == models_directory / DOWNLOADS:
         path.unlink()
 
@@ -222,7 +224,7 @@ def _read_records(models_directory: Path) -> dict[str, Seen]:
     try:
         return _SEEN.validate_python(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__}); restore it, or remove it") from error
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); restore or remove it") from error
 
 
 def _remember(models_directory: Path, digests: Mapping[str, Seen]) -> None:

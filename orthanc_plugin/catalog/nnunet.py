@@ -1,7 +1,7 @@
 """What a converted nnU-Net needs beside its graphs: preprocessing, tiling and the way back, as its plans state them.
 
-These dataclasses are the schema of the card's `nnunet` section (pydantic reads and writes them as they stand). Axes are
-those of the network's array after `transpose_forward`, mostly (z, y, x).
+These dataclasses are the schema of the card's `nnunet` section; pydantic reads and writes them. Axes are those of the
+network's array after `transpose_forward`, usually (z, y, x).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from enum import StrEnum
 
 
 class Framework(StrEnum):
-    """Whose rules hold: the order of preprocessing, what is averaged and what is resampled differ (v1, v2)."""
+    """Which framework's rules apply: v1 and v2 differ in order of preprocessing, averaging and resampling."""
 
     V1 = "nnunet-v1"
     V2 = "nnunet-v2"
 
 
 class Scheme(StrEnum):
-    """Normalisation: CT clips to percentiles and takes mean and sd of the training set, ZSCORE those of the image."""
+    """Normalisation: CT clips to percentiles and uses mean and sd of the training set, ZSCORE those of the image."""
 
     CT = "ct"
     ZSCORE = "zscore"
@@ -26,7 +26,7 @@ class Scheme(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of weights and activations in the graph; inputs and outputs are float32 either way."""
+    """Number format of weights and activations in the graph; inputs and outputs are always float32."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -46,7 +46,7 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """Spline orders in the plane and across it; `force_separate_z` None decides by anisotropy (ratio above 3)."""
+    """Spline orders in the plane and across it; with `force_separate_z` None, anisotropy decides (ratio above 3)."""
 
     order: int
     order_z: int = 0
@@ -57,14 +57,14 @@ class Resampling:
 class Configuration:
     """One network with its folds.
 
-    name: `2d`, `3d_lowres`, `3d_fullres` or `3d_cascade_fullres` (others as v2 plans name them).
-    graphs: one ONNX file a fold; their outputs are averaged, softmax (v1) or logits (v2).
+    name: `2d`, `3d_lowres`, `3d_fullres`, `3d_cascade_fullres` or another name from v2 plans.
+    graphs: one ONNX file for each fold; their softmax (v1) or logits (v2) are averaged.
     transpose_forward, transpose_backward: axes of (z, y, x) to the network's and back.
-    spacing_mm: target, network axes; the first is None for 2d (slices are kept).
+    spacing_mm: target spacing, network axes; the first is None for 2d, which keeps the slices.
     patch_size: network axes; two numbers for 2d.
-    mirror_axes: axes of the patch that test-time mirroring may reverse; empty: no mirroring.
-    tile_step: step of the sliding window as a part of the patch.
-    heads: channels of the network's output.
+    mirror_axes: axes of the patch that test-time mirroring may reverse; empty for no mirroring.
+    tile_step: step of the sliding window as a fraction of the patch.
+    heads: output channels of the network.
     previous: the first stage of a cascade; its labels enter one-hot after the CT.
     """
 
@@ -91,10 +91,10 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class LargestComponent:
-    """v1 postprocessing: of each group of labels together keep the largest component(s), 6-neighbour connectivity.
+    """v1 postprocessing: join some labels and keep their largest component(s), with 6-neighbour connectivity.
 
     numbers: labels of the network (not of the card) that are joined.
-    smaller_than_mm3: smaller components go only if below this size; None: all but the largest go.
+    smaller_than_mm3: remove other components only below this size; None removes all of them.
     """
 
     numbers: tuple[int, ...]
@@ -103,10 +103,10 @@ class LargestComponent:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One complete nnU-Net model: configurations whose probabilities are averaged, and what its labels are.
+    """One complete nnU-Net model: configurations whose probabilities are averaged, and the meaning of its labels.
 
-    numbers: card label number of each head; for argmax the first is 0 (background). With `regions`, heads are sigmoid
-        masks, painted in this order, later over earlier. 0 leaves a label out.
+    numbers: card label number of each head; 0 leaves a label out. Without `regions`, the first is 0 (background).
+    regions: heads are sigmoid masks, painted in this order, later over earlier.
     """
 
     configurations: tuple[Configuration, ...]
@@ -119,8 +119,8 @@ class Part:
 class Previous:
     """The first stage of a cascade.
 
-    part: the low-resolution model, with postprocessing of its own.
-    order: spline order that brings its labels to the next stage's grid (v1: 1; v2: of resampling_fn_seg).
+    part: the low-resolution model with its own postprocessing.
+    order: spline order of its labels' way to the next stage's grid (v1: 1; v2: that of resampling_fn_seg).
     """
 
     part: Part
@@ -129,7 +129,7 @@ class Previous:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """TotalSegmentator's own resampling around nnU-Net: isotropic, cut to whole HU; labels come back by order 0."""
+    """TotalSegmentator's own resampling around nnU-Net: isotropic, cut to whole HU; labels return with order 0."""
 
     spacing_mm: float
     order: int = 1
@@ -145,7 +145,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class NnunetModel:
-    """The `nnunet` section of a card. parts: run one after the other; labels of later parts win."""
+    """The `nnunet` section of a card. parts: run one after the other; later labels replace earlier ones."""
 
     parts: tuple[Part, ...]
     precision: Precision

@@ -1,4 +1,4 @@
-"""What the parts of an nnU-Net card must have in common: pydantic reads each value, this looks at them together."""
+"""Check that the values of a card's `nnunet` section fit together; pydantic checks each value alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orthanc_plugin.catalog.nnunet import Configuration, NnunetModel, Part, Sche
 
 
 def problems(model: NnunetModel, graphs: Collection[str], numbers: Collection[int]) -> Iterator[str]:
-    """Contradictions within the `nnunet` section of a card, and between it and the rest of the card.
+    """Find contradictions within the `nnunet` section of a card, and between it and the rest of the card.
 
     Parameters
     ----------
@@ -28,12 +28,12 @@ def problems(model: NnunetModel, graphs: Collection[str], numbers: Collection[in
     """
     used = {file for _, _, configuration in configurations(model) for file in configuration.graphs}
     if used != set(graphs):
-        yield f"nnunet: its graphs are {', '.join(sorted(used))}; the card has to list each of them and no other"
+        yield f"nnunet: its graphs are {', '.join(sorted(used))}; the card must list exactly these"
     painted = {number for part in model.parts for number in part.numbers} - {0}
     if painted != set(numbers):
-        yield f"nnunet.parts: numbers are {sorted(painted)}; labels has {sorted(numbers)}, which has to be the same"
+        yield f"nnunet.parts: numbers are {sorted(painted)}; labels has {sorted(numbers)}; they must be the same"
     if model.frame and not _positive(model.frame.spacing_mm):
-        yield f"nnunet.frame.spacing_mm: {model.frame.spacing_mm} is no spacing"
+        yield f"nnunet.frame.spacing_mm: {model.frame.spacing_mm} is not a spacing"
     for number, part in enumerate(model.parts):
         if not part.configurations:
             yield f"nnunet.parts.{number}: configurations is empty; a part needs one"
@@ -43,7 +43,7 @@ def problems(model: NnunetModel, graphs: Collection[str], numbers: Collection[in
 
 
 def configurations(model: NnunetModel) -> Iterator[tuple[str, Part, Configuration]]:
-    """Every configuration with its key and its part; the first stages of cascades too."""
+    """Yield every configuration with its key and its part, including the first stages of cascades."""
     waiting = [(f"nnunet.parts.{number}", part) for number, part in enumerate(model.parts)]
     while waiting:
         key, part = waiting.pop(0)
@@ -55,7 +55,7 @@ def configurations(model: NnunetModel) -> Iterator[tuple[str, Part, Configuratio
 
 
 def expected_shape(configuration: Configuration) -> GraphShape:
-    """What every graph of a configuration takes and gives; a cascade takes the first stage's labels beside the CT."""
+    """Return the shape of a configuration's graphs; a cascade takes the first stage's labels beside the CT."""
     before = configuration.previous and configuration.previous.part
     labels = len(before.numbers) - (not before.regions) if before else 0
     return GraphShape(1 + labels, configuration.heads, configuration.patch_size)
@@ -65,7 +65,7 @@ def _of_part(part: Part, configuration: Configuration) -> Iterator[str]:
     if configuration.heads != len(part.numbers):
         yield f"heads is {configuration.heads}, but the part has {len(part.numbers)} numbers"
     if not part.regions and part.numbers[:1] != (0,):
-        yield "the part's first number has to be 0, the background (or regions has to be true)"
+        yield "the part's first number must be 0, the background (or regions must be true)"
     given = [number for number in part.numbers if number]
     if len(set(given)) < len(given):
         yield f"the part's numbers {list(part.numbers)} name a label twice"
@@ -74,9 +74,9 @@ def _of_part(part: Part, configuration: Configuration) -> Iterator[str]:
         yield f"the part's postprocessing names {sorted(cleaned)}, which the network does not have"
     before = configuration.previous and configuration.previous.part.configurations
     if before is not None and (not before or any(stage.previous for stage in before)):
-        yield "previous.part needs a configuration; a cascade has two stages, not more"
+        yield "previous.part needs a configuration, and a cascade has two stages at most"
     if not configuration.graphs or len(set(configuration.graphs)) < len(configuration.graphs):
-        yield "graphs has to name a file a fold, each once"
+        yield "graphs must name one file for each fold, each once"
 
 
 def _of_grid(configuration: Configuration) -> Iterator[str]:
@@ -86,30 +86,30 @@ def _of_grid(configuration: Configuration) -> Iterator[str]:
         or sorted(backward) != [0, 1, 2]
         or any(forward[backward[i]] != i for i in range(3))
     ):
-        yield "transpose_forward and transpose_backward have to be permutations of 0, 1, 2 that undo each other"
+        yield "transpose_forward and transpose_backward must be permutations of 0, 1, 2 that undo each other"
     patch = configuration.patch_size
     if len(patch) not in (2, 3) or min(patch) < 1:
-        yield f"patch_size is {list(patch)}; allowed are two or three sizes above 0"
+        yield f"patch_size is {list(patch)}; it must have two or three sizes above 0"
     first, *others = configuration.spacing_mm
     if (first is None) != configuration.planar or not all(
         map(_positive, [mm for mm in (first, *others) if mm is not None])
     ):
-        yield f"spacing_mm is {list(configuration.spacing_mm)}; the first is null for 2d, all others are above 0"
+        yield f"spacing_mm is {list(configuration.spacing_mm)}; the first is null for 2d, all others must be above 0"
     if not set(configuration.mirror_axes) <= set(range(len(patch))) or _repeats(configuration.mirror_axes):
-        yield f"mirror_axes is {list(configuration.mirror_axes)}; allowed are axes of the patch, each once"
+        yield f"mirror_axes is {list(configuration.mirror_axes)}; it must name axes of the patch, each once"
     if not 0 < configuration.tile_step <= 1:
-        yield f"tile_step is {configuration.tile_step}; allowed is above 0 to 1"
+        yield f"tile_step is {configuration.tile_step}; it must be above 0 and at most 1"
 
 
 def _of_values(configuration: Configuration) -> Iterator[str]:
     normalisation = configuration.normalisation
     values = (normalisation.low_hu, normalisation.high_hu, normalisation.mean_hu, normalisation.sd_hu)
     if not all(map(math.isfinite, values)):
-        yield "normalisation has to hold finite numbers"
+        yield "normalisation must hold finite numbers"
     elif normalisation.scheme is Scheme.CT and not (
         normalisation.low_hu < normalisation.high_hu and normalisation.sd_hu > 0
     ):
-        yield "normalisation: low_hu has to be below high_hu, and sd_hu above 0"
+        yield "normalisation: low_hu must be below high_hu, and sd_hu above 0"
     for name, resampling in (("data", configuration.data_resampling), ("output", configuration.output_resampling)):
         if not {resampling.order, resampling.order_z} <= set(range(6)):
             yield f"{name}_resampling: orders are {resampling.order} and {resampling.order_z}; allowed are 0 to 5"

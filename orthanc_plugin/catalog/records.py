@@ -1,7 +1,7 @@
-"""Published weights that can be installed by name: where their files lie, whose they are and under which licence.
+"""Published weights that can be installed by name: where their files are, who made them and under which licence.
 
-The project ships none of them. No publisher states a checksum, so a file's SHA-256 is recorded at its first
-installation (`catalog.install`) and held to from then on.
+The project ships none of them. No publisher states a checksum, so `catalog.install` records a file's SHA-256 at its
+first installation and accepts no other file later.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _RELEASES = "https://github.com/wasserth/TotalSegmentator/releases/download"
 class Licence:
     """Terms of published weights.
 
-    identifier: SPDX, where the publisher states one.
-    condition: why they have to be accepted before use; empty if they need not.
+    identifier: SPDX identifier, if the publisher states one.
+    condition: why the user must accept them before use; empty if that is not needed.
     """
 
     identifier: str
@@ -31,7 +31,7 @@ class Licence:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file to download; sha256 and size where the publisher states them."""
+    """A file to download; sha256 and size if the publisher states them."""
 
     name: str
     url: str
@@ -41,10 +41,10 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What `models install NAME` gets.
+    """What `models install NAME` installs.
 
-    model: name of the model unless the user gives another.
-    configurations, folds: what is converted unless the user asks for others; None: all folds.
+    model: default name of the model.
+    configurations, folds: what is converted by default; None means all folds.
     """
 
     name: str
@@ -103,19 +103,19 @@ BPR = Record(
     configurations=(),
     folds=None,
 )
-"""Where in the body a CT lies: BodyPartRegression.
+"""BodyPartRegression: finds where in the body a CT lies.
 
 Source: bpreg 1.1.0, `bpreg/scripts/initialize_pretrained_model.py`.
 """
 
 
 def record_of(name: str) -> Record:
-    """The record of `segthor`, `bpr` or `totalsegmentator:TASK`.
+    """Find the record of `segthor`, `bpr` or `totalsegmentator:TASK`.
 
     Raises
     ------
     ConfigError
-        If there is none of this name, or the task cannot be installed; the message says why.
+        If there is no record of this name, or the task cannot be installed; the message says why.
     """
     publisher, _, task = name.partition(":")
     for record in (SEGTHOR, BPR):
@@ -125,11 +125,11 @@ def record_of(name: str) -> Record:
         return _record_of_task(TASKS[task])
     if publisher == TOTALSEGMENTATOR and task in REFUSED:
         raise ConfigError(f"{name} cannot be installed: {REFUSED[task]}")
-    raise ConfigError(f"there is no record {name!r}; known are: {', '.join(known_records())}")
+    raise ConfigError(f"there is no record {name!r}; the known ones are: {', '.join(known_records())}")
 
 
 def known_records() -> tuple[str, ...]:
-    """Names that `record_of` takes."""
+    """Return the names that `record_of` accepts."""
     return (SEGTHOR.name, BPR.name, *(f"{TOTALSEGMENTATOR}:{task}" for task in TASKS))
 
 

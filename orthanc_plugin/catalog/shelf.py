@@ -1,6 +1,6 @@
-"""Where models lie: the operator's `ModelsDirectory` first, then the built-in ones.
+"""Find models: in the operator's `ModelsDirectory` first, then among the built-in ones.
 
-A model is a folder with its name, holding card.json (schema in docs/models.md), ONNX graphs and a LICENSE.
+A model is a folder with the model's name; it holds card.json (schema in docs/models.md), ONNX graphs and a LICENSE.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def find_model(name: str, models_directory: Path | None) -> ModelCard:
     Parameters
     ----------
     name : str
-        Folder and name of the model.
+        Name of the model and of its folder.
     models_directory : Path or None
-        Where the operator keeps models; its models hide built-in ones of the same name.
+        Where the operator keeps models. They hide built-in models of the same name.
 
     Raises
     ------
@@ -38,11 +38,13 @@ def find_model(name: str, models_directory: Path | None) -> ModelCard:
         if re.fullmatch(NAME, name) and _is_model(directory / name):
             return read_card(directory / name)
     known = ", ".join(card.name for card in list_models(models_directory))
-    raise ModelError(f"no model {name!r}; known are: {known}. Install it, or put its folder into ModelsDirectory")
+    raise ModelError(
+        f"there is no model {name!r}; known are: {known}. Install it, or copy its folder into ModelsDirectory"
+    )
 
 
 def list_models(models_directory: Path | None) -> tuple[ModelCard, ...]:
-    """All models by name, those of `models_directory` before built-in ones.
+    """Read the cards of all models, by name; models in `models_directory` hide built-in ones of the same name.
 
     Raises
     ------
@@ -59,11 +61,11 @@ def list_models(models_directory: Path | None) -> tuple[ModelCard, ...]:
 
 def _shelves(models_directory: Path | None) -> tuple[Path, ...]:
     if models_directory is not None and not models_directory.is_dir():
-        raise ModelError(f"ModelsDirectory {models_directory} is no folder; create it or remove the setting")
+        raise ModelError(f"ModelsDirectory {models_directory} is not a folder; create it or remove the setting")
     builtin = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
     return tuple(directory for directory in (models_directory, builtin) if directory is not None)
 
 
 def _is_model(folder: Path) -> bool:
-    """A hidden folder is none: installations in progress lie in such."""
+    """Check that a folder holds a model; hidden folders hold installations in progress."""
     return not folder.name.startswith(".") and (folder / CARD).is_file()

@@ -1,13 +1,13 @@
-"""Tasks of TotalSegmentator v2: data sets, spacing, window step, class maps; and which of them can be installed here.
+"""Tasks of TotalSegmentator v2: data sets, spacing, window step and class maps of those that can be installed.
 
-TotalSegmentator brings the CT to canonical orientation, resamples it to an isotropic spacing (order 1, whole HU), runs
-one nnU-Net v2 data set after the other, fold 0, without mirroring, and brings labels back by order 0. Tasks that need
-more (a crop around another task's result, a clean-up of their own, MR, a licence key) are listed with the reason why
-they are refused. None of those offered is cleaned up after the network: TotalSegmentator does so only on request. One
-thing it does is left out: it cuts an image of more than 512 x 512 x 900 voxels in three before it runs `total`.
+TotalSegmentator turns the CT to canonical orientation, resamples it to an isotropic spacing (order 1, whole HU), runs
+one nnU-Net v2 data set after the other (fold 0, no mirroring), and resamples labels back with order 0. Tasks that need
+more (a crop around another task's result, their own clean-up, MR, a licence key) are listed with the reason for their
+refusal. The tasks offered need no clean-up after the network, which TotalSegmentator does only on request. One step is
+not reproduced: it cuts an image of more than 512 x 512 x 900 voxels in three before it runs `total`.
 
-Source: TotalSegmentator 2.18, `map_tasks_config.py`, `map_to_binary.py`, `python_api.py`, `nnunet.py`. It writes
-spacings as x, y, z and plans.json as z, y, x; the tasks offered here are isotropic.
+Source: TotalSegmentator 2.18, `map_tasks_config.py`, `map_to_binary.py`, `python_api.py`, `nnunet.py`. TotalSegmentator
+writes spacings as x, y, z and plans.json as z, y, x; the tasks offered here are isotropic.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from types import MappingProxyType
 CONFIGURATION = "3d_fullres"
 FOLDS = (0,)
 IMAGE_ORDER = 1
-"""Spline order of the resampling to `Task.spacing_mm`; labels come back by order 0."""
+"""Spline order of the resampling to `Task.spacing_mm`; labels return with order 0."""
 
 LICENCE_KEY = "it is not open: TotalSegmentator gives its weights only to holders of a licence key"
-MR = "it is for MR, this project takes CT only"
+MR = "it is for MR, and this project supports CT only"
 _CROP = "it needs a crop around {}, which is not supported"
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One nnU-Net v2 data set as published. classes: names of its labels 1, 2, ...; release: tag on GitHub."""
+    """One published nnU-Net v2 data set. classes: names of its labels 1, 2, ...; release: tag on GitHub."""
 
     folder: str
     trainer: str
@@ -45,9 +45,9 @@ class Dataset:
 class Task:
     """A task that can be installed.
 
-    datasets: run one after the other; labels of later ones win.
-    spacing_mm: isotropic grid of the networks.
-    tile_step: step of the sliding window as a part of the patch.
+    datasets: run one after the other; later labels replace earlier ones.
+    spacing_mm: spacing of the networks' isotropic grid.
+    tile_step: step of the sliding window as a fraction of the patch.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Task:
         return tuple(dict.fromkeys(name for dataset in self.datasets for name in dataset.classes))
 
     def numbers(self, dataset: Dataset) -> tuple[int, ...]:
-        """The task's label of each head of one data set; background first."""
+        """Return the task's label number of each head of one data set, background first."""
         return (0, *(1 + self.classes.index(name) for name in dataset.classes))
 
 
@@ -166,15 +166,15 @@ _LUNG_LOBES = _CROP.format("the lung lobes of total")
 _SKULL = _CROP.format("the skull of total")
 _LIVER = _CROP.format("the liver of total")
 _BONES_OF_NECK = _CROP.format("clavicles and vertebrae of total")
-_CLEAN_UP = "it needs a clean-up of its own after the network, which is not supported"
+_CLEAN_UP = "it needs its own clean-up after the network, which is not supported"
 _NOT_PUBLISHED = "its weights are not published"
 
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
-        "total_v3": "it is of version 3 (its class vertebrae_L6 has no code here); take total",
+        "total_v3": "it belongs to version 3 (its class vertebrae_L6 has no code here); use total",
         "total_highres_test": _NOT_PUBLISHED,
         "test": _NOT_PUBLISHED,
-        "body": "it removes small components by a rule of its own after the network, which is not supported",
+        "body": "it removes small components by its own rule after the network, which is not supported",
         "vertebrae_body": "its class intervertebral_discs has no code in the table",
         "vertebrae_pp": _CLEAN_UP,
         "vertebrae_pp_refined": _CLEAN_UP,
@@ -211,11 +211,11 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         ),
     }
 )
-"""Every other task, and why it is refused."""
+"""Every other task, with the reason why it is refused."""
 
 
 def task_of(folders: Collection[str]) -> tuple[Task, tuple[Dataset, ...]] | None:
-    """The task whose data sets are among these folder names, and those data sets; None where there is none."""
+    """Find the task whose data sets are among these folder names, and those data sets; None if there is none."""
     for task in TASKS.values():
         present = tuple(dataset for dataset in task.datasets if dataset.folder in folders)
         if present:

@@ -1,1 +1,1 @@
-"""Published checkpoints -> ONNX and a card; the only room that may import torch (extra `convert`)."""
+"""Convert published checkpoints to ONNX and a card; only this room may import torch (extra `convert`)."""

@@ -1,6 +1,6 @@
-"""The network that v2 plans describe: their `architecture`, or the older keys that came before it.
+"""Read the network that v2 plans describe, by their key `architecture` or the older keys before it.
 
-Plans name Python classes for layers. They are compared with a list, never imported.
+Plans name Python classes for layers. This module compares the names with a list and imports none of them.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def topology_of(values: Mapping[str, Any], channels: int, heads: int, file: Path
     Parameters
     ----------
     values : mapping
-        The configuration as plans.json states it, inheritance resolved.
+        The configuration in plans.json, with inheritance resolved.
     channels, heads : int
-        Of input and output.
+        Channels of input and output.
     file : Path
-        Where it stood, for errors.
+        The plans, for errors.
 
     Raises
     ------
     ModelError
-        If the architecture, or one of its layers, is not one that `network.UNet` builds; it is named.
+        Naming the architecture or the layer that `network.UNet` cannot build.
 
     Source
     ------
@@ -73,7 +73,7 @@ def _architecture(values: Mapping[str, Any], file: Path) -> tuple[NetworkClass, 
 
 
 def _old_architecture(values: Mapping[str, Any], file: Path) -> tuple[NetworkClass, Mapping[str, Any]]:
-    """Plans before nnU-Net 2.4 wrote sizes only; all else was fixed."""
+    """Read plans from before nnU-Net 2.4, which hold sizes only; everything else was fixed."""
     network = _network_class(str(values["UNet_class_name"]), file)
     blocks = values["n_conv_per_stage_encoder"]
     stages = stages_of(len(blocks))
@@ -98,7 +98,7 @@ def _layer(name: str, dimensions: int) -> str:
 
 
 def _refuse_other_layers(network: NetworkClass, arguments: Mapping[str, Any], dimensions: int, file: Path) -> None:
-    """Only what both published networks are built of; dropout does nothing after training."""
+    """Refuse layers that neither published network has; dropout has no effect after training."""
     norm, nonlin = arguments.get("norm_op_kwargs") or {}, arguments.get("nonlin_kwargs") or {}
     expected = {
         "conv_op": (_short(arguments["conv_op"]), f"Conv{dimensions}d"),
@@ -122,23 +122,23 @@ def _refuse_other_layers(network: NetworkClass, arguments: Mapping[str, Any], di
 
 
 def _short(name: object) -> str:
-    """Class name without torch's modules; of any other package it stays whole, and is refused."""
+    """Strip torch's modules from a class name; a name from another package stays whole and is refused later."""
     text = str(name)
     return text.rpartition(".")[2] if text.startswith("torch.nn.") else text
 
 
 def _sizes(value: Any, count: int) -> tuple[int, ...]:
-    """One number for all stages, or one for each."""
+    """Read one number for all stages, or one for each."""
     return whole(_each(value, count))
 
 
 def _shapes(value: Any, stages: int, dimensions: int) -> tuple[tuple[int, ...], ...]:
-    """One number for all, one a stage, or one a stage and axis."""
+    """Read one number for all, one for each stage, or one for each stage and axis."""
     return tuple(_sizes(shape, dimensions) for shape in _each(value, stages))
 
 
 def _each(value: Any, count: int) -> list[Any]:
     values = list(value) if isinstance(value, list | tuple) else [value] * count
     if len(values) != count:
-        raise ValueError(f"{value} are not {count} values")
+        raise ValueError(f"{value} does not have {count} values")
     return values

@@ -1,4 +1,4 @@
-"""BodyPartRegression's public folder: found, its settings read, and turned into a card.
+"""Find BodyPartRegression's public folder, read its settings and make a card of them.
 
 The folder holds `model.pt`, `config.json`, `inference-settings.json` and `reference.xlsx`; the last is not needed.
 """
@@ -33,16 +33,16 @@ LIMITS = (
 
 _NETWORK = "vgg"
 _MOST_BYTES = 2**20
-"""The published settings take some kB."""
+"""The published settings take a few kB."""
 
 
 def find_bpr(root: Path) -> Path | None:
-    """The folder of a body part regression at or below `root`, or None.
+    """Find the folder of a body part regression at or below `root`; None if there is none.
 
     Raises
     ------
     ModelError
-        If there are several, or one is incomplete.
+        If there are several, or the folder is incomplete.
     """
     folders = sorted({file.parent for file in root.resolve().rglob(SETTINGS) if "__MACOSX" not in file.parts})
     if len(folders) > 1:
@@ -61,9 +61,9 @@ def read_bpr(folder: Path, source: tuple[SourceFile, ...]) -> BprModel:
     Parameters
     ----------
     folder : Path
-        As `find_bpr` gives it.
+        The folder from `find_bpr`.
     source : tuple of SourceFile
-        What is read, for the card.
+        The files that are read, for the card.
 
     Returns
     -------
@@ -73,12 +73,12 @@ def read_bpr(folder: Path, source: tuple[SourceFile, ...]) -> BprModel:
     Raises
     ------
     ModelError
-        Naming the file and the value that is missing, of a wrong kind, no finite number, or at odds with the others.
+        Naming the file and the value that is missing, of a wrong type, not finite, or in conflict with others.
 
     Source
     ------
-    bpreg 1.1.0, bpreg/inference/inference_model.py (which members are used) and inference_settings.py (how they come
-    about).
+    bpreg 1.1.0, bpreg/inference/inference_model.py (which members are used) and inference_settings.py (how they are
+    made).
     """
     _refuse_other_network(folder / CONFIG)
     file = folder / SETTINGS
@@ -87,7 +87,7 @@ def read_bpr(folder: Path, source: tuple[SourceFile, ...]) -> BprModel:
     chosen = _member(file, settings, "settings")
     for key, landmark in (("start-landmark", START), ("end-landmark", END)):
         if chosen.get(key) != landmark:
-            raise ModelError(f"{file}: settings.{key} is {chosen.get(key)!r:.40}; only {landmark} can be used")
+            raise ModelError(f"{file}: settings.{key} is {chosen.get(key)!r:.40}; only {landmark} is supported")
     original = _table(file, tables, "original")
     model = BprModel(
         start_raw=_ends(file, original, START),
@@ -105,16 +105,16 @@ def read_bpr(folder: Path, source: tuple[SourceFile, ...]) -> BprModel:
 
 
 def card_of(model: BprModel, known: Provenance, licence: str | None) -> dict[str, Any]:
-    """What a card says of a body part regression, but for its name and its graph.
+    """Make the card of a body part regression, without its name and its graph.
 
     Parameters
     ----------
     model : BprModel
-        The section.
+        The `bpr` section.
     known : Provenance
-        Of the weights.
+        Maker and licence of the weights.
     licence : str or None
-        The user's word on it, where there is one.
+        The licence that the user states, if any.
     """
     return {
         "version": VERSION,
@@ -139,29 +139,31 @@ def _refuse_other_network(file: Path) -> None:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    """A JSON object; NaN and infinities, which Python writes and JSON does not know, and repeated names are refused."""
+    """Read a JSON object; refuse repeated names, and NaN and infinities, which Python writes but JSON does not have."""
     try:
         if file.stat().st_size > _MOST_BYTES:
-            raise ModelError(f"{file} is larger than {_MOST_BYTES // 2**20} MiB; no settings are. Get it again")
+            raise ModelError(
+                f"{file} is larger than {_MOST_BYTES // 2**20} MiB, which settings never are; get it again"
+            )
         text = file.read_text(encoding="utf-8")
         content = json.loads(text, parse_int=float, parse_constant=_refuse, object_pairs_hook=_once)
     except OSError as error:
         raise ModelError(f"{file} cannot be read ({error.strerror}); get it again from its publisher") from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{file} is no JSON ({error!s:.80}); get it again from its publisher") from error
+        raise ModelError(f"{file} is not valid JSON ({error!s:.80}); get it again from its publisher") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{file} holds no JSON object; get it again from its publisher")
+        raise ModelError(f"{file} does not hold a JSON object; get it again from its publisher")
     return content
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("an object has the same name twice")
     return found
 
 

@@ -1,7 +1,7 @@
-"""The network of BodyPartRegression: its weights read safely, written as ONNX and checked against torch.
+"""Read the weights of BodyPartRegression safely, write the network as ONNX and compare it with torch.
 
-VGG16's features on one channel, a convolution of single pixels, the mean over the plane, and one number. Names of the
-weights are those of the published file; the channels may be fewer.
+The network has VGG16's features on one channel, a 1 x 1 convolution, the mean over the plane and one output. Names of
+the weights are those of the published file; the channels may be fewer.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from orthanc_plugin.conversion.graph_writer import End, onnx_bytes, session_of, 
 from orthanc_plugin.errors import ModelError
 
 CONVOLUTIONS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
-"""Numbers of VGG16's convolutions among its features, a block each; a ReLU follows each, a maximum each block."""
+"""Positions of VGG16's convolutions, by block; a ReLU follows each convolution, max pooling each block."""
 
 PUBLISHED_BACKGROUND = (110.83, 6.14, 108.92, 6.22)
-"""Raw scores, to two decimals, that the published weights give to empty slices. Source: bpreg 1.1.0, scores.py."""
+"""Raw scores of empty slices with the published weights, to two decimals. Source: bpreg 1.1.0, scores.py."""
 
 MOST_CHANNELS = 1024
 TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
@@ -31,12 +31,12 @@ _SEED = 20
 
 
 class BodyPartRegression(nn.Module):
-    """Slices (N, 1, size, size) to raw scores (N, 1).
+    """The network: slices (N, 1, size, size) to raw scores (N, 1).
 
     Parameters
     ----------
     channels : sequence of int
-        Outputs of the convolutions of `CONVOLUTIONS` in their order, then of `conv6`.
+        Outputs of the convolutions in the order of `CONVOLUTIONS`, then of `conv6`.
 
     Source
     ------
@@ -64,7 +64,7 @@ class BodyPartRegression(nn.Module):
         self.fc7 = nn.Linear(last, 1)
 
     def forward(self, slices: Tensor) -> Tensor:
-        """Raw scores."""
+        """Return raw scores."""
         features = self.mean(self.relu(self.conv6(self.model(slices))))
         scores: Tensor = self.fc7(self.flat(features))
         return scores
@@ -76,18 +76,18 @@ def export_bpr(checkpoint: Path, size: int, out: Path) -> tuple[float, ...]:
     Parameters
     ----------
     checkpoint : Path
-        A state dict as torch.save writes it.
+        A state dict, written by torch.save.
     size : int
-        Side of the slices.
+        Side of the slices in pixels.
     out : Path
-        The file to write: input `slices` (N, 1, size, size), output `scores` (N, 1), both float32, any N. It appears
-        complete and checked, or not at all.
+        The file to write: input `slices` (N, 1, size, size), output `scores` (N, 1), both float32, any N. It is
+        written only when it is complete and checked.
 
     Returns
     -------
     tuple of float
-        `PUBLISHED_BACKGROUND` if these weights answer an empty slice with one of its scores, as only the published ones
-        do; else nothing.
+        `PUBLISHED_BACKGROUND` if these weights give an empty slice one of its scores, as only the published weights do;
+        otherwise empty.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def export_bpr(checkpoint: Path, size: int, out: Path) -> tuple[float, ...]:
 
 
 def read_network(checkpoint: Path) -> BodyPartRegression:
-    """The network with the weights of a file; its channels are those of the tensors.
+    """Build the network with the weights of a file, and as many channels as its tensors have.
 
     Raises
     ------
@@ -114,8 +114,10 @@ def read_network(checkpoint: Path) -> BodyPartRegression:
     state = read_checkpoint(checkpoint)
     found = unwrapped(state)
     if len(found) < len(state):
-        raise ModelError(f"{checkpoint.name} is no state dict of BodyPartRegression; get it again from its publisher")
-    # No memory is taken before the shapes are known to be right.
+        raise ModelError(
+            f"{checkpoint.name} is not a state dict of BodyPartRegression; get it again from its publisher"
+        )
+    # On the device `meta`, the network takes no memory before its shapes are checked.
     with torch.device("meta"):
         network = BodyPartRegression(_channels(checkpoint, found))
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
@@ -125,7 +127,7 @@ def read_network(checkpoint: Path) -> BodyPartRegression:
 
 
 def _channels(checkpoint: Path, found: dict[str, object]) -> tuple[int, ...]:
-    """How many outputs each convolution has; what is missing or odd is named by the comparison that follows."""
+    """Count the outputs of each convolution; the comparison that follows names missing and wrong tensors."""
     names = [f"model.{number}.weight" for block in CONVOLUTIONS for number in block]
     channels = []
     for name in (*names, "conv6.weight"):
@@ -138,7 +140,7 @@ def _channels(checkpoint: Path, found: dict[str, object]) -> tuple[int, ...]:
 
 
 def _checked_scores(network: BodyPartRegression, graph: bytes, size: int, checkpoint: Path) -> list[float]:
-    """Raw scores of empty slices, air or 0 HU; noise beside them is compared with torch, too."""
+    """Return raw scores of empty slices (air, 0 HU), after comparing them and those of noise with torch."""
     empty = np.array([-1.0, -0.2], np.float32)[:, None, None, None] * np.ones((1, 1, size, size), np.float32)
     noise = np.random.default_rng(_SEED).uniform(-1, 1, (1, 1, size, size)).astype(np.float32)
     slices = np.concatenate([empty, noise])
@@ -147,5 +149,7 @@ def _checked_scores(network: BodyPartRegression, graph: bytes, size: int, checkp
         expected = network(torch.from_numpy(slices)).numpy()
     if not np.allclose(scores, expected, RELATIVE_TOLERANCE, TOLERANCE):
         most = float(np.abs(scores - expected).max())
-        raise ModelError(f"{checkpoint.name}: scores of the graph differ from torch's by {most:.2g}; report this")
+        raise ModelError(
+            f"{checkpoint.name}: scores of the graph differ from torch's by {most:.2g}; please report this"
+        )
     return [float(score) for score in expected[:2, 0]]

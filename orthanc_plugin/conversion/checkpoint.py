@@ -1,7 +1,7 @@
-"""Files of torch.save read without running what they may carry, and held to the tensors of a network.
+"""Read files of torch.save without running their contents, and check them against the tensors of a network.
 
-Files are untrusted: torch's weights-only unpickler with a few numpy names, a limit on size, and then every tensor of
-the network must be there, finite and of its shape; nothing else may be.
+Files are untrusted. torch's weights-only unpickler reads them with a few numpy names more and a limit on their size. A
+checkpoint must hold every tensor of the network, finite and of its shape, and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from orthanc_plugin.errors import ModelError
 
 MOST_BYTES = 4 * 2**30
-"""Largest checkpoint: weights of a few hundred MB, and twice as much of the optimiser's state."""
+"""Largest checkpoint: a few hundred MB of weights, and twice as much optimiser state."""
 
 _NUMPY_1 = "numpy.core.multiarray"
 _NUMPY_2 = "numpy._core.multiarray"
@@ -32,19 +32,19 @@ _HARMLESS: list[Any] = [
     np.ndarray,
     *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")),
 ]
-"""What a trained file holds beside tensors: the losses of its history, as numpy scalars and arrays."""
+"""What a checkpoint holds beside tensors: the losses of the training, as numpy scalars and arrays."""
 
 _WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _FOREIGN = re.compile(r"GLOBAL ([\w.]+\w)")
 
 
 def read_checkpoint(path: Path) -> dict[Any, Any]:
-    """Read what torch.save wrote, both its formats.
+    """Read a file of torch.save, in either of its formats.
 
     Raises
     ------
     ModelError
-        If the file is missing, damaged or too large, names a class that no weights need, or holds no dict.
+        If the file is missing, damaged or too large, names a class that weights do not need, or is not a dict.
     """
     try:
         _refuse_large(path)
@@ -52,12 +52,12 @@ def read_checkpoint(path: Path) -> dict[Any, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         foreign = _FOREIGN.search(str(error))
-        why = f"holds {foreign[1]}, which no checkpoint needs" if foreign else "cannot be read safely"
+        why = f"holds {foreign[1]}, which a checkpoint does not need" if foreign else "cannot be read safely"
         raise ModelError(f"{path.name} {why}; get it again from its publisher") from error
     except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ModelError(f"{path.name} is no readable checkpoint ({type(error).__name__}); get it again") from error
+        raise ModelError(f"{path.name} is not a readable checkpoint ({type(error).__name__}); get it again") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path.name} holds a {type(content).__name__}, not a checkpoint")
+        raise ModelError(f"{path.name} holds a {type(content).__name__} instead of a checkpoint")
     return content
 
 
@@ -67,7 +67,7 @@ def _refuse_large(checkpoint: Path) -> None:
         with zipfile.ZipFile(checkpoint) as archive:
             size = max(size, sum(member.file_size for member in archive.infolist()))
     if size > MOST_BYTES:
-        raise ModelError(f"{checkpoint.name} is larger than {MOST_BYTES // 2**30} GiB; no checkpoint is")
+        raise ModelError(f"{checkpoint.name} is larger than {MOST_BYTES // 2**30} GiB, which checkpoints never are")
 
 
 def unwrapped(state: Mapping[Any, Any]) -> dict[str, Any]:
@@ -78,14 +78,16 @@ def unwrapped(state: Mapping[Any, Any]) -> dict[str, Any]:
 def checked_tensors(
     checkpoint: Path, found: Mapping[str, object], wanted: Mapping[str, tuple[int, ...]], says: str
 ) -> dict[str, Tensor]:
-    """Hold what was found to the names and shapes of a network.
+    """Check tensors against the names and shapes of a network.
 
     Parameters
     ----------
     checkpoint : Path
-        Where it was found, for errors.
-    found, wanted : mapping
-        Tensors, and the shapes of the network's.
+        The file, for errors.
+    found : mapping
+        Tensors by name.
+    wanted : mapping
+        Shapes of the network's tensors by name.
     says : str
         What states the shapes, for errors: `its plans`.
 
@@ -97,23 +99,25 @@ def checked_tensors(
     Raises
     ------
     ModelError
-        If names are missing or unknown, or a tensor is none, not finite or of another shape.
+        If names are missing or unknown, or a value is not a tensor, not finite or of another shape.
     """
     if missing := wanted.keys() - found.keys():
-        raise ModelError(f"{checkpoint.name} lacks {_some(missing)}; it does not fit {says}")
+        raise ModelError(f"{checkpoint.name} lacks {_some(missing)}; it does not match {says}")
     if unexpected := found.keys() - wanted.keys():
-        raise ModelError(f"{checkpoint.name} has {_some(unexpected)}, unknown to {says}; other architecture?")
+        raise ModelError(
+            f"{checkpoint.name} has {_some(unexpected)}, unknown to {says}; it may have another architecture"
+        )
     return {key: _tensor(checkpoint, key, found[key], shape, says) for key, shape in wanted.items()}
 
 
 def _tensor(checkpoint: Path, key: str, tensor: object, shape: tuple[int, ...], says: str) -> Tensor:
     if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or not tensor.is_floating_point():
-        raise ModelError(f"{checkpoint.name}: {key} is no tensor of numbers; get the file again")
+        raise ModelError(f"{checkpoint.name}: {key} is not a tensor of numbers; get the file again")
     if tuple(tensor.shape) != shape:
         raise ModelError(f"{checkpoint.name}: {key} has shape {tuple(tensor.shape)}, {says} imply {shape}")
     values = tensor.detach().float().contiguous()
     if not torch.isfinite(values).all():
-        raise ModelError(f"{checkpoint.name}: {key} holds NaN or infinite values; training had diverged")
+        raise ModelError(f"{checkpoint.name}: {key} holds NaN or infinite values; its training diverged")
     return values
 
 

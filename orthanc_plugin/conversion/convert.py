@@ -1,4 +1,4 @@
-"""Published weights to a model of this project: card.json and ONNX graphs, complete in their place or not there."""
+"""Convert published weights into a model of this project: card.json and ONNX graphs, installed completely or not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from orthanc_plugin.errors import ConfigError, ModelError
 
 _AXIS = re.compile(r"z:[SI]|y:[AP]|x:[LR]")
 _MOST_TEXT = 64
-"""Version and manufacturer go into DICOM elements of VR LO."""
+"""Version and manufacturer are written into DICOM elements of VR LO."""
 _TEST_USE = "Test model: shows on phantoms that the way from weights to results works. Not for patients."
 _TEST_LIMITS = ("Trained on phantoms of a program only; what it finds in a patient means nothing.",)
 
@@ -63,35 +63,35 @@ def convert_model(
     source : Path
         Folder or zip: nnU-Net v1 or v2 layout, data sets of one TotalSegmentator task, or BodyPartRegression's layout.
     name : str
-        Of the new model.
+        Name of the new model.
     out : Path
-        The models directory; made if missing.
+        The models directory; created if it is missing.
     configurations : sequence of str
-        `2d`, `3d_lowres`, `3d_fullres`, `3d_cascade_fullres` or what v2 plans name; several are averaged. Empty: the
-        preferred one that is there. TotalSegmentator has one, whatever is asked.
+        `2d`, `3d_lowres`, `3d_fullres`, `3d_cascade_fullres` or another name from v2 plans; several are averaged. Empty
+        for the preferred one. TotalSegmentator has only one; this is ignored.
     folds : sequence of int or None
-        None: all that are there (TotalSegmentator: 0, as it does).
+        None for all trained folds (for TotalSegmentator: fold 0, which it uses).
     precision : Precision
-        Of the graphs.
+        Number format of the graphs.
     labels : Path or None
         The user's mapping of label names to codes (`catalog.anatomy.read_mapping`).
     axes : three of `z:S`, `y:P`, `x:L` and their opposites, or None
-        Order and direction of the images the network was trained on; None: what the plans or the task say, else
+        Order and direction of the images the network was trained on. None for those of the plans or the task, else
         slices upward, rows toward posterior, columns toward left.
     licence : str or None
-        Of the weights; None: of the known public record, else "not stated".
+        Licence of the weights. None for that of the known public record, else "not stated".
     test_model : bool
-        Marks a model that is refused on patients; one that is known to be trained on phantoms is marked anyway.
+        Marks the model so that it is refused on patients; models known to be trained on phantoms are always marked.
     replace : bool
         Whether a model of this name may be replaced.
     progress : callable
-        Told what happens next.
+        Receives what happens next.
 
     Raises
     ------
     ConfigError
-        If torch is missing, the name is taken or cannot be one, axes are none, or a body part regression is given
-        options of nnU-Net.
+        If torch is missing, the name is taken or not valid, the axes are not valid, or the source is a body part
+        regression and options of nnU-Net are given.
     ModelError
         If the source cannot be converted; nothing is left behind.
     """
@@ -107,7 +107,7 @@ def convert_model(
                 _finish(staged, card, terms, folder, out / name)
             return read_card(out / name)
         model = read_model(folder, configurations, folds, read_header)
-        # Before the long part: labels without a code are the commonest reason to stop.
+        # Before the long export: labels without a code are the most common reason to stop.
         anatomy = _anatomy(model, mapping)
         with _staged(out, name) as staged:
             for number, graph in enumerate(model.graphs, start=1):
@@ -134,7 +134,7 @@ def _refuse_options_of_nnunet(
 ) -> None:
     if configurations or folds is not None or precision is not Precision.FP32 or labels or axes:
         raise ConfigError(
-            "this is a body part regression; --config, --folds, --precision, --labels and --axes are of nnU-Net: "
+            "this is a body part regression; --config, --folds, --precision, --labels and --axes are options for nnU-Net: "
             "leave them out"
         )
 
@@ -142,7 +142,7 @@ def _refuse_options_of_nnunet(
 def _of_regression(
     regression: Path, source: Path, folder: Path, staged: Path, licence: str | None, test_model: bool
 ) -> tuple[dict[str, Any], str]:
-    """Graph and card of a body part regression, and the terms of its weights."""
+    """Write the graph of a body part regression; return its card and the terms of its weights."""
     sources = _sources(source, folder, [regression / name for name in (bpr.WEIGHTS, bpr.CONFIG, bpr.SETTINGS)])
     model = bpr.read_bpr(regression, sources)
     graph = staged / bpr.GRAPH
@@ -166,22 +166,22 @@ def _finish(staged: Path, card: Mapping[str, Any], terms: str, folder: Path, tar
 
 def _check(name: str, target: Path, axes: Axes | None, replace: bool) -> None:
     if not re.fullmatch(NAME, name):
-        raise ConfigError(f"{name!r} cannot name a model: a small letter, then up to 63 of a-z, 0-9, _ and -")
+        raise ConfigError(f"{name!r} is not a valid model name: use a small letter, then up to 63 of a-z, 0-9, _ and -")
     if target.exists() and not replace:
-        raise ConfigError(f"{target} is there already; choose another name, or remove it first (models remove {name})")
+        raise ConfigError(f"{target} already exists; choose another name, or remove it first (models remove {name})")
     if axes and (len(axes) != 3 or {axis[:1] for axis in axes} != set("zyx") or not all(map(_AXIS.fullmatch, axes))):
-        raise ConfigError(f"axes {' '.join(axes)}: each of z:S, y:P and x:L (or z:I, y:A, x:R) once, in any order")
+        raise ConfigError(f"axes {' '.join(axes)}: give each of z:S, y:P and x:L (or z:I, y:A, x:R) once, in any order")
 
 
 def _export_bpr(checkpoint: Path, size: int, out: Path) -> tuple[float, ...]:
-    """Needs torch, which `_tools` found."""
+    """Call `bpr_network.export_bpr`; it needs torch, which `_tools` has found."""
     from orthanc_plugin.conversion.bpr_network import export_bpr
 
     return export_bpr(checkpoint, size, out)
 
 
 def _tools() -> tuple[Callable[..., None], Callable[[Path], Any]]:
-    """What needs torch, imported only here."""
+    """Import the functions that need torch."""
     try:
         from orthanc_plugin.conversion.export import export_graph
         from orthanc_plugin.conversion.weights import read_header
@@ -197,12 +197,12 @@ def _anatomy(model: Model, mapping: Mapping[str, Anatomy]) -> tuple[Anatomy, ...
     try:
         return codes_of([structure.name for structure in model.structures], mapping)
     except ModelError as error:
-        raise ModelError(f"{error}. Its entries: {_EXAMPLE}") from error
+        raise ModelError(f"{error}. Its entries look like this: {_EXAMPLE}") from error
 
 
 @contextmanager
 def _named(graph: Graph) -> Iterator[None]:
-    """Errors of the export name the checkpoint only by its file name, which all folds share."""
+    """Add the folder to errors of the export, which give only the file name that all folds share."""
     try:
         yield
     except ModelError as error:
@@ -211,7 +211,7 @@ def _named(graph: Graph) -> Iterator[None]:
 
 @contextmanager
 def _staged(out: Path, name: str) -> Iterator[Path]:
-    """A folder of the model's name beside its destination; what is left of it at the end is removed."""
+    """Make a temporary folder of the model's name beside its destination, and remove it at the end."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".converting-", dir=out) as folder:
@@ -224,7 +224,7 @@ def _staged(out: Path, name: str) -> Iterator[Path]:
 
 
 def _move(staged: Path, target: Path) -> None:
-    """Into its place in one step; a model that is replaced goes into the staging folder, and with it."""
+    """Move the model to its place in one step; a replaced model is removed with the staging folder."""
     old = staged.with_name("replaced")
     if target.exists():
         os.replace(target, old)
@@ -237,7 +237,7 @@ def _move(staged: Path, target: Path) -> None:
 
 
 def _sources(source: Path, folder: Path, files: Sequence[Path]) -> tuple[SourceFile, ...]:
-    """The zip, where it was one, and every file that was read."""
+    """List every file that was read, and the zip if the source is one."""
     root = folder.resolve()
     whole = [] if source.is_dir() else [SourceFile(source.name, sha256_of(source))]
     read = (SourceFile(file.relative_to(root).as_posix(), sha256_of(file)) for file in dict.fromkeys(files))
