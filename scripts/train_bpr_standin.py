@@ -1,8 +1,8 @@
 """Train the stand-in of body part regression on procedural bodies and write it in BodyPartRegression's public layout.
 
-The network is the original's with few channels, trained with its order loss and distance loss: only the distance of two
-slices of a scan is told, never the place. Then the look-up table is made of bodies that were not trained on. Needs the
-parity environment (`make parity-env`).
+The network is the original's with fewer channels. It is trained with the original's order loss and distance loss: it
+learns the distance between two slices of a scan, never their place. The look-up table comes from bodies that were not
+trained on. The script needs the parity environment (`make parity-env`).
 
 Usage: .parity/bin/python scripts/train_bpr_standin.py OUT [--steps N] [--seed S] [--bodies B] [--held-out H]
 """
@@ -41,11 +41,11 @@ ALPHA_H, BETA_H, ALPHA = 1.0, 0.025, 0.001
 SCANS, SLICES, STEP_MM = 4, 8, (10.0, 120.0)
 RATE, WARM_UP = 2e-3, 50
 HELD_OUT = 1_000_000
-"""Seeds of bodies for the look-up table start here; training seeds lie below."""
+"""Seeds of bodies for the look-up table start here; training seeds are lower."""
 NAME = "bpr_standin"
 SMOOTHING_MM, QUANTILES = 10.0, (0.005, 0.995)
 PICTURE = BprModel(0.0, 1.0, (), 1.0, 0.0, 1.0, (), source=())
-"""How slices enter the network: the original's pixels, size and window."""
+"""Preparation of slices: the original's pixel size, side and window."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _LICENCE = """bpr_standin: a small body part regression trained on procedural phantoms. A test model: not for patients.
@@ -61,7 +61,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Slices as they enter the network, (n, 1, size, size) float16, and their LPS z. levels_mm: known landmarks."""
+    """Prepared slices, (n, 1, size, size) float16, and their LPS z. levels_mm: known landmarks."""
 
     pictures: NDArray[np.float16]
     z_mm: Values
@@ -69,7 +69,7 @@ class Scan:
 
 
 def body(seed: int, heights_mm: tuple[float, float] = WHOLE_MM) -> Scan:
-    """A whole body on a scanner's grid of its own."""
+    """Make a whole body on a random scanner grid."""
     rng = np.random.default_rng((seed, 1))
     in_plane = float(rng.uniform(2.5, 5.0))
     made = make_body_phantom(seed, heights_mm, (float(rng.uniform(6.0, 10.0)), in_plane, in_plane))
@@ -77,7 +77,7 @@ def body(seed: int, heights_mm: tuple[float, float] = WHOLE_MM) -> Scan:
 
 
 def chest(seed: int) -> Scan:
-    """The two chest phantoms of the project in turn: what the demo shows is known to the network, too."""
+    """Make one of the project's two chest phantoms in turn, so that the network also knows what the demo shows."""
     rng = np.random.default_rng((seed, 2))
     shape = (int(rng.integers(30, 50)), *(2 * (int(rng.integers(64, 140)),)))
     return _scan((make_thorax_phantom if seed % 2 else make_phantom)(shape, seed=seed).volume, {})
@@ -91,7 +91,7 @@ def _scan(volume: Volume, levels_mm: dict[str, float]) -> Scan:
 
 
 def batches(scans: Sequence[Scan], rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Without end: slices (SCANS, SLICES, size, size), about equally far apart in a scan, and their z."""
+    """Yield without end slices (SCANS, SLICES, size, size), about evenly spaced in each scan, and their z."""
     while True:
         drawn = [_drawn(scans[int(rng.integers(len(scans)))], rng) for _ in range(SCANS)]
         pictures, z_mm = (np.stack(arrays).astype(np.float32) for arrays in zip(*drawn, strict=True))
@@ -99,7 +99,7 @@ def batches(scans: Sequence[Scan], rng: np.random.Generator) -> Iterator[tuple[T
 
 
 def _drawn(scan: Scan, rng: np.random.Generator) -> tuple[NDArray[np.float32], Values]:
-    """Slices of one scan, moved in the plane, brighter or darker, noisy."""
+    """Shift slices of one scan in the plane, change their brightness and add noise."""
     extent = float(np.ptp(scan.z_mm))
     step = rng.uniform(min(STEP_MM[0], extent / SLICES), min(STEP_MM[1], extent / SLICES))
     first = scan.z_mm[0] + rng.uniform(0, extent - step * (SLICES - 1))
@@ -113,7 +113,7 @@ def _drawn(scan: Scan, rng: np.random.Generator) -> tuple[NDArray[np.float32], V
 
 
 def order_loss(scores: Tensor, z_mm: Tensor) -> Tensor:
-    """The order and how far apart: heuristic order loss, and evenly spaced scores of evenly spaced slices.
+    """Compute the heuristic order loss plus a loss for uneven scores of evenly spaced slices.
 
     Source
     ------
@@ -125,7 +125,7 @@ def order_loss(scores: Tensor, z_mm: Tensor) -> Tensor:
 
 
 def train(network: nn.Module, data: Iterator[tuple[Tensor, Tensor]], steps: int) -> list[float]:
-    """Losses of all steps; Adam, warm-up, then the rate falls evenly."""
+    """Train and return the losses of all steps: Adam, warm-up, then a rate that falls linearly."""
     network.train()
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     losses, began = [], time.monotonic()
@@ -148,7 +148,7 @@ def train(network: nn.Module, data: Iterator[tuple[Tensor, Tensor]], steps: int)
 
 
 def scored(network: nn.Module, scan: Scan) -> Values:
-    """Raw scores of all slices."""
+    """Compute raw scores of all slices."""
     network.eval()
     with torch.inference_mode():
         parts = torch.from_numpy(scan.pictures.astype(np.float32)).split(16)
@@ -156,7 +156,7 @@ def scored(network: nn.Module, scan: Scan) -> Values:
 
 
 def inference_settings(scans: Sequence[Scan], scores: Sequence[Values]) -> dict[str, Any]:
-    """inference-settings.json: scores at the known levels, and how fast scores rise."""
+    """Make inference-settings.json: scores at the known levels, and how fast scores rise."""
     at_levels = {
         key: np.array([np.interp(scan.levels_mm[key], scan.z_mm, s) for scan, s in zip(scans, scores, strict=True)])
         for key in LANDMARKS
@@ -196,7 +196,7 @@ def _row(values: Values) -> dict[str, float]:
 
 
 def write_layout(folder: Path, network: nn.Module, settings: dict[str, Any], config: dict[str, Any]) -> None:
-    """The folder as the publisher of BodyPartRegression leaves it, and a zip of it beside it."""
+    """Write the folder in BodyPartRegression's public layout, and a zip of it beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "inference-settings.json").write_text(json.dumps(settings, indent=2) + "\n")
@@ -210,7 +210,7 @@ def write_layout(folder: Path, network: nn.Module, settings: dict[str, Any], con
 
 
 def _initialised(network: BodyPartRegression) -> BodyPartRegression:
-    """Weights for ReLU without normalisation: thirteen layers keep the signal's size."""
+    """Initialise weights so that thirteen layers of ReLU without normalisation keep the signal's size."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -220,7 +220,7 @@ def _initialised(network: BodyPartRegression) -> BodyPartRegression:
 
 
 def _errors_mm(scans: Sequence[Scan], scores: Sequence[Values], settings: dict[str, Any]) -> dict[str, float]:
-    """Mean distance of each landmark's level by score from its true level."""
+    """Compute the mean distance between each landmark's level by score and its true level."""
     found: dict[str, list[float]] = {key: [] for key in LANDMARKS}
     for scan, raw in zip(scans, scores, strict=True):
         rising = np.maximum.accumulate(ndimage.gaussian_filter1d(raw, SMOOTHING_MM / np.diff(scan.z_mm)[0]))
@@ -230,7 +230,7 @@ def _errors_mm(scans: Sequence[Scan], scores: Sequence[Values], settings: dict[s
 
 
 def main() -> None:
-    """Train, measure, write."""
+    """Train, measure and write the model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder for the layout, its zip and the report")
     parser.add_argument("--steps", type=int, default=1600)

@@ -1,8 +1,8 @@
-"""Train the stand-in organ network on thorax phantoms and write it as nnU-Net v2 and v1 would have.
+"""Train the stand-in organ network on thorax phantoms and write it in the layouts of nnU-Net v2 and v1.
 
-A small plain U-Net of nnU-Net for heart, aorta, trachea, esophagus and lungs. Preprocessing, network and prediction are
-nnU-Net v2's own; patients are seeded phantoms. Biases that v1 does not have stay zero and all kernels are 3x3x3, so one
-training gives both layouts. Needs the parity environment (`make parity-env`).
+The network is a small plain U-Net for heart, aorta, trachea, esophagus and lungs. Preprocessing, network and prediction
+are nnU-Net v2's own; patients are seeded phantoms. One training gives both layouts, because biases that v1 does not have
+stay zero and all kernels are 3x3x3. The script needs the parity environment (`make parity-env`).
 
 Usage: .parity/bin/python scripts/train_thorax_standin.py OUT [--steps N] [--seed S] [--patients P] [--test T]
 """
@@ -32,14 +32,14 @@ from orthanc_plugin.phantoms.thorax import ORGANS, make_thorax_phantom
 
 SPACING_MM, PATCH, BATCH = 5.0, 40, 2
 FEATURES = (16, 32, 64)
-"""A stage; doubled from stage to stage, as v1 takes for granted."""
+"""Features of each stage; they double from stage to stage, as v1 requires."""
 
 MESSAGES = Console(stderr=True, highlight=False)
 HEADS = len(ORGANS) + 1
 V2 = "Dataset555_ThoraxStandin/nnUNetTrainer__nnUNetPlans__3d_fullres"
 V1 = "nnUNet/3d_fullres/Task555_ThoraxStandin/nnUNetTrainerV2_noMirroring__nnUNetPlansv2.1"
 TEST_SEEDS = 1_000_000
-"""Seeds of held-out phantoms start here; training seeds lie below."""
+"""Seeds of held-out phantoms start here; training seeds are lower."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _LICENCE = """thorax_standin: a small nnU-Net trained on procedural phantoms. A test model: not for patients.
@@ -57,7 +57,7 @@ Sample = tuple[np.ndarray, np.ndarray]
 
 
 def patient(seed: int) -> Phantom:
-    """A phantom on a scanner's grid of its own."""
+    """Make a phantom on a random scanner grid."""
     rng = np.random.default_rng((seed, 1))
     in_plane = float(rng.uniform(2.0, 3.6))
     spacing = (float(rng.uniform(1.5, 5.0)), in_plane, in_plane)
@@ -67,7 +67,7 @@ def patient(seed: int) -> Phantom:
 
 
 def intensities(phantoms: list[Phantom]) -> dict[str, float]:
-    """What nnU-Net's fingerprint keeps of the foreground's HU."""
+    """Compute what nnU-Net's fingerprint keeps of the foreground's HU."""
     hu = np.concatenate([phantom.volume.voxels_hu[phantom.labels > 0][::17] for phantom in phantoms])
     low, median, high = (float(value) for value in np.percentile(hu, (0.5, 50.0, 99.5)))
     spread = {"mean": float(hu.mean()), "std": float(hu.std()), "min": float(hu.min()), "max": float(hu.max())}
@@ -75,13 +75,13 @@ def intensities(phantoms: list[Phantom]) -> dict[str, float]:
 
 
 def dataset_v2(patients: int) -> dict[str, Any]:
-    """dataset.json."""
+    """Make dataset.json."""
     labels = {"background": 0, **ORGANS}
     return {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": patients, "file_ending": ".nii.gz"}
 
 
 def plans_v2(foreground: dict[str, float]) -> dict[str, Any]:
-    """plans.json."""
+    """Make plans.json."""
     resample, kwargs = "resample_data_or_seg_to_shape", {"is_seg": False, "order": 3, "order_z": 0}
     kwargs |= {"force_separate_z": None}
     stages = len(FEATURES)
@@ -139,7 +139,7 @@ def plans_v2(foreground: dict[str, float]) -> dict[str, Any]:
 
 
 def samples(phantoms: list[Phantom], plans: dict[str, Any], dataset: dict[str, Any]) -> list[Sample]:
-    """nnU-Net v2's preprocessing of each phantom."""
+    """Preprocess each phantom like nnU-Net v2."""
     manager = PlansManager(plans)
     configuration = manager.get_configuration("3d_fullres")
     preprocessor = configuration.preprocessor_class(verbose=False)
@@ -153,7 +153,7 @@ def samples(phantoms: list[Phantom], plans: dict[str, Any], dataset: dict[str, A
 
 
 def build_network(plans: dict[str, Any]) -> nn.Module:
-    """The network of the plans; biases that v1 lacks are zero and stay so."""
+    """Build the network of the plans; biases that v1 lacks are zero and stay zero."""
     manager = PlansManager(plans)
     configuration = manager.get_configuration("3d_fullres")
     network: nn.Module = nnUNetTrainer.build_network_architecture(
@@ -166,7 +166,7 @@ def build_network(plans: dict[str, Any]) -> nn.Module:
 
 
 def patches(prepared: list[Sample], rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end; half of the patches are centred on a voxel of a random organ."""
+    """Yield batches without end; half of the patches are centred on a voxel of a random organ."""
     padded = [tuple(_padded(array) for array in sample) for sample in prepared]
     while True:
         crops = [_crop(*padded[rng.integers(len(padded))], rng) for _ in range(BATCH)]
@@ -176,7 +176,7 @@ def patches(prepared: list[Sample], rng: np.random.Generator) -> Iterator[tuple[
 
 
 def _padded(array: np.ndarray) -> np.ndarray:
-    """At least a patch in size; nnU-Net pads with zero too."""
+    """Pad to the size of a patch at least, with zeros like nnU-Net."""
     missing = [max(0, PATCH - size) for size in array.shape[1:]]
     return np.pad(array, [(0, 0), *((n // 2, n - n // 2) for n in missing)])
 
@@ -193,7 +193,7 @@ def _crop(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sa
 
 
 def dice_and_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy minus soft Dice over the batch, foreground only.
+    """Compute cross-entropy minus soft Dice over the batch, foreground only.
 
     Source
     ------
@@ -207,7 +207,7 @@ def dice_and_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def train(network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], steps: int) -> list[float]:
-    """Losses of all steps; Adam, warm-up, then the rate falls as in nnU-Net ((1 - step/steps)^0.9)."""
+    """Train and return the losses of all steps: Adam, warm-up, then nnU-Net's rate ((1 - step/steps)^0.9)."""
     network.train()
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], _LEARNING_RATE)
     losses, began = [], time.monotonic()
@@ -233,7 +233,7 @@ def train(network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], steps: i
 
 
 def write_v2(out: Path, network: nn.Module, plans: dict[str, Any], dataset: dict[str, Any]) -> Path:
-    """The folder as nnU-Net v2 leaves it, with what prediction needs."""
+    """Write the folder in nnU-Net v2's layout, with what prediction needs."""
     folder = out / V2
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     (folder / "plans.json").write_text(json.dumps(plans, indent=2) + "\n")
@@ -249,7 +249,7 @@ def write_v2(out: Path, network: nn.Module, plans: dict[str, Any], dataset: dict
 
 
 def write_v1(out: Path, network: nn.Module, plans: dict[str, Any]) -> Path:
-    """The same weights as nnU-Net v1 would have written them."""
+    """Write the same weights in nnU-Net v1's layout."""
     folder = out / V1
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     plans_of_v1 = plans_v1(plans["foreground_intensity_properties_per_channel"]["0"])
@@ -271,7 +271,7 @@ def write_v1(out: Path, network: nn.Module, plans: dict[str, Any]) -> Path:
 
 
 def _in_v1(key: str) -> bool:
-    """Repetitions and the (zero) biases that v1 does not know stay out."""
+    """Translate the weights, without repetitions and the (zero) biases that v1 does not have."""
     repeated = key.startswith("decoder.encoder.") or ".all_modules." in key
     return not repeated and not (
         key.endswith(".bias") and key.startswith(("decoder.transpconvs", "decoder.seg_layers"))
@@ -279,7 +279,7 @@ def _in_v1(key: str) -> bool:
 
 
 def _key_v1(key: str) -> str:
-    """v1's name of a v2 weight (Generic_UNet against PlainConvUNet)."""
+    """Translate the name of a v2 weight (PlainConvUNet) to v1 (Generic_UNet)."""
     part, kind, index, *rest = key.split(".")
     if kind in ("transpconvs", "seg_layers"):
         return ".".join(({"transpconvs": "tu", "seg_layers": "seg_outputs"}[kind], index, *rest))
@@ -293,7 +293,7 @@ def _key_v1(key: str) -> str:
 
 
 def plans_v1(foreground: dict[str, float]) -> dict[str, Any]:
-    """plans.pkl."""
+    """Make plans.pkl."""
     numbers = list(ORGANS.values())
     properties = {key: value for key, value in foreground.items() if key not in ("std", "min", "max")}
     properties |= {"sd": foreground["std"], "mn": foreground["min"], "mx": foreground["max"]}
@@ -342,7 +342,7 @@ def plans_v1(foreground: dict[str, float]) -> dict[str, Any]:
 
 
 def zip_folder(out: Path, top: str, path: Path) -> None:
-    """A zip of a layout with its licence; its bytes depend on the content only."""
+    """Zip a layout with its licence; the bytes depend on the content only."""
     members = {str(file.relative_to(out)): file.read_bytes() for file in (out / top).rglob("*") if file.is_file()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted((members | {"LICENSE": _LICENCE.encode()}).items()):
@@ -352,7 +352,7 @@ def zip_folder(out: Path, top: str, path: Path) -> None:
 
 
 def evaluate(folder: Path, phantoms: list[Phantom]) -> dict[str, list[float]]:
-    """Dice of each organ on each phantom, predicted by nnU-Net v2 from the folder as written."""
+    """Compute the Dice of each organ on each phantom, predicted by nnU-Net v2 from the written folder."""
     predictor = nnUNetPredictor(use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"))
     predictor.allow_tqdm = False
     predictor.initialize_from_trained_model_folder(str(folder), (0,), "checkpoint_final.pth")
@@ -367,7 +367,7 @@ def evaluate(folder: Path, phantoms: list[Phantom]) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Train, write, evaluate."""
+    """Train, write and evaluate the model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("out", type=Path, help="folder for both layouts and their zips")
     parser.add_argument("--steps", type=int, default=420)

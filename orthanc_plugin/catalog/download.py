@@ -90,7 +90,7 @@ def download(
                 log.info("download of %s interrupted: %s", file.name, type(error).__name__)
                 if failures == MOST_FAILURES:
                     raise TransientError(
-                        f"{file.name}: interrupted after {_size(part)} bytes ({error}); run the same command again to resume"
+                        f"{file.name}: interrupted after {_size(part)} bytes ({error}); run the command again to resume"
                     ) from error
                 pause(2.0**failures)
     _check_size(file, _size(part))

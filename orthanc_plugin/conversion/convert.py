@@ -1,4 +1,4 @@
-"""Convert published weights into a model of this project: card.json and ONNX graphs, installed completely or not at all."""
+"""Convert published weights into a model of this project: card.json and ONNX graphs, complete or not at all."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ def _refuse_options_of_nnunet(
 ) -> None:
     if configurations or folds is not None or precision is not Precision.FP32 or labels or axes:
         raise ConfigError(
-            "this is a body part regression; --config, --folds, --precision, --labels and --axes are options for nnU-Net: "
-            "leave them out"
+            "this is a body part regression; --config, --folds, --precision, --labels and --axes are options for "
+            "nnU-Net: leave them out"
         )
 
 

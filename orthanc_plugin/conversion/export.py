@@ -1,4 +1,4 @@
-"""A checkpoint of nnU-Net written as one ONNX file (`graph_writer`) and checked against torch."""
+"""Write a checkpoint of nnU-Net as one ONNX file (`graph_writer`) and compare it with torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orthanc_plugin.conversion.weights import read_weights
 from orthanc_plugin.errors import ModelError
 
 TOLERANCE = {Precision.FP32: (1e-3, 1e-4), Precision.FP16: (0.05, 5e-3)}
-"""Largest difference of a logit, and largest part of voxels with another argmax, against torch in float32."""
+"""Largest difference of a logit, and largest fraction of voxels with another argmax, from torch in float32."""
 
 _SEED = 20
 
@@ -35,21 +35,21 @@ def export_graph(
     checkpoint : Path
         See `read_weights`.
     framework : Framework
-        Whose checkpoint it is.
+        The framework that wrote the checkpoint.
     topology : Topology
         The network that the plans describe.
     patch_size : tuple of int
         Network axes; fixed in the graph.
     precision : Precision
-        Of weights and activations.
+        Number format of weights and activations.
     out : Path
         The file to write: input `image` (N, C, *patch), output `logits` (N, heads, *patch), both float32, any N.
-        It appears complete and checked, or not at all.
+        It is written only when it is complete and checked.
 
     Raises
     ------
     ModelError
-        If the checkpoint cannot be used, the patch does not fit the network, or ONNX Runtime's logits differ from
+        If the checkpoint cannot be used, the patch does not match the network, or ONNX Runtime's logits differ from
         torch's by more than `TOLERANCE`.
     """
     _refuse_odd_patch(topology, patch_size)
@@ -65,11 +65,13 @@ def export_graph(
 def _refuse_odd_patch(topology: Topology, patch_size: tuple[int, ...]) -> None:
     factors = tuple(int(factor) for factor in np.prod(topology.strides, axis=0))
     if len(patch_size) != topology.dimensions or any(np.mod(patch_size, factors)):
-        raise ModelError(f"patch {patch_size} is no multiple of the network's strides {factors}; the plans are damaged")
+        raise ModelError(
+            f"patch {patch_size} is not a multiple of the network's strides {factors}; the plans are damaged"
+        )
 
 
 def _compare(network: UNet, graph: bytes, precision: Precision, shape: tuple[int, ...], checkpoint: Path) -> None:
-    """Logits of one patch of noise by torch and by ONNX Runtime, both on the CPU."""
+    """Compare the logits of one patch of noise by torch and by ONNX Runtime, both on the CPU."""
     image = np.random.default_rng(_SEED).standard_normal(shape, dtype=np.float32)
     (logits,) = session_of(graph).run(["logits"], {"image": image})
     with torch.inference_mode():
@@ -80,5 +82,5 @@ def _compare(network: UNet, graph: bytes, precision: Precision, shape: tuple[int
     if not (difference <= most and disagreement <= part):
         raise ModelError(
             f"{checkpoint.name}: {precision.value} graph differs from torch by {difference:.2g} (allowed {most}), "
-            f"argmax of {disagreement:.2g} (allowed {part}) of the voxels; convert with --precision fp32"
+            f"and in the argmax of {disagreement:.2g} (allowed {part}) of the voxels; convert with --precision fp32"
         )

@@ -1,8 +1,7 @@
-"""A network of torch written as one self-contained ONNX file, layer by layer, the same bytes every time.
+"""Write a torch network as one self-contained ONNX file, layer by layer, with the same bytes every time.
 
-The network is traced (torch.fx) and its few kinds of layers are written as ONNX nodes one to one, their
-values under the names of the checkpoint. torch's own exporter gives the same nodes, but slower, and with the machine's
-stack traces inside.
+The network is traced with torch.fx. Each of its few kinds of layers becomes one ONNX node, and values keep their names
+from the checkpoint. torch's own exporter gives the same nodes, but more slowly and with stack traces of the machine.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ _HALF = "image_half"
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Input or output of a graph, float32; a side with a name is free."""
+    """A float32 input or output of a graph; a side that has a name instead of a number is free."""
 
     name: str
     sides: tuple[int | str, ...]
 
     def info(self) -> ValueInfoProto:
-        """As ONNX writes it."""
+        """Return ONNX's description of it."""
         return helper.make_tensor_value_info(self.name, TensorProto.FLOAT, self.sides)
 
 
 def onnx_bytes(network: nn.Module, name: str, start: End, end: End, *, half: bool = False) -> bytes:
-    """The network as a checked ONNX file; half: weights and activations in float16, ends in float32."""
+    """Write the network as a checked ONNX file; with `half`, weights and activations are float16, ends float32."""
     writer = _Writer(network, end.name, half)
     graph = helper.make_graph(writer.nodes, name, [start.info()], [end.info()], writer.values)
     opsets = [helper.make_opsetid("", OPSET)]
@@ -48,21 +47,21 @@ def onnx_bytes(network: nn.Module, name: str, start: End, end: End, *, half: boo
 
 
 def session_of(graph: bytes) -> Any:
-    """ONNX Runtime on the CPU, with as many threads as torch takes."""
+    """Open ONNX Runtime on the CPU with as many threads as torch uses."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def write_whole(graph: bytes, out: Path) -> None:
-    """Write a file that appears complete or not at all."""
+    """Write a file in one step, so that no part of it is ever seen."""
     part = out.with_name(f"{out.name}.part")
     part.write_bytes(graph)
     os.replace(part, out)
 
 
 class _Writer:
-    """Turns a traced network into ONNX nodes; each value has the name of its node in the trace."""
+    """The ONNX nodes of a traced network; each value has the name of its node in the trace."""
 
     def __init__(self, network: nn.Module, end: str, half: bool) -> None:
         self.modules = dict(network.named_modules())

@@ -1,7 +1,7 @@
-"""nnU-Net v1 folders: `nnUNet/<configuration>/<task>/<trainer>__<plans>/` with plans.pkl and a checkpoint a fold.
+"""nnU-Net v1 folders: `nnUNet/<configuration>/<task>/<trainer>__<plans>/` with plans.pkl and one checkpoint per fold.
 
-v1 takes network, preprocessing and export from the plans inside the first fold's `.model.pkl`; so does this reader. The
-path may be any level of that tree. Trainers that change the network without a word in the plans are refused by name.
+Like v1 itself, this reader takes network, preprocessing and export from the plans inside the first fold's `.model.pkl`.
+The path may be any level of that tree. Trainers that change the network without changing the plans are refused by name.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ _OTHER_NETWORK = re.compile(
     r"|_(BN|GN|FRN|MMS|Mish|GeLU|ReLU|lReLU|LReLU|NoNormalization|allConv3x3|3ConvPerStage|ResencUNet)"
     r"|BraTSRegions"
 )
-"""Trainers of nnunet 1.7.1 with another network, other activations or regions, and those before V2 (max pooling)."""
+"""Trainers of nnunet 1.7.1 with another network, activation or regions, and those before V2 (max pooling)."""
 
 _FEATURE_CAP = {2: 480, 3: 320}
 _TILE_STEP = 0.5
 _SCHEMES = {"CT": Scheme.CT, "noNorm": Scheme.NONE}
 _ORDERS = {"GenericPreprocessor": 3, "PreprocessorFor2D": 3, "GenericPreprocessor_linearResampling": 1}
-"""Preprocessors that can be reproduced, with the spline order of the image."""
+"""Supported preprocessors, with the spline order of the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +81,19 @@ class _Fold:
 
     @property
     def stage(self) -> int:
-        """Position 5 of the arguments; None stands for the only stage."""
+        """The stage: position 5 of the arguments, None for the only stage."""
         stage = self.arguments[5]
         return int(next(iter(self.plans["plans_per_stage"])) if stage is None else stage)
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """Plans of its stage."""
+        """The plans of its stage."""
         values: Mapping[str, Any] = self.plans["plans_per_stage"][self.stage]
         return values
 
 
 def find_v1(root: Path) -> tuple[Trained, ...]:
-    """All trainers' folders below a path, itself included."""
+    """Find all trainers' folders at or below a path."""
     folders = [plans.parent for plans in sorted(root.rglob(PLANS))]
     return tuple(_trained(folder) for folder in folders if any(_runs(folder)))
 
@@ -114,7 +114,7 @@ def _trained(folder: Path) -> Trained:
 
 
 def _configuration_name(folder: Path, folds: Sequence[tuple[str, Path]]) -> str:
-    """Of the folder two levels up, or where that is gone, of what was trained."""
+    """Take the name from the folder two levels up or, if that is missing, from what was trained."""
     if folder.parent.parent.name in (PLANAR, LOWRES, FULLRES, CASCADE) or not folds:
         return folder.parent.parent.name
     first = _read_fold(folds[0][1])
@@ -133,22 +133,24 @@ def read_v1(root: Path, configurations: Sequence[str], folds: Sequence[int] | No
     Parameters
     ----------
     root : Path
-        Any folder from the one that holds `nnUNet` down to a trainer's own.
+        Any folder from the one that holds `nnUNet` down to a trainer's own folder.
     configurations : sequence of str
-        Which to convert; several are averaged. Empty: the preferred one that is there.
+        Which to convert; several are averaged. Empty for the preferred one.
     folds : sequence of int or None
-        Which folds, None for all that are there; those of a cascade's first stage too.
+        Which folds, also for a cascade's first stage; None for all trained folds.
 
     Raises
     ------
     ModelError
-        If something is missing, ambiguous or not supported; the file and the remedy are named.
+        If something is missing, ambiguous or not supported; the message names the file and a remedy.
     """
     root = root.resolve()
     found = find_v1(root)
     tasks = sorted({one.task for one in found})
     if len(tasks) != 1:
-        raise ModelError(f"{root} holds {' and '.join(tasks) or 'no trained nnU-Net v1 model'}; name one task's folder")
+        raise ModelError(
+            f"{root} holds {' and '.join(tasks) or 'no trained nnU-Net v1 model'}; name the folder of one task"
+        )
     read = [_Reader(found, one, folds) for one in chosen(found, configurations)]
     first = read[0]
     if any(one.heads != first.heads for one in read):
@@ -168,7 +170,7 @@ def read_v1(root: Path, configurations: Sequence[str], folds: Sequence[int] | No
 
 
 class _Reader:
-    """One configuration read: `configuration`, `graphs` to export and `files` that were read."""
+    """Reads one configuration: `configuration`, `graphs` to export and `files` that were read."""
 
     def __init__(self, found: Sequence[Trained], trained: Trained, folds: Sequence[int] | None) -> None:
         chosen = trained.chosen_folds(folds)
@@ -201,13 +203,13 @@ class _Reader:
 
 
 def _first_stage(found: Sequence[Trained], cascade: Trained, fold: _Fold) -> Trained:
-    """The 3d_lowres model whose labels the cascade was trained with."""
+    """Find the 3d_lowres model whose labels the cascade was trained with."""
     trainer = fold.arguments[8] if len(fold.arguments) > 8 else "nnUNetTrainerV2"
     named = [one for one in found if (one.trainer, one.plans) == (trainer, cascade.plans)]
     if not any(one.configuration == LOWRES for one in named):
         raise ModelError(
             f"{cascade.folder} is the second stage of a cascade; its {LOWRES} model ({trainer}__{cascade.plans}) is "
-            f"not here. Name the folder or zip that holds both"
+            f"missing. Name the folder or zip that holds both"
         )
     return the_one(named, LOWRES, [])
 
@@ -274,7 +276,9 @@ def _image_order(fold: _Fold, planar: bool) -> int:
 def _normalisation(fold: _Fold) -> Normalisation:
     plans = fold.plans
     if int(plans["num_modalities"]) != 1:
-        raise ModelError(f"{fold.file}: the model wants {plans['num_modalities']} images; only a CT alone can be given")
+        raise ModelError(
+            f"{fold.file}: the model needs {plans['num_modalities']} images; only models for a single CT are supported"
+        )
     refuse_other_than_ct(str(plans["modalities"][0]), fold.file)
     name, use_mask = plans["normalization_schemes"][0], bool(plans["use_mask_for_norm"][0])
     if name == "CT2":
@@ -289,7 +293,7 @@ def _normalisation(fold: _Fold) -> Normalisation:
 
 
 def _topology(fold: _Fold, cascade: bool) -> Topology:
-    """Generic_UNet as nnUNetTrainerV2 builds it."""
+    """Describe Generic_UNet, with the arguments of nnUNetTrainerV2."""
     plans, dimensions = fold.plans, len(fold.values["patch_size"])
     pools = _pools(fold.values)
     steps = stages_of(len(pools) + 1) - 1
@@ -320,7 +324,7 @@ def _topology(fold: _Fold, cascade: bool) -> Topology:
 
 
 def _pools(values: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
-    """Strides below full resolution; old plans tell only how often an axis is halved, which it is in the last steps."""
+    """Read strides below full resolution; old plans say only how often an axis is halved: in the last steps."""
     if "pool_op_kernel_sizes" in values:
         return tuple(whole(sizes) for sizes in values["pool_op_kernel_sizes"])
     times = whole(values["num_pool_per_axis"])
@@ -335,7 +339,7 @@ def _kernels(values: Mapping[str, Any], steps: int, dimensions: int) -> tuple[tu
 
 
 def _postprocessing_file(root: Path, trained: Sequence[Trained]) -> Path:
-    """Of the one configuration, or of the ensemble that consists of exactly these."""
+    """Find the file of the one configuration, or of the ensemble of exactly these configurations."""
     if len(trained) == 1:
         return trained[0].folder / "postprocessing.json"
     members = {f"{one.configuration}__{one.trainer}__{one.plans}" for one in trained}
@@ -346,7 +350,7 @@ def _postprocessing_file(root: Path, trained: Sequence[Trained]) -> Path:
 
 
 def _postprocessing(file: Path, heads: int) -> tuple[tuple[LargestComponent, ...], Path | None]:
-    """What postprocessing.json asks for, and that file; nothing where there is none."""
+    """Read postprocessing.json; return its rules and the file, or no rules and None if it is missing."""
     if not file.is_file():
         return (), None
     content = read_json(file)
@@ -366,7 +370,7 @@ def _largest(group: object, sizes: Any, heads: int) -> LargestComponent:
 
 
 def _names(root: Path, trained: Trained, heads: int) -> tuple[tuple[str, ...], Path | None]:
-    """Names of labels 1, 2, ...: of a known task, of a dataset.json nearby, or `label_1`, for the user to map."""
+    """Find names of labels 1, 2, ...: of a known task, of a dataset.json nearby, or `label_1` for the user to map."""
     if (known := LABELS_OF_TASKS.get(trained.task)) is not None and len(known) == heads - 1:
         return known, None
     for folder in (trained.folder, *trained.folder.parents):

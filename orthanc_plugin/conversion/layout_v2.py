@@ -1,7 +1,7 @@
 """nnU-Net v2 folders: `<dataset>/<trainer>__<plans>__<configuration>/` with plans.json, dataset.json and `fold_*`.
 
-The path may be any level from a folder of several datasets down to a trainer's own. Which configuration was trained and
-along which axes test-time mirroring may go stands in the first fold's checkpoint, as nnU-Net's own predictor has it.
+The path may be any level from a folder of several datasets down to a trainer's own. Like nnU-Net's own predictor, this
+reader takes the trained configuration and the axes of test-time mirroring from the first fold's checkpoint.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ ReadHeader = Callable[[Path], Header]
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """Labels of dataset.json: numbers of the heads, in order, and what they are; regions: heads are sigmoid masks."""
+    """Labels of dataset.json: the number and structure of each head, in order. regions: heads are sigmoid masks."""
 
     numbers: tuple[int, ...]
     structures: tuple[Structure, ...]
@@ -79,7 +79,7 @@ class _Labels:
 
 
 def find_v2(root: Path) -> tuple[Trained, ...]:
-    """All trainers' folders below a path, itself included."""
+    """Find all trainers' folders at or below a path."""
     folders = [plans.parent for plans in sorted(root.resolve().rglob(PLANS))]
     return tuple(_trained(folder) for folder in folders if (folder / DATASET).is_file() and any(folder.glob("fold_*/")))
 
@@ -107,24 +107,26 @@ def read_v2(
     found : sequence of Trained
         Folders of this dataset, from `find_v2`.
     configurations : sequence of str
-        Which to convert; several are averaged. Empty: the preferred one that is there.
+        Which to convert; several are averaged. Empty for the preferred one.
     folds : sequence of int or None
-        Which folds, None for all that are there; those of a cascade's first stage too.
+        Which folds, also for a cascade's first stage; None for all trained folds.
     read_header : callable
         Reads a checkpoint's header (`weights.read_header`).
     prefix : str
-        Of the names of the graphs, where a model consists of several datasets.
+        Prefix of the graphs' names, for a model of several datasets.
 
     Raises
     ------
     ModelError
-        If something is missing, ambiguous or not supported; the file and the remedy are named.
+        If something is missing, ambiguous or not supported; the message names the file and a remedy.
     """
     read = [_Reader(found, one, folds, read_header, prefix) for one in chosen(found, configurations)]
     first = read[0]
     for one in read[1:]:
         if one.labels != first.labels or one.axes != first.axes:
-            raise ModelError(f"{one.trained.folder} has other labels or axes than {first.trained.folder}; convert each")
+            raise ModelError(
+                f"{one.trained.folder} has other labels or axes than {first.trained.folder}; convert each alone"
+            )
     trained = dict.fromkeys(f"{one.trained.trainer}__{one.trained.plans}" for one in read)
     return Published(
         task=first.trained.task,
@@ -139,7 +141,7 @@ def read_v2(
 
 
 class _Reader:
-    """One configuration read: `configuration`, `graphs` to export, `labels`, `axes` and `files` that were read."""
+    """Reads one configuration: `configuration`, `graphs` to export, `labels`, `axes` and `files` that were read."""
 
     def __init__(
         self,
@@ -187,14 +189,14 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Plans:
-    """A JSON object and the file it stood in."""
+    """A JSON object and the file that holds it."""
 
     values: Mapping[str, Any]
     file: Path
 
 
 def _inherited(plans: _Plans, name: str) -> Mapping[str, Any]:
-    """Values of a configuration, over those of the ones it inherits from."""
+    """Merge the values of a configuration with those of the configurations it inherits from."""
     with plans_of(plans.file):
         chain_of_names, values = [name], dict(plans.values["configurations"][name])
         while (parent := values.pop("inherits_from", None)) is not None:
@@ -210,7 +212,7 @@ def _first_stage(found: Sequence[Trained], cascade: Trained, previous: str) -> T
     same = [one for one in matching if one.trainer == cascade.trainer] or matching
     if not same:
         raise ModelError(
-            f"{cascade.folder} is the second stage of a cascade; its {previous} model is not here. Name the folder or "
+            f"{cascade.folder} is the second stage of a cascade; its {previous} model is missing. Name the folder or "
             f"zip that holds both"
         )
     return the_one(same, previous, [])
@@ -237,7 +239,7 @@ def _labels(dataset: _Plans) -> _Labels:
 
 
 def _regions(named: Mapping[str, frozenset[int]], order: tuple[int, ...]) -> _Labels:
-    """Regions are painted one over the other; one that lies inside another belongs to it."""
+    """Read overlapping regions: they are painted one over the other, and an inner one belongs to the outer one."""
     if len(order) != len(named) or len(set(order)) != len(order) or min(order) < 1:
         raise ValueError(f"regions_class_order {order}")
     painted = dict(zip(named, order, strict=True))
@@ -251,19 +253,21 @@ def _regions(named: Mapping[str, frozenset[int]], order: tuple[int, ...]) -> _La
 def _channels(dataset: _Plans) -> int:
     names = dataset.values.get("channel_names") or dataset.values["modality"]
     if len(names) != 1:
-        raise ModelError(f"{dataset.file}: the model wants {len(names)} images; only a CT alone can be given")
+        raise ModelError(
+            f"{dataset.file}: the model needs {len(names)} images; only models for a single CT are supported"
+        )
     refuse_other_than_ct(str(next(iter(names.values()))), dataset.file)
     return 1
 
 
 def _axes(plans: _Plans) -> Axes | None:
-    """What the reader of the training images turned them to."""
+    """Find the axes to which the reader turned the training images; None if it left them as stored."""
     reader = plans.values.get("image_reader_writer")
     if reader in _AS_STORED:
         return None
     if reader in _REORIENTED:
         return CANONICAL
-    raise ModelError(f"{plans.file}: images were read by {reader}, which reads no CT; not supported")
+    raise ModelError(f"{plans.file}: images were read by {reader}, which does not read CT; not supported")
 
 
 def _configuration(
@@ -307,12 +311,12 @@ def _normalisation(plans: _Plans, values: Mapping[str, Any]) -> Normalisation:
 def _resampling(file: Path, values: Mapping[str, Any], what: str, highest: int) -> Resampling:
     arguments = _arguments(file, values, what, is_seg=False)
     order, order_z = arguments.get("order", 3), arguments.get("order_z", 0)
-    # The function's own default is False, which is not what the planner writes.
+    # The function's own default is False, unlike what the planner writes.
     return resampling(file, what, order, order_z, arguments.get("force_separate_z", False), highest)
 
 
 def _previous_order(values: Mapping[str, Any], file: Path) -> int:
-    """Order by which the labels of a cascade's first stage are resampled."""
+    """Read the spline order of a cascade's first-stage labels."""
     arguments = _arguments(file, values, "seg", is_seg=True)
     order, order_z = arguments.get("order", 3), arguments.get("order_z", 0)
     rules = resampling(file, "labels of the first stage", order, order_z, arguments.get("force_separate_z", False), 1)
@@ -322,7 +326,7 @@ def _previous_order(values: Mapping[str, Any], file: Path) -> int:
 
 
 def _arguments(file: Path, values: Mapping[str, Any], what: str, is_seg: bool) -> Mapping[str, Any]:
-    """Keyword arguments of one of the three resampling functions, which has to be nnU-Net's default one."""
+    """Read the arguments of one of the three resampling functions, which must be nnU-Net's default one."""
     name, arguments = values[f"resampling_fn_{what}"], values[f"resampling_fn_{what}_kwargs"]
     known = {"order", "order_z", "force_separate_z", "is_seg"}
     if name != _RESAMPLING or arguments.get("is_seg", False) != is_seg or set(arguments) - known:

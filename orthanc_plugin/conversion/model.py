@@ -1,4 +1,4 @@
-"""What the `nnunet` section of a card will be, out of a published folder: v1, v2, or a task of TotalSegmentator."""
+"""Read a published folder (nnU-Net v1 or v2, or a task of TotalSegmentator) into what its card will say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orthanc_plugin.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model ready to be exported: what its card says, the graphs to make, and the files it was read from."""
+    """A model to export: what its card will say, the graphs to make, and the files that were read."""
 
     task: str
     trained: str
@@ -32,7 +32,7 @@ class Model:
 def read_model(
     root: Path, configurations: Sequence[str], folds: Sequence[int] | None, read_header: ReadHeader
 ) -> Model:
-    """Find out what lies in a folder and read it.
+    """Detect the layout of a folder and read it.
 
     Parameters
     ----------
@@ -41,18 +41,18 @@ def read_model(
     configurations, folds
         See `layout_v1.read_v1`.
     read_header : callable
-        Reads the header of a v2 checkpoint.
+        Reads the header of a v2 checkpoint (`weights.read_header`).
 
     Raises
     ------
     ModelError
-        If nothing that can be converted lies there, or more than one model.
+        If the folder holds no model that can be converted, or more than one.
     """
     trained = find_v2(root)
     if not trained and not find_v1(root):
         raise ModelError(
-            f"{root} holds no trained nnU-Net: v1 has plans.pkl beside its folds, v2 plans.json and dataset.json; name"
-            " the folder that holds them"
+            f"{root} holds no trained nnU-Net: v1 has plans.pkl beside its folds, v2 has plans.json and dataset.json;"
+            " name the folder that holds them"
         )
     if not trained:
         return _single(read_v1(root, configurations, folds))
@@ -87,7 +87,7 @@ def _task(
     folds: Sequence[int] | None,
     read_header: ReadHeader,
 ) -> Model:
-    """Each data set is a part; its heads get the task's numbers."""
+    """Make each data set a part, with the task's numbers for its heads."""
     read = [_dataset(dataset, trained, folds, read_header) for dataset in datasets]
     numbers = [task.numbers(dataset) for dataset in datasets]
     names = {number: task.classes[number - 1] for of_part in numbers for number in of_part if number}
@@ -125,7 +125,7 @@ def _part(part: Part, numbers: tuple[int, ...], task: Task) -> Part:
 
 
 def _of_task(configuration: Configuration, task: Task) -> Configuration:
-    """TotalSegmentator never mirrors, whatever the training allowed, and has a window step of its own."""
+    """Apply TotalSegmentator's settings: no mirroring, whatever the training allowed, and its own window step."""
     return replace(configuration, mirror_axes=(), tile_step=task.tile_step)
 
 

@@ -1,7 +1,7 @@
 """nnU-Net's U-Net in torch: v1's Generic_UNet, v2's PlainConvUNet and ResidualEncoderUNet are one class.
 
-Module names are those of v2's checkpoints. Only the full-resolution head exists: deep supervision serves training.
-Networks are built without values (device `meta`); their values come from a checkpoint (`weights.read_weights`).
+Module names are those of v2's checkpoints. Only the full-resolution head exists, because deep supervision is for
+training. Networks are built without values (device `meta`); a checkpoint brings them (`weights.read_weights`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class UNet(nn.Module):
     Parameters
     ----------
     topology : Topology
-        As the plans state it.
+        The network that the plans describe.
 
     Notes
     -----
@@ -44,7 +44,7 @@ class UNet(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, channels, *patch) to logits (N, heads, *patch)."""
+        """Turn (N, channels, *patch) into logits (N, heads, *patch)."""
         return self.decoder(self.encoder(image))
 
 
@@ -99,7 +99,7 @@ class _Decoder(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """Convolution, instance norm and, unless it ends a residual branch, leaky ReLU."""
+    """Convolution, instance norm and leaky ReLU (not at the end of a residual branch)."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class _ResidualBlocks(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions beside a skip that is averaged down and projected where stride and channels ask for it."""
+    """Two convolutions beside a skip, which is average-pooled for a stride and projected for other channels."""
 
     def __init__(self, channels: int, features: int, kernel: Kernel, stride: Kernel) -> None:
         super().__init__()

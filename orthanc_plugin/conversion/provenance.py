@@ -1,4 +1,4 @@
-"""Whose a published model is, by the task it was trained for."""
+"""Look up who made a published model, by the task it was trained for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NNUNET = "Isensee et al., nnU-Net, Nature Methods 18 (2021) 203, doi:10.1038/s41
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Maker, licence of the weights and what to cite. terms: of the licence; test_model: trained on phantoms only."""
+    """Maker, licence and citation of weights. terms: text of the licence; test_model: trained on phantoms only."""
 
     manufacturer: str
     licence: str
@@ -47,7 +47,7 @@ _STANDINS = ("Dataset555_ThoraxStandin", "Task555_ThoraxStandin")
 
 
 def provenance_of(task: str) -> Provenance:
-    """What is known of a task; its weights' licence is the one its publisher states."""
+    """Look up a task; the licence is the one that the publisher states for the weights."""
     if task == "Task055_SegTHOR":
         return _SEGTHOR
     if task in _STANDINS:
@@ -66,7 +66,7 @@ _BPR_STANDIN = Provenance(
 
 
 def provenance_of_bpr(folder: str, published: bool) -> Provenance:
-    """What is known of a body part regression by its folder's name, or where its network shows that it is published."""
+    """Look up a body part regression by its folder's name; `published`: its network shows that it is the public one."""
     if folder == "bpr_standin":
         return _BPR_STANDIN
     return _BPR if published or folder == "public_bpr_model" else _BPR_UNKNOWN

@@ -1,4 +1,4 @@
-"""What a published folder holds, in one shape for v1 and v2: a part of a card, and the graphs to export for it."""
+"""What a published folder holds, in one form for v1 and v2: a part of a card, and the graphs to export for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orthanc_plugin.conversion.topology import Topology
 from orthanc_plugin.errors import ModelError
 
 PREFERRED = ("3d_fullres", "3d_cascade_fullres", "3d_lowres", "2d")
-"""Which configuration is converted where none is asked for: the first that is there."""
+"""Configurations by preference: if the user names none, the first available one is converted."""
 
 Axes = tuple[str, str, str]
 
@@ -26,11 +26,10 @@ CANONICAL: Axes = ("z:S", "y:A", "x:R")
 """Axes of images that their reader turned to RAS, as TotalSegmentator's and some of nnU-Net v2's readers do."""
 
 ALL_CASES = "all"
-"""nnU-Net's word for a training without a fold; used only where no fold is there, as both frameworks do."""
-
+"""nnU-Net's word for a training on all cases; like both frameworks, use it only if there are no folds."""
 
 MOST_JSON_BYTES = 64 * 2**20
-"""Plans take some kB; a dataset.json that lists thousands of cases some MB."""
+"""Plans take a few kB; a dataset.json that lists thousands of cases takes a few MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +54,13 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One task (v1) or dataset (v2), as chosen.
+    """The chosen configurations of one task (v1) or dataset (v2).
 
-    part: its numbers are the network's own.
-    graphs: of all its configurations, a cascade's first stage included.
     trained: trainer and plans, as the folder names them.
+    part: its numbers are the network's own.
+    graphs: those of all its configurations, including a cascade's first stage.
     files: what was read beside the checkpoints.
-    axes: what the plans' image reader turns every image to; None where images are taken as stored.
+    axes: those to which the plans' image reader turns every image; None if images are used as stored.
     limits: what a user of the model should know.
     """
 
@@ -77,7 +76,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trainer's folder: one configuration of one task; folds: name and checkpoint, finished ones only."""
+    """A trainer's folder: one configuration of one task. folds: name and checkpoint of each finished fold."""
 
     folder: Path
     task: str
@@ -87,7 +86,7 @@ class Trained:
     folds: tuple[tuple[str, Path], ...]
 
     def chosen_folds(self, folds: Sequence[int] | None) -> tuple[tuple[str, Path], ...]:
-        """Those asked for; all numbered ones by default, or the training on all cases where it is the only one."""
+        """Return the folds asked for; by default all numbered ones, or the training on all cases if there are none."""
         there = dict(self.folds)
         if folds is None:
             numbered = tuple(name for name in there if name != ALL_CASES)
@@ -107,12 +106,12 @@ def _unfinished(folder: Path) -> str:
 
 
 def chosen(found: Sequence[Trained], configurations: Sequence[str]) -> tuple[Trained, ...]:
-    """The trained configurations asked for, or the preferred one; all of one task.
+    """Return the trained configurations asked for, or the preferred one; all must be of one task.
 
     Raises
     ------
     ModelError
-        If one is not there, or is there twice.
+        If one is missing, or was trained more than once.
     """
     there = sorted({one.configuration for one in found})
     wanted = tuple(dict.fromkeys(configurations)) or (_preferred(there),)
@@ -124,10 +123,10 @@ def _preferred(there: Sequence[str]) -> str:
 
 
 def the_one(found: Sequence[Trained], configuration: str, there: Sequence[str]) -> Trained:
-    """The only trained folder of a configuration."""
+    """Return the only trained folder of a configuration."""
     matching = [one for one in found if one.configuration == configuration]
     if not matching:
-        raise ModelError(f"no configuration {configuration} here; there are: {', '.join(there)}")
+        raise ModelError(f"there is no configuration {configuration} here, only: {', '.join(there)}")
     if len(matching) > 1:
         folders = ", ".join(str(one.folder) for one in matching)
         raise ModelError(f"{configuration} was trained more than once: {folders}; name the folder of one of them")
@@ -135,13 +134,13 @@ def the_one(found: Sequence[Trained], configuration: str, there: Sequence[str]) 
 
 
 def limits_of(trained: Sequence[Trained], prefix: str) -> tuple[str, ...]:
-    """A trainer from elsewhere may have changed what the plans do not tell; a user should know."""
+    """Warn of foreign trainers, which may have changed something that the plans do not state."""
     foreign = sorted({one.trainer for one in trained if not one.trainer.startswith(prefix)})
     return tuple(f"Trained by {name}, not one of nnU-Net's: its network is taken as its plans say." for name in foreign)
 
 
 def graph_names(prefix: str, configuration: str, folds: Sequence[str]) -> tuple[str, ...]:
-    """Names of the ONNX files of one configuration."""
+    """Name the ONNX files of one configuration."""
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", f"{prefix}{configuration}")
     return tuple(f"{stem}_fold_{fold}.onnx" for fold in folds)
 
@@ -151,7 +150,7 @@ _DAMAGE = (TypeError, ValueError, IndexError, AttributeError, ArithmeticError, S
 
 @contextmanager
 def plans_of(file: Path) -> Iterator[None]:
-    """Turn what goes wrong in reading values out of plans into one error that names the file."""
+    """Turn any error in reading values of plans into one error that names the file."""
     try:
         yield
     except KeyError as error:
@@ -161,19 +160,21 @@ def plans_of(file: Path) -> Iterator[None]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Read a JSON object.
 
     Raises
     ------
     ModelError
-        If the file is missing, too large or something else.
+        If the file is missing, too large or not a JSON object.
     """
     try:
         if file.stat().st_size > MOST_JSON_BYTES:
-            raise ModelError(f"{file} is larger than {MOST_JSON_BYTES // 2**20} MiB; no plans are. Get it again")
+            raise ModelError(
+                f"{file} is larger than {MOST_JSON_BYTES // 2**20} MiB, which plans never are; get it again"
+            )
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file} cannot be read ({type(error).__name__}); the model folder is incomplete") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{file} holds no JSON object; get it again")
+        raise ModelError(f"{file} does not hold a JSON object; get it again")
     return content

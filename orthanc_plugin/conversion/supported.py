@@ -1,6 +1,6 @@
-"""Values of plans that the engine and the network class can honour; anything else is refused by name.
+"""Check that the engine and the network class support the values of plans; refuse any other value by name.
 
-A plan that is nearly supported would give nearly the published labels, which nobody would notice.
+Plans that are nearly supported would give nearly the published labels, and nobody would notice.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from orthanc_plugin.conversion.topology import Topology
 from orthanc_plugin.errors import ModelError
 
 _MOST_HEADS, _MOST_STAGES, _MOST_BLOCKS, _MOST_FEATURES, _MOST_VOXELS = 256, 16, 64, 4096, 2**27
-"""Far above published networks; below what would keep a machine busy for a hostile plan."""
+"""Far more than published networks have, but too little for hostile plans to keep a machine busy."""
 
 _CT = re.compile(r"(?<![a-z])(ct|nonorm|z[-_ ]?score)|computed tomography", re.IGNORECASE)
 
 
 def whole(values: Iterable[SupportsFloat]) -> tuple[int, ...]:
-    """Integers out of lists and numpy arrays; v1 keeps some of them as floats.
+    """Read integers from lists and numpy arrays; v1 stores some of them as floats.
 
     Raises
     ------
     ValueError
-        If one is not whole.
+        If a value is not a whole number.
     """
     floats = [float(value) for value in values]
     if any(not value.is_integer() for value in floats):
@@ -36,12 +36,12 @@ def whole(values: Iterable[SupportsFloat]) -> tuple[int, ...]:
 
 
 def stages_of(count: int) -> int:
-    """The number of stages, before anything is made of it.
+    """Check a number of stages before anything is built from it.
 
     Raises
     ------
     ValueError
-        If no network has that many.
+        If no supported network has that many.
     """
     if not 2 <= count <= _MOST_STAGES:
         raise ValueError(f"{count} stages")
@@ -49,29 +49,29 @@ def stages_of(count: int) -> int:
 
 
 def axes_of(values: Iterable[SupportsFloat]) -> tuple[int, int, int]:
-    """A permutation of three axes."""
+    """Read a permutation of three axes."""
     axes = whole(values)
     if sorted(axes) != [0, 1, 2]:
-        raise ValueError(f"{axes} are no three axes")
+        raise ValueError(f"{axes} is not a permutation of three axes")
     return axes[0], axes[1], axes[2]
 
 
 def spacing_of(values: Iterable[SupportsFloat], planar: bool) -> tuple[float | None, float, float]:
-    """Target spacing in mm; the first is None for 2d, whose plans hold two values (v2) or three (v1)."""
+    """Read target spacing in mm; the first is None for 2d, whose plans hold two values (v2) or three (v1)."""
     *first, row, column = (float(value) for value in values)
     spacing = (None if planar else first[0], row, column)
     if len(first) > 1 or any(not (math.isfinite(mm) and mm > 0) for mm in spacing if mm is not None):
-        raise ValueError(f"{(*first, row, column)} is no spacing")
+        raise ValueError(f"{(*first, row, column)} is not a spacing")
     return spacing
 
 
 def resampling(
     file: Path, what: str, order: SupportsIndex, order_z: SupportsIndex, separate: object, highest: int
 ) -> Resampling:
-    """Spline orders, `force_separate_z` as None, True or False."""
+    """Check spline orders and `force_separate_z` (None, True or False)."""
     if not (isinstance(order, int) and 0 <= order <= highest) or order_z != 0:
         raise ModelError(
-            f"{file}: {what} by spline order {order} and {order_z} across slices; only 0 to {highest} and 0 can be done"
+            f"{file}: {what} by spline order {order} and {order_z} across slices; supported: 0 to {highest}, and 0"
         )
     if separate is not None and not isinstance(separate, bool):
         raise ModelError(f"{file}: force_separate_z is {separate!r}; allowed are None, True and False")
@@ -79,18 +79,18 @@ def resampling(
 
 
 def refuse_other_than_ct(channel: str, file: Path) -> None:
-    """Refuse a model of another modality; `noNorm` and `zscore` are nnU-Net's words for how an image is normalised."""
+    """Refuse a model for another modality; `noNorm` and `zscore` are nnU-Net's names of normalisations."""
     if not _CT.search(channel):
         raise ModelError(f"{file}: the model is for {channel!r} images; only models for CT can be converted")
 
 
 def without_values(scheme: Scheme, use_mask: bool) -> Normalisation:
-    """A normalisation that needs nothing of the training set."""
+    """Make a normalisation that needs no values of the training set."""
     return Normalisation(scheme, 0.0, 0.0, 0.0, 1.0, use_mask)
 
 
 def check(configuration: Configuration, topology: Topology, file: Path) -> None:
-    """Refuse what one by one was readable and together makes no network.
+    """Refuse values that are valid one by one but do not make a network together.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def check(configuration: Configuration, topology: Topology, file: Path) -> None:
         Naming the file and the value.
     """
     for why in _problems(configuration, topology):
-        raise ModelError(f"{file}: {configuration.name}: {why}; it is damaged, or written by a changed nnU-Net")
+        raise ModelError(f"{file}: {configuration.name}: {why}; it is damaged, or a modified nnU-Net wrote it")
 
 
 def _problems(configuration: Configuration, topology: Topology) -> Iterable[str]:

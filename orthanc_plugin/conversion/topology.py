@@ -1,4 +1,4 @@
-"""The shape of a U-Net, as the plans of nnU-Net v1 and v2 state it; one description serves both."""
+"""The architecture of a U-Net; one description for the plans of nnU-Net v1 and v2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 Kernel = tuple[int, ...]
 
 LEAKY_SLOPE, NORM_EPSILON = 0.01, 1e-5
-"""Of the leaky ReLU and the instance norm in every published network."""
+"""Parameters of the leaky ReLU and the instance norm in every published network."""
 
 
 class NetworkClass(StrEnum):
@@ -22,11 +22,11 @@ class NetworkClass(StrEnum):
 class Topology:
     """A U-Net; tuples run over encoder stages from full resolution down, or over decoder steps from the bottom up.
 
-    heads: channels of the output, background included.
-    features: channels a stage.
-    kernels: of the convolutions of each encoder stage; strides: of its first convolution.
-    encoder_blocks: convolutions (plain) or residual blocks (residual) a stage.
-    decoder_convs, decoder_kernels: a decoder step; kernels are those of encoder stage n-1-u in v1, n-2-u in v2.
+    heads: output channels, including the background.
+    features: channels of each stage.
+    kernels, strides: kernel of each encoder stage's convolutions, and stride of its first one.
+    encoder_blocks: convolutions (plain) or residual blocks (residual) of each stage.
+    decoder_convs, decoder_kernels: for each decoder step u; v1 uses the kernel of encoder stage n-1-u, v2 of n-2-u.
     upsampling_bias, head_bias: false in v1.
     """
 

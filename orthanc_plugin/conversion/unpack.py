@@ -1,7 +1,7 @@
-"""Published weights as a folder: one is taken as it is, a zip is extracted into a temporary one.
+"""Give published weights as a folder: use a folder as it is, extract a zip into a temporary one.
 
-Both come from strangers. A zip member that would leave the folder, is a link or a device, or unpacks to far more than
-it weighs is refused before anything is written; so is a folder whose links lead out of it.
+Both are untrusted. Before anything is written, a zip is refused if a member would leave the folder, is a link or a
+device, or unpacks to far more than its own size. A folder is refused if its links lead out of it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ MOST_BYTES = 50 * 2**30
 """Ten times a complete v1 task: 4 configurations x 5 folds x 250 MB."""
 
 MOST_MEMBERS = 100_000
-"""A results folder with the validation images of all folds has some thousands."""
+"""A results folder with the validation images of all folds has a few thousand."""
 
 MOST_RATIO = 100
-"""Weights compress less than 2:1, logs up to 50:1; deflate reaches 1000:1 only on bombs."""
+"""Weights compress by less than 2:1 and logs by up to 50:1; only zip bombs reach 1000:1."""
 
 _RATIO_FROM_BYTES = 2**20
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -34,19 +34,19 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 
 @contextmanager
 def unpacked(source: Path) -> Iterator[Path]:
-    """A folder with the published files; what was extracted is removed at the end, whatever happens.
+    """Give a folder with the published files, and remove extracted files at the end in any case.
 
     Parameters
     ----------
     source : Path
-        Folder or zip file.
+        A folder or a zip file.
 
     Raises
     ------
     ModelError
-        If there is no such file, or something in it is not safe to unpack; it is named.
+        If there is no such file, or it is not safe to unpack; the message names the member.
     ConfigError
-        If the disk has no room to extract it.
+        If the disk is too full to extract it.
     """
     if source.is_dir():
         _refuse_links_out(source)
@@ -58,7 +58,7 @@ def unpacked(source: Path) -> Iterator[Path]:
         try:
             yield extracted
         except ModelError as error:
-            # The user knows the zip, not where it was extracted.
+            # The user knows the zip, not the folder it was extracted to.
             raise ModelError(str(error).replace(str(extracted), str(source))) from error
 
 
@@ -71,9 +71,11 @@ def _refuse_links_out(folder: Path) -> None:
                 raise ModelError(f"{folder} holds more than {MOST_MEMBERS} files; name the folder of one model")
             target = path.resolve()
             if not target.is_relative_to(root):
-                raise ModelError(f"{path} is a link that leaves the folder; copy what it points to, or remove it")
+                raise ModelError(
+                    f"{path} is a link that leaves the folder; replace it by a copy of its target, or remove it"
+                )
             if not (target.is_file() or target.is_dir()):
-                raise ModelError(f"{path} is neither file nor folder; remove it")
+                raise ModelError(f"{path} is neither a file nor a folder; remove it")
 
 
 def _extract(source: Path, folder: Path) -> None:
@@ -82,26 +84,30 @@ def _extract(source: Path, folder: Path) -> None:
             _check(archive.infolist(), source, folder)
             archive.extractall(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ModelError(f"{source} is no readable zip file ({type(error).__name__}); download it again") from error
+        raise ModelError(f"{source} is not a readable zip file ({type(error).__name__}); download it again") from error
     except OSError as error:
         raise ModelError(f"{source} cannot be unpacked ({error.strerror or error}); check the path") from error
 
 
 def _check(members: list[zipfile.ZipInfo], source: Path, folder: Path) -> None:
     if len(members) > MOST_MEMBERS:
-        raise ModelError(f"{source} has {len(members)} members, allowed are {MOST_MEMBERS}; it holds no nnU-Net model")
+        raise ModelError(
+            f"{source} has {len(members)} members, at most {MOST_MEMBERS} are allowed; it is not an nnU-Net model"
+        )
     for member in members:
         if why := _danger(member):
             raise ModelError(f"{source}: member {member.filename!r} {why}; get the file from its publisher")
     total = sum(member.file_size for member in members)
     if total > MOST_BYTES:
-        raise ModelError(f"{source} unpacks to {total / 2**30:.0f} GiB, allowed are {MOST_BYTES // 2**30}")
+        raise ModelError(f"{source} unpacks to {total / 2**30:.0f} GiB, at most {MOST_BYTES // 2**30} are allowed")
     if total > shutil.disk_usage(folder).free:
-        raise ConfigError(f"{source} needs {total / 2**30:.1f} GiB to unpack; make room, or set TMPDIR to another disk")
+        raise ConfigError(
+            f"{source} needs {total / 2**30:.1f} GiB to unpack; free some space, or set TMPDIR to another disk"
+        )
 
 
 def _danger(member: zipfile.ZipInfo) -> str | None:
-    """Why a member must not be extracted, or None."""
+    """Say why a member must not be extracted; None if it may be."""
     name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
     if name.startswith("/") or _DRIVE.match(name) or "\\" in name or "\0" in name:
         return "has an absolute or foreign path"

@@ -1,8 +1,8 @@
-"""Pickles of nnU-Net v1, read by an unpickler that knows a handful of names and runs nothing else.
+"""Read pickles of nnU-Net v1 with an unpickler that allows a few names and runs nothing else.
 
-A pickle is a program; the plans of v1 need only containers, numbers and numpy arrays. Any other class or
-function that a file names is refused by that name. numpy believes what a pickle says of a type's fields and flags, and
-then takes bytes of the file for pointers; so types are made here, by their names alone.
+A pickle is a program, but the plans of v1 need only containers, numbers and numpy arrays. Any other class or function
+is refused by its name. numpy trusts what a pickle says of a type's fields and flags, and could then use bytes of the
+file as pointers; so this module makes the types itself, by their names alone.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numpy._core import multiarray
 from orthanc_plugin.errors import ModelError
 
 MOST_BYTES = 64 * 2**20
-"""Plans of 25 classes take 0.2 MB; those with the properties of some thousand cases a few MB."""
+"""Plans of 25 classes take 0.2 MB; with the properties of thousands of cases they take a few MB."""
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """What `_codecs.encode` does in numpy's protocol 2 pickles, without its other codecs."""
+    """Do what `_codecs.encode` does in numpy's protocol 2 pickles, without its other codecs."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"encoding {encoding!r}")
     return text.encode("latin1")
 
 
 class _Type:
-    """Stands for a numpy type; of its state only the byte order is taken."""
+    """Stands for a numpy type; only the byte order of its state is used."""
 
     def __init__(self, name: str, *_: object) -> None:
         self.dtype = np.dtype(str(name))
@@ -69,7 +69,7 @@ _ALLOWED = {
 
 
 class _Foreign(pickle.UnpicklingError):
-    """A class that plans do not need."""
+    """The pickle names a class that plans do not need."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -87,23 +87,23 @@ def read_pickle(path: Path) -> object:
     Raises
     ------
     ModelError
-        If the file is missing, damaged or larger than `MOST_BYTES`, or names a class that it must not; the class is
-        named.
+        If the file is missing, damaged or larger than `MOST_BYTES`, or names a class that is not allowed; the message
+        names the class.
     """
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise ModelError(f"{path} is larger than {MOST_BYTES // 2**20} MiB; no plans are. Get it again")
+            raise ModelError(f"{path} is larger than {MOST_BYTES // 2**20} MiB, which plans never are; get it again")
         with path.open("rb") as file:
             return _Unpickler(file).load()
     except _Foreign as error:
-        raise ModelError(f"{path} holds {error}, which no plans need; do not use this file") from error
+        raise ModelError(f"{path} holds {error}, which plans do not need; do not use this file") from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({type(error).__name__}); the model folder is incomplete") from error
     except _DAMAGE as error:
         raise ModelError(f"{path} is damaged ({type(error).__name__}); get it again from its publisher") from error
 
 
-# What pickle's machine raises on bytes that are no program, and numpy on arguments that make no array.
+# What pickle raises on bytes that are not a program, and numpy on arguments that do not make an array.
 _DAMAGE = (
     pickle.UnpicklingError,
     ArithmeticError,

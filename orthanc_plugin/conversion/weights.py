@@ -1,4 +1,4 @@
-"""Checkpoints of nnU-Net, read safely (`checkpoint`) and renamed to the keys of `network.UNet`."""
+"""Read checkpoints of nnU-Net safely (`checkpoint`) and rename their weights to the keys of `network.UNet`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _V1_DECODER = re.compile(rf"^conv_blocks_localization\.(\d+)\.([01])\.{_V1_BLOCK
 
 @dataclass(frozen=True, slots=True)
 class CheckpointHeader:
-    """What a v2 checkpoint says of its training. mirror_axes: of the patch; empty where mirroring was off."""
+    """What a v2 checkpoint says of its training. mirror_axes: axes of the patch; empty if mirroring was off."""
 
     configuration: str
     mirror_axes: tuple[int, ...]
@@ -39,9 +39,9 @@ def read_weights(checkpoint: Path, framework: Framework, topology: Topology) -> 
     Parameters
     ----------
     checkpoint : Path
-        `model_final_checkpoint.model` (v1) or `checkpoint_final.pth` (v2); both formats of torch.save.
+        `model_final_checkpoint.model` (v1) or `checkpoint_final.pth` (v2), in either format of torch.save.
     framework : Framework
-        Whose names the file uses.
+        The framework that wrote the file.
     topology : Topology
         The network that the plans describe.
 
@@ -57,7 +57,7 @@ def read_weights(checkpoint: Path, framework: Framework, topology: Topology) -> 
     """
     state = read_checkpoint(checkpoint).get(_STATE[framework])
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise ModelError(f"{checkpoint.name} has no {_STATE[framework]!r}; it is no {framework.value} checkpoint")
+        raise ModelError(f"{checkpoint.name} has no {_STATE[framework]!r}; it is not a {framework.value} checkpoint")
     names = unwrapped(state)
     if framework is Framework.V1:
         if not any(key.startswith("tu.") for key in names):
@@ -68,12 +68,12 @@ def read_weights(checkpoint: Path, framework: Framework, topology: Topology) -> 
 
 
 def read_header(checkpoint: Path) -> CheckpointHeader:
-    """Read trainer, configuration and mirroring axes of a v2 checkpoint.
+    """Read configuration and mirroring axes of a v2 checkpoint.
 
     Raises
     ------
     ModelError
-        If the file cannot be read safely or lacks them.
+        If the file cannot be read safely, or does not name its trainer and configuration.
     """
     content = read_checkpoint(checkpoint)
     start = content.get("init_args")
@@ -81,13 +81,15 @@ def read_header(checkpoint: Path) -> CheckpointHeader:
         case str(), str(configuration):
             axes = content.get("inference_allowed_mirroring_axes") or ()
             if not isinstance(axes, tuple | list) or not all(type(axis) is int and 0 <= axis < 3 for axis in axes):
-                raise ModelError(f"{checkpoint.name}: inference_allowed_mirroring_axes are no axes")
+                raise ModelError(f"{checkpoint.name}: inference_allowed_mirroring_axes are not axes")
             return CheckpointHeader(configuration, tuple(axes))
-    raise ModelError(f"{checkpoint.name} names no trainer or configuration; it is no {Framework.V2.value} checkpoint")
+    raise ModelError(
+        f"{checkpoint.name} names no trainer or configuration; it is not a {Framework.V2.value} checkpoint"
+    )
 
 
 def _v2_name(key: str, topology: Topology) -> str:
-    """A v1 name in v2's words; unknown ones stay as they are (and are refused later)."""
+    """Translate a v1 name to v2; unknown names stay as they are and are refused later."""
     if found := _V1_ENCODER.match(key):
         stage, block, *rest = found.groups()
         return _convolution(f"encoder.stages.{stage}.0", int(block), *rest)
@@ -101,7 +103,7 @@ def _v2_name(key: str, topology: Topology) -> str:
 
 
 def _place(stack: str, block: str, blocks: int) -> int:
-    """v1 keeps the last convolution of bottleneck and decoder in a stack of its own."""
+    """Find the position of a block: v1 keeps the last convolution of bottleneck and decoder in its own stack."""
     return int(block) + (blocks - 1 if stack == "1" else 0)
 
 
@@ -110,7 +112,7 @@ def _convolution(stage: str, number: int, layer: str, value: str) -> str:
 
 
 def _of_network(names: dict[str, Any], topology: Topology) -> Iterator[tuple[str, Any]]:
-    """Without v2's repeated names and the heads of deep supervision."""
+    """Drop v2's repeated names and the heads of deep supervision."""
     last = len(topology.features) - 2
     for key, tensor in names.items():
         head = _OTHER_HEAD.match(key)

@@ -1,7 +1,7 @@
-"""Trachea and main bronchi: a seed by size and roundness, growth that stops before it leaks, a cut behind the carina.
+"""Find trachea and main bronchi: seed by size and roundness, grow until a leak, cut behind the carina.
 
-Works on a coarse canonical grid (z:S, y:P, x:L) of 1 to 4 mm. What it gives is one connected tree without islands, or
-nothing where no trachea of plausible size is seen.
+This module works on a coarse canonical grid (z:S, y:P, x:L) of 1 to 4 mm. It gives one connected tree without islands,
+or nothing if it sees no trachea of plausible size.
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.inference.grid import Field, Spacing
 
 _LUMEN_HU = -850.0  # mean of a candidate section
-_SECTIONS_HU = (-600.0, -750.0, -850.0)  # thin walls open at the higher ones
+_SECTIONS_HU = (-600.0, -750.0, -850.0)  # thin walls vanish at the higher ones
 _SECTION_MM2 = (45.0, 800.0)  # a trachea is 10 to 27 mm wide
 _SECTION_WIDTH_MM = (6.0, 34.0)
 _FROM_MIDDLE_MM = 50.0
 _SEEN_MM = 20.0
-_BOX_MM = (130.0, 70.0, 85.0)  # below the lowest section; to front and back; to each side
+_BOX_MM = (130.0, 70.0, 85.0)  # below the lowest section; to the front and back; to each side
 _THRESHOLDS_HU = tuple(range(-980, -680, 20))
-_TREE_FACTOR, _TREE_ML = 2.5, 40.0  # a tree to the segments holds about twice its trachea
+_TREE_FACTOR, _TREE_ML = 2.5, 40.0  # a tree down to the segments has about twice the volume of its trachea
 _WALL_HU = -500.0
 _BRANCH_MM2 = 10.0
 _FORK_MM = 12.0
-_LEFT_MM, _RIGHT_MM = 52.0, 38.0  # main bronchi: about 50 mm left, 25 mm right and the intermediate bronchus
+_LEFT_MM, _RIGHT_MM = (
+    52.0,
+    38.0,
+)  # main bronchi: about 50 mm on the left; 25 mm and the intermediate bronchus on the right
 
 
 @dataclass(frozen=True, slots=True)
 class Airway:
     """The tree on the coarse grid.
 
-    tree: everything that grew, lobar bronchi included; no lung.
+    tree: everything that grew, including lobar bronchi but no lung.
     main: trachea and main bronchi, one connected component.
-    carina_z: index of the fork, or None where it is not seen.
+    carina_z: index of the fork, or None if it is not seen.
     """
 
     tree: Mask
@@ -46,7 +49,7 @@ class Airway:
 
 
 def _sections(hu: Field, inside: Mask, middle_x: float, spacing_mm: Spacing) -> Mask:
-    """Per slice, the air sections that could be a trachea."""
+    """Find, in each slice, the sections of air that could be trachea."""
     found = np.zeros(hu.shape, bool)
     dy, dx = spacing_mm[1:]
     for z, limit in product(range(hu.shape[0]), _SECTIONS_HU):
@@ -70,7 +73,7 @@ def _sections(hu: Field, inside: Mask, middle_x: float, spacing_mm: Spacing) -> 
 
 
 def _trachea(sections: Mask, spacing_mm: Spacing, lowest_z: int) -> Mask | None:
-    """The longest run of sections that reaches above `lowest_z`."""
+    """Find the longest run of sections that reaches above `lowest_z`."""
     labels, count = ndimage.label(sections)
     best: tuple[int, int] = (0, 0)
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
@@ -82,7 +85,7 @@ def _trachea(sections: Mask, spacing_mm: Spacing, lowest_z: int) -> Mask | None:
 
 
 def _grow(hu: Field, region: Mask, seed: Mask, limit_voxels: float) -> Mask:
-    """The component around the seed at the highest threshold that does not leak."""
+    """Grow the seed to its component at the highest threshold that does not leak."""
     grown = seed
     for threshold in _THRESHOLDS_HU:
         labels, _ = ndimage.label(((hu < threshold) & region) | seed)
@@ -95,9 +98,9 @@ def _grow(hu: Field, region: Mask, seed: Mask, limit_voxels: float) -> Mask:
 
 
 def _fork(tree: Mask, spacing_mm: Spacing, top_z: int) -> tuple[int, float] | None:
-    """(z, x) of the carina: going down, the first slice where the lumen becomes two that last.
+    """Find (z, x) of the carina: going down, the first slice where the lumen divides and stays divided.
 
-    A lobar bronchus that rises beside the trachea makes no fork: the lumen above does not touch it.
+    A lobar bronchus that rises beside the trachea is not a fork, because it does not touch the lumen above.
     """
     lasts = max(2, round(_FORK_MM / spacing_mm[0]))
     voxel_mm2 = spacing_mm[1] * spacing_mm[2]
@@ -124,7 +127,7 @@ def _connected(mask: Mask, seed: Mask) -> Mask:
 
 
 def _main(tree: Mask, trachea: Mask, fork: tuple[int, float] | None, spacing_mm: Spacing) -> Mask:
-    """Trachea and main bronchi of a tree, cut by their distance from the carina."""
+    """Cut trachea and main bronchi out of a tree, by their distance from the carina."""
     if fork is None:
         kept = tree & ndimage.binary_dilation(trachea, iterations=2)
         return _connected(kept, trachea)
@@ -149,20 +152,20 @@ def find_airway(
     hu : (z, y, x) float32
         Canonical coarse grid.
     inside : (z, y, x) bool
-        Air inside the body may lie here.
+        Where air inside the body may be.
     middle_x : float
         Index of the body's middle.
     lung_z : tuple of int
         First and last slice of the lungs.
     top_z : int
-        Highest slice that may belong to the trachea (above is larynx).
+        Highest slice that may belong to the trachea; the larynx is above.
     spacing_mm : tuple of float
         (z, y, x).
 
     Returns
     -------
     Airway or None
-        None where no trachea is seen.
+        None if no trachea is seen.
 
     Source
     ------

@@ -1,7 +1,7 @@
-"""Borders at full resolution: coarse signed distances say where, HU say exactly.
+"""Draw borders at full resolution from coarse signed distances and HU.
 
-Well inside a structure it holds what is there (vessels of a lung); in a band around its coarse border HU decide; far
-outside nothing does. So topology comes from the coarse grid and no border shows its steps.
+A voxel well inside a coarse structure belongs to it (vessels of a lung do), one far outside does not. In a band around
+the coarse border, HU decide. So topology comes from the coarse grid, but no border shows the grid's steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LUNG_HU, _AIRWAY_HU, _BODY_HU, _BONE_HU = -400.0, -500.0, -320.0, 200.0
 _LUNG_BAND_MM, _BONE_BAND_MM = 3.0, 3.0
 _BODY_BAND_MM = (-6.0, 2.0)
 _AIRWAY_BAND_MM, _WALL_MM = (-0.75, 1.5), 2.0
-_SKIN_MM = 3.0  # electrodes, beads and zips lie nearer to the air than bones
+_SKIN_MM = 3.0  # electrodes, beads and zips are nearer to the air than bones are
 _SMALLEST_BODY_ML, _SMALLEST_LUNG_ML, _SMALLEST_BONE_ML = 20.0, 1.0, 0.5
 _FAR_MM = 100.0
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
@@ -30,7 +30,7 @@ _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Structures on the coarse grid, canonical; the airway on its own finer grid."""
+    """Structures on the coarse canonical grid; the airway on its own finer grid."""
 
     body: Mask
     bone: Mask
@@ -39,17 +39,17 @@ class Found:
 
     @property
     def lung_count(self) -> int:
-        """0, 1 or 2."""
+        """How many lungs were found: 0, 1 or 2."""
         return int(self.lungs.left.any()) + int(self.lungs.right.any())
 
     def without_chest(self) -> Found:
-        """The same without lungs and airways."""
+        """Return the same without lungs and airways."""
         nothing = np.zeros_like(self.body)
         return replace(self, lungs=Lungs(nothing, nothing), airway=None)
 
 
 def _distance(mask: Mask, spacing_mm: Spacing) -> Field:
-    """Signed distance to the border in mm, negative inside; exact near the mask, `_FAR_MM` far from it."""
+    """Compute the signed distance to the border in mm, negative inside; exact near the mask, `_FAR_MM` far from it."""
     field = np.full(mask.shape, _FAR_MM, np.float32)
     if not mask.any():
         return field
@@ -70,18 +70,18 @@ def fine_labels(
     Parameters
     ----------
     hu : (z, y, x) float32
-        Canonical, full resolution.
+        Canonical, at full resolution.
     grid, airway_grid : CoarseGrid
-        Those of `found` and of its airway.
+        The grids of `found` and of its airway.
     found : Found
         Structures on the coarse grids.
     number : callable
-        Label number of a key.
+        Returns the label number of a key.
 
     Returns
     -------
     (z, y, x) uint8
-        Disjoint labels without islands.
+        Labels without islands.
     """
     masks = (found.body, found.bone, found.lungs.left, found.lungs.right)
     body, bone, left, right = (_distance(mask, grid.spacing_mm) for mask in masks)
@@ -112,7 +112,7 @@ def _body(distance: Field, hu: Field) -> Mask:
 
 
 def _remove_islands(labels: Labels, voxel_ml: float, number: Callable[[str], int]) -> None:
-    """Small parts become body; small parts of everything become outside. In place."""
+    """Turn small parts into body, and small parts of the whole into outside; in place."""
     smallest = {"lung_left": _SMALLEST_LUNG_ML, "lung_right": _SMALLEST_LUNG_ML, "bone": _SMALLEST_BONE_ML}
     for key, least_ml in smallest.items():
         box, small = _islands(labels == number(key), least_ml / voxel_ml)
@@ -124,7 +124,7 @@ def _remove_islands(labels: Labels, voxel_ml: float, number: Callable[[str], int
 
 
 def _islands(mask: Mask, least_voxels: float) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:
-    """Box of a mask, and its parts below `least_voxels` in it; the largest part always stays."""
+    """Find the box of a mask and, in it, the parts below `least_voxels`; the largest part is never one of them."""
     boxes = ndimage.find_objects(mask.view(np.uint8))
     if not boxes:
         return (slice(0),) * 3, np.zeros((0, 0, 0), bool)

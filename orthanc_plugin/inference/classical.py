@@ -1,8 +1,8 @@
-"""The engine of chest_structures: a morphology graph decides on a coarse grid, HU decide the borders on the fine one.
+"""The engine of chest_structures: a morphology graph works on a coarse grid, HU set the borders on the fine one.
 
-1. canonical orientation; 2. about 3 mm; 3. the graph: outside, body, air, bone; 4. airway tree and lungs among the air;
-5. signed distances of what was found, brought back to the fine grid slice by slice: inside they decide alone, near the
-border HU decide, far away nothing does. So borders follow the image and topology follows the coarse grid.
+1. Turn the volume to canonical orientation. 2. Shrink it to about 3 mm. 3. Run the graph: outside, body, air, bone.
+4. Find the airway tree and the lungs in the air. 5. Bring signed distances back to the fine grid, slice by slice; near
+a border, HU decide (`borders`). So borders follow the image and topology follows the coarse grid.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ClassicalChestEngine:
         self._session = session
 
     def segment(self, volume: Volume) -> Segmentation:
-        """Segment a CT of the chest; see `SegmentationEngine`."""
+        """Segment a CT of the chest (see `SegmentationEngine`)."""
         turn = canonical_turn(volume)
         z, y, x = (volume.spacing_mm[axis] for axis in turn.axes)
         scan = self._scan(turn.forward(volume.voxels_hu), (z, y, x))
@@ -73,7 +73,7 @@ class ClassicalChestEngine:
         return _Scan(hu, spacing_mm, grids[0], shrunk[0], grids[1], shrunk[1])
 
     def _find(self, scan: _Scan) -> tuple[Found, tuple[str, ...]]:
-        """All structures. Lungs that open at the image's edge are lost with the outside: then look again with walls."""
+        """Find all structures; if a lung opens at the image's edge and is lost, look again with walls."""
         found = self._find_within(scan, scan.hu)
         if found.lung_count < 2:
             walls = _cut_lung_at_the_edge(scan)
@@ -112,7 +112,7 @@ class ClassicalChestEngine:
 
 
 def _big_parts(body: Mask) -> Mask:
-    """Parts of a body: the trunk and what is at least a twentieth of it (arms)."""
+    """Keep the trunk and parts of at least a twentieth of it (arms)."""
     labels, count = ndimage.label(body)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -120,7 +120,7 @@ def _big_parts(body: Mask) -> Mask:
 
 
 def _extent(mask: Mask) -> tuple[int, int]:
-    """First and last slice of the largest part; the whole stack where there is none."""
+    """Return the first and last slice of the largest part, or of the whole stack if there is no part."""
     labels, count = ndimage.label(mask)
     if not count:
         return 0, mask.shape[0] - 1
@@ -130,13 +130,13 @@ def _extent(mask: Mask) -> tuple[int, int]:
 
 
 def _lowest(tree: Mask, airway: Airway, scan: _Scan) -> int:
-    """A lung reaches up to the carina at least, or to the lowest part of the tree that was seen."""
+    """Return the slice that a lung reaches at least: the carina, or the lowest visible part of the tree."""
     ratio = scan.grid.shape[0] / scan.airway_grid.shape[0]
     return int(np.argwhere(tree.any(axis=(1, 2)))[0, 0]) if airway.carina_z is None else int(airway.carina_z * ratio)
 
 
 def _cut_lung_at_the_edge(scan: _Scan) -> Mask:
-    """Walls where lung, not open air, meets the edge of the image or its padding."""
+    """Make walls where lung, not open air, meets the edge of the image or its padding."""
     padding = np.all(scan.fine_hu == scan.fine_hu[0], axis=0)
     valid = ~resize(padding[None], (1, *scan.grid.shape[1:]))[0]
     edge = valid & ~ndimage.binary_erosion(valid, np.ones((3, 3), bool))
@@ -153,7 +153,7 @@ def _cut_lung_at_the_edge(scan: _Scan) -> Mask:
 
 
 def _has_vessels(hu: Field, found: Found) -> bool:
-    """Whether what looks like lung holds vessels; the foam of a table does not."""
+    """Check that what looks like lung has vessels; the foam of a table has none."""
     inside = ndimage.binary_erosion(found.lungs.left | found.lungs.right, iterations=2, border_value=1)
     middle, bright = np.percentile(hu[inside], (50, 95)) if inside.any() else (0.0, 0.0)
     return bool(bright - middle > _VESSELS_HU)

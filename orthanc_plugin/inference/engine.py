@@ -1,4 +1,4 @@
-"""What an engine is, and the one place where a model card becomes a running engine."""
+"""Open the engine of a model card; the only place where a card becomes a running engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orthanc_plugin.inference.providers import Provider, open_session
 
 
 class SegmentationEngine(Protocol):
-    """A model that is loaded and can segment volumes, one after the other."""
+    """A loaded model that segments volumes, one after the other."""
 
     @property
     def card(self) -> ModelCard:
@@ -27,7 +27,7 @@ class SegmentationEngine(Protocol):
         """The execution provider that really runs it."""
 
     def segment(self, volume: Volume) -> Segmentation:
-        """Segment a volume; labels lie on the volume's own grid.
+        """Segment a volume; the labels have the volume's own grid.
 
         Raises
         ------
@@ -37,14 +37,14 @@ class SegmentationEngine(Protocol):
 
 
 def open_engine(card: ModelCard, wanted: Provider) -> SegmentationEngine:
-    """Load a model after its digests have been checked.
+    """Check a model's digests and load it.
 
     Raises
     ------
     ModelError
         If a file of the model is missing, altered or cannot be loaded.
     ConfigError
-        If the provider does not run here.
+        If the provider does not work on this machine.
     """
     verify_model(card)
     match card.engine:
@@ -52,22 +52,22 @@ def open_engine(card: ModelCard, wanted: Provider) -> SegmentationEngine:
             session, provider = open_session(card.directory / card.graphs[0].file, wanted)
             return ClassicalChestEngine(card, session, provider)
         case Engine.BODY_PART_REGRESSION:
-            raise ModelError(f"{card.name} finds no organs; name it as Locate")
+            raise ModelError(f"{card.name} does not segment organs; name it under Locate")
         case Engine.NNUNET:
             return NnunetEngine(card, wanted)
 
 
 def open_locator(card: ModelCard, wanted: Provider) -> BprEngine:
-    """Load a body part regression after its digests have been checked.
+    """Check the digests of a body part regression and load it.
 
     Raises
     ------
     ModelError
-        If the model is no body part regression, or a file of it is missing, altered or cannot be loaded.
+        If the model is not a body part regression, or one of its files is missing, altered or cannot be loaded.
     ConfigError
-        If the provider does not run here.
+        If the provider does not work on this machine.
     """
     verify_model(card)
     if card.engine is not Engine.BODY_PART_REGRESSION:
-        raise ModelError(f"{card.name} is no body part regression; name it under Models")
+        raise ModelError(f"{card.name} is not a body part regression; name it under Models")
     return BprEngine(card, wanted)

@@ -1,8 +1,8 @@
-"""Canonical orientation and the way between a volume's own grid and a coarse one.
+"""Turn a volume to canonical orientation, and resample between its own grid and a coarse one.
 
-Canonical means z:S, y:P, x:L: index grows toward head, back and left. Only axes are turned, nothing is interpolated.
-Coarse grids keep the extent of the volume; their voxel size is the wanted one up to rounding. Resampling is linear with
-a kernel that widens when shrinking, so that no fine structure is skipped.
+Canonical means z:S, y:P, x:L: indices grow toward head, back and left. Turning reorders and reverses axes without
+interpolation. A coarse grid has the volume's extent; its voxel size is the wanted one up to rounding. Resampling is
+linear, with a kernel that widens when it shrinks, so that it misses no fine structure.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _MAX_OBLIQUE_DEGREES = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """How a volume's array becomes canonical: axes reordered, then some reversed."""
+    """How a volume's array becomes canonical: reorder its axes, then reverse some."""
 
     axes: tuple[int, int, int]
     flipped: tuple[bool, bool, bool]
 
     def forward(self, array: NDArray[Any]) -> NDArray[Any]:
-        """View of `array` in canonical order."""
+        """Return a view of `array` in canonical order."""
         return array.transpose(self.axes)[self._slices]
 
     def backward(self, array: NDArray[Any]) -> NDArray[Any]:
-        """View of a canonical array in the volume's own order."""
+        """Return a view of a canonical array in the volume's own order."""
         return array[self._slices].transpose(tuple(np.argsort(self.axes)))
 
     @property
@@ -50,7 +50,7 @@ def canonical_turn(volume: Volume) -> Turn:
     Raises
     ------
     InputError
-        NOT_AXIAL where no axis follows the patient's (more than 30 degrees off).
+        NOT_AXIAL if the axes are more than 30 degrees from the patient's.
     """
     directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
     towards = directions[::-1, ::-1]  # rows: patient z, y, x; columns: array axes z, y, x
@@ -62,7 +62,7 @@ def canonical_turn(volume: Volume) -> Turn:
 
 
 def _linear(size_in: int, size_out: int) -> Any:
-    """Sparse (size_out, size_in) matrix of linear interpolation between grids of the same extent."""
+    """Make a sparse (size_out, size_in) matrix that interpolates linearly between grids of the same extent."""
     ratio = size_in / size_out
     centres = (np.arange(size_out) + 0.5) * ratio - 0.5
     width = max(1.0, ratio)
@@ -77,7 +77,7 @@ def _linear(size_in: int, size_out: int) -> Any:
 
 
 def resize(mask: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.bool_]:
-    """A mask on another grid of the same extent: set where any voxel below is set."""
+    """Bring a mask to another grid of the same extent; a voxel is set if any voxel that it covers is set."""
     for axis, size in enumerate(shape):
         old = mask.shape[axis]
         first = np.arange(size) * old // size
@@ -98,7 +98,7 @@ class CoarseGrid:
     spacing_mm : tuple of float
         (z, y, x), of the coarse grid.
     fine_spacing_mm : tuple of float
-        (z, y, x), of the array it lies over.
+        (z, y, x), of the array.
     """
 
     def __init__(self, shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: float) -> None:
@@ -112,7 +112,7 @@ class CoarseGrid:
         self._up = [_linear(coarse, fine) for fine, coarse in zip(shape, self.shape, strict=True)]
 
     def shrink(self, fine: NDArray[Any], low: float, high: float) -> Field:
-        """(z, y, x) float32 on the coarse grid of a fine array, clipped to [low, high] before; slice by slice."""
+        """Clip a fine array to [low, high] and shrink it slice by slice: (z, y, x) float32 on the coarse grid."""
         slices = np.empty((self._fine[0], *self.shape[1:]), np.float32)
         for index, plane in enumerate(fine):
             clipped = np.clip(plane, low, high).astype(np.float32)
@@ -121,7 +121,7 @@ class CoarseGrid:
         return np.asarray(flat, np.float32).reshape(self.shape)
 
     def refine(self, coarse: Field, z: int) -> Field:
-        """Slice z (y, x) of a coarse field on the fine grid."""
+        """Return slice z (y, x) of a coarse field on the fine grid."""
         row = self._up[0].getrow(z)
         plane = np.tensordot(row.data, coarse[row.indices], axes=1)
         return self._in_plane(self._up, plane)

@@ -1,4 +1,4 @@
-"""Which air is lung: cores, their sides, a plausible size and place; on the coarse canonical grid (z:S, y:P, x:L)."""
+"""Decide which air is lung, by its core, side, size and place, on the coarse canonical grid (z:S, y:P, x:L)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orthanc_plugin.inference.grid import Field, Spacing
 _CUBE = np.ones((3, 3, 3), bool)
 _CORE_EROSIONS, _SPLIT_EROSIONS, _REACH_DILATIONS = 2, 8, 12
 _SLIVER_HU = -450.0
-_LUNG_HU = (-972.0, -300.0)  # median of a core: gas of bowel, skull and pneumothorax lies below, about -1000
+_LUNG_HU = (-972.0, -300.0)  # median of a core: gas in bowel, skull and pneumothorax is lower, about -1000
 _PART_HU = (-960.0, -400.0)
 _SMALLEST_ML, _SMALLEST_PART_ML = 100.0, 3.0
 _JOINED_SHARE = 0.15
@@ -25,14 +25,14 @@ _BETWEEN_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Lungs:
-    """Left and right lung on the coarse grid; empty where there is none. `closed` masks hold their vessels too."""
+    """Left and right lung on the coarse grid with their vessels; a mask is empty if its lung is not found."""
 
     left: Mask
     right: Mask
 
 
 def _cut_in_two(core: Mask, middle_x: float) -> NDArray[np.int32]:
-    """Labels 1, 2 of a core: two where it lies on both sides and comes apart, or is cut at the middle."""
+    """Label a core 1, or 1 and 2 if it lies on both sides: divided by erosion, or else at the middle."""
     x = np.arange(core.shape[2])
     whole = core.sum()
     left_share = core[:, :, x > middle_x].sum() / whole
@@ -51,13 +51,13 @@ def _cut_in_two(core: Mask, middle_x: float) -> NDArray[np.int32]:
 
 
 def _nearest(seeds: NDArray[np.int32], region: Mask) -> NDArray[np.int32]:
-    """The nearest seed's number, within the region."""
+    """Give each voxel of the region the number of its nearest seed."""
     at = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
     return np.where(region, seeds[tuple(at)], 0).astype(np.int32)
 
 
 def _cores(free: Mask, middle_x: float) -> NDArray[np.int32]:
-    """Numbered cores of all air; lungs that touch are told apart."""
+    """Find and number the cores of all air, and separate lungs that touch."""
     core = ndimage.binary_erosion(free, _CUBE, iterations=_CORE_EROSIONS, border_value=1)
     labels, _ = ndimage.label(core)
     numbered = np.zeros(labels.shape, np.int32)
@@ -68,7 +68,7 @@ def _cores(free: Mask, middle_x: float) -> NDArray[np.int32]:
 
 
 def _in_bone(core: Mask, bone: Mask, spacing_mm: Spacing) -> bool:
-    """Whether a shell around the core is mostly bone, as in a skull."""
+    """Check whether a shell around the core is mostly bone, as in a skull."""
     reach = round(_BONE_SHELL_MM / spacing_mm[0])
     wide = ndimage.binary_dilation(core, _CUBE, iterations=reach + 2)
     shell = wide & ~ndimage.binary_dilation(core, _CUBE, iterations=2)
@@ -76,7 +76,7 @@ def _in_bone(core: Mask, bone: Mask, spacing_mm: Spacing) -> bool:
 
 
 def _closed(mask: Mask, spacing_mm: Spacing) -> Mask:
-    """Closing by a ball of 8 mm: vessels inside and small notches at the hilum."""
+    """Close a mask by a ball of 8 mm, which adds vessels inside and small notches at the hilum."""
     if not mask.any():
         return mask
     pad = [(round(_CLOSING_MM / mm) + 1,) * 2 for mm in spacing_mm]
@@ -98,18 +98,18 @@ def find_lungs(
     hu : (z, y, x) float32
         Canonical coarse grid.
     air, airway, bone : (z, y, x) bool
-        Air inside the body; the airway tree, which is no lung; bone.
+        Air inside the body; the airway tree, which is not lung; bone.
     middle_x : float
         Index of the body's middle.
     lowest_top_z : int
-        A lung reaches up to this slice at least: the carina, or the top of the scan where no trachea is seen.
+        A lung reaches this slice at least: the carina, or the top of the scan if no trachea is seen.
     spacing_mm : tuple of float
         (z, y, x).
 
     Returns
     -------
     Lungs
-        What is plausible by size (100 mL), median HU, place and surroundings; bowel gas and hollow bones are not.
+        Air of plausible size (100 mL), median HU, place and surroundings; not bowel gas or hollow bones.
     """
     free = air & ~ndimage.binary_dilation(airway, iterations=1)
     cores = _cores(free, middle_x)
@@ -139,9 +139,9 @@ def find_lungs(
 
 
 def without_vessels(bone: Mask, lungs: Lungs) -> Mask:
-    """Bone without what lies between the lungs: calcified vessel walls, valves, contrast medium.
+    """Remove from bone what lies between the lungs: calcified vessel walls, valves, contrast medium.
 
-    The largest part always stays; the spine extends behind the lungs and so stays too.
+    The largest part always stays. The spine stays because it extends behind the lungs.
     """
     lung = lungs.left | lungs.right
     between = np.logical_or.accumulate(lung, axis=2)

@@ -1,4 +1,4 @@
-"""An ONNX graph with one input and one output, open and checked; what fails in it says why in one line."""
+"""Open and run an ONNX graph that has one input and one output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_MEMORY = ("allocate memory", "bad_alloc", "out of memory", "BFCArena")
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Input or output of a graph, float32: its name, and its shape after the batch."""
+    """A float32 input or output of a graph: its name, and its shape without the batch."""
 
     name: str
     shape: tuple[int, ...]
@@ -33,7 +33,7 @@ class Network:
     graph : Path
         The ONNX file.
     start, end : End
-        What the card says of input and output.
+        Input and output, as the card describes them.
     wanted : Provider
         See `open_session`.
     arena : bool
@@ -42,7 +42,7 @@ class Network:
     Raises
     ------
     ModelError
-        If the file cannot be loaded, or its input and output are not those the card tells of.
+        If the file cannot be loaded, or its input and output are not those of the card.
     ConfigError
         If the provider does not start.
     """
@@ -65,14 +65,14 @@ class Network:
             )
 
     def run(self, values: Values) -> Values:
-        """Values of a batch: (N, *start.shape) to (N, *end.shape), both float32; the caller may overwrite them.
+        """Run a batch: (N, *start.shape) to (N, *end.shape), both float32; the caller may overwrite the result.
 
         Raises
         ------
         TransientError
             If memory runs out.
         ModelError
-            If the graph fails otherwise, or gives values that are no numbers.
+            If the graph fails otherwise, or gives NaN or infinite values.
         """
         from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, InvalidArgument, RuntimeException
 
@@ -87,5 +87,5 @@ class Network:
         with np.errstate(invalid="ignore"):
             total = found.sum()
         if not np.isfinite(total):
-            raise ModelError(f"{self._name} gives values that are no numbers; convert the model again, as fp32")
+            raise ModelError(f"{self._name} gives values that are not finite numbers; convert the model again, as fp32")
         return np.asarray(found, np.float32)

@@ -1,4 +1,4 @@
-"""ONNX Runtime and its execution providers: exactly one runtime is installed, and what is reported is what runs."""
+"""Open sessions of ONNX Runtime: exactly one runtime is installed, and the provider reported is the one that runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_THREADS = 8
 
 
 class Provider(StrEnum):
-    """Where networks run. AUTO takes the GPU where one works, else the CPU; TENSORRT falls back to CUDA and the CPU."""
+    """Where networks run. AUTO uses the GPU if one works, else the CPU; TENSORRT falls back to CUDA, then the CPU."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -36,7 +36,7 @@ _ORDER = {
     Provider.CUDA: (Provider.CUDA,),
     Provider.TENSORRT: (Provider.TENSORRT, Provider.CUDA, Provider.CPU),
 }
-# An exhaustive search of convolution algorithms costs minutes at the first run of a 3-D network (onnxruntime#7212).
+# An exhaustive search of convolution algorithms takes minutes at the first run of a 3-D network (onnxruntime#7212).
 _OPTIONS = {Provider.CUDA: {"cudnn_conv_algo_search": "HEURISTIC"}}
 
 
@@ -54,12 +54,12 @@ def _installed(name: str) -> bool:
 
 
 def ensure_one_runtime() -> str:
-    """Name of the installed ONNX Runtime package.
+    """Return the name of the installed ONNX Runtime package.
 
     Raises
     ------
     ConfigError
-        If none is installed, or both: they hold the same module, and together they silently run on the CPU.
+        If none or both are installed. Both contain the same module; together they silently run on the CPU.
     """
     found = [name for name in _RUNTIMES if _installed(name)]
     if len(found) == 2:
@@ -70,12 +70,12 @@ def ensure_one_runtime() -> str:
 
 
 def choose_provider(wanted: Provider) -> tuple[Provider, ...]:
-    """Providers to try in this order; a wanted one that has a fallback and is not in the runtime is logged.
+    """Return the providers to try, in order; log if the wanted one is missing and another replaces it.
 
     Raises
     ------
     ConfigError
-        If the runtime is missing or doubled, or was not built for any provider of the order.
+        If the runtime is missing or installed twice, or supports none of these providers.
     """
     package = ensure_one_runtime()
     import onnxruntime
@@ -85,7 +85,7 @@ def choose_provider(wanted: Provider) -> tuple[Provider, ...]:
     if not order:
         raise ConfigError(f"Provider {wanted.value} is not in {package}; it has: {', '.join(sorted(available))}")
     if wanted is Provider.TENSORRT and wanted not in order:
-        _LOG.warning("provider tensorrt is not in %s: %s is tried instead", package, order[0].value)
+        _LOG.warning("provider tensorrt is not in %s: trying %s instead", package, order[0].value)
     return order
 
 
@@ -101,10 +101,10 @@ def open_session(
     wanted : Provider
         AUTO falls back to the CPU, TENSORRT to CUDA and then to the CPU (logged); CPU and CUDA do not fall back.
     threads : int, optional
-        Threads of one operation; default all CPUs this process may use, at most 8.
+        Threads of one operation; default: `usable_threads`.
     arena : bool
-        Whether the session keeps the CPU memory of its activations between runs. Without it four 3-D convolutions
-        peaked at 227 instead of 326 MiB, held 107 instead of 326 after, and took 1.85 instead of 1.83 CPU seconds.
+        Whether the session keeps the CPU memory of its activations between runs. Without it, four 3-D convolutions
+        peaked at 227 MiB instead of 326, kept 107 MiB instead of 326, and took 1.85 CPU seconds instead of 1.83.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def open_session(
 
 
 def _starting(provider: Provider) -> list[tuple[str, dict[str, str]]]:
-    """The provider, and CUDA for what TensorRT leaves over; ONNX Runtime adds the CPU itself."""
+    """List the provider, and CUDA for what TensorRT cannot run; ONNX Runtime adds the CPU itself."""
     providers = [provider, Provider.CUDA] if provider is Provider.TENSORRT else [provider]
     return [(_NAMES[each], _OPTIONS.get(each, {})) for each in providers]
 

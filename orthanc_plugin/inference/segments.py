@@ -1,4 +1,4 @@
-"""Which structures of a card a label map holds."""
+"""Find which structures of a card a label map holds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from orthanc_plugin.domain.masks import Labels, Segment, label_counts
 
 
 def segments_present(labels: Labels, of_card: Sequence[CardLabel]) -> tuple[Segment, ...]:
-    """Segments of the labels of which the map (z, y, x) holds a voxel, or one of a structure that they cover."""
+    """Return the labels of which the map (z, y, x) has a voxel, of their own or of a structure that they cover."""
     counts = label_counts(labels)
     return tuple(label for label in of_card if counts[list(label.covers)].any())

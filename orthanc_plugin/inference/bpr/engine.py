@@ -1,15 +1,16 @@
-"""The engine of body part regression: slices, scores, a curve, and what the curve says.
+"""The engine of body part regression: score slices, make a curve of the scores, and read the curve.
 
-PEER is bpreg 1.1.0 on the same weights, as near as floating point allows. DEFAULT differs where the original errs:
+PEER repeats bpreg 1.1.0 on the same weights, as closely as floating point allows. DEFAULT corrects the original:
 
-- A stack stored from head to foot is turned along z only; the original mirrors its slices, too.
-- Slices without a body are seen in the pixels and not scored; the original knows four scores of its own weights.
-- Scores are smoothed over millimetres, and not bent flat where the scan ends; the original smooths slice numbers, over
-  gaps as if there were none.
-- Where slices lie closer than needed, some are scored and the scores between interpolated.
-- Landmarks lie between slices and carry their standard deviation in mm; the original gives the slice below.
-- A doubtful spacing leaves the tag and says so; the original drops the tag.
-- A curve from which nothing follows gives a reason, and neither landmarks nor regions.
+- It turns a stack stored from head to foot along z only; the original also mirrors the slices.
+- It recognises slices without a body by their pixels and does not score them; the original compares scores with four
+  values that fit its own weights only.
+- It smooths scores over millimetres without flattening the ends of the scan; the original smooths over slice numbers,
+  across gaps too.
+- If slices are closer than needed, it scores some and interpolates the scores between.
+- It places landmarks between slices, with a standard deviation in mm; the original gives the slice below.
+- If spacing is doubtful, it keeps the tag and adds a note; the original drops the tag.
+- A curve that cannot be read gives a reason, without landmarks and regions.
 """
 
 from __future__ import annotations
@@ -33,28 +34,28 @@ from orthanc_plugin.inference.network import End, Network
 from orthanc_plugin.inference.providers import Provider
 
 _BATCH = 16
-_APART_MM = 4.0  # between scored slices; smoothing has 10 mm
+_APART_MM = 4.0  # between scored slices; the smoothing has a sigma of 10 mm
 _BODY_HU, _SMALLEST_CM2, _LOOK_MM = -500.0, 4.0, 3.5
 _FEWEST_SLICES = 5  # fewer cannot show whether scores rise steadily
-_RATIO = (0.3, 4.0)  # a newborn's body rises about three times as fast as an adult's
-_STEADY = 0.6  # net change of the scores by the sum of their steps
+_RATIO = (0.3, 4.0)  # scores rise about three times as fast along a newborn as along an adult
+_STEADY = 0.6  # net change of the scores divided by the sum of their steps
 _TOP_SD = 3.0  # above the end of the head
 
 
 class Mode(StrEnum):
-    """DEFAULT repairs the original's errors, PEER reproduces them."""
+    """DEFAULT corrects the original's errors, PEER reproduces them."""
 
     DEFAULT = "default"
     PEER = "peer"
 
 
 class BprEngine:
-    """Finds the place of a CT in the body.
+    """Finds where in the body a CT lies.
 
     Raises
     ------
     ModelError
-        If the card and its graph do not fit together.
+        If the card and its graph do not match.
     ConfigError
         If the provider does not start.
     """
@@ -62,7 +63,7 @@ class BprEngine:
     def __init__(self, card: ModelCard, wanted: Provider, mode: Mode = Mode.DEFAULT) -> None:
         if card.bpr is None or len(card.graphs) != 1:
             raise ModelError(
-                f"{card.directory / 'card.json'} has no bpr section or not one graph; convert the model again"
+                f"{card.directory / 'card.json'} has no bpr section, or not exactly one graph; convert the model again"
             )
         self.card = card
         self.mode = mode
@@ -72,9 +73,9 @@ class BprEngine:
         self.provider = self._network.provider.value
 
     def locate(self, volume: Volume) -> BodyLocation:
-        """Score the slices of a CT, and find the landmarks and regions in it; slices count from the feet.
+        """Score the slices of a CT and find its landmarks and regions; slices are counted from the feet.
 
-        A scan from which nothing can be said has a `reason` and neither landmarks nor regions.
+        A scan that cannot be located has a `reason`, and no landmarks or regions.
 
         Raises
         ------
@@ -83,7 +84,7 @@ class BprEngine:
         TransientError
             If memory runs out.
         ModelError
-            If the graph fails, or gives scores that are no numbers.
+            If the graph fails, or gives scores that are not finite.
         """
         turn = canonical_turn(volume)
         return self._as_peer(volume, turn) if self.mode is Mode.PEER else self._repaired(volume, turn)
@@ -96,7 +97,7 @@ class BprEngine:
         curve = peer_curve(self._scores(voxels, pixel_mm, np.arange(len(voxels))), spacing_mm, self._model)
         silent = np.isfinite(curve.ratio) and not curve.valid_spacing
         tag = regions.NO_TAG if silent else regions.tag(curve.cleaned, len(voxels) * spacing_mm, self._model)
-        location = _told(curve, z_mm, tag)
+        location = _located(curve, z_mm, tag)
         if not curve.valid.size:
             return location
         return replace(
@@ -124,10 +125,10 @@ class BprEngine:
         found = {} if reason else regions.regions(curve.cleaned, self._model, _TOP_SD)
         if not found:
             no_part = "no slice lies in a part of the body that the model knows"
-            return replace(_told(curve, z_mm, regions.NO_TAG), reason=reason or no_part, notes=notes)
+            return replace(_located(curve, z_mm, regions.NO_TAG), reason=reason or no_part, notes=notes)
         extent_mm = float(np.ptp(z_mm[curve.valid]))
         return replace(
-            _told(curve, z_mm, regions.tag(curve.cleaned, extent_mm, self._model)),
+            _located(curve, z_mm, regions.tag(curve.cleaned, extent_mm, self._model)),
             landmarks=regions.landmarks(curve, z_mm, self._model),
             regions=found,
             coverage=regions.coverage(curve.cleaned, self._model),
@@ -140,7 +141,7 @@ class BprEngine:
 
 
 def _z_mm(volume: Volume, turn: Turn) -> Values:
-    """Head-foot position (LPS z) of the middle of each slice, from the feet."""
+    """Compute the position (LPS z) of the middle of each slice, from the feet up."""
     count, rows, columns = volume.voxels_hu.shape
     index = np.arange(count)[:: -1 if turn.flipped[0] else 1]
     x, y, z, origin = volume.affine[2]
@@ -148,7 +149,7 @@ def _z_mm(volume: Volume, turn: Turn) -> Values:
 
 
 def _with_body(voxels: Voxels, pixel_mm: tuple[float, float]) -> NDArray[np.intp]:
-    """Indices of slices with some tissue in them; every few pixels are looked at."""
+    """Find slices that show tissue; only every few pixels are examined."""
     down, across = (max(1, int(_LOOK_MM / mm)) for mm in pixel_mm)
     pixel_cm2 = down * across * pixel_mm[0] * pixel_mm[1] / 100.0
     least = _SMALLEST_CM2 / pixel_cm2
@@ -158,14 +159,14 @@ def _with_body(voxels: Voxels, pixel_mm: tuple[float, float]) -> NDArray[np.intp
 
 
 def _scored(body: NDArray[np.intp], z_mm: Values) -> NDArray[np.intp]:
-    """Those of the slices that the network sees: some of each unbroken run, its ends among them."""
+    """Choose the slices to score: some of each unbroken run, including its ends."""
     step = max(1, int(_APART_MM / np.median(np.diff(z_mm)))) if len(z_mm) > 1 else 1
     runs = np.split(body, np.flatnonzero(np.diff(body) > 1) + 1)
     return np.unique(np.concatenate([np.append(run[::step], run[-1:]) for run in runs]))
 
 
-def _told(curve: Curve, z_mm: Values, tag: str) -> BodyLocation:
-    """What a curve says of itself, without landmarks and regions."""
+def _located(curve: Curve, z_mm: Values, tag: str) -> BodyLocation:
+    """Describe a curve, without landmarks and regions."""
     return BodyLocation(
         raw_scores=_numbers(curve.raw),
         scores=_numbers(curve.cleaned),
@@ -191,7 +192,7 @@ def _numbers(values: Values) -> tuple[float | None, ...]:
 
 
 def _why_not(curve: Curve, model: BprModel) -> str:
-    """Why nothing follows from a curve; empty where something does."""
+    """Say why a curve cannot be read; empty if it can."""
     at = curve.valid
     if at.size < _FEWEST_SLICES:
         return f"{at.size} slices show a body; {_FEWEST_SLICES} are needed"

@@ -1,6 +1,6 @@
-"""From a score curve to landmarks, regions, coverage and the BodyPartExamined tag, by the look-up table of the model.
+"""Find landmarks, regions, coverage and the BodyPartExamined tag of a score curve, by the model's look-up table.
 
-Where a table lacks a landmark that a region or a tag needs, that region or tag is not reported.
+If the table lacks a landmark that a region or a tag needs, that region or tag is not reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BOUNDS: Mapping[Region, tuple[str, str]] = {
     Region.SHOULDER_NECK: ("Th3", "C2"),
     Region.HEAD: ("C5", ""),
 }
-"""From (included; of the head not) and to (not included); an empty name leaves a side open."""
+"""Start (included, but not for the head) and end (excluded); an empty name leaves a side open."""
 
 _TOP = "head_end"  # the look-up table knows no body above, and none below pelvis_start
 _LUMBAR = ("L5", "L4", "L3", "L2", "L1")
@@ -35,7 +35,7 @@ _TAG_LANDMARKS: Mapping[str, tuple[int, tuple[str, ...]]] = {
     "NECK": (6, (*_THORACIC[-3:], "C7", "C6", "C5", "C4", "C3", "C2")),
     "HEAD": (3, ("C3", "C2", "C1", "eyes_end")),
 }
-"""A part is in the scan if at least so many of its landmarks are."""
+"""How many of these landmarks must be in the scan for the part to be in it."""
 
 _TAG_CUTS = ("pelvis_start", "pelvis_end", "Th9", "Th2", "C3", "head_end")
 NO_TAG = "NONE"
@@ -44,9 +44,9 @@ _WIDEST_GAP_MM = 20.0
 
 
 def regions(scores: Values, model: BprModel, top_sd: float = np.inf) -> dict[Region, tuple[int, ...]]:
-    """Indices of the slices of each region, by their cleaned scores; regions without a slice are left out.
+    """Find the slices of each region by their cleaned scores; a region without slices is left out.
 
-    `top_sd`: scores higher above the end of the head, in its standard deviations, are no body.
+    Scores more than `top_sd` standard deviations above the end of the head do not count as body.
 
     Source
     ------
@@ -75,9 +75,9 @@ def _highest(model: BprModel, top_sd: float) -> float:
 
 
 def coverage(scores: Values, model: BprModel) -> dict[Region, float]:
-    """The part of each region's score range between the lowest and the highest score.
+    """Compute the fraction of each region's score range that lies between the lowest and the highest score.
 
-    The head's range ends at `head_end`. Legs have no coverage: the look-up table knows nothing below `pelvis_start`.
+    The head's range ends at `head_end`. Legs have no coverage: the look-up table has nothing below `pelvis_start`.
     """
     means = _means(model)
     low, high = np.nanmin(scores), np.nanmax(scores)
@@ -90,10 +90,10 @@ def coverage(scores: Values, model: BprModel) -> dict[Region, float]:
 
 
 def landmarks(curve: Curve, z_mm: Values, model: BprModel) -> tuple[BodyLandmark, ...]:
-    """The landmarks inside the scan, between slices.
+    """Find the landmarks inside the scan, between slices.
 
-    The curve is made monotonic (least squares) and crossed at each landmark's mean score. Landmarks at the outermost
-    slices and in gaps of more than 20 mm are left out: nothing shows that they are in the scan.
+    The curve is made monotonic (least squares); a landmark lies where it crosses the landmark's mean score. Landmarks
+    at the outermost slices and in gaps of more than 20 mm are left out, because they may be outside the scan.
     """
     at = curve.valid
     falling = curve.reversed
@@ -115,12 +115,12 @@ def landmarks(curve: Curve, z_mm: Values, model: BprModel) -> tuple[BodyLandmark
 
 
 def peer_landmarks(curve: Curve, z_mm: Values, model: BprModel) -> tuple[BodyLandmark, ...]:
-    """The landmarks as the published notebook finds them: the last slice below the mean score, unless outermost.
+    """Find landmarks like the published notebook: the last slice below the mean score, unless outermost.
 
     Source
     ------
-    ImagingDataCommons/nnU-Net-BPR-annotations, nnunet/notebooks; its shift where it misreads the flag of the spacing
-    as that of the direction is left out.
+    ImagingDataCommons/nnU-Net-BPR-annotations, nnunet/notebooks, without its shift, which takes the flag of the
+    spacing for that of the direction.
     """
     found = []
     for landmark in model.look_up:
@@ -133,9 +133,9 @@ def peer_landmarks(curve: Curve, z_mm: Values, model: BprModel) -> tuple[BodyLan
 
 
 def tag(scores: Values, extent_mm: float, model: BprModel) -> str:
-    """BodyPartExamined: the parts from the uppermost to the lowest that the scan shows, gaps filled.
+    """Choose BodyPartExamined: the parts of the scan from the uppermost to the lowest, without gaps.
 
-    Short scans, and those that show no part as a whole, get the part in which most slices lie.
+    A short scan, or one that shows no whole part, gets the part that has most of the slices.
 
     Source
     ------
@@ -155,7 +155,7 @@ def tag(scores: Values, extent_mm: float, model: BprModel) -> str:
 
 
 def _most_frequent(scores: Values, means: Mapping[str, float]) -> str:
-    """The part of most slices; of equal ones the part of the first slice."""
+    """Return the part of most slices; between equal parts, the one that comes first."""
     if not set(_TAG_CUTS) <= means.keys():
         return NO_TAG
     limits = [means[key] for key in _TAG_CUTS]

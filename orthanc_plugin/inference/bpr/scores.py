@@ -1,8 +1,7 @@
-"""Scores of slices as a curve along the body: on the common scale, smoothed, without the tails that lie outside.
+"""Make a curve along the body of the scores of slices: on the common scale, smoothed, without tails outside it.
 
-`peer_curve` is bpreg 1.1.0 to the letter. `body_curve` repairs what goes wrong there: it smooths over millimetres
-instead of packed slice numbers, does not bend the curve flat at its ends, and treats falling curves as rising ones seen
-from the other side.
+`peer_curve` repeats bpreg 1.1.0 exactly. `body_curve` corrects it: it smooths over millimetres, not slice numbers, does
+not flatten the curve at its ends, and treats a falling curve as a rising one seen from the other side.
 """
 
 from __future__ import annotations
@@ -18,17 +17,18 @@ from orthanc_plugin.catalog.bpr import BprModel
 Values = NDArray[np.float64]
 
 _SCALE = 100.0
-_NEAR = 10.0  # an end of the scale is in the scan if a score comes this near
+_NEAR = 10.0  # an end of the scale is in the scan if a score comes this close
 _REACH = 4.0  # standard deviations of smoothing
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Scores along the body; NaN where there is none.
+    """Scores along the body; NaN for slices without a score.
 
-    along_mm: position of each slice, rising. raw: transformed to the common scale. cleaned: smoothed, tails cut.
-    slope_per_mm: of the line through `cleaned`. ratio: its size by the model's mean. expected_spacing_mm: what the
-        spacing of slices would be if the slope were the mean; negative where scores fall.
+    along_mm: position of each slice, rising.
+    raw: scores on the common scale. cleaned: smoothed, without tails.
+    slope_per_mm: slope of the line through `cleaned`. ratio: its size divided by the model's mean slope.
+    expected_spacing_mm: spacing at which the slope would be the mean; negative if scores fall.
     """
 
     along_mm: Values
@@ -56,19 +56,19 @@ class Curve:
 
 
 def transformed(scores: Values, model: BprModel) -> Values:
-    """Raw scores of the network on the common scale: 0 at the start landmark, 100 at the end landmark."""
+    """Bring raw scores to the common scale: 0 at the start landmark, 100 at the end landmark."""
     return (scores - model.start_raw) * _SCALE / (model.end_raw - model.start_raw)
 
 
 def peer_curve(scores: Values, spacing_mm: float, model: BprModel) -> Curve:
-    """The curve as bpreg makes it.
+    """Make the curve like bpreg.
 
     Parameters
     ----------
     scores : (n,) float64
-        Raw, of every slice.
+        Raw scores of all slices.
     spacing_mm : float
-        Of the slices.
+        Slice spacing.
     model : BprModel
 
     Source
@@ -85,12 +85,12 @@ def peer_curve(scores: Values, spacing_mm: float, model: BprModel) -> Curve:
 
 
 def body_curve(scores: Values, along_mm: Values, model: BprModel) -> Curve:
-    """The curve over real positions.
+    """Make the curve over real positions.
 
     Parameters
     ----------
     scores : (n,) float64
-        Raw; not finite where a slice has none.
+        Raw scores; not finite for slices without a score.
     along_mm : (n,) float64
         Position of each slice along the body, rising.
     model : BprModel
@@ -117,7 +117,7 @@ def _curve(along_mm: Values, raw: Values, cleaned: Values, spacing_mm: float, mo
 
 
 def line_slope(x: Values, y: Values) -> float:
-    """Slope of the least squares line; NaN for fewer than two points."""
+    """Fit the slope of the least squares line; NaN for fewer than two points."""
     if len(x) < 2:
         return np.nan
     from_mean = x - np.mean(x)
@@ -125,7 +125,7 @@ def line_slope(x: Values, y: Values) -> float:
 
 
 def _smoothed(values: Values, along_mm: Values, sigma_mm: float) -> Values:
-    """At each position, the Gaussian-weighted line through the values around it: unbiased at ends and beside gaps."""
+    """Fit a Gaussian-weighted line around each position: unbiased at ends and beside gaps."""
     smooth = np.empty_like(values)
     for index, here in enumerate(along_mm):
         around = np.abs(along_mm - here) <= _REACH * sigma_mm
@@ -139,7 +139,7 @@ def _smoothed(values: Values, along_mm: Values, sigma_mm: float) -> Values:
 
 
 def _without_tails(scores: Values, along_mm: Values, rising: bool, model: BprModel) -> Values:
-    """Scores with NaN for the tails beyond a steep or falling step that lies outside the scale."""
+    """Cut the tails beyond a steep or falling step outside the scale: their scores become NaN."""
     cleaned = scores.copy()
     if len(scores) < 2:
         return cleaned
@@ -159,7 +159,7 @@ def _without_tails(scores: Values, along_mm: Values, rising: bool, model: BprMod
 
 
 def _nearest(scores: Values, target: float) -> float:
-    """Index of the score nearest to a target, NaN where none comes near."""
+    """Find the index of the score nearest to a target; NaN if none is near."""
     distance = np.abs(scores - target)
     if not np.isfinite(distance).any() or np.nanmin(distance) >= _NEAR:
         return np.nan

@@ -1,7 +1,7 @@
-"""Axial slices as the network was trained on them: blurred, shrunk to 3.5 mm, padded with air or cropped to a square.
+"""Prepare axial slices as in training: blur, shrink to 3.5 mm, and pad with air or crop to a square.
 
-Blur and shrinking are linear and separable, so each axis has one sparse matrix that does both and cuts to size; a slice
-costs two products. Slices are made a batch at a time: memory does not grow with their number.
+Blur and shrinking are linear and separable. So one sparse matrix for each axis does both and cuts to size, and a slice
+takes two products. Slices are made in batches: memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def slice_batches(
     pixel_mm : tuple of float
         (y, x).
     indices : sequence of int
-        The slices wanted.
+        The slices to prepare.
     model : BprModel
-        Pixel size, side of the square, window.
+        Pixel size, side of the square and HU window.
     batch : int
-        Slices at a time.
+        Slices in a batch.
 
     Yields
     ------
     (N, 1, size, size) float32
-        In [-1, 1], axes (x, y): transposed against the rows and columns of a picture.
+        In [-1, 1], axes (x, y): the transpose of a picture's rows and columns.
 
     Source
     ------
@@ -50,7 +50,9 @@ def slice_batches(
     """
     rows = _shrinking(voxels_hu.shape[1], pixel_mm[0], model)
     columns = _shrinking(voxels_hu.shape[2], pixel_mm[1], model)
-    above_air = np.empty(voxels_hu.shape[1:], np.float32)  # so that empty rows of the matrices pad with air
+    above_air = np.empty(
+        voxels_hu.shape[1:], np.float32
+    )  # relative to air, so that empty rows of the matrices pad with air
     for start in range(0, len(indices), batch):
         chosen = indices[start : start + batch]
         pictures = np.empty((len(chosen), 1, model.size, model.size), np.float32)
@@ -64,7 +66,7 @@ def slice_batches(
 
 
 def _shrinking(size: int, pixel_mm: float, model: BprModel) -> Any:
-    """Sparse (model.size, size): blur, bilinear resize, centred pad or crop of one axis."""
+    """Make a sparse (model.size, size) matrix: blur, bilinear resize, centred pad or crop of one axis."""
     resized = max(1, int(size * pixel_mm / model.pixel_mm + 0.5))
     blur = ndimage.gaussian_filter1d(
         np.eye(size), _SIGMA * _AT_FACTOR * size / resized, axis=0, mode="reflect", truncate=_TRUNCATE
@@ -79,6 +81,6 @@ def _shrinking(size: int, pixel_mm: float, model: BprModel) -> Any:
 
 
 def _bilinear(size: int, resized: int) -> NDArray[np.float64]:
-    """(resized, size): interpolation at half-pixel centres, edges repeated."""
+    """Make a (resized, size) matrix that interpolates at half-pixel centres and repeats the edges."""
     centres = np.clip((np.arange(resized) + 0.5) * size / resized - 0.5, 0, size - 1)
     return np.clip(1.0 - np.abs(centres[:, None] - np.arange(size)), 0.0, None)

@@ -1,7 +1,7 @@
-"""The engine of converted nnU-Net models: turn, prepare, run, restore, put together.
+"""The engine of converted nnU-Net models: turn the volume, prepare it, run the networks, restore the labels.
 
-Every fold of every configuration is opened at the start and stays warm. Parts run one after the other, and labels of
-later parts win; within a part, configurations run side by side and their probabilities are averaged.
+Every fold of every configuration is opened at the start and stays open. Parts run one after the other, and later labels
+replace earlier ones. Within a part, the probabilities of all configurations are averaged.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _MOST_LABELS = 256  # of uint8, the background included
 
 
 class NnunetEngine:
-    """Segments a volume as the original framework would.
+    """Segments a volume like the original framework.
 
     Raises
     ------
     ModelError
-        If the card and its graphs do not fit together; the file is named.
+        If the card and its graphs do not match; the message names the file.
     ConfigError
         If the provider does not start.
     """
@@ -46,21 +46,21 @@ class NnunetEngine:
         self.card = card
         self._model = _model(card)
         self._threads = usable_threads()
-        # A graph may serve twice: low resolution averaged with the cascade that begins with it.
+        # A graph may have two uses: a low-resolution model averaged with the cascade that starts with it.
         users = {graph: user for user in _configurations(self._model.parts) for graph in user.graphs}
         self._networks = {
             graph: Network(card.directory / graph, user, _channels(user), wanted) for graph, user in users.items()
         }
-        # Networks of one model start alike; where they do not (a GPU that is full), say so.
+        # Networks of one model usually run on one provider; name all of them if they do not (a GPU that is full).
         self.provider = "+".join(sorted({network.provider.value for network in self._networks.values()}))
 
     def segment(self, volume: Volume) -> Segmentation:
-        """Segment a CT; see `SegmentationEngine`.
+        """Segment a CT (see `SegmentationEngine`).
 
         Raises
         ------
         InputError
-            If the volume lies too oblique, or is empty.
+            If the volume is too oblique, or empty.
         TransientError
             If memory runs out.
         ModelError
@@ -73,7 +73,7 @@ class NnunetEngine:
         return Segmentation(labels, segments_present(labels, self.card.labels))
 
     def _labels(self, voxels_hu: Voxels, spacing_mm: Spacing) -> Labels:
-        """Card labels in the card's axes."""
+        """Compute the card's labels in the card's axes."""
         frame = self._model.frame
         if frame is None:
             return self._parts(voxels_hu, spacing_mm)
@@ -89,7 +89,7 @@ class NnunetEngine:
         return labels
 
     def _part(self, part: Part, voxels_hu: Voxels, spacing_mm: Spacing) -> Labels:
-        """Numbers of the heads (of regions: plus 1) in the card's axes, postprocessed."""
+        """Compute postprocessed head numbers (plus 1 for regions) in the card's axes."""
         labels = np.zeros(voxels_hu.shape, np.uint8)
         members, boxes = zip(
             *(self._member(part, configuration, voxels_hu, spacing_mm) for configuration in part.configurations),
@@ -113,7 +113,7 @@ class NnunetEngine:
 
 
 def _model(card: ModelCard) -> NnunetModel:
-    """The card's `nnunet` section, if it makes sense."""
+    """Check the card's `nnunet` section and return it."""
     if card.nnunet is None:
         raise ModelError(f"{card.directory / 'card.json'} has no nnunet section; convert the model again")
     for configuration in _configurations(card.nnunet.parts):
@@ -136,7 +136,7 @@ def _wrong(card: ModelCard, what: str) -> ModelError:
 
 
 def _all_parts(parts: tuple[Part, ...]) -> Iterator[Part]:
-    """Parts and the first stages of their cascades."""
+    """Yield parts and the first stages of their cascades."""
     for part in parts:
         yield part
         yield from _all_parts(tuple(c.previous.part for c in part.configurations if c.previous))
@@ -148,13 +148,13 @@ def _configurations(parts: tuple[Part, ...]) -> Iterator[Configuration]:
 
 
 def _channels(configuration: Configuration) -> int:
-    """The CT, and a mask for each label of the previous stage (whose labels count the background)."""
+    """Count input channels: the CT, and a mask for each label of the previous stage (its labels include background)."""
     if configuration.previous is None:
         return 1
     return len(_card_numbers(configuration.previous.part))
 
 
 def _card_numbers(part: Part) -> Labels:
-    """Card number of each label of the network."""
+    """Make an array with the card's number of each label of the network."""
     numbers = (0, *part.numbers) if part.regions else part.numbers
     return np.array(numbers, np.uint8)

@@ -1,4 +1,4 @@
-"""One ONNX graph of an nnU-Net: (N, C, *patch) in, (N, heads, *patch) out."""
+"""One ONNX graph of an nnU-Net: input (N, C, *patch), output (N, heads, *patch)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orthanc_plugin.inference.providers import Provider
 
 
 class Network(network.Network):
-    """A warm session of one fold; raises what every network does."""
+    """A warm session of one fold; it raises the errors of `inference.network.Network`."""
 
     def __init__(self, graph: Path, configuration: Configuration, channels: int, wanted: Provider) -> None:
         patch = tuple(configuration.patch_size)

@@ -1,7 +1,7 @@
-"""How a volume's array becomes the array a network was trained on: its card names the axes and their directions.
+"""Turn a volume's array to the axes and directions that a network was trained on, as its card states them.
 
-Stored axes are matched to the nearest patient axes, then permuted and reversed; nothing is interpolated. So head-first,
-feet-first, sagittal or slightly oblique storage of one patient all reach the network the same way round.
+Stored axes are matched to the nearest patient axes, then permuted and reversed without interpolation. So the network
+sees a patient the same way for head-first, feet-first, sagittal and slightly oblique storage.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from orthanc_plugin.errors import InputError, ModelError, Refusal
 from orthanc_plugin.inference.grid import Turn
 
 _LPS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
-"""Patient axis (x, y, z) and sense of each direction letter. Source: DICOM PS3.3 C.7.6.2.1.1."""
+"""Patient axis (x, y, z) and sign of each direction letter. Source: DICOM PS3.3 C.7.6.2.1.1."""
 
 _CLEARLY_NEARER = 0.02
 
@@ -24,9 +24,10 @@ def network_turn(volume: Volume, axes: tuple[str, str, str]) -> Turn:
     Parameters
     ----------
     volume : Volume
+        The CT.
     axes : tuple of str
-        As `ModelCard.axes`: the letter after the colon is the patient direction toward which an index grows, one of
-        S I A P L R; for example `("z:S", "y:P", "x:L")`.
+        `ModelCard.axes`, for example `("z:S", "y:P", "x:L")`: the letter after the colon is the patient direction (S,
+        I, A, P, L or R) toward which an index grows.
 
     Returns
     -------
@@ -36,15 +37,15 @@ def network_turn(volume: Volume, axes: tuple[str, str, str]) -> Turn:
     Raises
     ------
     ModelError
-        If `axes` do not name three patient axes.
+        If `axes` do not name the three patient axes.
     InputError
-        NOT_AXIAL where the volume lies so oblique (about 45 degrees) that its axes have no nearest patient axis each.
+        NOT_AXIAL if the volume is so oblique (about 45 degrees) that a nearest patient axis is not clear.
     """
     wanted = [_LPS.get(axis.rpartition(":")[2]) for axis in axes]
     named = [direction for direction in wanted if direction is not None]
     if sorted(axis for axis, _ in named) != [0, 1, 2]:
         raise ModelError(
-            f"axes {', '.join(axes)} of the model card name no three patient axes; convert the model again"
+            f"axes {', '.join(axes)} of the model card do not name the three patient axes; convert the model again"
         )
     directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
     towards = directions[:, ::-1]  # rows: patient x, y, z; columns: array axes z, y, x

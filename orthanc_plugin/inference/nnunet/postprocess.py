@@ -1,4 +1,4 @@
-"""v1 postprocessing: of a label, or of labels together, keep the largest component."""
+"""Postprocess like nnU-Net v1: keep the largest component of a label, or of several labels together."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from orthanc_plugin.domain.masks import Labels
 
 
 def keep_largest(labels: Labels, rules: Sequence[LargestComponent], voxel_mm3: float) -> None:
-    """Apply rules one after the other, in place: what goes becomes background.
+    """Apply rules one after the other, in place; removed components become background.
 
     Parameters
     ----------
     labels : (z, y, x) uint8
         Numbers of the network's heads.
     rules : sequence of LargestComponent
-        Labels that are taken together, and the size in mm^3 from which further components may stay.
+        Labels to join, and the size in mm^3 from which other components stay.
     voxel_mm3 : float
         Volume of a voxel.
 
     Notes
     -----
-    Components touch by faces (scipy's default). All that share the maximal size stay. One labelling pass and a count:
-    the original scans the volume once per component.
+    Voxels of a component touch by faces (scipy's default). All components of the largest size stay. This needs one
+    labelling pass and a count, while the original scans the volume once for each component.
 
     Source
     ------

@@ -1,7 +1,7 @@
-"""From CT in the card's axes to the array that enters a network, as nnU-Net v1 or v2 would make it.
+"""Prepare a CT in the card's axes for a network, like nnU-Net v1 or v2.
 
-Both crop to the non-zero voxels, transpose, resample and normalise; v1 resamples HU and normalises the result, v2
-normalises first, and what they make of masks and of a previous stage differs. What the way back needs is kept.
+Both crop to the non-zero voxels, transpose, resample and normalise. v1 resamples before it normalises, v2 after; they
+also treat masks and a previous stage differently. `Prepared` keeps what the way back needs.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Prepared:
     """An array for the network, and how it was made.
 
     data: (channels, z, y, x) float32, network axes: the CT, then one mask for each label of the previous stage.
-    shape: (z, y, x) of the volume in the card's axes, before the crop.
-    box: what was kept of it, in the card's axes.
-    cropped_shape: of the kept part in network axes, before resampling; `data` has the shape after.
-    spacing_mm: of the volume, network axes.
-    target_mm: of `data`, network axes.
+    shape: shape (z, y, x) of the volume in the card's axes, before the crop.
+    box: the crop, in the card's axes.
+    cropped_shape: shape of the crop in network axes, before resampling.
+    spacing_mm: spacing of the volume, network axes.
+    target_mm: spacing of `data`, network axes.
     """
 
     data: Field
@@ -59,19 +59,20 @@ def preprocess(
     Parameters
     ----------
     voxels_hu : ndarray, shape (z, y, x), float32
-        In the card's axes, finite; left unchanged.
+        In the card's axes, finite; not changed.
     spacing_mm : tuple of float
         (z, y, x), card's axes.
     configuration : Configuration
+        The network's configuration.
     previous_labels : ndarray, shape (z, y, x), integer, optional
-        Labels 1 to n of the first stage's network on the same grid; required by a cascade's second stage.
+        Labels 1 to n of the first stage's network on the same grid; a cascade's second stage needs them.
 
     Raises
     ------
     InputError
-        NO_PIXELS where every voxel is zero; TOO_FEW_SLICES where the crop is thinner than half a target voxel.
+        NO_PIXELS if every voxel is zero; TOO_FEW_SLICES if the crop is thinner than half a target voxel.
     ConfigError
-        If a second stage gets no labels of its first.
+        If a second stage does not get the labels of the first stage.
 
     Source
     ------
@@ -94,7 +95,7 @@ def preprocess(
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Network axes before and after resampling."""
+    """The grid before and after resampling, in network axes."""
 
     shape: Shape
     new_shape: Shape
@@ -123,7 +124,7 @@ def _triple(shape: tuple[int, ...]) -> Shape:
 
 
 def _nonzero_box(voxels: Field) -> Box:
-    """Bounding box of the non-zero voxels; filling holes, as the originals do before, does not change it."""
+    """Find the bounding box of the non-zero voxels; the originals also fill holes, which does not change it."""
     z, y, x = (_nonzero_range(np.moveaxis(voxels, axis, 0)) for axis in range(3))
     return z, y, x
 
@@ -137,14 +138,14 @@ def _nonzero_range(planes: Field) -> slice:
 
 
 def _needs_mask(configuration: Configuration) -> bool:
-    """v1 masks any normalised image, v2 only z-scores; the labels of v2's previous stage know the outside."""
+    """Check whether a mask is needed: v1 masks any normalised image, v2 z-scores and labels of a previous stage."""
     normalisation, v2 = configuration.normalisation, configuration.framework is Framework.V2
     masked = {Scheme.ZSCORE} if v2 else {Scheme.ZSCORE, Scheme.CT}
     return (normalisation.use_mask and normalisation.scheme in masked) or (v2 and configuration.previous is not None)
 
 
 def _outside(voxels: Field) -> Mask | None:
-    """Zero voxels that connect to the border of the array by faces; None where no border voxel is zero."""
+    """Find zero voxels that connect to the border of the array by faces; None if no border voxel is zero."""
     faces = [np.moveaxis(voxels, axis, 0)[end] for axis in range(3) for end in (0, -1)]
     if all(face.all() for face in faces):
         return None
@@ -158,7 +159,7 @@ def _outside(voxels: Field) -> Mask | None:
 
 
 def _image(image: Field, outside: Mask | None, grid: _Grid, configuration: Configuration) -> Field:
-    """Resampled and normalised, in the framework's order."""
+    """Resample and normalise, in the framework's order."""
     rule, normalisation = configuration.data_resampling, configuration.normalisation
     if configuration.framework is Framework.V2:
         image = _normalised(image, outside, normalisation, Framework.V2)
@@ -191,12 +192,12 @@ def _normalised(image: Field, outside: Mask | None, rule: Normalisation, framewo
 def _previous_masks(
     labels: Labels | None, box: Box, outside: Mask | None, grid: _Grid, configuration: Configuration
 ) -> list[Field]:
-    """Labels 1 to n of the first stage, one mask each, on the network's grid."""
+    """Make a mask on the network's grid for each of the first stage's labels 1 to n."""
     if labels is None or configuration.previous is None:
-        raise ConfigError(f"{configuration.name} is the second stage of a cascade: run its first stage before")
+        raise ConfigError(f"{configuration.name} is the second stage of a cascade: run its first stage first")
     previous = configuration.previous
     if configuration.framework is Framework.V1:
-        # v1 squeezes the labels of the whole volume into the shape of the crop; where the crop bites they shift.
+        # v1 resamples the labels of the whole volume to the shape of the crop; if the crop cuts, the labels shift.
         labels, separate = labels.transpose(configuration.transpose_forward), None
     else:
         labels, separate = labels[box].transpose(configuration.transpose_forward), grid.separate

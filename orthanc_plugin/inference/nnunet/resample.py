@@ -1,10 +1,9 @@
-"""Spline resampling between grids of the same extent, with the results of the original frameworks and less work.
+"""Resample by splines between grids of the same extent, with the results of the original frameworks and less work.
 
 Both nnU-Nets call scikit-image's `resize` (edge values continued, no anti-aliasing, clipped to the range of the input),
-which is scipy's `zoom` on half-pixel centres. That is linear and separable: the weights of an axis are found by zooming
-unit vectors, they fade within a few voxels, and what is left are small dense matrices along the diagonal, which BLAS
-applies slab by slab. Sums are float64. TotalSegmentator's own resampling (voxel centres of the corners kept) is here
-too.
+which is scipy's `zoom` on half-pixel centres. `zoom` is linear and separable. So zooming unit vectors gives the weights
+of an axis. The weights fade within a few voxels, which leaves small dense matrices along the diagonal; BLAS applies
+them slab by slab. Sums are float64. This module also has TotalSegmentator's own resampling, which keeps corner centres.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _ONE_THREAD = 4 * 65536
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Band:
-    """Some rows of an axis' weights: `rows` of the output are `weights` @ `columns` of the input."""
+    """Some rows of an axis' weights: output `rows` are `weights` @ input `columns`."""
 
     rows: slice
     columns: slice
@@ -46,21 +45,22 @@ class _Band:
 
 
 def resampled_shape(shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float]) -> Shape:
-    """Voxels an array has on another spacing: rounded, halves to even. All in the same axes."""
+    """Compute the shape of an array at another spacing, rounded with halves to even; all in the same axes."""
     z, y, x = (round(old / new * n) for old, new, n in zip(spacing_mm, target_mm, shape, strict=True))
     return z, y, x
 
 
 def separate_axis(source_mm: Sequence[float], target_mm: Sequence[float], force: bool | None = None) -> int | None:
-    """Axis that is resampled on its own, or None.
+    """Choose the axis that is resampled on its own, or None.
 
     Parameters
     ----------
     source_mm, target_mm : sequence of float
         Spacing before and after, same axes.
     force : bool, optional
-        True: the coarsest axis of the source, False: none, None: the coarsest axis of the source if it is more than
-        three times the finest, else that of the target. An axis that shares its spacing with another is none.
+        True for the coarsest axis of the source, False for none. None for the coarsest axis of the source if its
+        spacing is more than three times the finest, else that of the target by the same rule. If two axes are
+        coarsest, none is chosen.
     """
     if force is False:
         return None
@@ -74,16 +74,16 @@ def separate_axis(source_mm: Sequence[float], target_mm: Sequence[float], force:
 def resample_image(
     image: NDArray[Any], shape: Sequence[int], *, order: int, order_z: int = 0, separate: int | None = None
 ) -> Field:
-    """An image on another grid of the same extent.
+    """Resample an image to another grid of the same extent.
 
     Parameters
     ----------
     image : ndarray, shape (z, y, x)
         Any real type; views are fine.
     shape : sequence of int
-        (z, y, x) of the result; the image's own shape leaves it as it is.
+        (z, y, x) of the result; the image's own shape leaves the image unchanged.
     order : int
-        Spline order, 0 to 3; in the plane across `separate`, where there is one.
+        Spline order, 0 to 3; with `separate`, the order within its planes.
     order_z : int
         Spline order along `separate`.
     separate : int, optional
@@ -116,22 +116,23 @@ def resample_image(
 
 
 def resample_labels(labels: Labels, shape: Sequence[int], *, order: int, separate: int | None = None) -> Labels:
-    """Labels on another grid: each label's mask is resampled, the highest wins.
+    """Resample labels to another grid: each label's mask is resampled, and the highest wins.
 
     Parameters
     ----------
     labels : ndarray, shape (z, y, x), integer
+        The labels.
     shape : sequence of int
-        (z, y, x) of the result; the labels' own shape leaves them as they are.
+        (z, y, x) of the result; the labels' own shape leaves them unchanged.
     order : int
         Spline order; 0 takes the nearest voxel.
     separate : int, optional
-        Axis along which the nearest plane is taken, after the planes were resampled.
+        Axis along which the nearest plane is taken, after its planes are resampled.
 
     Source
     ------
-    batchgenerators 0.25.5 `resize_segmentation`: of labels that tie, the nearest voxel's wins if it is among them, else
-    the lowest.
+    batchgenerators 0.25.5 `resize_segmentation`: between equal labels the nearest voxel's wins, or the lowest if that
+    is not among them.
     """
     if labels.shape == tuple(shape):
         return labels
@@ -145,27 +146,32 @@ def resample_labels(labels: Labels, shape: Sequence[int], *, order: int, separat
 
 
 def resample_to_frame(image: NDArray[Any], spacing_mm: Sequence[float], frame_mm: float, order: int) -> Field:
-    """TotalSegmentator's image: resampled to `frame_mm` in all axes and cut (not rounded) to whole HU.
+    """Resample an image like TotalSegmentator: to `frame_mm` in all axes, cut (not rounded) to whole HU.
 
-    Unlike nnU-Net's, its grids share the centres of their corner voxels. An image that has the spacing already stays.
+    Unlike nnU-Net's grids, these share the centres of their corner voxels. An image that has the spacing is unchanged.
 
     Parameters
     ----------
     image : ndarray, shape (z, y, x)
+        The CT in HU.
     spacing_mm : sequence of float
         (z, y, x).
+    frame_mm : float
+        The isotropic spacing.
+    order : int
+        Spline order.
 
     Returns
     -------
     ndarray, float32
-        Its spacing counts as `frame_mm`, whatever rounding of the shape made of it.
+        Its spacing counts as `frame_mm`, although rounding the shape changes it.
 
     Source
     ------
-    TotalSegmentator `change_spacing` with int32. Its arrays are (x, y, z): cutting to whole numbers shows the last bit
-    of a sum, so products and sums are made in that order here too.
+    TotalSegmentator `change_spacing` with int32. Its arrays are (x, y, z). Cutting to whole numbers shows the last
+    bit of a sum, so this function multiplies and adds in the same order.
     """
-    # NIfTI headers keep spacing as float32, and the shape follows from it.
+    # NIfTI headers store spacing as float32, and the shape follows from it.
     nifti_mm = np.asarray(spacing_mm, np.float32).astype(np.float64)
     if np.array_equal(nifti_mm, np.full(3, frame_mm)):
         return np.asarray(image, np.float32)
@@ -192,7 +198,7 @@ def resample_to_frame(image: NDArray[Any], spacing_mm: Sequence[float], frame_mm
 
 
 def labels_from_frame(labels: Labels, shape: Sequence[int]) -> Labels:
-    """Labels of TotalSegmentator's frame on the image's own grid (z, y, x): the nearest voxel's."""
+    """Bring labels of TotalSegmentator's frame back to the image's own grid (z, y, x), by the nearest voxel."""
     if labels.shape == tuple(shape):
         return labels
     for axis in (2, 1, 0):
@@ -203,14 +209,14 @@ def labels_from_frame(labels: Labels, shape: Sequence[int]) -> Labels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Taps:
-    """Linear interpolation along an axis: two `sources` (2, n) for each voxel of the output, and their `weights`."""
+    """Linear interpolation along an axis: two `sources` (2, n) for each output voxel, and their `weights`."""
 
     sources: NDArray[np.intp]
     weights: NDArray[np.float64]
 
 
 def _taps(size: int, factor: float) -> _Taps:
-    """Those of `zoom` without grid mode, to the last bit."""
+    """Find the taps of `zoom` without grid mode, exact to the last bit."""
     weights = np.stack([ndimage.zoom(unit, factor, order=1, mode="nearest") for unit in np.eye(size)], axis=1)
     low, high = (weights != 0).argmax(axis=1), size - 1 - (weights[:, ::-1] != 0).argmax(axis=1)
     rows = np.arange(len(weights))
@@ -224,14 +230,14 @@ def _zoomed(line: NDArray[np.float64], size: int, order: int, *, grid_mode: bool
 
 @lru_cache(maxsize=64)
 def _bands(size_in: int, size_out: int, order: int) -> tuple[_Band, ...]:
-    """Weights of `zoom` along one axis, prefilter included."""
+    """Find the weights of `zoom` along one axis, including its prefilter."""
     columns = [_zoomed(unit, size_out, order) for unit in np.eye(size_in)]
     return _split(np.stack(columns, axis=1), _STEP)
 
 
 @lru_cache(maxsize=8)
 def _bands_across(size_in: int, size_out: int, order: int) -> tuple[_Band, ...]:
-    """Weights of `map_coordinates` along the separate axis."""
+    """Find the weights of `map_coordinates` along the separate axis."""
     centres = size_in / size_out * (np.arange(size_out) + 0.5) - 0.5
     columns = [ndimage.map_coordinates(unit, centres[None], order=order, mode="nearest") for unit in np.eye(size_in)]
     return _split(np.stack(columns, axis=1), _STEP)
@@ -248,7 +254,7 @@ def _split(weights: NDArray[np.float64], step: int) -> tuple[_Band, ...]:
 
 
 def _resize(image: NDArray[Any], shape: Sequence[int], order: int) -> Field:
-    """Clipped spline resampling; only the planes that a slab of the output needs are held."""
+    """Resample by splines and clip; hold only the planes that a slab of the output needs."""
     low, high = float(image.min()), float(image.max())
     out = np.empty(shape, np.float32)
     window, first = np.empty((0, *shape[1:])), 0
@@ -265,7 +271,7 @@ def _resize(image: NDArray[Any], shape: Sequence[int], order: int) -> Field:
 
 
 def _in_planes(planes: NDArray[Any], shape: Sequence[int], order: int, pool: Executor) -> NDArray[np.float64]:
-    """Planes (n, y, x) resampled within, not clipped."""
+    """Resample within planes (n, y, x), without clipping."""
     down, across = _bands(planes.shape[1], shape[0], order), _bands(planes.shape[2], shape[1], order)
     out = np.empty((len(planes), *shape))
 
@@ -282,7 +288,7 @@ def _in_planes(planes: NDArray[Any], shape: Sequence[int], order: int, pool: Exe
 
 
 def _clipped_planes(planes: NDArray[Any], shape: Sequence[int], order: int, pool: Executor) -> NDArray[np.float64]:
-    """Planes resampled within, each clipped to its own range."""
+    """Resample within planes and clip each to its own range."""
     out = _in_planes(planes, shape, order, pool)
     low, high = (extreme(axis=(1, 2), keepdims=True) for extreme in (planes.min, planes.max))
     return np.clip(out, low, high, out=out)
@@ -291,7 +297,7 @@ def _clipped_planes(planes: NDArray[Any], shape: Sequence[int], order: int, pool
 def _multiply(
     weights: NDArray[np.float64], block: NDArray[np.float64], out: NDArray[np.float64], pool: Executor | None = None
 ) -> None:
-    """`weights` @ `block` into `out` in pieces for which BLAS starts no threads of its own."""
+    """Multiply `weights` @ `block` into `out`, in pieces so small that BLAS starts no threads."""
     width = max(1, _ONE_THREAD // weights.size)
 
     def piece(start: int) -> None:
@@ -305,7 +311,7 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def _nearest_planes(size_in: int, size_out: int) -> list[tuple[int, NDArray[np.intp]]]:
-    """Each plane that is taken at all, with the places it goes to."""
+    """List each plane that is used, with the output planes that it goes to."""
     centres = size_in / size_out * (np.arange(size_out) + 0.5) - 0.5
     index = ndimage.map_coordinates(np.arange(size_in, dtype=np.float64), centres[None], order=0, mode="nearest")
     sources = index.astype(int)
@@ -313,7 +319,7 @@ def _nearest_planes(size_in: int, size_out: int) -> list[tuple[int, NDArray[np.i
 
 
 def _vote(labels: Labels, shape: Sequence[int], order: int) -> Labels:
-    """The label whose resampled mask is highest."""
+    """Choose the label whose resampled mask is highest."""
     nearest = labels[np.ix_(*(_nearest(n, size) for n, size in zip(labels.shape, shape, strict=True)))]
     if order == 0:
         return nearest

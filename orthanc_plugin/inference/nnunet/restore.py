@@ -1,7 +1,7 @@
-"""From class values on the working grid to labels on the image's: resampling and decision fused, slice by slice.
+"""Turn class values on the working grid into labels on the image's grid: resample and decide slice by slice.
 
-Order-1 resampling is separable, so a slice of the image needs two slices of class values and writes one of labels; no
-volume of class values ever exists on the image's grid. Axes may be transposed last, as labels are written.
+Order-1 resampling is separable: two slices of class values give one slice of labels. So a volume of class values never
+exists on the image's grid. Axes can be transposed at the end, when labels are written.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ class Taps:
 
     @property
     def exact(self) -> bool:
-        """Whether each output is one input."""
+        """Whether each output is exactly one input."""
         return not self.weight.any()
 
     def part(self, span: slice) -> tuple[slice, Taps]:
-        """Inputs that the outputs of `span` need, and their taps."""
+        """Return the inputs that the outputs of `span` need, and their taps."""
         first, last = int(self.low[span].min()), int(self.high[span].max())
         return slice(first, last + 1), Taps(self.low[span] - first, self.high[span] - first, self.weight[span])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """One configuration on its way back: its slabs, and the taps of each axis (z, y, x of the network)."""
+    """One configuration's result: its slabs, and the taps of each network axis (z, y, x)."""
 
     slabs: Iterable[Slab]
     taps: tuple[Taps, Taps, Taps]
@@ -64,7 +64,7 @@ class _Between:
 
 
 def taps(size_in: int, size_out: int, order: int) -> Taps:
-    """Order 0 or 1 between grids of the same extent, edge values continued.
+    """Make taps of order 0 or 1 between grids of the same extent, with edge values continued.
 
     Source
     ------
@@ -83,13 +83,13 @@ def taps(size_in: int, size_out: int, order: int) -> Taps:
 
 
 def way_back(configuration: Configuration, prepared: Prepared) -> tuple[Taps, Taps, Taps]:
-    """Taps of the three network axes, from the working grid to the cropped image.
+    """Make the taps of the three network axes, from the working grid to the cropped image.
 
     Source
     ------
-    The coarse axis: v1 `save_segmentation_nifti_from_softmax` asks the image's spacing first, untransposed, then the
-    target's (which it leaves in network order, also here); v2
-    `convert_predicted_logits_to_segmentation_with_correct_shape` asks the working spacing first, in network axes.
+    The coarse axis: v1 `save_segmentation_nifti_from_softmax` looks at the image's spacing first, untransposed, then at
+    the target's, which it leaves in network order (so does this function). v2
+    `convert_predicted_logits_to_segmentation_with_correct_shape` looks at the working spacing first, in network axes.
     """
     resampling, forward = configuration.output_resampling, configuration.transpose_forward
     if configuration.framework is Framework.V1:
@@ -104,19 +104,19 @@ def way_back(configuration: Configuration, prepared: Prepared) -> tuple[Taps, Ta
 
 
 def restore(members: Sequence[Member], out: Labels, *, regions: bool = False, threads: int = 1) -> None:
-    """Write labels of the heads.
+    """Write the labels that the heads give.
 
     Parameters
     ----------
     members : sequence of Member
-        One; or several whose probabilities on the image's grid are averaged. They share transposition and crop box.
+        One, or several whose probabilities are averaged on the image's grid. They share transposition and crop box.
     out : (z, y, x) uint8
-        The cropped image in network axes; may be a view. Gets the number of the highest head, the lowest of equals;
-        with `regions` the number + 1 of the last head above one half, else 0.
+        The cropped image in network axes; may be a view. It gets the number of the highest head, the first of equal
+        ones; with `regions`, the number + 1 of the last head above one half, else 0.
     regions : bool
-        Heads are independent masks.
+        Whether heads are independent masks.
     threads : int
-        Bands of a slice are worked on at the same time.
+        How many bands of a slice are processed at once.
 
     Source
     ------
@@ -131,7 +131,7 @@ def restore(members: Sequence[Member], out: Labels, *, regions: bool = False, th
 
 
 def _between(slabs: Iterable[Slab], z: Taps) -> Iterator[_Between]:
-    """For each output slice the two around it; holds two slices of a slab, as float32."""
+    """Yield, for each output slice, the two around it; hold only two slices of a slab, as float32."""
     planes = ((slab.start + index, slab.values[:, index]) for slab in slabs for index in range(slab.values.shape[1]))
     held: dict[int, Field] = {}
     for low, high, weight in zip(z.low.tolist(), z.high.tolist(), z.weight, strict=True):
@@ -143,7 +143,7 @@ def _between(slabs: Iterable[Slab], z: Taps) -> Iterator[_Between]:
 
 
 def _decide(members: Sequence[Member], between: Sequence[_Between], out: Labels, regions: bool, rows: slice) -> None:
-    """Labels of some rows of a slice."""
+    """Write the labels of some rows of a slice."""
     heads = [_heads(member, pair, rows) for member, pair in zip(members, between, strict=True)]
     if len(members) == 1:
         logits = members[0].framework is Framework.V2
@@ -159,7 +159,7 @@ def _decide(members: Sequence[Member], between: Sequence[_Between], out: Labels,
 
 
 def _heads(member: Member, between: _Between, rows: slice) -> Iterator[Field]:
-    """Each head's values (rows, x) on the image's grid."""
+    """Yield each head's values (rows, x) on the image's grid."""
     span, y = member.taps[1].part(rows)
     for low, high in zip(between.low[:, span], between.high[:, span], strict=True):
         plane = low * (1 - between.weight) + high * between.weight if between.weight else low
@@ -179,7 +179,7 @@ def _interpolate(plane: Field, along: Taps, axis: int) -> Field:
 
 
 def _mean_probability(members: Sequence[Member], heads: Sequence[Iterator[Field]], regions: bool) -> Field:
-    """(heads, rows, x): v2 members bring logits, v1 members probabilities."""
+    """Average probabilities (heads, rows, x): v2 members give logits, v1 members probabilities."""
     stacks = [np.stack(list(values)) for values in heads]
     for member, stack in zip(members, stacks, strict=True):
         if member.framework is Framework.V2 and regions:

@@ -1,9 +1,9 @@
-"""Where the sliding window stands, and what share of each voxel every tile has.
+"""Place the tiles of the sliding window, and compute the share of each tile in each voxel.
 
 The Gaussian importance map is a product of one curve per axis, and tiles form a grid; so the sum of all maps is such a
-product too, and each tile can be given its final share beforehand: the shares of a voxel add up to 1. Nothing is
-divided at the end, the map's scale (1 in v1, 10 in v2) and v1's rule for a single tile fall out, and no voxel of the
-corners suffers from a tiny weight.
+product too. Each tile therefore gets its final share in advance, and the shares of a voxel add up to 1. Nothing is
+divided at the end. The map's scale (1 in v1, 10 in v2) and v1's rule for a single tile have no effect, and tiny weights
+cost no precision in the corners.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SIGMA = 1 / 8  # of the patch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tile:
-    """One position of the window along one axis; share: float32, one number a voxel, its part of the sum over tiles."""
+    """One position of the window along one axis. share: float32, for each voxel the tile's part of the sum."""
 
     start: int
     share: Curve
 
     @property
     def stop(self) -> int:
-        """First voxel after the tile."""
+        """The first voxel after the tile."""
         return self.start + len(self.share)
 
     @property
@@ -39,12 +39,12 @@ class Tile:
 
 
 def tile_starts(size: int, patch: int, step: float) -> tuple[int, ...]:
-    """First voxels of the tiles along an axis of at least patch length.
+    """Return the first voxel of each tile along an axis that has at least the length of the patch.
 
     Source
     ------
     nnU-Net v1 `SegmentationNetwork._compute_steps_for_sliding_window`, v2 `compute_steps_for_sliding_window`: as many
-    tiles as steps of at most `step` patches need, spread evenly, rounded half to even.
+    tiles as steps of at most `step` patches need, evenly spread, rounded with halves to even.
     """
     count = int(np.ceil((size - patch) / (patch * step))) + 1
     distance = (size - patch) / (count - 1) if count > 1 else 0.0
@@ -52,10 +52,10 @@ def tile_starts(size: int, patch: int, step: float) -> tuple[int, ...]:
 
 
 def importance(patch: int) -> NDArray[np.float64]:
-    """Weight of each voxel along one axis of a patch, 1 in its middle.
+    """Compute the weight of each voxel along one axis of a patch, 1 in its middle.
 
-    The map of a patch is the outer product of its axes' curves. It never reaches 0 (its smallest value is exp(-24)), so
-    the peers' replacement of zeros changes nothing in float32.
+    The map of a patch is the outer product of its axes' curves. It never reaches 0 (its smallest value is exp(-24)). So
+    the original frameworks' replacement of zeros would change nothing in float32.
 
     Source
     ------
@@ -68,7 +68,7 @@ def importance(patch: int) -> NDArray[np.float64]:
 
 
 def axis_tiles(size: int, patch: int, step: float) -> tuple[Tile, ...]:
-    """Tiles along one axis with their shares."""
+    """Place tiles along one axis and give them their shares."""
     starts, curve = tile_starts(size, patch, step), importance(patch)
     total = np.zeros(size)
     for start in starts:
@@ -77,14 +77,14 @@ def axis_tiles(size: int, patch: int, step: float) -> tuple[Tile, ...]:
 
 
 def slice_blocks(size: int, depth: int) -> tuple[Tile, ...]:
-    """Blocks of whole slices for a network that sees one slice at a time: each slice belongs to one block."""
+    """Divide slices into blocks, for a network that sees one slice at a time; each slice belongs to one block."""
     return tuple(
         Tile(start, np.ones(min(depth, size - start), np.float32)) for start in range(0, size, min(depth, size))
     )
 
 
 def padding(size: int, patch: int) -> tuple[int, int]:
-    """Voxels to add before and after an axis that is shorter than the patch; the odd one goes after.
+    """Count voxels to add before and after an axis that is shorter than the patch; an odd one is added after.
 
     Source
     ------
@@ -95,5 +95,5 @@ def padding(size: int, patch: int) -> tuple[int, int]:
 
 
 def mirrorings(axes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """All subsets of the axes that test-time mirroring reverses, the empty one first."""
+    """List all subsets of the axes that test-time mirroring reverses, the empty one first."""
     return tuple(chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1)))

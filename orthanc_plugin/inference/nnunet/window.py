@@ -1,8 +1,8 @@
-"""The sliding window, accumulated in slabs one patch deep.
+"""Run the sliding window and accumulate its results in slabs one patch deep.
 
-Tiles run upward through the volume. What no later tile touches is yielded and forgotten, so memory holds one slab of
-class values, never a volume of them. Mirrored copies and folds are summed tile by tile. v1 averages softmax (sigmoid
-for regions), v2 averages logits.
+Tiles run upward through the volume. Slices that no later tile touches are yielded and released, so memory holds one
+slab of class values, never a volume. Mirrored copies and folds are summed tile by tile. v1 averages softmax (sigmoid for
+regions), v2 averages logits.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Slab:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Window:
-    """Rows of tiles along z, and the tiles of a row."""
+    """Rows of tiles along z, and the tiles of each row."""
 
     rows: tuple[Tile, ...]
     columns: tuple[tuple[Tile, Tile], ...]
@@ -61,18 +61,18 @@ def predict(
     configuration : Configuration
         Patch, step, mirroring and framework.
     networks : sequence of Network
-        One a fold.
+        One for each fold.
     regions : bool
-        Heads are independent masks: v1 takes their sigmoid instead of the softmax.
+        Whether heads are independent masks; v1 then uses the sigmoid instead of the softmax.
     threads : int
-        For what happens outside the networks.
+        Threads for the work outside the networks.
 
     Yields
     ------
     Slab
-        Upward and without gaps: softmax or sigmoid (v1), logits (v2). float32; float16 where a slab would take more
-        than 2 GiB, as v2's own predictor always does. As shares are known beforehand, float16 here costs rounding of
-        the values only (relative 5e-4), not the peer's loss at voxels of small total weight.
+        Upward and without gaps: softmax or sigmoid (v1), logits (v2). The type is float32, or float16 if a slab would
+        take more than 2 GiB (v2's own predictor always uses float16). As shares are known in advance, float16 only
+        rounds the values (relative 5e-4), without the original's loss at voxels of small total weight.
 
     Source
     ------
@@ -107,7 +107,7 @@ def _slabs(data: Field, window: _Window, passes: _Passes, pool: ThreadPoolExecut
         for y, x in window.columns:
             share: Field = row.share[:, None, None] * y.share[:, None] * x.share
             share /= passes.count
-            # Not by a name that would hold a tile's values while the next tile runs.
+            # Do not name the values: the name would hold them while the next tile runs.
             _add(total[:, : len(row.share), y.span, x.span], passes.run(data[:, row.span, y.span, x.span]), share, pool)
         done = (following.start if following else row.stop) - row.start
         yield Slab(row.start, total[:, :done])
@@ -115,7 +115,7 @@ def _slabs(data: Field, window: _Window, passes: _Passes, pool: ThreadPoolExecut
 
 
 def _add(total: Values, values: Field, share: Field, pool: ThreadPoolExecutor) -> None:
-    """total += values * share, head by head; `values` is spent."""
+    """Add `values * share` to `total`, head by head; overwrites `values`."""
 
     def add(head: int) -> None:
         np.multiply(values[head], share, out=values[head])
@@ -125,7 +125,7 @@ def _add(total: Values, values: Field, share: Field, pool: ThreadPoolExecutor) -
 
 
 def _move_up(total: Values, done: int, pool: ThreadPoolExecutor) -> None:
-    """Drop the first `done` slices; the last ones become 0."""
+    """Drop the first `done` slices and set as many at the end to 0."""
 
     def move(head: Values) -> None:
         kept = len(head) - done
@@ -150,7 +150,7 @@ class _Passes:
         self.count = len(networks) * len(self._mirrorings)
 
     def run(self, tile: Field) -> Field:
-        """Sum over all passes, (heads, z, y, x); the caller may overwrite it."""
+        """Sum all passes, (heads, z, y, x); the caller may overwrite the result."""
         passes = (self._pass(network, tile, axes) for network in self._networks for axes in self._mirrorings)
         return reduce(_sum, passes)
 
@@ -158,12 +158,12 @@ class _Passes:
         image = np.flip(tile, axes) if axes else tile
         values = self._run(network, image)
         if self._softmax or self._sigmoid:
-            # Slice by slice: what a thread works on stays in its cache.
+            # Slice by slice, so that a thread's data stays in its cache.
             list(self._pool.map(_softmax if self._softmax else _sigmoid, values.swapaxes(0, 1)))
         return np.flip(values, axes) if axes else values
 
     def _run(self, network: Network, image: Field) -> Field:
-        """One tile; slices of a planar network are the batch."""
+        """Run one tile; the batch of a planar network is its slices."""
         values = network.run(image.swapaxes(0, 1) if self._planar else image[None])
         return np.asarray(values.swapaxes(0, 1) if self._planar else values[0])
 
@@ -174,7 +174,7 @@ def _sum(total: Field, values: Field) -> Field:
 
 
 def _softmax(values: Field) -> None:
-    """Over the first axis, in place."""
+    """Compute the softmax over the first axis, in place."""
     values -= values.max(axis=0)
     np.exp(values, out=values)
     values /= values.sum(axis=0)
