@@ -1,8 +1,8 @@
 """Train the stand-in organ network on thorax phantoms and write it in the layouts of nnU-Net v2 and v1.
 
 The network is a small plain U-Net for heart, aorta, trachea, esophagus and lungs. Preprocessing, network and prediction
-are nnU-Net v2's own; patients are seeded phantoms. One training gives both layouts, because biases that v1 does not have
-stay zero and all kernels are 3x3x3. The script needs the parity environment (`make parity-env`).
+are nnU-Net v2's own; patients are seeded phantoms. One training gives both layouts, because biases that v1 lacks stay
+zero and all kernels are 3x3x3. The script needs the parity environment (`make parity-env`).
 
 Usage: .parity/bin/python scripts/train_thorax_standin.py OUT [--steps N] [--seed S] [--patients P] [--test T]
 """
@@ -271,7 +271,7 @@ def write_v1(out: Path, network: nn.Module, plans: dict[str, Any]) -> Path:
 
 
 def _in_v1(key: str) -> bool:
-    """Translate the weights, without repetitions and the (zero) biases that v1 does not have."""
+    """Check that v1 has this weight: it is neither a repetition nor one of the (zero) biases that v1 lacks."""
     repeated = key.startswith("decoder.encoder.") or ".all_modules." in key
     return not repeated and not (
         key.endswith(".bias") and key.startswith(("decoder.transpconvs", "decoder.seg_layers"))

@@ -279,7 +279,7 @@ def test_another_file_under_the_same_name_is_refused(record: Record, models: Pat
 
 def test_what_is_no_zip_is_not_kept(record: Record, models: Path, server: FileServer) -> None:
     server.content = b"<html>come back later</html>"
-    with pytest.raises(ModelError, match=r"127\.0\.0\.1 sent something else than weights\.zip"):
+    with pytest.raises(ModelError, match=r"127\.0\.0\.1 sent something other than weights\.zip"):
         put(record, models)
     server.content = CONTENT
     assert put(record, models).got == [CONTENT]
@@ -307,7 +307,7 @@ def test_files_at_hand_have_to_be_those_of_the_record(record: Record, models: Pa
     two = replace(record, files=(RemoteFile("a.zip", ""), RemoteFile("b.zip", "")))
     with pytest.raises(ConfigError, match=r"--file for each of: a\.zip, b\.zip"):
         put(two, models, files=[tmp_path / "a.zip"])
-    with pytest.raises(ConfigError, match=r"mine\.zip is no file"):
+    with pytest.raises(ConfigError, match=r"mine\.zip is not a file"):
         put(record, models, files=[tmp_path / "mine.zip"])
     for name in ("a.zip", "b.zip"):
         (tmp_path / name).write_text(name)
@@ -318,7 +318,7 @@ def test_a_failed_conversion_keeps_the_download_and_records_nothing(record: Reco
     def fail(files: Sequence[Path]) -> ModelCard:
         raise ModelError(f"{files[0].name} holds no model")
 
-    with pytest.raises(ModelError, match="holds no model"):
+    with pytest.raises(ModelError, match="has no model"):
         install_record(record, models, "small", fail, accepted=True, progress=lambda *_: None)
     assert sorted(entry.name for entry in models.iterdir()) == [install.DOWNLOADS, install.LOCK]
     assert (models / install.DOWNLOADS / "weights.zip").read_bytes() == CONTENT
@@ -343,14 +343,14 @@ def test_errors_of_several_zips_name_no_folder_that_is_gone(tmp_path: Path) -> N
 def test_names_that_cannot_be_are_refused_before_a_download(
     record: Record, models: Path, server: FileServer, name: str
 ) -> None:
-    with pytest.raises(ConfigError, match="is no name of a model"):
+    with pytest.raises(ConfigError, match="is not a valid model name"):
         install_record(record, models, name, Converter(models), accepted=True, progress=lambda *_: None)
     assert server.asked == []
 
 
 def test_a_taken_name_is_refused_unless_it_is_to_be_replaced(record: Record, models: Path) -> None:
     put(record, models)
-    with pytest.raises(ConfigError, match="is there already; add --replace"):
+    with pytest.raises(ConfigError, match="already exists; add --replace"):
         put(record, models)
     put(record, models, replace=True)
 

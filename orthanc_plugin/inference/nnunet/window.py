@@ -1,8 +1,8 @@
 """Run the sliding window and accumulate its results in slabs one patch deep.
 
 Tiles run upward through the volume. Slices that no later tile touches are yielded and released, so memory holds one
-slab of class values, never a volume. Mirrored copies and folds are summed tile by tile. v1 averages softmax (sigmoid for
-regions), v2 averages logits.
+slab of class values, never a volume. Mirrored copies and folds are summed tile by tile. v1 averages softmax (for
+regions sigmoid), v2 averages logits.
 """
 
 from __future__ import annotations

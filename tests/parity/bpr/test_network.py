@@ -137,11 +137,11 @@ class Shell:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda s: s.pop("fc7.bias"), r"lacks 'fc7\.bias'; it does not fit the layers of BodyPartRegression"),
+        (lambda s: s.pop("fc7.bias"), r"lacks 'fc7\.bias'; it does not match the layers of BodyPartRegression"),
         (lambda s: [s.pop(key) for key in list(s) if key.startswith("model")], r"lacks 'model\.0\.weight' and 24 more"),
         (lambda s: s.update({"model.0.bias": torch.zeros(4)}), r"has 'model\.0\.bias', unknown to the layers"),
         (lambda s: s.update({"l1loss.weight": torch.zeros(4)}), r"has 'l1loss\.weight', unknown"),
-        (lambda s: s.update({1: torch.zeros(4)}), "is no state dict"),
+        (lambda s: s.update({1: torch.zeros(4)}), "is not a state dict"),
         (lambda s: s["model.5.weight"].view(-1)[3].fill_(float("nan")), r"model\.5\.weight holds NaN"),
         (lambda s: s["conv6.bias"].fill_(float("inf")), r"conv6\.bias holds NaN or infinite"),
         (lambda s: s.update({"model.2.weight": torch.zeros(5, 4, 1, 1)}), r"model\.2\.weight has shape \(5, 4, 1, 1\)"),

@@ -59,21 +59,23 @@ class Row:
 
 _HEAD = """# Parity with the original frameworks
 
-Written on {date} by {command}; every number is of that run. Peers: {versions}.
+Written on {date} by {command}; every number comes from that run. Peers: {versions}.
 
-Each line is one model, saved by the framework's own trainer, converted by `models convert`, and run by this project on
-the DICOM and by the framework's own predictor on the NIfTI that SimpleITK makes of the same DICOM. Networks are small,
-so that a case takes seconds; random weights are the hardest case for a label map, as most voxels are near a tie.
+This page shows how closely converted models repeat their original framework. Each line is one model, saved by the
+framework's own trainer, converted by `models convert`, and run twice: by this project on the DICOM, and by the
+framework's own predictor on the NIfTI that SimpleITK makes of the same DICOM. Networks are small, so that a case takes
+seconds. Random weights are the hardest case for a label map, because most voxels are near a tie.
 
-- **compared**: voxels whose importance maps add up to more than 1e-4. Below, nnU-Net v2's half precision accumulators
-  hold little but whole numbers; this project adds up in single precision. Outside the crop both give background.
-- A **cascade** has a line for its first stage; its second stage gets this project's labels of the first on both sides:
-  with random weights one voxel near a tie changes hundreds of the second stage.
-- **differ**: of the compared voxels; demanded: at most 0.1 %. **everywhere**: of all voxels, demanded nothing.
-- **input**: largest difference of the array that enters the network, in its units; demanded: at most 1e-3.
-- **Dice**: the lowest of any label, over the compared voxels; demanded of trained weights: at least 0.999.
-- **ours, peer**: seconds, volume in memory to label map against NIfTI to NIfTI with its weights loaded; on networks
-  this small they say little of speed ([figures](figures.md) do).
+- **compared**: voxels whose importance maps add up to more than 1e-4. Below that, nnU-Net v2's half precision sums are
+  too coarse; this project sums in single precision. Outside the crop both give background.
+- A **cascade** has a line of its own for its first stage. On both sides, the second stage gets this project's labels of
+  the first stage, because with random weights one voxel near a tie changes hundreds of voxels in the second stage.
+- **differ**: fraction of the compared voxels; at most 0.1 % may differ. **everywhere**: fraction of all voxels, without
+  a limit.
+- **input**: largest difference of the network's input array, in its units; at most 1e-3.
+- **Dice**: the lowest of any label, over the compared voxels; at least 0.999 for trained weights.
+- **ours, peer**: seconds from the volume in memory to the label map, and from NIfTI to NIfTI with weights loaded.
+  Networks this small say little about speed; the [figures](figures.md) do.
 
 """
 _COLUMNS = (

@@ -159,7 +159,7 @@ def test_a_mapping_comes_before_the_table(tmp_path: Path) -> None:
         ({"a": GLAND | {"surprise": 1}}, "a: surprise"),
         ({"a": GLAND | {"colour": [1, 2, 256]}}, "a: colour"),
         ({"a": GLAND | {"label": "x" * 65}}, "a: label"),
-        ({"a": "hart"}, "'hart' is no structure of the table"),
+        ({"a": "hart"}, "'hart' is not a structure of the table"),
         ({"a": {"type": {"scheme": "SCT", "value": "69748007", "meaning": "Thyroid"}}}, "69748007.*check digit"),
         ({"a": {"type": {"scheme": "SRT", "value": "T-B6000", "meaning": "Thyroid"}}}, "SRT.*retired"),
     ],

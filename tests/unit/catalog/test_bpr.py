@@ -91,10 +91,10 @@ def test_a_card_without_labels_is_read_and_verified(model: Path) -> None:
         (lambda raw: raw["graphs"].append(raw["graphs"][0] | {"file": "b.onnx"}), "graphs: body part regression has"),
         (lambda raw: raw["bpr"].update(surprise=1), "surprise"),
         (lambda raw: raw["bpr"].update(start_raw="low"), "start_raw"),
-        (lambda raw: raw["bpr"].update(start_raw=float("nan")), "bpr: all numbers have to be finite"),
-        (lambda raw: raw["bpr"]["look_up"][3].update(sd=float("inf")), "bpr: all numbers have to be finite"),
-        (lambda raw: raw["bpr"].update(background_scores=[float("nan")]), "bpr: all numbers have to be finite"),
-        (lambda raw: raw["bpr"].update(end_raw=1e308), "bpr: all numbers have to be finite, at most 1e\\+06"),
+        (lambda raw: raw["bpr"].update(start_raw=float("nan")), "bpr: all numbers must be finite"),
+        (lambda raw: raw["bpr"]["look_up"][3].update(sd=float("inf")), "bpr: all numbers must be finite"),
+        (lambda raw: raw["bpr"].update(background_scores=[float("nan")]), "bpr: all numbers must be finite"),
+        (lambda raw: raw["bpr"].update(end_raw=1e308), "bpr: all numbers must be finite, and at most 1e\\+06"),
         (lambda raw: raw["bpr"].update(end_raw=raw["bpr"]["start_raw"]), "start_raw, end_raw"),
         (lambda raw: raw["bpr"].update(end_raw=raw["bpr"]["start_raw"] + 1e-9), "start_raw, end_raw"),
         (lambda raw: raw["bpr"]["look_up"].reverse(), "by rising mean"),
@@ -152,7 +152,7 @@ def test_other_inputs_and_outputs_are_refused(
 ) -> None:
     ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in (slices, scores)]
     onnx.save(helper.make_model(helper.make_graph([], "odd", *ends)), tmp_path / "model.onnx")
-    with pytest.raises(ModelError, match=r"model\.onnx is no graph of a body part regression"):
+    with pytest.raises(ModelError, match=r"model\.onnx is not a graph of a body part regression"):
         check_bpr_graph(tmp_path / "model.onnx")
 
 

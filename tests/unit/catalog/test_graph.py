@@ -110,7 +110,7 @@ def test_external_data_without_its_flag_is_refused_too(tmp_path: Path) -> None:
     ],
 )
 def test_other_inputs_and_outputs_are_refused(proto: ModelProto, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"fold_0\.onnx is no nnU-Net graph"):
+    with pytest.raises(ModelError, match=r"fold_0\.onnx is not an nnU-Net graph"):
         check_graph(written(tmp_path, proto))
 
 
@@ -120,7 +120,7 @@ def test_other_inputs_and_outputs_are_refused(proto: ModelProto, tmp_path: Path)
 def test_damaged_files_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "fold_0.onnx"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"fold_0\.onnx is no ONNX file or damaged"):
+    with pytest.raises(ModelError, match=r"fold_0\.onnx is not an ONNX file, or is damaged"):
         check_graph(path)
 
 

@@ -103,7 +103,7 @@ def test_a_foreign_trainer_is_told_in_the_limits(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("without_torch")
 def test_a_model_is_replaced_only_when_asked_for(v1: Path, tmp_path: Path) -> None:
     before = converted(v1, tmp_path / "models")
-    with pytest.raises(ConfigError, match="organs is there already"):
+    with pytest.raises(ConfigError, match="organs already exists"):
         convert_model(v1, "organs", tmp_path / "models", licence="other")
     assert read_card(tmp_path / "models/organs").digest == before.digest
     assert converted(v1, tmp_path / "models", licence="other", replace=True).licence == "other"
@@ -172,7 +172,7 @@ def test_labels_without_codes_stop_before_the_export(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "Organs", "../organs", "a b", "1organs", "o" * 65])
 def test_names_that_no_model_may_have_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot name a model"):
+    with pytest.raises(ConfigError, match="is not a valid model name"):
         convert_model(tmp_path, name, tmp_path)
 
 

@@ -185,7 +185,7 @@ def test_a_training_on_all_cases_is_taken_only_where_there_is_no_fold(tmp_path: 
 def test_a_cascade_takes_labels_of_its_first_stage_as_channels(tmp_path: Path) -> None:
     plans = plans_v1(LOWRES_STAGE, FULLRES_STAGE)
     write_v1(tmp_path, "3d_cascade_fullres", plans, stage=1, trainer=CASCADE_V1)
-    with pytest.raises(ModelError, match=r"its 3d_lowres model \(nnUNetTrainerV2__nnUNetPlansv2\.1\) is not here"):
+    with pytest.raises(ModelError, match=r"its 3d_lowres model \(nnUNetTrainerV2__nnUNetPlansv2\.1\) is missing"):
         read_v1(tmp_path, (), None)
     lowres = write_v1(tmp_path, "3d_lowres", plans, stage=0)
     (lowres / "postprocessing.json").write_text('{"for_which_classes": [1, [2, 4]]}')
@@ -235,7 +235,7 @@ def test_postprocessing_is_read(content: str, found: list[Any], tmp_path: Path) 
         ('{"for_which_classes": [1], "min_valid_object_sizes": "__import__(\'os\')"}', "never writes"),
         ('{"for_which_classes": ["a"]}', "never writes"),
         ('{"for_which_classes": [1], "min_valid_object_sizes": "{"}', "never writes"),
-        ("[1]", "no JSON object"),
+        ("[1]", "does not hold a JSON object"),
         ("{", "cannot be read"),
     ],
 )
@@ -310,7 +310,7 @@ def test_trainers_that_only_train_otherwise_are_read(trainer: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"num_modalities": 2}, "wants 2 images"),
+        ({"num_modalities": 2}, "needs 2 images"),
         ({"modalities": {0: "MRI"}}, "for 'MRI' images"),
         ({"normalization_schemes": {0: "CT2"}}, "CT2 is not supported"),
         ({"preprocessor_name": "Preprocessor3DBetterResampling"}, "Preprocessor3DBetterResampling is not supported"),
@@ -320,7 +320,7 @@ def test_trainers_that_only_train_otherwise_are_read(trainer: str, tmp_path: Pat
         ({"num_classes": "four"}, "never writes"),
         ({"conv_per_stage": 1}, "conv_per_stage 1"),
         ({"base_num_features": 0}, "out of bounds"),
-        ({"transpose_forward": [0, 1, 1]}, "no three axes"),
+        ({"transpose_forward": [0, 1, 1]}, "is not a permutation of three axes"),
         ({"transpose_forward": [2, 0, 1], "transpose_backward": [2, 0, 1]}, "does not undo"),
         ({"plans_per_stage": {}}, "has no 0"),
         ({"dataset_properties": {"intensityproperties": None}}, "never writes"),
@@ -361,8 +361,8 @@ def test_plans_that_cannot_be_honoured_are_refused(changes: dict[str, Any], why:
     [
         ({"patch_size": np.array([64.5, 192, 160])}, "not whole numbers"),
         ({"patch_size": np.array([64, 192])}, "never writes|of different lengths|not of 2"),
-        ({"current_spacing": np.array([2.5, 0.0, 1.0])}, "is no spacing"),
-        ({"current_spacing": np.array([2.5, np.nan, 1.0])}, "is no spacing"),
+        ({"current_spacing": np.array([2.5, 0.0, 1.0])}, "is not a spacing"),
+        ({"current_spacing": np.array([2.5, np.nan, 1.0])}, "is not a spacing"),
         ({"pool_op_kernel_sizes": [[2, 2, 2]] * 3}, "of different lengths"),
         ({"conv_kernel_sizes": [[5, 3, 3]] * 6}, "pads 1 and 3 only"),
         ({"pool_op_kernel_sizes": [[1, 1, 1]] * 10**5}, "100001 stages"),
@@ -380,7 +380,7 @@ def test_incomplete_and_ambiguous_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"holds no trained nnU-Net v1 model"):
         read_v1(tmp_path, (), None)
     folder = write_v1(tmp_path, "3d_fullres", plans_v1(FULLRES_STAGE))
-    with pytest.raises(ModelError, match="no configuration 2d here; there are: 3d_fullres"):
+    with pytest.raises(ModelError, match="no configuration 2d here, only: 3d_fullres"):
         read_v1(tmp_path, ["2d"], None)
     write_v1(tmp_path, "3d_fullres", plans_v1(FULLRES_STAGE), trainer="nnUNetTrainerV2_DA3__nnUNetPlansv2.1")
     with pytest.raises(ModelError, match="3d_fullres was trained more than once"):

@@ -206,7 +206,7 @@ def test_a_cascade_takes_its_previous_stage(tmp_path: Path) -> None:
         ),
     }
     write_v2(tmp_path, plans_v2(configurations), dataset_v2(), configuration="3d_cascade_fullres")
-    with pytest.raises(ModelError, match="its 3d_lowres model is not here"):
+    with pytest.raises(ModelError, match="its 3d_lowres model is missing"):
         read(tmp_path)
     write_v2(tmp_path, plans_v2(configurations), dataset_v2(), configuration="3d_lowres")
     published = read(tmp_path)
@@ -285,7 +285,7 @@ def test_arguments_of_the_resampling_function_default_to_its_own(tmp_path: Path)
         ({"patch_size": [32.5, 64, 48]}, "not whole numbers"),
         ({"patch_size": [32, 64]}, "conv_op is 'Conv3d'"),
         ({"spacing": [0.9, 0.8]}, "never writes"),
-        ({"spacing": [-1, 0.9, 0.8]}, "is no spacing"),
+        ({"spacing": [-1, 0.9, 0.8]}, "is not a spacing"),
         ({"architecture": {"network_class_name": "os.system", "arch_kwargs": {}}}, "architecture os.system"),
         (
             {"architecture": architecture() | {"network_class_name": "evil.PlainConvUNet"}},
@@ -301,7 +301,7 @@ def test_arguments_of_the_resampling_function_default_to_its_own(tmp_path: Path)
         ({"architecture": architecture(nonlin_first=True)}, "with nonlin_first is not supported"),
         ({"architecture": architecture(n_stages=10**12, strides=2)}, "1000000000000 stages"),
         ({"architecture": architecture(n_conv_per_stage=10**9)}, "out of bounds"),
-        ({"architecture": architecture(n_stages=4)}, "are not 4 values"),
+        ({"architecture": architecture(n_stages=4)}, "does not have 4 values"),
         ({"architecture": architecture(kernel_sizes=[[2, 3, 3]] * 3)}, "kernels"),
         ({"architecture": architecture(strides=[[2, 2, 2]] * 3)}, "first stage has stride"),
         ({"architecture": architecture(features_per_stage=[32, 64, 2**20])}, "out of bounds"),
@@ -330,7 +330,7 @@ def test_plans_that_cannot_be_honoured_are_refused(changes: dict[str, Any], why:
 @pytest.mark.parametrize(
     ("dataset", "why"),
     [
-        (dataset_v2(channel_names={"0": "CT", "1": "PET"}), "wants 2 images"),
+        (dataset_v2(channel_names={"0": "CT", "1": "PET"}), "needs 2 images"),
         (dataset_v2(channel_names={"0": "MRI"}), "for 'MRI' images"),
         (dataset_v2({"background": 0, "heart": 1, "aorta": 3}), "not consecutive"),
         (dataset_v2({"heart": 1}), "without a background"),

@@ -119,12 +119,12 @@ def test_too_many_members_and_too_little_room_are_refused(tmp_path: Path, monkey
 def test_a_damaged_or_missing_zip_is_named(tmp_path: Path) -> None:
     source = zipped(tmp_path / "model.zip", "a", content=os.urandom(1000))
     source.write_bytes(source.read_bytes()[:-40])
-    with pytest.raises(ModelError, match=r"model\.zip is no readable zip"), unpacked(source):
+    with pytest.raises(ModelError, match=r"model\.zip is not a readable zip"), unpacked(source):
         pytest.fail("was unpacked")
     changed = bytearray(zipped(tmp_path / "bits.zip", "a", content=os.urandom(1000)).read_bytes())
     changed[300] ^= 255
     (tmp_path / "bits.zip").write_bytes(changed)
-    with pytest.raises(ModelError, match=r"bits\.zip is no readable zip"), unpacked(tmp_path / "bits.zip"):
+    with pytest.raises(ModelError, match=r"bits\.zip is not a readable zip"), unpacked(tmp_path / "bits.zip"):
         pytest.fail("was unpacked")
     with pytest.raises(ModelError, match=r"none\.zip cannot be unpacked"), unpacked(tmp_path / "none.zip"):
         pytest.fail("was unpacked")
@@ -141,5 +141,5 @@ def test_links_of_a_folder_may_stay_within_it_and_not_leave_it(tmp_path: Path) -
         pytest.fail("was taken")
     (folder / "fold_2").unlink()
     os.mkfifo(folder / "plans.pkl")
-    with pytest.raises(ModelError, match=r"plans\.pkl is neither file nor folder"), unpacked(folder):
+    with pytest.raises(ModelError, match=r"plans\.pkl is neither a file nor a folder"), unpacked(folder):
         pytest.fail("was taken")

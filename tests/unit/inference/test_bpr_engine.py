@@ -120,7 +120,7 @@ def test_no_body_at_all_gets_a_reason(engine: BprEngine) -> None:
 @pytest.mark.parametrize("weight", [np.nan, np.inf])
 def test_scores_that_are_no_numbers_are_an_error_of_the_model(tmp_path: Path, weight: float) -> None:
     bpr_case.weighted(tmp_path / "bpr.onnx", np.full((16, 16), weight), 0.0)
-    with pytest.raises(ModelError, match=r"bpr\.onnx gives values that are no numbers"):
+    with pytest.raises(ModelError, match=r"bpr\.onnx gives values that are not finite numbers"):
         BprEngine(bpr_case.card(tmp_path), Provider.CPU).locate(ct(CHEST))
 
 

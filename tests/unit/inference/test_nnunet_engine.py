@@ -196,7 +196,7 @@ def test_a_card_whose_numbers_do_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_values_that_are_no_numbers_are_no_result(tmp_path: Path) -> None:
     nnunet_case.thresholds(tmp_path / "fold_0.onnx", (8, 16, 16), (0.0, 1.0, np.inf), (0.0, 0.0, 0.0))
-    with pytest.raises(ModelError, match=r"fold_0\.onnx gives values that are no numbers"):
+    with pytest.raises(ModelError, match=r"fold_0\.onnx gives values that are not finite numbers"):
         labels_of(tmp_path, Part((SAME_GRID,), (0, 1, 2)))
 
 
