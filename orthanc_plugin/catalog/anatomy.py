@@ -141,7 +141,7 @@ def read_mapping(path: Path) -> Mapping[str, Anatomy]:
         where = ": ".join(str(part) for part in detail["loc"] if part not in ("str", "_Entry"))
         raise ModelError(f"{path}: {where}: {in_plain_words(detail)}; docs/models.md has the format") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__}); it has to be a JSON file") from error
+        raise ModelError(f"{path} cannot be read ({type(error).__name__}); it must be a JSON file") from error
     return {name: _mapped(path, name, entry) for name, entry in entries.items()}
 
 

@@ -1,4 +1,4 @@
-"""bpreg 1.1.0 run as it is, in a process of its own: it prints, warns, changes the path and wants older libraries.
+"""Run bpreg 1.1.0 unchanged in its own process: it prints, warns, changes the path and needs older libraries.
 
 What its imports miss in libraries of today is put in place before (`_prepare`); none of its code is replaced.
 """
@@ -24,14 +24,14 @@ Result = TypeVar("Result")
 
 
 class Peer:
-    """A process in which bpreg lives; `call` runs a function there (one of this module, or any that can be pickled)."""
+    """A process that runs bpreg; `call` runs a function there (one of this module, or any that can be pickled)."""
 
     def __init__(self, threads: int = 2) -> None:
         environment = {"MPLBACKEND": "agg", "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": str(threads)}
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (environment,))
 
     def call(self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """What `function` returns there."""
+        """Return what `function` returns there."""
         return self._pool.submit(_quietly, function, args, kwargs).result()
 
     def close(self) -> None:
@@ -104,4 +104,4 @@ def _declare_operators() -> None:
 
 
 _LIBRARIES: list[Any] = []
-"""torch forgets the schemas of a library that nobody holds."""
+"""Keep a reference: torch forgets the schemas of a library without one."""

@@ -46,7 +46,7 @@ def test_a_zip_got_by_hand_is_installed_once_its_terms_are_accepted(
     assert "public_bpr_model.zip" in json.loads((models / ".records.json").read_text())
 
 
-def test_options_of_nnunet_are_told(zipped: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_nnunet_are_refused(zipped: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "convert", str(zipped), "--name", "bpr", "--config", "2d"]) != cli.EXIT_DONE
     output = capsys.readouterr()
     assert "this is a body part regression" in output.out + output.err

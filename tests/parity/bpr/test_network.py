@@ -181,7 +181,7 @@ def _pickled(state: object, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("content", "told"), [(torch.zeros(3), "holds a Tensor"), ([1, 2], "holds a list"), ({}, "lacks")]
 )
-def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object, told: str) -> None:
+def test_anything_but_a_state_dict_is_refused(tmp_path: Path, content: object, told: str) -> None:
     with pytest.raises(ModelError, match=rf"model\.pt.*{told}"):
         export_bpr(saved(content, tmp_path), 128, tmp_path / "model.onnx")
 

@@ -1,4 +1,4 @@
-"""The engine against bpreg 1.1.0: the same scans, the same weights, and the same curves.
+"""The engine compared with bpreg 1.1.0: the same scans and weights give the same curves.
 
 The network is a VGG of random weights with a last layer fitted to the scan, so that its scores rise as they should.
 Largest difference of scores seen: 9e-5 points.

@@ -1,4 +1,4 @@
-"""The stand-in's training: it learns, writes the public layout, and what is kept came out of it."""
+"""The stand-in's training: it learns, writes the public layout, and the kept files came out of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = 90
 
 
 def scores(card: ModelCard) -> np.ndarray:
-    """Raw scores of noise that is the same each time."""
+    """Compute raw scores of seeded noise."""
     session = onnxruntime.InferenceSession(
         str(card.directory / card.graphs[0].file), providers=["CPUExecutionProvider"]
     )
@@ -36,7 +36,7 @@ def scores(card: ModelCard) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few steps."""
+    """Train for a few steps."""
     out = tmp_path_factory.mktemp("trained")
     options = ("--steps", str(STEPS), "--bodies", "4", "--held-out", "2")
     subprocess.run([sys.executable, "-W", "ignore", str(SCRIPT), str(out), *options], check=True, timeout=600)

@@ -21,7 +21,7 @@ class Case:
 
     @property
     def options(self) -> str:
-        """What the table says of it."""
+        """What the table says about it."""
         model, nets = self.model, [self.model.net(name) for name in self.configurations]
         words = [
             f"{model.folds} fold{'s' if model.folds > 1 else ''}",

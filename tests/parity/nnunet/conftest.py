@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A run that failed writes nothing."""
+    """Write the page unless the run failed."""
     rows = session.config.stash[ROWS]
     if session.config.getoption("--page") and rows and exitstatus == pytest.ExitCode.OK:
         write_page(rows, whole=bool(session.config.getoption("--full")))

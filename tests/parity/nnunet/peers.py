@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a framework made of a volume.
+    """The result of a framework for a volume.
 
     labels: (z, y, x) as SimpleITK reads the file it wrote, its own label numbers.
     entered: (channels, z, y, x) float32 in network axes, what the network was given, one a configuration.
@@ -48,7 +48,7 @@ class Prediction:
 
 
 class Peer:
-    """A process in which the frameworks live; `call` runs a function there.
+    """A process that runs the frameworks; `call` runs a function there.
 
     One thread is enough for small networks, and faster where other tests run at the same time.
     """
@@ -60,7 +60,7 @@ class Peer:
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (environment,))
 
     def call(self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """What `function` returns there."""
+        """Return what `function` returns there."""
         return self._pool.submit(_quietly, function, args, kwargs).result()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The preprocessors of nnU-Net v1, v2 and TotalSegmentator as they are, for a process of their own (`peers.Peer`).
+"""Run the preprocessors of nnU-Net v1, v2 and TotalSegmentator unchanged in their own process (`peers.Peer`).
 
 Each function takes files and gives what enters the network; only the frameworks' public classes and the functions of
 their own prediction queues are called.

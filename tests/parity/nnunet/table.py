@@ -1,4 +1,4 @@
-"""docs/parity.md: what one run measured, and nothing else."""
+"""Write docs/parity.md: the measurements of one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PEERS = ("nnunet", "nnunetv2", "TotalSegmentator", "torch", "onnxruntime", "nump
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One comparison, as measured.
+    """One comparison.
 
     weights: `random` or `trained`. trusted: part of the voxels compared (importance maps add up to more than 1e-4).
     disagreement: part of the trusted voxels whose labels differ; everywhere: of all voxels.
@@ -39,7 +39,7 @@ class Row:
     seconds_peer: float
 
     def cells(self) -> list[str]:
-        """Of the table, in the order of its heading."""
+        """Return the cells of the row, in the order of the heading."""
         return [
             self.peer,
             self.configuration,
@@ -89,7 +89,7 @@ _SMALL = "`make parity-small`, the cases that every CI run checks (`make parity`
 
 
 def write_page(rows: Sequence[Row], page: Path = PAGE, *, whole: bool) -> None:
-    """Write the page, its rows by peer and in the order of the run."""
+    """Write the page, with rows by peer and then in the order of the run."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PEERS)
     today = datetime.now(UTC).date().isoformat()
     head = _HEAD.format(date=today, versions=versions, command=_WHOLE if whole else _SMALL)

@@ -1,4 +1,4 @@
-"""Exported graphs against torch: fp32 and fp16, any batch, the same bytes each time, nothing of the machine inside."""
+"""Exported graphs compared with torch: fp32 and fp16, any batch, the same bytes each time, no paths of the machine."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_graph_gives_the_original_networks_logits(
         assert (logits.argmax(1) != expected.argmax(1)).mean() <= part
 
 
-def test_graph_has_the_promised_number_format_and_no_files_of_the_machine(tmp_path: Path) -> None:
+def test_graph_has_its_number_format_and_no_paths_of_the_machine(tmp_path: Path) -> None:
     shape = topology(V2, 3)
     checkpoint = save(peer(V2, shape), V2, tmp_path)
     for precision, kind in ((Precision.FP32, onnx.TensorProto.FLOAT), (Precision.FP16, onnx.TensorProto.FLOAT16)):

@@ -145,7 +145,7 @@ def test_foreign_code_in_a_checkpoint_is_named_and_never_run(zipped: bool, tmp_p
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x02}q\x00.", b"text" * 100])
-def test_files_that_are_no_checkpoints_are_refused(content: bytes, tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(ModelError, match=r"x\.pth"):
         read_weights(tmp_path / "x.pth", V2, topology(V2, 2))

@@ -1,4 +1,4 @@
-"""The array that enters the network, from the same DICOM, against nnU-Net v1, v2 and TotalSegmentator as they are."""
+"""The array that enters the network, from the same DICOM, compared with nnU-Net v1, v2 and TotalSegmentator."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def oblique(patient: Phantom) -> tuple[Phantom, list[Dataset]]:
 
 
 @pytest.mark.parametrize(("position", "order"), STORED)
-def test_how_a_series_is_stored_moves_no_organ(
+def test_the_storage_of_a_series_does_not_move_organs(
     engine: NnunetEngine, patient: Phantom, head_first: Labels, position: PatientPosition, order: StorageOrder
 ) -> None:
     volume = read_series(encode_phantom(patient, position=position, order=order)).volume

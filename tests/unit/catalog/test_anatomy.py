@@ -85,7 +85,7 @@ def test_all_labels_of_segthor_and_of_total_have_codes() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS["total"].classes if "left" in name or "right" in name])
-def test_sides_are_told_by_modifier_or_by_the_structure_itself(name: str) -> None:
+def test_modifier_or_type_states_the_side(name: str) -> None:
     anatomy = code_of(name, {})
     side = LEFT if "left" in name else RIGHT
     assert anatomy.modifier == side or side.meaning.lower() in anatomy.type.meaning.lower()

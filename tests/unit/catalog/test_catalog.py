@@ -122,7 +122,7 @@ def test_unknown_models_and_folders_are_refused(tmp_path: Path) -> None:
         list_models(tmp_path / "missing")
 
 
-def test_a_card_that_is_no_json_is_refused(models: Path) -> None:
+def test_a_card_that_is_not_valid_json_is_refused(models: Path) -> None:
     (models / CHEST / "card.json").write_text("{")
     with pytest.raises(ModelError, match=r"card\.json cannot be read"):
         find_model(CHEST, models)

@@ -1,4 +1,4 @@
-"""ONNX files of converted models, checked from their bytes: nothing outside the file, the agreed input and output."""
+"""ONNX files are checked from their bytes: they are self-contained and have the agreed input and output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model(
     names: tuple[str, str] = ("image", "logits"),
     element: int = TensorProto.FLOAT,
 ) -> ModelProto:
-    """A 1x1x1 convolution from one channel to three heads."""
+    """Make a 1x1x1 convolution from one channel to three heads."""
     node = helper.make_node("Conv", [names[0], "w"], [names[1]])
     ends = [
         helper.make_tensor_value_info(name, element, list(shape))

@@ -168,13 +168,13 @@ def test_contradictions_are_refused_by_their_key(
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 200_000, '{"schema": ' + "1" * 5000 + "}", "\udcff"])
-def test_a_card_that_is_no_json_is_named(model: Path, text: str) -> None:
+def test_a_card_that_is_not_valid_json_is_named(model: Path, text: str) -> None:
     (model / "card.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ModelError, match=r"card\.json cannot be read"):
         read_card(model)
 
 
-def test_a_name_leads_to_no_other_folder(model: Path, tmp_path: Path) -> None:
+def test_a_name_cannot_lead_to_another_folder(model: Path, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     with pytest.raises(ModelError, match=r"no model '\.\./small'"):
         find_model(f"../{model.name}", tmp_path / "models")
@@ -197,7 +197,7 @@ def test_a_graph_that_does_not_fit_its_card_is_refused(model: Path) -> None:
         verify_model(read_card(model))
 
 
-def test_reading_a_card_reads_no_graph(model: Path) -> None:
+def test_reading_a_card_does_not_read_its_graphs(model: Path) -> None:
     before = read_card(model).digest
     (model / "fold_0.onnx").write_bytes(b"altered")
     assert read_card(model).digest == before
@@ -205,7 +205,7 @@ def test_reading_a_card_reads_no_graph(model: Path) -> None:
         verify_model(read_card(model))
 
 
-def test_an_installation_in_progress_is_no_model(model: Path) -> None:
+def test_an_installation_in_progress_is_not_listed(model: Path) -> None:
     hidden = model.with_name(".small-in-progress")
     model.rename(hidden)
     assert NAME not in {card.name for card in list_models(hidden.parent)}
@@ -249,7 +249,7 @@ def test_a_card_is_shown_with_its_networks_and_sources(model: Path, capsys: pyte
         (["--precision", "fp8"], "invalid choice"),
     ],
 )
-def test_wrong_options_of_a_conversion_are_told(
+def test_wrong_options_of_a_conversion_are_refused_by_name(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:

@@ -1,4 +1,4 @@
-"""BodyPartRegression's public folder becomes a card; the network is stood in for by a graph of one product."""
+"""BodyPartRegression's public folder becomes a card; a graph of one product replaces the network."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def converted(source: Path, out: Path, **options: Any) -> ModelCard:
 # What the folder says.
 
 
-def test_table_and_slopes_are_read_as_they_stand(folder: Path) -> None:
+def test_table_and_slopes_are_read(folder: Path) -> None:
     model = read_bpr(folder, ())
     assert (model.start_raw, model.end_raw) == (START_RAW, pytest.approx(END_RAW))
     assert [row.mean for row in model.look_up] == sorted(mean for mean, _ in TABLE.values())
@@ -156,7 +156,7 @@ def test_settings_that_cannot_be_trusted_are_refused(
         (b'{"slope_mean": 1e999}', "has no object"),
     ],
 )
-def test_what_is_no_settings_file_is_refused(folder: Path, content: bytes, told: str) -> None:
+def test_anything_but_a_settings_file_is_refused(folder: Path, content: bytes, told: str) -> None:
     (folder / SETTINGS).write_bytes(content)
     with pytest.raises(ModelError, match=rf"inference-settings\.json {told}"):
         read_bpr(folder, ())
@@ -175,7 +175,7 @@ def test_another_network_is_refused_by_name(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("background")
-def test_the_card_says_whose_the_model_is_and_what_it_was_made_of(folder: Path, tmp_path: Path) -> None:
+def test_the_card_names_maker_and_source_files(folder: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "public"), "zip", folder.parent))
     card = converted(archive, tmp_path / "models")
     assert card.engine is Engine.BODY_PART_REGRESSION
@@ -204,7 +204,7 @@ def test_background_scores_belong_to_the_published_weights_only(
 
 
 @pytest.mark.usefixtures("background")
-def test_the_stand_in_and_what_the_user_says_of_a_model_are_noted(folder: Path, tmp_path: Path) -> None:
+def test_the_card_marks_the_stand_in_and_states_what_the_user_says(folder: Path, tmp_path: Path) -> None:
     card = converted(folder, tmp_path / "models", licence="CC-BY-4.0", test_model=True)
     assert (card.licence, card.test_model, card.intended_use[:10]) == ("CC-BY-4.0", True, "Test model")
     assert (tmp_path / "models" / "bpr" / "LICENSE").read_text().startswith("Licence of the weights: CC-BY-4.0\nSchu")
@@ -244,7 +244,7 @@ def test_weights_that_fail_leave_nothing(
 # The record.
 
 
-def test_the_record_is_shown_with_a_licence_that_has_to_be_accepted() -> None:
+def test_the_record_shows_a_licence_that_the_user_must_accept() -> None:
     assert record_of("bpr") is BPR
     assert [file.url for file in BPR.files] == [
         "https://zenodo.org/record/5113483/files/public_bpr_model.zip?download=1"

@@ -1,4 +1,4 @@
-"""The card that a conversion writes, and how it begins and ends; networks and graphs are stood in for by bytes."""
+"""The card that a conversion writes, and how it starts and ends; plain bytes replace networks and graphs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def converted(source: Path, out: Path, **options: Any) -> ModelCard:
 
 
 @pytest.mark.usefixtures("without_torch")
-def test_the_card_says_whose_the_model_is_and_what_it_was_made_of(v1: Path, tmp_path: Path) -> None:
+def test_the_card_names_maker_and_source_files(v1: Path, tmp_path: Path) -> None:
     card = converted(v1, tmp_path / "models", precision=Precision.FP16)
     assert card.nnunet is not None
     assert (card.licence[:12], card.manufacturer, card.test_model) == ("CC BY-NC 4.0", "MIC-DKFZ, Heidelberg", False)
@@ -93,7 +93,7 @@ def test_what_the_user_says_goes_into_the_card(v1: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("without_torch")
-def test_a_foreign_trainer_is_told_in_the_limits(tmp_path: Path) -> None:
+def test_the_limits_name_a_foreign_trainer(tmp_path: Path) -> None:
     write_v2(tmp_path / "s", plans_v2({"3d_fullres": configuration_v2()}), dataset_v2(), trainer="OwnTrainer")
     card = converted(tmp_path / "s", tmp_path / "models")
     assert card.limits[-1].startswith("Trained by OwnTrainer, not one of nnU-Net's")
@@ -171,7 +171,7 @@ def test_labels_without_codes_stop_before_the_export(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Organs", "../organs", "a b", "1organs", "o" * 65])
-def test_names_that_no_model_may_have_are_refused(name: str, tmp_path: Path) -> None:
+def test_names_that_are_not_valid_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a valid model name"):
         convert_model(tmp_path, name, tmp_path)
 

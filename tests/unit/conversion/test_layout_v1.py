@@ -137,7 +137,7 @@ def test_old_plans_without_kernels_strides_and_transposes(tmp_path: Path) -> Non
     assert only(published).transpose_forward == (0, 1, 2)
 
 
-def test_plans_that_differ_from_the_usual_are_honoured(tmp_path: Path) -> None:
+def test_unusual_plans_are_read(tmp_path: Path) -> None:
     published = fullres(
         tmp_path,
         conv_per_stage=3,
@@ -175,7 +175,7 @@ def test_plans_come_from_the_first_fold_and_all_folds_must_share_them(tmp_path: 
         read_v1(tmp_path / "nnUNet", (), None)
 
 
-def test_a_training_on_all_cases_is_taken_only_where_there_is_no_fold(tmp_path: Path) -> None:
+def test_a_training_on_all_cases_is_used_only_without_folds(tmp_path: Path) -> None:
     write_v1(tmp_path, "3d_fullres", plans_v1(FULLRES_STAGE), folds=("all",))
     assert only(read_v1(tmp_path, (), None)).graphs == ("3d_fullres_fold_all.onnx",)
     write_v1(tmp_path, "3d_fullres", plans_v1(FULLRES_STAGE), folds=("fold_2",))
@@ -246,7 +246,7 @@ def test_damaged_postprocessing_is_refused(content: str, why: str, tmp_path: Pat
         read_v1(tmp_path, (), None)
 
 
-def test_an_ensemble_has_postprocessing_of_its_own(tmp_path: Path) -> None:
+def test_an_ensemble_has_its_own_postprocessing(tmp_path: Path) -> None:
     for name, stage in (("2d", PLANAR_STAGE), ("3d_fullres", FULLRES_STAGE)):
         folder = write_v1(tmp_path, name, plans_v1(stage))
         (folder / "postprocessing.json").write_text('{"for_which_classes": [1]}')
@@ -346,7 +346,7 @@ def test_trainers_that_only_train_otherwise_are_read(trainer: str, tmp_path: Pat
         ),
     ],
 )
-def test_plans_that_cannot_be_honoured_are_refused(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
+def test_unsupported_plans_are_refused(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
     write_v1(tmp_path, "3d_fullres", plans_v1(FULLRES_STAGE) | changes)
     if changes.get("num_classes", 0) is None:
         plans = plans_v1(FULLRES_STAGE, num_classes=None)
@@ -370,7 +370,7 @@ def test_plans_that_cannot_be_honoured_are_refused(changes: dict[str, Any], why:
         ({"pool_op_kernel_sizes": [[2, 2]] * 5}, "not of 3 dimensions"),
     ],
 )
-def test_stages_that_make_no_network_are_refused(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
+def test_stages_that_do_not_make_a_network_are_refused(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
     write_v1(tmp_path, "3d_fullres", plans_v1(FULLRES_STAGE | changes, preprocessor_name=None))
     with pytest.raises(ModelError, match=why):
         read_v1(tmp_path, (), None)
@@ -389,7 +389,7 @@ def test_incomplete_and_ambiguous_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no finished fold \(only model_best\.model: train to the end"):
         read_v1(folder, ["3d_fullres"], None)
     write_v1(tmp_path, "3d_fullres", plans_v1(FULLRES_STAGE), task="Task003_Liver")
-    with pytest.raises(ModelError, match="Task003_Liver and Task055_SegTHOR; name one task"):
+    with pytest.raises(ModelError, match="Task003_Liver and Task055_SegTHOR; name the folder of one task"):
         read_v1(tmp_path, (), None)
 
 

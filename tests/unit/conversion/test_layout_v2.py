@@ -307,7 +307,7 @@ def test_arguments_of_the_resampling_function_default_to_its_own(tmp_path: Path)
         ({"architecture": architecture(features_per_stage=[32, 64, 2**20])}, "out of bounds"),
     ],
 )
-def test_configurations_that_cannot_be_honoured_are_refused(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
+def test_unsupported_configurations_are_refused(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"plans\.json.*{why}"):
         fullres(tmp_path, configuration_v2(**changes))
 
@@ -322,7 +322,7 @@ def test_configurations_that_cannot_be_honoured_are_refused(changes: dict[str, A
         ({"foreground_intensity_properties_per_channel": None}, "has no 'foreground"),
     ],
 )
-def test_plans_that_cannot_be_honoured_are_refused(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
+def test_unsupported_plans_are_refused(changes: dict[str, Any], why: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"plans\.json.*{why}"):
         fullres(tmp_path, configuration_v2(), **changes)
 
@@ -340,7 +340,7 @@ def test_plans_that_cannot_be_honoured_are_refused(changes: dict[str, Any], why:
         (dataset_v2({"background": 0} | {f"rib {n}": n for n in range(1, 300)}), "300 outputs"),
     ],
 )
-def test_datasets_that_cannot_be_honoured_are_refused(dataset: dict[str, Any], why: str, tmp_path: Path) -> None:
+def test_unsupported_datasets_are_refused(dataset: dict[str, Any], why: str, tmp_path: Path) -> None:
     write_v2(tmp_path, plans_v2({"3d_fullres": configuration_v2()}), dataset)
     with pytest.raises(ModelError, match=why):
         read(tmp_path)

@@ -1,4 +1,4 @@
-"""What lies in a folder: v1, v2, a TotalSegmentator task, or several models."""
+"""What a folder holds: v1, v2, a TotalSegmentator task, or several models."""
 
 from __future__ import annotations
 

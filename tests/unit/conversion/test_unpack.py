@@ -1,4 +1,4 @@
-"""Zips and folders of strangers: nothing is written outside, nothing large is unpacked, nothing stays behind."""
+"""Untrusted zips and folders: nothing is written outside, nothing large is unpacked, nothing stays behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pickles of strangers: what plans need is read, anything else is refused by name and never run."""
+"""Untrusted pickles: what plans need is read, anything else is refused by name and never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine as a whole, on a network whose answer is known."""
+"""The whole engine on a network whose answers are known."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_slices_without_a_body_are_not_scored(engine: BprEngine) -> None:
     np.testing.assert_allclose(location.scores[6:30], CHEST[6:30], atol=1e-3)  # type: ignore[arg-type]
 
 
-def test_falling_scores_are_flagged_and_landmarks_lie_where_they_are_seen(engine: BprEngine) -> None:
+def test_falling_scores_are_flagged_and_landmarks_keep_their_place(engine: BprEngine) -> None:
     up, down = engine.locate(ct(CHEST)), engine.locate(ct(CHEST[::-1]))
     assert down.reversed
     assert any("upside down" in note for note in down.notes)
@@ -110,7 +110,7 @@ def test_bad_input_gets_a_reason_and_nothing_else(
     assert len(location.raw_scores) == len(scores)
 
 
-def test_no_body_at_all_gets_a_reason(engine: BprEngine) -> None:
+def test_a_scan_without_a_body_gets_a_reason(engine: BprEngine) -> None:
     location = engine.locate(Volume(np.full((40, 64, 64), -1000, np.float32), (5.0, 7.0, 7.0), np.eye(4)))
     assert location.reason == "0 slices show a body; 5 are needed"
     assert set(location.raw_scores) == {None}
@@ -118,7 +118,7 @@ def test_no_body_at_all_gets_a_reason(engine: BprEngine) -> None:
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf])
-def test_scores_that_are_no_numbers_are_an_error_of_the_model(tmp_path: Path, weight: float) -> None:
+def test_scores_that_are_not_finite_are_a_model_error(tmp_path: Path, weight: float) -> None:
     bpr_case.weighted(tmp_path / "bpr.onnx", np.full((16, 16), weight), 0.0)
     with pytest.raises(ModelError, match=r"bpr\.onnx gives values that are not finite numbers"):
         BprEngine(bpr_case.card(tmp_path), Provider.CPU).locate(ct(CHEST))

@@ -65,7 +65,7 @@ def test_regions_are_half_open_and_overlap() -> None:
     }
 
 
-def test_far_above_the_head_is_no_body_unless_the_original_is_asked() -> None:
+def test_slices_far_above_the_head_count_only_in_peer_mode() -> None:
     scores = np.array([100.0, 112.0, 114.0, 300.0])
     assert regions.regions(scores, MODEL)[Region.HEAD] == (0, 1, 2, 3)
     assert regions.regions(scores, MODEL, top_sd=3)[Region.HEAD] == (0, 1)

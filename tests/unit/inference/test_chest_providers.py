@@ -1,4 +1,4 @@
-"""Providers: exactly one ONNX Runtime, and what is reported is what runs."""
+"""Providers: exactly one ONNX Runtime, and the provider reported is the one that runs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_tensorrt_falls_back_to_cuda_and_the_cpu(
     assert "tensorrt is not in" in caplog.text
 
 
-def test_what_runs_is_told_when_tensorrt_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_provider_that_runs_is_reported_if_tensorrt_was_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])

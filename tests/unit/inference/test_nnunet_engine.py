@@ -1,4 +1,4 @@
-"""The nnU-Net engine as a whole, on networks whose answer is known."""
+"""The whole nnU-Net engine on networks whose answers are known."""
 
 from __future__ import annotations
 
@@ -188,13 +188,13 @@ def test_a_graph_of_other_heads_is_refused(tmp_path: Path) -> None:
         labels_of(tmp_path, Part((SAME_GRID,), (0, 1, 2)))
 
 
-def test_a_card_whose_numbers_do_not_fit_is_refused(tmp_path: Path) -> None:
+def test_a_card_with_the_wrong_numbers_is_refused(tmp_path: Path) -> None:
     soft_and_hard(tmp_path)
     with pytest.raises(ModelError, match=r"card\.json: 3d_fullres has 3 heads and 2 numbers"):
         labels_of(tmp_path, Part((SAME_GRID,), (0, 1)))
 
 
-def test_values_that_are_no_numbers_are_no_result(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_a_model_error(tmp_path: Path) -> None:
     nnunet_case.thresholds(tmp_path / "fold_0.onnx", (8, 16, 16), (0.0, 1.0, np.inf), (0.0, 0.0, 0.0))
     with pytest.raises(ModelError, match=r"fold_0\.onnx gives values that are not finite numbers"):
         labels_of(tmp_path, Part((SAME_GRID,), (0, 1, 2)))

@@ -1,4 +1,4 @@
-"""The way back: the fused slices against resampling a whole volume of class values."""
+"""The way back slice by slice gives the same as resampling a whole volume of class values."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_a_card_may_want_other_directions() -> None:
 
 
 @pytest.mark.parametrize("axes", [("z:S", "y:P", "x:P"), ("z:S", "y:P", "x"), ("z:S", "y:P", "x:Q")])
-def test_a_card_that_names_no_three_axes_is_a_model_error(axes: tuple[str, str, str]) -> None:
+def test_a_card_without_three_axes_is_a_model_error(axes: tuple[str, str, str]) -> None:
     with pytest.raises(ModelError, match="convert the model again"):
         network_turn(volume(image(), np.eye(3)), axes)
 
@@ -179,7 +179,7 @@ def test_a_volume_of_zeros_is_refused() -> None:
 
 
 @pytest.mark.parametrize("framework", Framework)
-def test_an_image_of_which_no_voxel_would_be_left_is_refused(framework: Framework) -> None:
+def test_an_image_that_would_lose_all_voxels_is_refused(framework: Framework) -> None:
     for shape, spacing_mm in (((3, 20, 24), (0.3, 1.0, 1.0)), ((0, 20, 24), SPACING)):
         with pytest.raises(InputError, match="thinner than half a voxel") as refused:
             preprocess(image(shape), spacing_mm, configuration(framework))

@@ -1,4 +1,4 @@
-"""Resampling: what scipy's zoom gives, by other sums; rules for axes, shapes, labels and TotalSegmentator's frame."""
+"""Resampling gives the results of scipy's zoom; rules for axes, shapes, labels and TotalSegmentator's frame."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_views_of_turned_and_mirrored_arrays_are_resampled_alike() -> None:
     assert np.allclose(resample_image(view, (17, 25, 18), order=3), zoomed(view, (17, 25, 18), 3), atol=1e-4)
 
 
-def test_an_image_of_the_wanted_shape_stays_as_it_is() -> None:
+def test_an_image_of_the_wanted_shape_is_unchanged() -> None:
     values = noise((4, 5, 6))
     assert resample_image(values, (4, 5, 6), order=3) is values
 
@@ -63,7 +63,7 @@ def test_a_separate_axis_takes_the_nearest_plane(axis: int) -> None:
     assert np.allclose(resample_image(values, wanted, order=3, separate=axis), expected, atol=1e-4)
 
 
-def test_a_separate_axis_may_have_an_order_of_its_own() -> None:
+def test_a_separate_axis_may_have_its_own_order() -> None:
     values = noise((9, 11, 10))
     each = np.stack([zoomed(plane, (14, 15), 3) for plane in values])
     z, y, x = np.mgrid[:13, :14, :15].astype(float)
@@ -129,7 +129,7 @@ def test_labels_take_the_nearest_plane_of_a_separate_axis() -> None:
         assert np.array_equal(found[index], resample_labels(labels[index // 2][None], (1, 18, 18), order=1)[0])
 
 
-def test_labels_of_the_wanted_shape_stay_as_they_are() -> None:
+def test_labels_of_the_wanted_shape_are_unchanged() -> None:
     labels = blocks((4, 5, 6), 3)
     assert resample_labels(labels, (4, 5, 6), order=1) is labels
 
