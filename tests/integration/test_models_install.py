@@ -65,7 +65,7 @@ def test_a_dropped_connection_is_resumed_where_it_stopped(server: FileServer, tm
 def test_what_came_is_kept_for_the_next_call(server: FileServer, tmp_path: Path) -> None:
     server.drops = [1000] + [0] * MOST_FAILURES
     with pytest.raises(
-        TransientError, match=r"weights\.zip: interrupted after 1000 bytes.*the same command resumes it"
+        TransientError, match=r"weights\.zip: interrupted after 1000 bytes.*run the command again to resume"
     ):
         fetch(server, tmp_path)
     assert (tmp_path / "weights.zip.part").read_bytes() == CONTENT[:1000]
@@ -208,7 +208,7 @@ def test_what_is_known_is_all_over_https_and_under_a_licence() -> None:
         ("totalsegmentator:heartchambers_highres", "licence key"),
         ("totalsegmentator:lung_vessels", "crop around the lung lobes"),
         ("totalsegmentator:total_mr", "MR"),
-        ("liver", "known are: segthor, bpr, totalsegmentator:total,"),
+        ("liver", "the known ones are: segthor, bpr, totalsegmentator:total,"),
     ],
 )
 def test_what_cannot_be_installed_is_refused_with_the_reason(name: str, told: str) -> None:
@@ -318,7 +318,7 @@ def test_a_failed_conversion_keeps_the_download_and_records_nothing(record: Reco
     def fail(files: Sequence[Path]) -> ModelCard:
         raise ModelError(f"{files[0].name} holds no model")
 
-    with pytest.raises(ModelError, match="has no model"):
+    with pytest.raises(ModelError, match="holds no model"):
         install_record(record, models, "small", fail, accepted=True, progress=lambda *_: None)
     assert sorted(entry.name for entry in models.iterdir()) == [install.DOWNLOADS, install.LOCK]
     assert (models / install.DOWNLOADS / "weights.zip").read_bytes() == CONTENT
@@ -360,7 +360,7 @@ def test_two_installations_do_not_run_at_once(record: Record, models: Path) -> N
         put(record, models)
         raise AssertionError("the second installation ran")
 
-    with pytest.raises(ConfigError, match=r"another installation into .* runs"):
+    with pytest.raises(ConfigError, match=r"another installation into .* is running"):
         install_record(record, models, "small", again, accepted=True, progress=lambda *_: None)
 
 

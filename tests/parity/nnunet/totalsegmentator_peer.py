@@ -1,4 +1,4 @@
-"""Run TotalSegmentator unchanged: canonical orientation, its own resampling, its data sets one after the other, and back.
+"""Run TotalSegmentator unchanged: canonical orientation, its own resampling, one data set after the other, and back.
 
 For a process of its own (`peers.Peer`): importing it changes nnU-Net v2's predictor to TotalSegmentator's liking.
 """
