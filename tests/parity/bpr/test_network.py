@@ -146,8 +146,8 @@ class Shell:
         (lambda s: s["conv6.bias"].fill_(float("inf")), r"conv6\.bias holds NaN or infinite"),
         (lambda s: s.update({"model.2.weight": torch.zeros(5, 4, 1, 1)}), r"model\.2\.weight has shape \(5, 4, 1, 1\)"),
         (lambda s: s.update({"fc7.weight": torch.zeros(2, 10)}), r"fc7\.weight has shape \(2, 10\)"),
-        (lambda s: s.update({"fc7.weight": torch.zeros(1, 10, dtype=torch.int64)}), "no tensor of numbers"),
-        (lambda s: s.update({"fc7.weight": [1.0]}), "no tensor of numbers"),
+        (lambda s: s.update({"fc7.weight": torch.zeros(1, 10, dtype=torch.int64)}), "is not a tensor of numbers"),
+        (lambda s: s.update({"fc7.weight": [1.0]}), "is not a tensor of numbers"),
         (
             lambda s: s.update({"model.2.weight": torch.zeros(1).expand(10**6, 10**6, 3, 3)}),
             r"model\.2\.weight has 1000000 outputs",
@@ -168,7 +168,7 @@ def test_code_in_the_weights_is_not_run(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     for write in (saved, _pickled):
         path = write(random_weights(3, SMALL) | {"fc7.bias": Shell()}, tmp_path)
-        with pytest.raises(ModelError, match=r"model\.pt holds (posix|os)\.system, which no checkpoint needs"):
+        with pytest.raises(ModelError, match=r"model\.pt holds (posix|os)\.system, which a checkpoint does not need"):
             export_bpr(path, 128, tmp_path / "model.onnx")
     assert not (tmp_path / "owned").exists()
 

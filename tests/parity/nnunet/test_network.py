@@ -204,7 +204,7 @@ def test_loss_histories_of_numpy_1_are_read(tmp_path: Path) -> None:
 )
 def test_header_holds_the_mirroring_axes(axes: dict[str, object], expected: tuple[int, ...], tmp_path: Path) -> None:
     path = save(peer(V2, topology(V2, 2)), V2, tmp_path, **HEADER, **axes)
-    assert read_header(path) == CheckpointHeader("nnUNetTrainer", "3d_fullres", expected)
+    assert read_header(path) == CheckpointHeader("3d_fullres", expected)
 
 
 @pytest.mark.parametrize(
