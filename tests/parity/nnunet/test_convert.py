@@ -172,7 +172,7 @@ def test_a_failed_conversion_leaves_nothing_and_keeps_what_was_there(v2: Path, t
     torch.save(content, checkpoint)
     with pytest.raises(ModelError, match=r"fold_1: checkpoint_final\.pth lacks 'decoder\.transpconvs\.0\.weight'"):
         convert_model(source, "organs", models, replace=True)
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         convert_model(source, "organs", models, folds=[0])
     assert read_card(models / "organs").digest == before.digest
     after = convert(source, models, folds=[0], replace=True, licence="CC BY 4.0")
