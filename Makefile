@@ -1,21 +1,19 @@
-# make demo [CT=folder] [MODEL=name|folder|zip] [EXIT=1]   the main job, on your CT or on a phantom
-# make test           all tests, minutes per tier
-# make check          format, lint, types, import directions
-# make parity         nnU-Net models against the original frameworks, all cases (parity-small: those of CI); writes docs/parity.md
-# make bench-nnunet   seconds and memory against nnunetv2's own predictor
-# make bench-bpr      seconds against bpreg's own inference
-# make conformance    every object of every real series by independent readers, all cases; writes docs/conformance.md
-# make bench-segthor  the SegTHOR network at true size against nnunet 1.7.1 (half an hour on two cores)
-# make setup bench clean
+# `make` and `make help` list the targets: a target's line says after ## what it does.
 
 RUN := .venv/bin/
 TIERS ?= unit integration parity parity/nnunet parity/bpr faults security
 # Every test of the main job starts several Pythons: without cached bytecode each would compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
+# MkDocs Material announces other software on every build.
+export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: setup demo test check conformance bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor clean pins
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check docs docs-tables changelog conformance bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
 
-setup: .venv/.installed
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## Install the Debian packages and .venv that everything else uses
 
 .venv/.installed: requirements/dev.txt pyproject.toml scripts/install-system
 	./scripts/install-system
@@ -32,43 +30,57 @@ parity-env: .parity/.installed
 	./scripts/parity-env "$$(PYTHON=$(PYTHON) ./scripts/find-python)"
 	touch $@
 
-demo: setup
+demo: setup ## Run the main job on a phantom, or on your own: CT=FOLDER MODEL=NAME|FOLDER|ZIP EXIT=1
 	$(RUN)orthanc-enrich demo $(if $(CT),"$(CT)") $(if $(MODEL),--model "$(MODEL)") $(if $(EXIT),--exit)
 
-test: setup parity-env
+test: setup parity-env ## Run all tests and print the minutes of each tier; TIERS="unit integration" for some
 	./scripts/install-system postgresql
 	./scripts/in-loopback ./scripts/test-tiers $(TIERS)
 
-check: setup
+check: setup ## Check format, lint, types, import directions, dependencies, unused code, spelling, documentation
 	$(RUN)ruff format --check .
 	$(RUN)ruff check .
 	$(RUN)mypy
 	$(RUN)lint-imports
+	$(RUN)deptry orthanc_plugin
+	$(RUN)python scripts/unused_code.py
+	$(RUN)codespell
+	$(RUN)mkdocs build --quiet --strict
 
-conformance: setup
+docs: setup ## Build the documentation site into .site
+	$(RUN)mkdocs build --quiet --strict
+	@echo "open .site/index.html"
+
+docs-tables: setup ## Write the tables of docs/reference out of the code
+	$(RUN)python -m scripts.docs_tables
+
+changelog: setup ## Show what the next release brings; VERSION=1.2.3 gathers it into CHANGELOG.md
+	$(RUN)towncrier build $(if $(VERSION),--version "$(VERSION)" --yes,--version Unreleased --draft)
+
+conformance: setup ## Read every object of every real series by independent readers; writes docs/conformance.md
 	$(RUN)python -m pytest tests/integration/test_conformance*.py --matrix --matrix-page -q -n auto --dist loadfile -o timeout=1800
 
-bench: setup
+bench: setup ## Measure seconds and memory of the main job
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s
 
-parity: setup parity-env
+parity: setup parity-env ## Compare every nnU-Net case with the original frameworks; writes docs/parity.md
 	.parity/bin/python -m pytest tests/parity/nnunet --full --page -q -o timeout=1800
 	.parity/bin/python -m pytest tests/parity/bpr -q
 
-parity-small: setup parity-env
+parity-small: setup parity-env ## Compare the nnU-Net cases that CI runs
 	.parity/bin/python -m pytest tests/parity/nnunet --page -q -o timeout=1800
 
-bench-nnunet: setup parity-env
+bench-nnunet: setup parity-env ## Measure seconds and memory against nnunetv2's own predictor
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer total-fast
 
-bench-bpr: setup parity-env
+bench-bpr: setup parity-env ## Measure seconds against bpreg's own inference
 	.parity/bin/python -m tests.benchmarks.bpr_against_peer
 
-bench-segthor: setup parity-env
+bench-segthor: setup parity-env ## Measure the SegTHOR network at true size against nnunet 1.7.1 (half an hour on two cores)
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer segthor
 
-pins: setup
-	./scripts/pin-requirements
+pins: setup ## Pin what pyproject.toml asks for; UPGRADE=1 raises every version
+	./scripts/pin-requirements $(if $(UPGRADE),--upgrade)
 
-clean:
-	rm -rf .demo dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv .parity
+clean: ## Remove everything that was built or installed here
+	rm -rf .demo dist .site .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv .parity
