@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,13 @@ def test_a_changelog_fragment_is_one_entry_in_words(path: Path) -> None:
     text = path.read_text()
     assert re.fullmatch(r"(?!- |# )\S.*[.)]\n", text), "one line that ends with a full stop"
     assert all((ROOT / target).exists() for target in re.findall(r"\]\(([^)#:\s]+)", text) if "//" not in target)
+
+
+def test_a_release_gathers_every_fragment() -> None:
+    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "1.2.3", "--date", "2027-01-01"]
+    gathered = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "## 1.2.3 - 2027-01-01\n" in gathered
+    assert all(f"- {path.read_text()}" in gathered for path in FRAGMENTS)
 
 
 def test_the_changelog_has_the_place_where_releases_are_gathered() -> None:
