@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_pins_have_hashes_and_no_addresses(name: str) -> None:
 def test_each_pin_file_has_one_runtime(name: str, runtime: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert re.findall(r"^(onnxruntime[a-z-]*)(?:\[[^]]+\])?==", text, re.MULTILINE) == [runtime]
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("cpu", ("cpu", "radiomics")), ("gpu", ("gpu", "radiomics")), ("dev", ("cpu", "radiomics", "build", "dev"))],
+)
+def test_pins_hold_everything_that_is_asked_for(name: str, extras: tuple[str, ...]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    names = {re.split(r"[\[<>=]", line)[0].strip().lower() for line in wanted}
+    pinned = re.findall(r"^([a-z0-9._-]+)(?:\[[^]]+\])?==", (ROOT / "requirements" / f"{name}.txt").read_text(), re.M)
+    assert names - set(pinned) == set(), "stale: run `make pins`"
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:
