@@ -50,6 +50,12 @@ def test_a_table_of_the_reference_is_what_the_code_says(path: Path) -> None:
     assert path.read_text() == pages()[path], "stale: run `make docs-tables`"
 
 
+def test_the_list_of_decisions_has_every_title() -> None:
+    folder = ROOT / "docs" / "decisions"
+    titles = [f"[{path.read_text().splitlines()[0][2:]}]({path.name})" for path in sorted(folder.glob("[0-9]*.md"))]
+    assert re.findall(r"^- (.+)$", (folder / "README.md").read_text(), re.MULTILINE) == titles
+
+
 def test_every_hook_runs_a_tool_of_this_checkout() -> None:
     repositories = load(".pre-commit-config.yaml")["repos"]
     assert {repository["repo"] for repository in repositories} == {"local"}
