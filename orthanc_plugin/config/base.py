@@ -1,4 +1,4 @@
-"""What all parts of the configuration are built of: the base class, and the kinds of values."""
+"""The base class of all settings, and the kinds of values they hold."""
 
 from __future__ import annotations
 
@@ -20,20 +20,28 @@ from pydantic import (
 from pydantic.alias_generators import to_pascal
 
 SECRETS = object()
-"""Asks the serializer for passwords in clear."""
+"""Serialization context that writes passwords in clear text."""
+
+
+def _key(name: str) -> str:
+    """Give the key in orthanc.json of a field: PascalCase, without the unit."""
+    return to_pascal(re.sub("_(s|mm|hu|mib)$", "", name))
+
+
+SETTINGS_CONFIG = ConfigDict(alias_generator=_key, extra="forbid", hide_input_in_errors=True)
 
 
 class Settings(BaseModel):
-    """Base of all parts of the configuration: PascalCase keys as in orthanc.json, nothing unknown, nothing changed."""
+    """Base of all parts of the configuration: keys as in orthanc.json, no unknown keys, immutable."""
 
-    model_config = ConfigDict(alias_generator=to_pascal, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(**SETTINGS_CONFIG, frozen=True)
 
 
 def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise ValueError(f"no regular expression ({error})") from None
+        raise ValueError(f"not a valid regular expression: {error}") from None
     return text
 
 
@@ -41,7 +49,7 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class Range(Settings):
-    """From `Min` to `Max`, both included; None is open."""
+    """A range from `Min` to `Max`, both included. None: no limit."""
 
     min: float | None = Field(default=None, description="a number, or null for no lower limit")
     max: float | None = Field(default=None, description="a number, or null for no upper limit")
@@ -49,14 +57,14 @@ class Range(Settings):
     @model_validator(mode="after")
     def _ordered(self) -> Range:
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError("Min is not above Max")
+            raise ValueError("Min must not be above Max")
         return self
 
     def __contains__(self, value: float) -> bool:
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
     def told(self, unit: str = "") -> str:
-        """The range in words."""
+        """Describe the range in words."""
         if self.max is None:
             return "known" if self.min is None else f"{self.min:g}{unit} or more"
         return f"{self.max:g}{unit} or less" if self.min is None else f"{self.min:g} to {self.max:g}{unit}"
@@ -82,7 +90,7 @@ def is_loopback(host: str) -> bool:
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError("not absolute")
+        raise ValueError("not an absolute path")
     return path
 
 

@@ -1,9 +1,15 @@
-"""How radiomics are measured: every parameter that changes a value. Rules choose it, plans pin it, reports state it."""
+"""How radiomics are measured: every parameter that changes a value.
+
+Rules choose the parameters, plans pin them, and reports state them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from orthanc_plugin.errors import ConfigError
 
@@ -42,9 +48,15 @@ class Interpolation(StrEnum):
     CUBIC = "cubic"
 
 
+_CLASSES = ", ".join(f'"{name}"' for name in FeatureClass)
+
+
 @dataclass(frozen=True, slots=True)
 class RadiomicsSettings:
     """Parameters of a measurement.
+
+    This is their only declaration. Each annotation holds the limits and the allowed values in words; orthanc.json is
+    read by it (`config.radiomics_options`), with the keys in PascalCase and without the unit.
 
     classes: shape of organs whose card asks for it only; shape2D on the largest axial slice of an organ.
     bin_width_hu, bin_count: fixed width of grey levels, or (bin_count > 0) their fixed number.
@@ -54,29 +66,43 @@ class RadiomicsSettings:
     force_2d: textures slice by slice, merged (IBSI 2.5D, direction merged), instead of in 3D.
     log_sigma_mm, wavelet: filtered images on which first order and textures are measured again.
     deprecated: Compactness 1 and 2 and SphericalDisproportion, which repeat Sphericity.
+
+    Raises
+    ------
+    ConfigError
+        If a list has the wrong length or order, or two parameters contradict each other.
     """
 
-    mode: RadiomicsMode = RadiomicsMode.IBSI
-    classes: tuple[FeatureClass, ...] = (FeatureClass.SHAPE, FeatureClass.FIRSTORDER, *TEXTURES)
-    bin_width_hu: float = 25.0
-    bin_count: int = 0
-    spacing_mm: tuple[float, ...] = ()
-    interpolation: Interpolation = Interpolation.LINEAR
-    resegment_hu: tuple[float, ...] = ()
-    resegment_sigma: float = 0.0
-    force_2d: bool = False
-    log_sigma_mm: tuple[float, ...] = ()
-    wavelet: bool = False
-    deprecated: bool = False
+    mode: Annotated[RadiomicsMode, Field(description='"ibsi" or "pyradiomics"')] = RadiomicsMode.IBSI
+    classes: Annotated[tuple[FeatureClass, ...], Field(min_length=1, description=f"a list of {_CLASSES}")] = (
+        FeatureClass.SHAPE,
+        FeatureClass.FIRSTORDER,
+        *TEXTURES,
+    )
+    bin_width_hu: Annotated[float, Field(gt=0, le=10000, description="HU, above 0 to 10000")] = 25.0
+    bin_count: Annotated[int, Field(ge=0, le=4096, description="2 to 4096, or 0 for bins of BinWidth")] = 0
+    spacing_mm: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=50)], ...],
+        Field(description="three steps in mm as [z, y, x] (z 0 keeps the slices), or [] for no resampling"),
+    ] = ()
+    interpolation: Annotated[Interpolation, Field(description='"linear" or "cubic"')] = Interpolation.LINEAR
+    resegment_hu: Annotated[tuple[float, ...], Field(description="two HU as [lowest, highest], or [] for all")] = ()
+    resegment_sigma: Annotated[float, Field(ge=0, le=100, description="standard deviations, or 0 for all")] = 0.0
+    force_2d: Annotated[bool, Field(description="true or false")] = False
+    log_sigma_mm: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=50)], ...], Field(description="a list of mm, or [] for no filter")
+    ] = ()
+    wavelet: Annotated[bool, Field(description="true or false")] = False
+    deprecated: Annotated[bool, Field(description="true or false")] = False
 
     def __post_init__(self) -> None:
-        if len(self.spacing_mm) not in (0, 3) or len(self.resegment_hu) not in (0, 2):
-            raise ConfigError("radiomics: spacing_mm has three numbers (z, y, x) or none, resegment_hu two or none")
-        if self.bin_width_hu <= 0 or self.bin_count < 0 or min(self.spacing_mm, default=0) < 0:
-            raise ConfigError("radiomics: bin_width_hu is above 0; bin_count and spacing_mm are not below 0")
-        if list(self.resegment_hu) != sorted(self.resegment_hu):
-            raise ConfigError("radiomics: resegment_hu is the lowest, then the highest HU")
-        if self.resegment_sigma < 0 or min(self.log_sigma_mm, default=1) <= 0:
-            raise ConfigError("radiomics: resegment_sigma is not below 0, each log_sigma_mm above 0")
+        if len(self.spacing_mm) not in (0, 3):
+            raise ConfigError("Spacing needs three steps (z, y, x) or none")
+        if len(self.resegment_hu) not in (0, 2) or list(self.resegment_hu) != sorted(self.resegment_hu):
+            raise ConfigError("Resegment needs the lowest and the highest HU, in this order, or none")
+        if self.bin_width_hu <= 0 or min(self.log_sigma_mm, default=1) <= 0:
+            raise ConfigError("BinWidth and each LogSigma must be above 0")
+        if min(self.bin_count, self.resegment_sigma, *self.spacing_mm) < 0:
+            raise ConfigError("BinCount, ResegmentSigma and Spacing must not be below 0")
         if self.mode is RadiomicsMode.PYRADIOMICS and self.resegment_hu and self.resegment_sigma:
-            raise ConfigError("radiomics: pyradiomics re-segments by resegment_hu or by resegment_sigma, not by both")
+            raise ConfigError('Mode "pyradiomics" takes Resegment or ResegmentSigma, not both')

@@ -73,7 +73,7 @@ class TestErrors:
             ),
             (
                 {"StateDirectory": "state"},
-                'Enrichment.StateDirectory: "state" is not allowed (not absolute);'
+                'Enrichment.StateDirectory: "state" is not allowed (not an absolute path);'
                 " allowed: absolute path of a folder of its own, on a local disk",
             ),
             ({"Workers": None}, "Enrichment.Workers: null is not allowed; allowed: 0 (only remote workers) to 64"),
@@ -87,12 +87,12 @@ class TestErrors:
             ),
             (
                 {"Rules": [{"Name": "a", "Match": {"SeriesDescription": "("}}]},
-                'Enrichment.Rules[0].Match.SeriesDescription: "(" is not allowed (no regular expression (missing ),'
-                " unterminated subpattern at position 0)); allowed: a regular expression",
+                'Enrichment.Rules[0].Match.SeriesDescription: "(" is not allowed (not a valid regular expression: missing ),'
+                " unterminated subpattern at position 0); allowed: a regular expression",
             ),
             (
                 {"Rules": [{"Name": "a", "Match": {"Slices": {"Min": 5, "Max": 3}}}]},
-                "Enrichment.Rules[0].Match.Slices: Min is not above Max",
+                "Enrichment.Rules[0].Match.Slices: Min must not be above Max",
             ),
             (
                 {"Rules": [{"Name": "a", "Match": {"ExcludeKinds": ["mpr"]}}]},

@@ -6,15 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 import json5
 import pytest
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from orthanc_plugin.config.base import Range
 from orthanc_plugin.config.read import load_configuration, parse_section
+from orthanc_plugin.config.schema import fields, model_in
 from orthanc_plugin.config.sections import Configuration, section_json
 from orthanc_plugin.errors import ConfigError
 
@@ -26,17 +26,11 @@ PASSWORDS = {"ORTHANC_PASSWORD": "for-people", "ENRICHMENT_PASSWORD": "for-worke
 ONE_OF_MANY: dict[Any, str] = {dict: ".NAME.", tuple: "[]."}
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return None if annotation is Range else annotation
-    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
-
-
-def _schema(model: type[BaseModel] = Configuration, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in model.model_fields.items():
-        key = f"{prefix}{field.alias or name}"
+def _schema(model: type[Any] = Configuration, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in fields(model).items():
+        key = f"{prefix}{name}"
         yield key, field
-        if inner := _model_in(field.annotation):
+        if (inner := model_in(field.annotation)) and inner is not Range:
             yield from _schema(inner, key + ONE_OF_MANY.get(get_origin(field.annotation), "."))
 
 

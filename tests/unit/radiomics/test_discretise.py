@@ -114,17 +114,17 @@ def test_the_description_is_made_of_the_parameters() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"spacing_mm": (1.0,)}, "spacing_mm has three numbers"),
-        ({"resegment_hu": (1.0, 2.0, 3.0)}, "resegment_hu two or none"),
-        ({"resegment_hu": (400.0, -500.0)}, "the lowest, then the highest"),
-        ({"bin_width_hu": 0.0}, "bin_width_hu is above 0"),
-        ({"bin_count": -1}, "bin_count"),
-        ({"spacing_mm": (1.0, -1.0, 1.0)}, "not below 0"),
-        ({"resegment_sigma": -1.0}, "resegment_sigma"),
-        ({"log_sigma_mm": (1.0, 0.0)}, "each log_sigma_mm above 0"),
+        ({"spacing_mm": (1.0,)}, "Spacing needs three steps"),
+        ({"resegment_hu": (1.0, 2.0, 3.0)}, "Resegment needs .* or none"),
+        ({"resegment_hu": (400.0, -500.0)}, "the lowest and the highest HU, in this order"),
+        ({"bin_width_hu": 0.0}, "BinWidth .* must be above 0"),
+        ({"bin_count": -1}, "BinCount"),
+        ({"spacing_mm": (1.0, -1.0, 1.0)}, "Spacing must not be below 0"),
+        ({"resegment_sigma": -1.0}, "ResegmentSigma"),
+        ({"log_sigma_mm": (1.0, 0.0)}, "each LogSigma must be above 0"),
         (
             {"mode": RadiomicsMode.PYRADIOMICS, "resegment_hu": (0.0, 1.0), "resegment_sigma": 3.0},
-            "not by both",
+            "not both",
         ),
     ],
 )
