@@ -1,1 +1,1 @@
-"""The section "Enrichment" of orthanc.json: what may be written there, and how it is read."""
+"""The section "Enrichment" of orthanc.json: its schema, and the one way to read it."""

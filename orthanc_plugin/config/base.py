@@ -61,6 +61,7 @@ class Range(Settings):
         return self
 
     def __contains__(self, value: float) -> bool:
+        """Return whether a value lies in the range."""
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
     def told(self, unit: str = "") -> str:

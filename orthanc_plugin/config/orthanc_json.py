@@ -1,55 +1,46 @@
-"""orthanc.json as Orthanc reads it: comments, `${NAME}` of the environment, folders of files.
+"""orthanc.json as Orthanc reads it: comments, trailing commas, `${NAME}` of the environment, folders of files.
 
-Variables are replaced in the text, before it is JSON: so Orthanc does it. Where a variable is not set, the text is
-empty, and a note remembers its name for the error message.
+Like Orthanc, this module replaces variables in the text before it parses the JSON. An unset variable becomes an empty
+text, and a note keeps its name for the error message.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import json5
+from typing import Any, NoReturn
 
 from orthanc_plugin.errors import ConfigError
 
 JsonObject = dict[str, Any]
 
 _VARIABLE = re.compile(r"""\$\{([^:}]+)(?::-(?:"([^"]*)"|'([^']*)'|([^}]*)))?\}""")
-_UNSET = re.compile("\ue000([^\ue001]*)\ue001")  # marks where an unset variable was, until the keys are known
-
-
-def _substitute(text: str, environ: Mapping[str, str]) -> str:
-    def value(match: re.Match[str]) -> str:
-        name, *defaults = match.groups()
-        if name in environ:
-            return environ[name]
-        return next((default for default in defaults if default is not None), f"\ue000{name}\ue001")
-
-    return _VARIABLE.sub(value, text)
+_UNSET = re.compile("\ue000([^\ue001]*)\ue001")  # marks the place of an unset variable until its key is known
+_COMMENT = r"//[^\n]*|/\*.*?\*/"
+_TEXT_OR_EXTRA = re.compile(rf'("(?:[^"\\]|\\.)*")|{_COMMENT}|,(?=(?>\s|{_COMMENT})*+[}}\]])', re.DOTALL)
 
 
 def read_orthanc_json(path: Path, environ: Mapping[str, str]) -> tuple[JsonObject, dict[str, str]]:
-    """The document in a file, or in a folder of `*.json` files.
+    """Read the document in a file, or in a folder of `*.json` files.
 
     Parameters
     ----------
     path : Path
-        A file, or a folder whose files share no top-level key (subfolders are not read).
+        A file, or a folder whose files share no top-level key. Subfolders are not read.
     environ : Mapping
-        Values of `${NAME}`; an unset one is empty, `${NAME:-default}` has its default.
+        Values of `${NAME}`. An unset variable is empty; `${NAME:-default}` has a default.
 
     Returns
     -------
     dict, dict
-        The merged document; and for each key path with an unset variable a note that names the variable.
+        The merged document, and a note for each key path with an unset variable that names the variable.
 
     Raises
     ------
     ConfigError
-        If a file cannot be read, is no JSON, or two files have the same key.
+        If a file cannot be read or is not valid JSON, or if two files have the same key.
 
     Source
     ------
@@ -66,6 +57,22 @@ def read_orthanc_json(path: Path, environ: Mapping[str, str]) -> tuple[JsonObjec
     return _without_marks(merged, "", notes), notes
 
 
+def parse_json(text: str) -> Any:
+    """Parse JSON as Orthanc does: with comments, trailing commas, and line breaks in texts; no NaN.
+
+    Raises
+    ------
+    ValueError
+        If the text is not valid JSON.
+    """
+    plain = _TEXT_OR_EXTRA.sub(lambda match: match[1] or re.sub(r"[^\n]", " ", match[0]), text)
+    return json.loads(plain, strict=False, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
 def _is_json_file(path: Path) -> bool:
     return path.suffix.lower() == ".json" and not path.is_dir()
 
@@ -73,18 +80,29 @@ def _is_json_file(path: Path) -> bool:
 def _read_file(file: Path, environ: Mapping[str, str]) -> JsonObject:
     try:
         text = _substitute(file.read_text(encoding="utf-8"), environ)
-        document = json5.loads(text)
+        document = parse_json(text)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not UTF-8") from None
     except ValueError as error:  # its text may hold a piece of a password
-        place = re.search(r":(\d+) .* column (\d+)", str(error), re.DOTALL)
-        where = f" at line {place[1]}, column {place[2]}" if place else ""
+        where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         unset = sorted(set(_UNSET.findall(text)))
         hint = f"; environment variables that are not set: {', '.join(unset)}" if unset else ""
-        raise ConfigError(f"{file}: is no JSON{where}{hint}") from None
+        raise ConfigError(f"{file}: is not valid JSON{where}{hint}") from None
     if not isinstance(document, dict):
-        raise ConfigError(f"{file}: is no JSON object")
+        raise ConfigError(f"{file}: is not a JSON object")
     return document
+
+
+def _substitute(text: str, environ: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name, *defaults = match.groups()
+        if name in environ:
+            return environ[name]
+        return next((default for default in defaults if default is not None), f"\ue000{name}\ue001")
+
+    return _VARIABLE.sub(value, text)
 
 
 def _without_marks(value: Any, path: str, notes: dict[str, str]) -> Any:

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_origin
 
-import json5
 from pydantic import BaseModel, SecretStr
 
-from orthanc_plugin.config.orthanc_json import JsonObject
+from orthanc_plugin.config.orthanc_json import JsonObject, parse_json
 from orthanc_plugin.config.schema import fields, model_in
 from orthanc_plugin.config.sections import SECTION, Configuration
 from orthanc_plugin.errors import ConfigError
@@ -18,21 +17,32 @@ ENVIRONMENT_PREFIX = "ENRICHMENT__"
 
 
 def override(section: JsonObject, environ: Mapping[str, str]) -> tuple[JsonObject, dict[str, str]]:
-    """The section with the values of the environment, and for each overridden key a note that says so."""
+    """Put the values of the environment into the section.
+
+    Returns
+    -------
+    dict, dict
+        The new section, and a note for each overridden key path that names the variable.
+
+    Raises
+    ------
+    ConfigError
+        If a variable matches no key.
+    """
     notes = {}
     for name in sorted(environ):
         if not name.upper().startswith(ENVIRONMENT_PREFIX):
             continue
         keys, is_text = _keys_of(name[len(ENVIRONMENT_PREFIX) :].split("__"), section)
         if not keys:
-            raise ConfigError(f"environment variable {name}: there is no such key in {SECTION}")
+            raise ConfigError(f"environment variable {name}: no key in {SECTION} has this name")
         section = _with_value(section, keys, environ[name] if is_text else _from_json(environ[name]))
         notes[".".join([SECTION, *keys])] = f"from environment variable {name}"
     return section, notes
 
 
 def _keys_of(parts: Sequence[str], section: JsonObject) -> tuple[tuple[str, ...], bool]:
-    """Keys that the parts of a variable name mean (none: no such key), and whether the value is a plain text."""
+    """Return the keys that a variable name means (none if there is no such key), and whether the value is a text."""
     model: type[BaseModel] | None = Configuration
     keys: list[str] = []
     rest = list(parts)
@@ -59,11 +69,11 @@ def _same_name(part: str, names: Iterable[str]) -> str | None:
 
 
 def _from_json(text: str) -> object:
-    """Lists, objects and null; all else is a text, which the schema reads as number or truth value."""
+    """Parse lists, objects and null; the schema reads any other text as a number or truth value."""
     if text[:1] not in "[{" and text != "null":
         return text
     try:
-        return json5.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: key, value (never a password) and what is allowed."""
+"""Error lines for a wrong configuration: the key, its value (never a password), and what is allowed."""
 
 from __future__ import annotations
 
@@ -8,36 +8,42 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from orthanc_plugin.config.schema import fields, model_in
 from orthanc_plugin.config.sections import SECTION, Configuration
 
 
-def _field_at(keys: Sequence[int | str]) -> tuple[FieldInfo | None, dict[str, FieldInfo]]:
-    """The last field on the way along these keys, and its neighbours."""
-    model: type[BaseModel] | None = Configuration
-    field, neighbours = None, fields(model)
+def _field_at(keys: Sequence[int | str]) -> FieldInfo | None:
+    """Return the last field on the way along these keys."""
+    model: type[Any] | None = Configuration
+    field = None
     for key in keys:
-        if key in fields(model):
-            neighbours = fields(model)
-            field = neighbours[str(key)]
+        if found := fields(model).get(str(key)):
+            field = found
             model = model_in(field.annotation)
-    return field, neighbours
+    return field
 
 
 def problem(detail: Mapping[str, Any], notes: Mapping[str, str]) -> str:
-    """One problem that pydantic found, as a line."""
+    """Write one problem that pydantic found as a line.
+
+    Parameters
+    ----------
+    detail : Mapping
+        An item of `ValidationError.errors()`.
+    notes : Mapping
+        Remarks by key path; those on the key or inside it are appended.
+    """
     keys = [key for key in detail["loc"] if key != "[key]"]
     path = SECTION + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
     note = "".join(f" ({text})" for where, text in notes.items() if (where + ".").startswith(path + "."))
-    field, _ = _field_at(keys)
+    field = _field_at(keys)
     allowed = f"; allowed: {field.description}" if field else ""
     reason = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else ""
     match detail["type"]:
-        case "extra_forbidden":
-            parent, _ = _field_at(keys[:-1])
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            parent = _field_at(keys[:-1])
             known = fields(model_in(parent.annotation) if parent else Configuration)
             return f"{path}: unknown key{nearest(str(keys[-1]), known)}; allowed: {', '.join(known)}"
         case "missing":
@@ -53,7 +59,7 @@ def _is_secret(keys: Sequence[int | str]) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value as JSON; of addresses never what may be an account or a token, of objects and lists nothing."""
+    """Write a value as JSON, without accounts or tokens in addresses, and without the content of objects and lists."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list | tuple):
@@ -64,13 +70,13 @@ def shown(value: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`, did you mean "..."?` for a name that is close to a known one, else nothing."""
+    """Return `, did you mean "..."?` if the name is close to a known one, otherwise an empty text."""
     close = difflib.get_close_matches(name.lower(), [key.lower() for key in known], n=1)
     return "".join(f', did you mean "{key}"?' for key in known if [key.lower()] == close)
 
 
 def contradictions(configuration: Configuration) -> Iterator[str]:
-    """What single values cannot show: names that point nowhere, rules that ask what an archive cannot tell."""
+    """Find what no single value shows: unknown names, and rules that ask for what an archive does not know."""
     archives = configuration.archives
     names = [rule.name for rule in configuration.rules]
     for number, rule in enumerate(configuration.rules):
@@ -90,6 +96,6 @@ def contradictions(configuration: Configuration) -> Iterator[str]:
             for name in rule.match.archive or archives:
                 if name in archives and not archives[name].orthanc_url:
                     yield (
-                        f'{path}.Match.{key}: is not allowed for the archive "{name}", which cannot tell it;'
+                        f'{path}.Match.{key}: is not allowed for the archive "{name}", which does not know it;'
                         f" allowed: archives with OrthancUrl (restrict the rule by Match.Archive)"
                     )

@@ -20,6 +20,7 @@ class RadiomicsOptions(RadiomicsSettings):
     image_library: Annotated[bool, Field(description="true or false")] = False
 
     def __post_init__(self) -> None:
+        """Refuse parameters that contradict each other."""
         try:
             RadiomicsSettings.__post_init__(self)
         except ConfigError as error:

@@ -1,6 +1,6 @@
-"""A rule as orthanc.json writes it: the criteria, and what a series that meets them all gets.
+"""A rule as orthanc.json writes it: criteria, and what a series that meets them all gets.
 
-A criterion that a rule does not write has the value of the default rule, so a rule loosens a guard only by saying so.
+A criterion that a rule leaves out has the value of the default rule, so a rule loosens a guard only explicitly.
 """
 
 from __future__ import annotations
@@ -33,17 +33,19 @@ _FURTHER = ", ".join(f'"{output}"' for output in get_args(RuleOutput)[1:])
 
 
 class ImageTypeMatch(Settings):
-    """Values of ImageType that must, or must not, be there."""
+    """Values of ImageType that must be there, or must not."""
 
-    any: tuple[str, ...] = Field(default=(), description="a list of values; one of them is there (empty: no condition)")
-    none: tuple[str, ...] = Field(default=(), description="a list of values; not one of them is there")
+    any: tuple[str, ...] = Field(
+        default=(), description="a list of values, one of which must be there (empty: no condition)"
+    )
+    none: tuple[str, ...] = Field(default=(), description="a list of values, none of which may be there")
 
 
 SopClass = Annotated[str, Field(pattern=r"^(CT|EnhancedCT|LegacyEnhancedCT|[0-9]+(\.[0-9]+)+)$")]
 
 
 class Match(Settings):
-    """The criteria of a rule. All must be met; an empty list or text, or null, is no condition."""
+    """The criteria of a rule. All must be met; an empty list, an empty text and null set no condition."""
 
     archive: tuple[str, ...] = Field(default=(), description="a list of names from Archives")
     modality: tuple[str, ...] = Field(default=("CT",), description='a list of modalities such as ["CT"]')
@@ -108,14 +110,18 @@ class Rule(Settings):
     seg_encoding: SegEncoding = Field(
         default=SegEncoding.AUTO, description=", ".join(f'"{encoding}"' for encoding in SegEncoding)
     )
-    seg_ceiling: float = Field(default=0.2, gt=0, le=1, description="a part of the source's pixel bytes, above 0 to 1")
+    seg_ceiling: float = Field(
+        default=0.2, gt=0, le=1, description="a fraction of the source's pixel bytes, above 0 to 1"
+    )
     hold_back: tuple[Check, ...] = Field(
         default=(),
         description="a list of " + ", ".join(f'"{check}"' for check in Check if check is not Check.AGREEMENT),
     )
-    locate: str = Field(default=DEFAULT_LOCATOR, description="an installed body part regression, or empty: not located")
+    locate: str = Field(
+        default=DEFAULT_LOCATOR, description="an installed body part regression model, or empty: not located"
+    )
     min_coverage: dict[Region, Annotated[float, Field(ge=0, le=1)]] = Field(
-        default={}, description=f"an object with parts from 0 to 1 of {_REGIONS}"
+        default={}, description=f"an object with fractions from 0 to 1 for {_REGIONS}"
     )
     on_reversed: Guard = Field(default=Guard.FLAG, description=_GUARD)
     on_invalid_spacing: Guard = Field(default=Guard.FLAG, description=_GUARD)
@@ -126,9 +132,9 @@ class Rule(Settings):
     @model_validator(mode="after")
     def _has_seg(self) -> Rule:
         if Output.SEG not in self.outputs:
-            raise ValueError('Outputs needs "seg": reports are made of the stored segmentation')
+            raise ValueError('Outputs needs "seg": reports are made from the stored segmentation')
         if Check.AGREEMENT in self.hold_back:
-            raise ValueError('HoldBack cannot name "agreement": it is known when the segmentations are stored')
+            raise ValueError('HoldBack cannot name "agreement": it is only known after the segmentations are stored')
         return self
 
     @property

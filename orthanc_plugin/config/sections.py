@@ -1,4 +1,4 @@
-"""The section "Enrichment" of orthanc.json: one schema for the plugin's service and for remote workers."""
+"""The section "Enrichment" of orthanc.json: one schema for the service, the workers and every command."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ServiceSettings(Settings):
         default="", description="absolute path of the Python of the virtual environment", pattern="^(/.*)?$"
     )
     host: str = Field(
-        default="127.0.0.1", description="an address to listen on; not loopback only with AllowRemote: true"
+        default="127.0.0.1", description="an address to listen on; one that is not loopback needs AllowRemote: true"
     )
     port: int = Field(default=8043, ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")
     allow_remote: bool = Field(default=False, description="true or false")
@@ -48,7 +48,7 @@ class ServiceSettings(Settings):
 
 
 class ReportTitle(Settings):
-    """Coded title of the reports (PS3.3 Table 8.8-1)."""
+    """The coded title of the reports (PS3.3 Table 8.8-1)."""
 
     value: str = Field(
         default=REPORT_TITLE.value, pattern=r"^[^\\\s]{1,16}$", description="1 to 16 characters without spaces"
@@ -84,26 +84,24 @@ class Configuration(Settings):
     archives: dict[ArchiveName, ArchiveSettings] = Field(
         description="an object, its names of 1 to 32 letters, digits, - or _"
     )
-    stable_age_s: float = Field(default=60.0, alias="StableAge", ge=0, le=86400, description="seconds, 0 to 86400")
+    stable_age_s: float = Field(default=60.0, ge=0, le=86400, description="seconds, 0 to 86400")
     reconcile_s: float = Field(
         default=300.0, alias="ReconcileSeconds", gt=0, le=86400, description="seconds, above 0 to 86400"
     )
     workers: int = Field(default=1, ge=0, le=64, description="0 (only remote workers) to 64")
     radiomics_processes: int = Field(
-        default=0, ge=0, le=64, description="1 to 64, or 0 for as many as there are cores for each worker"
+        default=0, ge=0, le=64, description="1 to 64, or 0 for one per core that each worker has"
     )
-    radiomics_memory_mib: int = Field(
-        default=2048, alias="RadiomicsMemory", ge=256, le=1048576, description="MiB, 256 to 1048576"
-    )
+    radiomics_memory_mib: int = Field(default=2048, ge=256, le=1048576, description="MiB, 256 to 1048576")
     report_title: ReportTitle = Field(default=ReportTitle(), description="an object with Value, Scheme and Meaning")
     rules: tuple[Rule, ...] = Field(default=(DEFAULT_RULE,), description="a list of rules, tried in this order")
 
     @property
     def processes_for_radiomics(self) -> int:
-        """How many organs a worker measures at once."""
+        """Number of organs that a worker measures at the same time."""
         return self.radiomics_processes or max(1, len(os.sched_getaffinity(0)) // max(1, self.workers))
 
 
 def section_json(configuration: Configuration) -> str:
-    """The section as one JSON line, passwords included: only for the stdin of a child process."""
+    """Write the section as one line of JSON, passwords included: only for the stdin of a child process."""
     return configuration.model_dump_json(by_alias=True, context=SECRETS)

@@ -96,6 +96,7 @@ class RadiomicsSettings:
     deprecated: Annotated[bool, Field(description="true or false")] = False
 
     def __post_init__(self) -> None:
+        """Refuse parameters that contradict each other."""
         if len(self.spacing_mm) not in (0, 3):
             raise ConfigError("Spacing needs three steps (z, y, x) or none")
         if len(self.resegment_hu) not in (0, 2) or list(self.resegment_hu) != sorted(self.resegment_hu):

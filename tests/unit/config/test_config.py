@@ -101,7 +101,7 @@ class TestErrors:
             ),
             (
                 {"Rules": [{"Name": "a", "Outputs": ["landmarks"]}]},
-                'Enrichment.Rules[0]: Outputs needs "seg": reports are made of the stored segmentation',
+                'Enrichment.Rules[0]: Outputs needs "seg": reports are made from the stored segmentation',
             ),
             (
                 {"Archives": {"a b": LOCAL}},
@@ -221,7 +221,7 @@ class TestSecrets:
 
     def test_syntax_error_shows_a_place_and_no_text(self, tmp_path: Path) -> None:
         path = write(tmp_path / "orthanc.json", '{\n "Enrichment": {"Password": geheim}\n}')
-        with pytest.raises(ConfigError, match="is no JSON at line 2") as caught:
+        with pytest.raises(ConfigError, match="is not valid JSON at line 2") as caught:
             load_configuration(path, {})
         assert "geheim" not in str(caught.value)
 
@@ -268,7 +268,7 @@ class TestEnvironment:
         "name", ["ENRICHMENT__STABEL_AGE", "ENRICHMENT__SERVICE__PORT__X", "ENRICHMENT__RULES__0__NAME", "ENRICHMENT__"]
     )
     def test_variable_that_fits_no_key_is_an_error(self, name: str) -> None:
-        assert problems({}, {name: "1"}) == [f"environment variable {name}: there is no such key in Enrichment"]
+        assert problems({}, {name: "1"}) == [f"environment variable {name}: no key in Enrichment has this name"]
 
     def test_error_names_the_variable_that_gave_the_value(self) -> None:
         (line,) = problems({}, {"ENRICHMENT__WORKERS": "many"})
@@ -325,7 +325,7 @@ class TestFiles:
         with pytest.raises(ConfigError, match='the key "Enrichment" is in more than one file'):
             load_configuration(tmp_path, {})
 
-    @pytest.mark.parametrize(("text", "message"), [("{}", 'no section "Enrichment"'), ("[]", "is no JSON object")])
+    @pytest.mark.parametrize(("text", "message"), [("{}", 'no section "Enrichment"'), ("[]", "is not a JSON object")])
     def test_file_without_the_section_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             load_configuration(write(tmp_path / "orthanc.json", text), {})
