@@ -1,4 +1,4 @@
-"""The models of the demo: one to show, by name, from its folder or from published weights, and one that locates."""
+"""The models of the demo: one to show, by name, folder or published weights, and one that locates the CT."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ShownModel:
     """A model to show.
 
     model: name of a model, its folder, or published weights (folder or zip) that are converted first.
-    models_directory: where the operator's models lie.
-    allow_test_model: run it on patients though it was trained on phantoms only.
+    models_directory: folder of the operator's models.
+    allow_test_model: run it on patients even if it was trained on phantoms only.
     """
 
     model: str
@@ -35,15 +35,15 @@ class ShownModel:
 
 
 def section_of(shown: ShownModel, directory: Path, messages: Console) -> dict[str, Any]:
-    """Settings that run the model on every CT.
+    """Make the settings that run the model on every CT.
 
     Parameters
     ----------
     shown : ShownModel
     directory : Path
-        Of the demo; the model is copied, or made, in its `models`.
+        Of the demo; the model is copied into its `models`, or converted there.
     messages : Console
-        Told of a conversion, and of what a test model is.
+        Gets a message about a conversion, and about a test model.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def section_of(shown: ShownModel, directory: Path, messages: Console) -> dict[st
 def with_locator(
     section: Mapping[str, Any], directory: Path, models_directory: Path | None, *, phantom: bool
 ) -> dict[str, Any]:
-    """Settings whose rule says where in the body the CT lies, if a model for that is there.
+    """Add the model that finds where in the body the CT lies, if it is installed.
 
     Parameters
     ----------
@@ -75,9 +75,9 @@ def with_locator(
     directory : Path
         Of the demo; the model is copied into its `models`.
     models_directory : Path or None
-        Where the operator's models lie.
+        Folder of the operator's models.
     phantom : bool
-        Whether a phantom is shown: then the stand-in locates it.
+        Whether the CT is a phantom, which the stand-in locates.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Orthanc's end of the enrichment: hints that a CT series is stable, and keeps the service running.
+"""Orthanc's end of the enrichment: it hints that a CT series is stable, and keeps the service running.
 
-Orthanc's Python plugin loads this one file into its own interpreter ("PythonScript" in orthanc.json), so it uses the
-standard library alone, works under Python 3.11 (plugin 4.0) to 3.13 (plugin 5.0), and does nothing slow in a callback:
-all callbacks share one interpreter lock, and a REST callback has a C stack of 100 KiB. A wrong setting never stops
-Orthanc; the status page at /enrichment shows it. docs/plugin.md describes settings, page and process protocol.
+Orthanc's Python plugin loads this one file into its own interpreter ("PythonScript" in orthanc.json). The file uses
+only the standard library, works with Python 3.11 (plugin 4.0) to 3.13 (plugin 5.0), and does nothing slow in a
+callback: all callbacks share one interpreter lock, and a REST callback has a C stack of 100 KiB. A wrong setting never
+stops Orthanc; the status page at /enrichment shows it. docs/plugin.md describes settings, page and process protocol.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import http.client
 import json
 import os
 import queue
+import re
 import secrets
 import signal
 import subprocess
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import IO, Any, TypeVar, cast
@@ -32,13 +33,27 @@ HINTS_PATH = "/enrichment/api/v1/hints"
 HINT_TIMEOUT_S, HINT_RETRY_S, HINTS_WAITING_MAX = 2.0, 5.0, 10_000
 PORT_TIMEOUT_S, HEALTHY_S, BACKOFF_FIRST_S, BACKOFF_LAST_S = 120.0, 60.0, 1.0, 60.0
 STOP_STEPS: tuple[tuple[signal.Signals | None, float], ...] = (
-    (None, 7.0),  # end-of-file on its stdin; it gives its workers 6 s, and Orthanc itself needs 2.5 s (1.10.1, 2 cores)
+    (
+        None,
+        7.0,
+    ),  # end-of-file on stdin; the service gives its workers 6 s, Orthanc itself needs 2.5 s (1.10.1, 2 cores)
     (signal.SIGTERM, 0.3),
     (signal.SIGKILL, 0.3),
 )
 EXIT_CONFIGURATION = 78  # sysexits.h, EX_CONFIG
 STDERR_MAX_BYTES = 1_000_000
-HINTS_OFF = "Enrichment.Service.Secret is empty: no hints, the service finds series by ReconcileSeconds"
+HINTS_OFF = "Enrichment.Service.Secret is empty: no hints are sent, the service finds series by ReconcileSeconds"
+
+# Of Orthanc's own settings, these decide about the section, and the service gets them. It gets nothing else.
+ORTHANC_KEYS = ("HttpPort", "SslEnabled", "RemoteAccessAllowed", "AuthenticationEnabled")
+SECTION, OVERRIDE = "Enrichment", "ENRICHMENT__"
+# The keys of the section that the plugin reads itself. docs/plugin.md lists them.
+OWN_KEYS: Mapping[str, tuple[str, ...]] = {
+    "": ("Service", "StateDirectory", "Archives"),
+    "Service": ("Start", "Python", "Host", "Url", "Secret"),
+}
+TRUTH = {"true": True, "t": True, "yes": True, "y": True, "on": True, "1": True}
+TRUTH |= {"false": False, "f": False, "no": False, "n": False, "off": False, "0": False}
 
 Json = dict[str, Any]
 Kind = TypeVar("Kind")
@@ -49,7 +64,7 @@ class SettingsError(ValueError):
 
 
 class State(Enum):
-    """What the service does now."""
+    """What the service is doing."""
 
     WRONG_SETTING = "configuration error"
     STARTING = "starting"
@@ -61,7 +76,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the plugin itself reads of orthanc.json; `section` goes to the service as one line of JSON."""
+    """What the plugin itself reads of orthanc.json; `document` goes to the service as one line of JSON."""
 
     start: bool
     python: str
@@ -70,12 +85,12 @@ class Settings:
     archive: str
     stderr_file: str
     secret: str = field(repr=False)
-    section: str = field(repr=False)
+    document: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Status:
-    """State of the service; `address` is where this process reaches it, empty while it does not answer."""
+    """State of the service. `address`: where this process reaches it, empty while it does not answer."""
 
     state: State
     error: str = ""
@@ -85,7 +100,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Hint:
-    """A stable CT series and what only Orthanc knows about it; no patient data."""
+    """A stable CT series, and what only Orthanc knows about it. It holds no patient data."""
 
     archive: str
     study_instance_uid: str
@@ -102,20 +117,22 @@ class Hint:
 def read_settings(configuration: str, environ: Mapping[str, str]) -> Settings:
     """Read the section "Enrichment" from the text of Orthanc's whole configuration.
 
+    The service judges the section. The plugin checks only what it needs itself, by the same rules: the cases in
+    tests/support/cases/settings_files.py hold for both.
+
     Raises
     ------
     SettingsError
-        With the key, what is wrong with it and what is allowed.
+        With the key, what is wrong with it, and what is allowed.
     """
     whole = json.loads(configuration)
-    section = whole.get("Enrichment")
-    if not isinstance(section, dict):
+    if not isinstance(whole.get(SECTION), dict):
         raise SettingsError('orthanc.json has no object "Enrichment": add one as docs/plugin.md shows')
     if whole.get("RemoteAccessAllowed") is True and whole.get("AuthenticationEnabled") is False:
         raise SettingsError(
             "RemoteAccessAllowed is true and AuthenticationEnabled is false: anybody could read the images"
         )
-    section = section | {"Archives": _archives(section, whole)}
+    section = _with_archives(_overridden(_with_archives(whole[SECTION]), environ))
     service: Json = _get(section, "Service", {}, "")
     start = _get(service, "Start", True, "Service.")
     shared_secret = _get(service, "Secret", "", "Service.") or environ.get("ENRICHMENT_SECRET", "")
@@ -124,21 +141,70 @@ def read_settings(configuration: str, environ: Mapping[str, str]) -> Settings:
         python=_get(service, "Python", "", "Service."),
         host=_get(service, "Host", "127.0.0.1", "Service."),
         url=_get(service, "Url", "", "Service.").rstrip("/"),
-        archive="local" if "local" in section["Archives"] else next(iter(section["Archives"])),
+        archive=_hinted_archive(section),
         stderr_file=os.path.join(
             _get(section, "StateDirectory", "/var/lib/orthanc-enrichment", ""), "service.stderr.log"
         ),
         secret=secrets.token_hex(32) if start else shared_secret,
-        section=json.dumps(section),
+        document=json.dumps(_passed_on(whole)),
     )
     _check(settings)
     return settings
 
 
+def _passed_on(whole: Json) -> Json:
+    """Return the section, and of Orthanc's own settings only what decides about it: no accounts, no passwords."""
+    document = {key: whole[key] for key in (SECTION, *ORTHANC_KEYS) if key in whole}
+    dicomweb = whole.get("DicomWeb")
+    if isinstance(dicomweb, dict) and "Root" in dicomweb:
+        document["DicomWeb"] = {"Root": dicomweb["Root"]}
+    return document
+
+
+def _with_archives(section: Json) -> Json:
+    """Add the archive `local` if the section names none; an override may also empty them."""
+    return section | ({"Archives": {"local": {}}} if section.get("Archives") in (None, {}) else {})
+
+
+def _overridden(section: Json, environ: Mapping[str, str]) -> Json:
+    """Put the values of ENRICHMENT__... into the keys that the plugin reads; the service judges the others."""
+    for name in sorted(environ):
+        if name.upper().startswith(OVERRIDE):
+            section = _with_value(section, name[len(OVERRIDE) :].split("__"), environ[name], "")
+    return section
+
+
+def _with_value(holder: object, names: Sequence[str], text: str, place: str) -> Json:
+    """Set one value; a name means a key whatever its case, hyphens and underscores."""
+    tree: Json = holder if isinstance(holder, dict) else {}
+    known = (*tree, *OWN_KEYS.get(place, ()))
+    key = next((key for key in known if _squashed(key) == _squashed(names[0])), names[0].lower())
+    value = _with_value(tree.get(key), names[1:], text, key) if names[1:] else _from_json(text)
+    return tree | {key: value}
+
+
+def _squashed(name: str) -> str:
+    return re.sub("[_-]", "", name).lower()
+
+
+def _from_json(text: str) -> Any:
+    with contextlib.suppress(ValueError):
+        return json.loads(text) if text[:1] in ("[", "{") or text == "null" else text
+    return text
+
+
+def _hinted_archive(section: Json) -> str:
+    archives: Json = _get(section, "Archives", {}, "")
+    return "local" if "local" in archives else str(next(iter(archives)))
+
+
 def _check(settings: Settings) -> None:
-    if settings.url and urllib.parse.urlsplit(settings.url).scheme not in ("http", "https"):
-        raise SettingsError("Enrichment.Service.Url must begin with http:// or https://")
-    if settings.start and not (os.path.isabs(settings.python) and os.access(settings.python, os.X_OK)):
+    if settings.url and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", settings.url):
+        raise SettingsError("Enrichment.Service.Url must be http(s)://host[:port][/path] without user")
+    if not os.path.isabs(settings.stderr_file):
+        raise SettingsError("Enrichment.StateDirectory must be an absolute path")
+    wrong_python = settings.python and not os.path.isabs(settings.python)
+    if wrong_python or (settings.start and not os.access(settings.python, os.X_OK)):
         raise SettingsError(
             "Enrichment.Service.Python must be the absolute path of the Python of the virtual environment that holds"
             f" orthanc-enrichment; {settings.python!r} cannot be executed"
@@ -149,26 +215,18 @@ def _check(settings: Settings) -> None:
 
 def _get(holder: Json, key: str, default: Kind, prefix: str) -> Kind:
     value = holder.get(key, default)
+    if isinstance(default, bool):
+        value = TRUTH.get(f"{value:g}" if isinstance(value, float) else str(value).lower(), value)
     if not isinstance(value, type(default)):
         kinds: dict[type, str] = {bool: "true or false", str: "a text", dict: "an object"}
         raise SettingsError(f"Enrichment.{prefix}{key} must be {kinds[type(default)]}")
     return value
 
 
-def _archives(section: Json, whole: Json) -> Json:
-    """Archives of the section; the addresses of "local" default to this Orthanc's own."""
-    archives: Json = _get(section, "Archives", {}, "") or {"local": {}}
-    if not isinstance(archives.get("local"), dict):
-        return archives
-    root = f"{'https' if whole.get('SslEnabled') else 'http'}://127.0.0.1:{whole.get('HttpPort', 8042)}"
-    dicomweb = whole.get("DicomWeb", {}).get("Root", "/dicom-web/").strip("/")
-    return archives | {"local": {"Url": f"{root}/{dicomweb}", "OrthancUrl": root} | archives["local"]}
-
-
 def read_hint(series_id: str, archive: str) -> Hint | None:
-    """Hint for a series of this Orthanc; None unless it is CT, so that our own SEG and SR start nothing.
+    """Make the hint for a series of this Orthanc, or None unless it is CT: our own SEG and SR start nothing.
 
-    Three small requests: with Python plugin 4.0 each holds the interpreter lock.
+    It takes three small requests: with Python plugin 4.0 each holds the interpreter lock.
     """
     series = _rest(f"/series/{series_id}")
     if series["MainDicomTags"].get("Modality") != "CT" or not series["Instances"]:
@@ -195,7 +253,7 @@ def _rest(path: str) -> Json:
 
 
 def post_hint(address: str, secret: str, hint: Hint) -> int:
-    """Send one hint to the service, past proxies and redirects; returns the HTTP status."""
+    """Send one hint to the service, without proxies or redirects, and return the HTTP status."""
     at = urllib.parse.urlsplit(address)
     connect = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
     connection = connect(at.netloc, timeout=HINT_TIMEOUT_S)
@@ -208,9 +266,9 @@ def post_hint(address: str, secret: str, hint: Hint) -> int:
 
 
 class Hints:
-    """A bounded queue of stable series and the thread that sends them.
+    """A bounded queue of stable series, and the thread that sends them.
 
-    A hint only saves time: one that is lost (full queue, restart) is found by the service's reconcile.
+    A hint only saves time: the service's reconcile finds a series whose hint was lost (full queue, restart).
     """
 
     def __init__(self, settings: Settings, address: Callable[[], str]) -> None:
@@ -223,11 +281,11 @@ class Hints:
 
     @property
     def waiting(self) -> int:
-        """Hints not yet sent."""
+        """Number of hints that are not sent yet."""
         return self._waiting.qsize()
 
     def offer(self, series_id: str) -> None:
-        """Take note of a stable series; never blocks."""
+        """Add a stable series to the queue, without ever blocking."""
         if not self._settings.secret:
             return
         try:
@@ -236,18 +294,18 @@ class Hints:
             self.dropped += 1
 
     def start(self) -> None:
-        """Begin to send; call once."""
+        """Start sending; call this once."""
         if self.error:
             log_error(self.error)
         else:
             self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end; `join` waits for it."""
+        """Tell the thread to end; `join` waits for it."""
         self._stopping.set()
 
     def join(self) -> None:
-        """Wait until nothing is being sent."""
+        """Wait until no hint is being sent."""
         if self._thread.is_alive():
             self._thread.join(HINT_TIMEOUT_S + 1.0)
 
@@ -255,7 +313,7 @@ class Hints:
         while not self._stopping.is_set():
             try:
                 self._send_next()
-            except Exception as error:  # the thread has no caller: it says so and goes on
+            except Exception as error:  # the thread has no caller: log the error and go on
                 log_error(f"a hint was lost: {describe(error)}")
 
     def _send_next(self) -> None:
@@ -287,7 +345,7 @@ class Hints:
             self.error = ""
 
     def _try_later(self, hint: Hint, why: str) -> None:
-        self._complain(f"the service does not take hints ({why}); they wait")
+        self._complain(f"the service does not take hints ({why}); they are kept and sent later")
         self.offer(hint.orthanc_series_id)
         self._stopping.wait(HINT_RETRY_S)
 
@@ -298,7 +356,7 @@ class Hints:
 
 
 class Service:
-    """The service as a child process: started, watched, started again, stopped; one thread.
+    """The service as a child process. One thread starts it, watches it, restarts it and stops it.
 
     It ends with us, however we end: its stdin is our pipe, and end-of-file there tells it to stop.
     """
@@ -312,12 +370,12 @@ class Service:
         self._thread = threading.Thread(target=self._watch, name="enrichment-service", daemon=True)
 
     def start(self) -> None:
-        """Start it, if that is our part; call once."""
+        """Start the service, unless it runs elsewhere; call this once."""
         if self._settings.start:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop it within 7.6 s; safe to call again and before `start`."""
+        """Stop the service within 7.6 s. Calling this twice, or before `start`, is safe."""
         self._stopping.set()
         for how, patience_s in STOP_STEPS:
             if not self._thread.is_alive():
@@ -334,7 +392,7 @@ class Service:
             began = time.monotonic()
             try:
                 self._run_once()
-            except Exception as error:  # the thread has no caller: it says so and tries again
+            except Exception as error:  # the thread has no caller: log the error and try again
                 self._ended(State.WAITING, f"the service could not be started: {describe(error)}")
             if self.status.state is State.WRONG_SETTING:
                 return
@@ -356,15 +414,15 @@ class Service:
             _hand_over(process, self._settings)
             error = self._accompany(process, said)
         finally:
-            _ask_to_end(process, signal.SIGKILL)  # the whole group: nothing it started stays behind
+            _ask_to_end(process, signal.SIGKILL)  # the whole group: nothing that it started stays behind
             code = process.wait()
         if self._stopping.is_set():
             return
         state = State.WRONG_SETTING if code == EXIT_CONFIGURATION else State.WAITING
-        self._ended(state, error or f"the service ended with exit code {code}; its log tells why")
+        self._ended(state, error or f"the service ended with exit code {code}; see its log")
 
     def _accompany(self, process: subprocess.Popen[str], said: queue.Queue[Json]) -> str:
-        """Wait for the port, then for the end of the process; returns what the process gave as its reason."""
+        """Wait for the port, then for the end of the process; return the reason that the process gave."""
         try:
             first = said.get(timeout=PORT_TIMEOUT_S)
         except queue.Empty:
@@ -386,7 +444,7 @@ class Service:
 
 
 def _spawn(settings: Settings) -> subprocess.Popen[str]:
-    """Start the service in a session of its own. Never sys.executable: inside Orthanc that is Orthanc."""
+    """Start the service in its own session. Never with sys.executable: inside Orthanc that is Orthanc."""
     with _stderr(settings.stderr_file) as stderr:
         return subprocess.Popen(
             [settings.python, "-P", "-m", "orthanc_plugin.cli", "service", "--stdin"],
@@ -401,12 +459,12 @@ def _spawn(settings: Settings) -> subprocess.Popen[str]:
 
 
 def _stderr(path: str) -> contextlib.AbstractContextManager[IO[bytes] | None]:
-    """File for what the service writes past its log, begun anew when large; Orthanc's own where it cannot be made."""
+    """Open the file for what the service writes outside its log, emptied when large; fall back to Orthanc's stderr."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
     except OSError:
-        return contextlib.nullcontext()  # the service will say what is wrong with its StateDirectory
+        return contextlib.nullcontext()  # the service reports what is wrong with its StateDirectory
     if file.tell() > STDERR_MAX_BYTES:
         file.truncate(0)
     return file
@@ -414,8 +472,8 @@ def _stderr(path: str) -> contextlib.AbstractContextManager[IO[bytes] | None]:
 
 def _hand_over(process: subprocess.Popen[str], settings: Settings) -> None:
     stdin = cast("IO[str]", process.stdin)
-    with contextlib.suppress(BrokenPipeError):  # it ended at once: its exit code tells more
-        stdin.write(f"{settings.secret}\n{settings.section}\n")
+    with contextlib.suppress(BrokenPipeError):  # the process ended at once: its exit code says more
+        stdin.write(f"{settings.secret}\n{settings.document}\n")
         stdin.flush()
 
 
@@ -430,7 +488,7 @@ def _listen(stdout: IO[str], said: queue.Queue[Json]) -> None:
 
 
 def _ask_to_end(process: subprocess.Popen[str], how: signal.Signals | None) -> None:
-    """Close its stdin, then send `how`, if anything, to it and all it started."""
+    """Close the stdin of the process, then send `how`, if given, to it and everything it started."""
     with contextlib.suppress(OSError):
         cast("IO[str]", process.stdin).close()
     if how is not None:
@@ -445,12 +503,12 @@ def _reachable(host: str) -> str:
 
 
 def log_error(text: str) -> None:
-    """One line in Orthanc's log."""
+    """Write one line into Orthanc's log."""
     orthanc.LogError("Enrichment: " + " ".join(text.split()))
 
 
 def describe(error: Exception) -> str:
-    """Kind and place of an unexpected error. Its text stays out of the log: it could hold patient data."""
+    """Return kind and place of an unexpected error, but not its text, which could hold patient data."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -458,15 +516,15 @@ def describe(error: Exception) -> str:
 
 
 class Edge:
-    """What Orthanc calls: changes, the status page, the button in Orthanc Explorer."""
+    """What Orthanc calls: the change callback, the status page, and the link behind the button in Orthanc Explorer."""
 
     def __init__(self, settings: Settings | None, error: str = "") -> None:
         self._error = error
         self.service = Service(settings) if settings else None
         self.hints = Hints(settings, lambda: self.status.address) if settings else None
         self._url = settings.url if settings else ""
-        # Held here, and this object by the module: Python plugin 5.0 gives its own reference up only after the
-        # interpreter has ended, and Orthanc 1.12.7 then crashes at exit if that was the last one.
+        # This object keeps the callbacks, and the module keeps this object: Python plugin 5.0 drops its own reference
+        # only after the interpreter has ended, and Orthanc 1.12.7 then crashes at exit if that was the last one.
         self.routes = {
             "/enrichment": route(self.answer_page),
             "/enrichment/status": route(self.answer_status),
@@ -475,7 +533,7 @@ class Edge:
 
     @property
     def status(self) -> Status:
-        """State of the service, or of the settings where these are wrong."""
+        """State of the service, or the configuration error that keeps it from starting."""
         return self.service.status if self.service else Status(State.WRONG_SETTING, self._error)
 
     @property
@@ -485,7 +543,7 @@ class Edge:
         return f"{self._url or address}/enrichment/" if address else ""
 
     def on_change(self, change: int, level: int, resource: str) -> None:
-        """Orthanc's change callback: events come one by one, so nothing slow happens here."""
+        """Handle Orthanc's changes. Events come one by one, so nothing slow may happen here."""
         if self.service is None or self.hints is None:
             return
         if change == orthanc.ChangeType.STABLE_SERIES:
@@ -497,14 +555,14 @@ class Edge:
             self.stop()
 
     def stop(self) -> None:
-        """End the service and both threads in less than 10 s; a hint under way ends meanwhile."""
+        """End the service and both threads in less than 10 s; a hint that is being sent finishes meanwhile."""
         if self.service is not None and self.hints is not None:
             self.hints.stop()
             self.service.stop()
             self.hints.join()
 
     def report(self) -> Json:
-        """Content of /enrichment/status."""
+        """Build the content of /enrichment/status."""
         status, hints = self.status, self.hints
         counts = ("sent", "waiting", "refused", "dropped")
         return {
@@ -517,21 +575,21 @@ class Edge:
         }
 
     def answer_status(self, output: orthanc.RestOutput) -> None:
-        """The report as JSON."""
+        """Answer with the report as JSON."""
         output.AnswerBuffer(json.dumps(self.report()), "application/json")
 
     def answer_page(self, output: orthanc.RestOutput) -> None:
-        """The report as a page that reads itself anew every 5 seconds."""
+        """Answer with the report as a page that reloads every 5 seconds."""
         output.AnswerBuffer(_page(self.report(), "5"), "text/html; charset=utf-8")
 
     def answer_dashboard(self, output: orthanc.RestOutput) -> None:
-        """Lead to the dashboard. Orthanc's own redirect is a 301, which browsers keep although the port may change."""
+        """Lead to the dashboard. Orthanc's own redirect is a 301: browsers keep it although the port may change."""
         link = self.link
         output.AnswerBuffer(_page(self.report(), f"0;url={link}" if link else "5"), "text/html; charset=utf-8")
 
 
 def route(answer: Callable[[orthanc.RestOutput], None]) -> Callable[..., None]:
-    """REST callback that only reads: GET, not disguised as another method, and no exception reaches Orthanc's log."""
+    """Wrap a read-only REST callback: it takes a plain GET only, and no exception reaches Orthanc's log."""
 
     def callback(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         try:
@@ -584,7 +642,7 @@ EXPLORER_BUTTON = """
 
 
 def load() -> Edge:
-    """Read the settings and register with Orthanc; a wrong setting is logged and shown, never raised."""
+    """Read the settings and register with Orthanc. A wrong setting is logged and shown, never raised."""
     try:
         edge = Edge(read_settings(orthanc.GetConfiguration(), os.environ))
     except SettingsError as error:
@@ -597,7 +655,7 @@ def load() -> Edge:
     for path, callback in edge.routes.items():
         orthanc.RegisterRestCallback(path, callback)
     orthanc.ExtendOrthancExplorer(EXPLORER_BUTTON)
-    atexit.register(edge.stop)  # where Orthanc ends without ORTHANC_STOPPED
+    atexit.register(edge.stop)  # in case Orthanc ends without ORTHANC_STOPPED
     return edge
 
 

@@ -22,7 +22,7 @@ from orthanc_plugin.catalog.reader import read_card
 from orthanc_plugin.catalog.records import APACHE, SEGTHOR, Record, RemoteFile, known_records, record_of
 from orthanc_plugin.catalog.shelf import find_model, list_models
 from orthanc_plugin.cli import main as cli
-from orthanc_plugin.cli import models as models_cli
+from orthanc_plugin.cli import weights as weights_cli
 from orthanc_plugin.conversion import convert
 from orthanc_plugin.errors import ConfigError, ModelError, TransientError
 from tests.support.servers.file_server import FileServer, serving
@@ -331,7 +331,7 @@ def test_errors_of_several_zips_name_no_folder_that_is_gone(tmp_path: Path) -> N
             archive.writestr(f"{path.stem}/plans.json", "{}")
 
     def fail() -> None:
-        with models_cli._one_source(zips) as folder:
+        with weights_cli._one_source(zips) as folder:
             assert (folder / "a" / "plans.json").is_file()
             raise ModelError(f"{folder}/b/plans.json is broken")
 
@@ -444,7 +444,7 @@ def test_a_model_is_installed_listed_shown_verified_and_removed(
 
     monkeypatch.setattr(records, "SEGTHOR", record)
     monkeypatch.setattr(convert, "convert_model", convert_model)
-    monkeypatch.setattr(models_cli, "_require_torch", lambda: None)
+    monkeypatch.setattr(weights_cli, "_require_torch", lambda: None)
     monkeypatch.setenv("ENRICHMENT__MODELS_DIRECTORY", str(models))
 
     code, made, messages = answer(capsys, "install", "segthor", "--accept-licence", "--name", "mine", "--folds", "all")

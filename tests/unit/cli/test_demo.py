@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from orthanc_plugin.catalog.reader import read_card
-from orthanc_plugin.cli import demo
+from orthanc_plugin.cli import demo_orthanc
+from orthanc_plugin.cli import demo_run as demo
 from orthanc_plugin.cli.demo_model import ShownModel, section_of, with_locator
 from orthanc_plugin.errors import ConfigError, ModelError
 from orthanc_plugin.phantoms.dicom import write_phantom
@@ -55,13 +56,13 @@ def test_only_ct_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(ConfigError, match=r"DICOM|no folder"):
+        with pytest.raises(ConfigError, match=r"DICOM|not a folder"):
             list(demo._dicom_files(folder))
 
 
 def test_orthanc_listens_to_this_machine_with_a_password_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "_plugin_library", lambda name: name)
-    configuration = demo._orthanc_configuration(tmp_path, 8042, "secret")
+    monkeypatch.setattr(demo_orthanc, "_plugin_library", lambda name: name)
+    configuration = demo_orthanc._orthanc_configuration(tmp_path, 8042, "secret")
     assert configuration["RemoteAccessAllowed"] is False
     assert configuration["AuthenticationEnabled"] is True
     assert configuration["DicomServerEnabled"] is False
@@ -74,7 +75,7 @@ def test_a_content_that_was_superseded_is_not_waited_for() -> None:
     ]
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"series": rows}))
     with httpx.Client(transport=transport) as client:
-        assert demo._latest(client, demo.Servers("http://orthanc", "http://service", "")) == rows[:1]
+        assert demo._latest(client, demo_orthanc.Servers("http://orthanc", "http://service", "")) == rows[:1]
 
 
 CHEST = Path(__file__).parents[3] / "models" / "chest_structures"

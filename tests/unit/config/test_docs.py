@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_origin
 
-import json5
 import pytest
 from pydantic.fields import FieldInfo
 
 from orthanc_plugin.config.base import Range
+from orthanc_plugin.config.orthanc_json import parse_json
 from orthanc_plugin.config.read import load_configuration, parse_section
 from orthanc_plugin.config.schema import fields, model_in
 from orthanc_plugin.config.sections import Configuration, section_json
@@ -81,7 +81,7 @@ def test_sample_without_its_passwords_names_the_variable() -> None:
 
 
 def test_sample_writes_every_key() -> None:
-    section = json5.loads(SAMPLE.read_text())["Enrichment"]
+    section = parse_json(SAMPLE.read_text())["Enrichment"]
 
     def present(node: Any, parts: list[str]) -> bool:
         return not parts or (parts[0] in node and present(node[parts[0]], parts[1:]))
