@@ -16,6 +16,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
+from orthanc_plugin.config.read import load_configuration, parse_document
 from tests.support.fakes.service import fake_python
 from tests.support.servers.orthanc_server import PLUGIN_SCRIPT, OrthancServer, wait_until
 
@@ -159,6 +160,24 @@ def test_broken_setting_leaves_orthanc_running(edge: Edge) -> None:
     assert "/nowhere/bin/python" in edge.status()["error"]
     assert len(edge.errors()) == 1
     assert edge.server.stop() == 0
+
+
+def test_service_gets_the_file_as_a_command_reads_it(edge: Edge) -> None:
+    """Orthanc replaces variables, and what it says of itself fills in the archive `local`."""
+    edge.server.environment |= {"AI_PASSWORD": "from outside"}
+    edge.section(Archives={"local": {"User": "ai", "Password": "${AI_PASSWORD}"}})
+    edge.start()
+    (start,) = edge.events("start")
+    del start["document"]["Enrichment"]["Fake"]
+    configuration = parse_document(start["document"], {})
+    local = configuration.archives["local"]
+    assert (local.url, local.orthanc_url) == (edge.server.dicomweb_url, edge.server.url)
+    assert local.password.get_secret_value() == "from outside"
+    (written,) = edge.server.directory.glob("*.json")
+    content = json.loads(written.read_text())
+    del content["Enrichment"]["Fake"]
+    (edge.directory / "orthanc.json").write_text(json.dumps(content))
+    assert load_configuration(edge.directory / "orthanc.json", edge.server.environment) == configuration
 
 
 def test_routes_need_orthancs_login_and_a_plain_get(edge: Edge) -> None:

@@ -1,4 +1,4 @@
-"""Stand-in for the service, speaking its side of the process protocol; the section's "Fake" says how to behave.
+"""Stand-in for the service, speaking its side of the process protocol; the key "Fake" of the section controls it.
 
 `fake_python` makes an executable of it, to be named as Service.Python: the arguments for the real one are ignored.
 Everything that happens is a line of the file "Fake": {"Events": PATH}.
@@ -23,15 +23,15 @@ def fake_python(directory: Path) -> Path:
 
 
 def main() -> None:
-    """Read secret and section, answer hints until end-of-file on stdin."""
-    secret, section = sys.stdin.readline().strip(), json.loads(sys.stdin.readline())
-    fake = section["Fake"]
+    """Read secret and settings, answer hints until end-of-file on stdin."""
+    secret, document = sys.stdin.readline().strip(), json.loads(sys.stdin.readline())
+    fake = document["Enrichment"]["Fake"]
 
     def note(event: str, **more: object) -> None:
         with Path(fake["Events"]).open("a") as events:
             events.write(json.dumps({"event": event, "pid": os.getpid(), **more}) + "\n")
 
-    note("start", arguments=sys.argv[1:], archives=section["Archives"])
+    note("start", arguments=sys.argv[1:], document=document)
     if "Exit" in fake:
         if "Error" in fake:
             print(json.dumps({"error": fake["Error"]}), flush=True)

@@ -165,6 +165,6 @@ def test_the_list_and_the_card_are_shown(model: Path, capsys: pytest.CaptureFixt
         "preprocessing: of BodyPartRegression",
         "slices of 32 x 32 pixels of 28 mm, -1000 to 1500 HU; 0.118 a mm toward the head",
         "pelvis_start 0.0 (sd 2.0), femur_end 13.6 (sd 1.2)",
-        "made of model.pt, SHA-256 ab",
+        "made from model.pt, SHA-256 ab",
     ):
         assert told in shown, told

@@ -235,7 +235,7 @@ def test_a_card_is_shown_with_its_networks_and_sources(model: Path, capsys: pyte
         "1 fold(s), 3 outputs, fp32",
         "previous.part.configurations.0: 3d_lowres",
         "SCT 15825003 aorta",
-        "made of a.pth, SHA-256 ab",
+        "made from a.pth, SHA-256 ab",
     ):
         assert told in shown, told
 

@@ -87,8 +87,8 @@ class TestErrors:
             ),
             (
                 {"Rules": [{"Name": "a", "Match": {"SeriesDescription": "("}}]},
-                'Enrichment.Rules[0].Match.SeriesDescription: "(" is not allowed (not a valid regular expression: missing ),'
-                " unterminated subpattern at position 0); allowed: a regular expression",
+                'Enrichment.Rules[0].Match.SeriesDescription: "(" is not allowed (not a valid regular expression:'
+                " missing ), unterminated subpattern at position 0); allowed: a regular expression",
             ),
             (
                 {"Rules": [{"Name": "a", "Match": {"Slices": {"Min": 5, "Max": 3}}}]},

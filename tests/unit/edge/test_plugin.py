@@ -216,13 +216,13 @@ def test_unexpected_error_neither_ends_the_thread_nor_is_quoted(load: Load, rece
         ({}, 'no object "Enrichment"'),
         ({"Enrichment": []}, 'no object "Enrichment"'),
         ({"Enrichment": {"Service": 5}}, "Enrichment.Service must be an object"),
-        ({"Enrichment": {"Service": {"Start": "yes"}}}, "Enrichment.Service.Start must be true or false"),
+        ({"Enrichment": {"Service": {"Start": "perhaps"}}}, "Enrichment.Service.Start must be true or false"),
         ({"Enrichment": {"Service": {"Python": "/nowhere/python"}}}, "'/nowhere/python' cannot be executed"),
         ({"Enrichment": {"Service": {"Python": "python3"}}}, "must be the absolute path"),
         ({"Enrichment": {"Service": {"Start": False}}}, "set Enrichment.Service.Url"),
-        ({"Enrichment": {"Service": {"Start": False, "Url": "ftp://x", "Secret": "s"}}}, "must begin with http"),
+        ({"Enrichment": {"Service": {"Start": False, "Url": "ftp://x", "Secret": "s"}}}, "must be http(s)://host"),
         ({"Enrichment": {"Archives": 3}}, "Enrichment.Archives must be an object"),
-        ({"Enrichment": {}, "DicomWeb": "on"}, "the settings cannot be read: AttributeError"),
+        ({"Enrichment": {"StateDirectory": "state"}}, "Enrichment.StateDirectory must be an absolute path"),
         (
             {"Enrichment": {}, "RemoteAccessAllowed": True, "AuthenticationEnabled": False},
             "anybody could read the images",
@@ -245,22 +245,23 @@ def test_broken_json_does_not_stop_orthanc(load: Load, monkeypatch: pytest.Monke
     assert "JSONDecodeError" in report(orthanc)["error"]
 
 
-def test_local_archive_defaults_to_this_orthanc(load: Load) -> None:
+def test_service_gets_its_section_and_what_decides_about_it_and_no_account(load: Load) -> None:
     plugin, _ = load()
-    section: dict[str, object] = elsewhere("https://ai.example/base/") | {"Archives": {"local": {"User": "ai"}}}
-    text = json.dumps({"HttpPort": 8099, "SslEnabled": True, "DicomWeb": {"Root": "dw"}, "Enrichment": section})
-    settings = plugin.read_settings(text, {})
-    assert json.loads(settings.section)["Archives"] == {
-        "local": {"Url": "https://127.0.0.1:8099/dw", "OrthancUrl": "https://127.0.0.1:8099", "User": "ai"}
+    passed_on = {
+        "HttpPort": 8099,
+        "SslEnabled": True,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": True,
+        "DicomWeb": {"Root": "dw"},
+        "Enrichment": elsewhere("https://ai.example/base/"),
     }
+    whole = passed_on | {
+        "RegisteredUsers": {"admin": "top-secret"},
+        "DicomWeb": {"Root": "dw", "Servers": {"far": ["http://far", "user", "top-secret"]}},
+    }
+    settings = plugin.read_settings(json.dumps(whole), {})
+    assert json.loads(settings.document) == passed_on
     assert settings.url == "https://ai.example/base"
-
-
-def test_service_gets_its_section_and_nothing_else_of_the_configuration(load: Load) -> None:
-    plugin, _ = load()
-    text = json.dumps({"RegisteredUsers": {"admin": "top-secret"}, "Enrichment": elsewhere("http://x")})
-    settings = plugin.read_settings(text, {})
-    assert "top-secret" not in settings.section
     assert "shared" not in repr(settings)
 
 
@@ -328,7 +329,7 @@ def test_service_is_started_handed_the_section_and_stopped(
     plugin.EDGE.on_change(ChangeType.ORTHANC_STOPPED, 4, "")
     start, hint, end = events(tmp_path)
     assert start["arguments"] == ["-P", "-m", "orthanc_plugin.cli", "service", "--stdin"]
-    assert start["archives"]["local"]["Url"] == "http://127.0.0.1:8055/dicom-web"
+    assert start["document"] == {"HttpPort": 8055, "Enrichment": own_python()}
     assert (hint["path"], hint["right_secret"]) == ("/enrichment/api/v1/hints", True)
     assert end["event"] == "end"
     assert report(orthanc)["state"] == "stopped"
