@@ -1,6 +1,6 @@
 """Coded concepts: anatomy, features and units as scheme, value, meaning (PS3.3 8.8).
 
-Codes of structures stand in the model cards, codes of features in `radiomics.feature_codes`.
+The model cards hold the codes of structures, and `radiomics.feature_codes` those of features.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The one tree of errors. The class says whether to try again; its docstring is the default message.
+"""The tree of errors. The class says whether to try again; its docstring is the default message.
 
     EnrichError
       InputError        the series cannot be used: never retried, the series is refused with a reason
@@ -17,7 +17,7 @@ from enum import StrEnum
 
 
 class Refusal(StrEnum):
-    """Why a series gets no result. The value is what the ledger, the API and the CLI show."""
+    """Reason why a series gets no result. Ledger, API and command line show the value."""
 
     NOT_CT = "not-ct"
     NO_RULE = "no-rule"
@@ -47,6 +47,10 @@ class Refusal(StrEnum):
     GONE = "gone"
 
 
+ODD_HEADER = (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError)
+"""What pydicom raises for an odd value, and only when somebody reads it. The message may quote the value."""
+
+
 class EnrichError(Exception):
     """Something went wrong while enriching."""
 
@@ -63,15 +67,15 @@ class InputError(EnrichError):
 
 
 class TransientError(EnrichError):
-    """A part that is needed is away for now; the step is tried again."""
+    """Something that is needed is not available now; the step is tried again."""
 
 
 class ModelError(EnrichError):
-    """The model is missing, altered or does not fit; the operator must act."""
+    """The model is missing, was altered, or does not fit; the operator must act."""
 
 
 class EncodingError(EnrichError):
-    """The result would be no valid DICOM object."""
+    """The result would not be a valid DICOM object."""
 
 
 class StoreError(EnrichError):

@@ -1,6 +1,6 @@
-"""Who is who: fingerprints of series, ids of jobs, UIDs of results. Decided once; all derived, none random.
+"""Fingerprints of series, ids of jobs, and UIDs of results. All are derived, none is random.
 
-Delivered a hundred times a series runs once, and a job that runs twice makes the same objects.
+A series that arrives a hundred times runs once, and a job that runs twice makes the same objects.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ class SeriesIdentity:
 
 
 def digest(*parts: str | Iterable[str]) -> str:
-    """SHA-256 (hex) of strings and lists of strings, unambiguous: `("ab", "c")` differs from `("a", "bc")`."""
+    """Hash strings and lists of strings with SHA-256 (hex), unambiguously: `("ab", "c")` is not `("a", "bc")`."""
     canonical = [part if isinstance(part, str) else list(part) for part in parts]
     return hashlib.sha256(json.dumps(canonical, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def fingerprint(series: SeriesIdentity, generation: int) -> str:
-    """Content of a series as an archive holds it.
+    """Identify the content of a series as an archive holds it.
 
     Parameters
     ----------
     series : SeriesIdentity
-        Its UIDs and PatientID; the order of instances does not matter.
+        UIDs and PatientID; the order of the instances does not matter.
     generation : int
-        0 at first; grows when the source was deleted or changed its identity and came again.
+        0 at first; it grows when the source was deleted, or changed its identity, and arrived again.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def fingerprint(series: SeriesIdentity, generation: int) -> str:
 
 
 def job_id(archive: str, series_fingerprint: str, plan_digest: str) -> str:
-    """Id of the job that enriches this content by this plan."""
+    """Return the id of the job that enriches this content by this plan."""
     return digest(archive, series_fingerprint, plan_digest)
 
 
@@ -68,45 +68,45 @@ def _uid(*parts: str | Iterable[str]) -> str:
 
 
 def seg_uid(series_fingerprint: str, model_digest: str, settings: str) -> str:
-    """SOPInstanceUID of the SEG of one model."""
+    """Return the SOPInstanceUID of the SEG of one model."""
     return _uid("seg", series_fingerprint, model_digest, settings, str(RESULTS_VERSION))
 
 
 def sr_uid(seg_sop_instance_uid: str, kind: str, settings: str) -> str:
-    """SOPInstanceUID of a report made of that SEG; `kind` is `radiomics`, `landmarks`, ..."""
+    """Return the SOPInstanceUID of a report made from that SEG; `kind` is `radiomics`, `landmarks`, ..."""
     return _uid("sr", seg_sop_instance_uid, kind, settings, str(RESULTS_VERSION))
 
 
 def joint_sr_uid(seg_sop_instance_uids: Iterable[str], kind: str, settings: str) -> str:
-    """SOPInstanceUID of a report made of several SEGs, in whatever order."""
+    """Return the SOPInstanceUID of a report made from several SEGs, in any order."""
     return _uid("joint-sr", sorted(seg_sop_instance_uids), kind, settings, str(RESULTS_VERSION))
 
 
 def body_sr_uid(series_fingerprint: str, model_digest: str, kind: str, settings: str) -> str:
-    """SOPInstanceUID of a report of body part regression; `kind` is `body-landmarks`, `body-regions`, ..."""
+    """Return the SOPInstanceUID of a body part regression report; `kind` is `body-landmarks`, `body-regions`, ..."""
     return _uid("body-sr", series_fingerprint, model_digest, kind, settings, str(RESULTS_VERSION))
 
 
 def series_uid(sop_instance_uid: str) -> str:
-    """SeriesInstanceUID of a result: one object a series (OHIF shows only the last SEG of a series)."""
+    """Return the SeriesInstanceUID of a result: one series per object (OHIF shows only the last SEG of a series)."""
     return _uid("series", sop_instance_uid)
 
 
 def tracking_uid(seg_sop_instance_uid: str, item: str) -> str:
-    """TrackingUID of a segment (its number) or of a landmark (its name)."""
+    """Return the TrackingUID of a segment (its number) or of a landmark (its name)."""
     return _uid("tracking", seg_sop_instance_uid, item)
 
 
 def frame_of_reference_uid(series: SeriesIdentity) -> str:
-    """One frame of reference for a series whose slices carry one each."""
+    """Return one frame of reference for a series in which every slice has its own."""
     return _uid("frame-of-reference", series.series_instance_uid, sorted(set(series.frame_of_reference_uids)))
 
 
 def dimension_organization_uid(sop_instance_uid: str) -> str:
-    """DimensionOrganizationUID of a SEG, so that a rerun gives the same bytes."""
+    """Return the DimensionOrganizationUID of a SEG, so that a rerun gives the same bytes."""
     return _uid("dimension-organization", sop_instance_uid)
 
 
 def device_uid(model_digest: str) -> str:
-    """DeviceUID of an algorithm: another one whenever card or weights change (IHE AIR)."""
+    """Return the DeviceUID of an algorithm, which changes with its card or weights (IHE AIR)."""
     return _uid("device", model_digest)

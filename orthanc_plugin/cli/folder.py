@@ -22,9 +22,9 @@ from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageV
 from orthanc_plugin.jobs.stage import Found, run_stage
 from orthanc_plugin.jobs.stages import Stages, stages_of
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr, to_csv, to_json
+from orthanc_plugin.rules.decide import RuleVerdict, Skip, decide, explain
 from orthanc_plugin.rules.installed import Installed, installed_models
 from orthanc_plugin.rules.installed import check_rules as check_models
-from orthanc_plugin.rules.rules import RuleVerdict, Skip, decide, explain
 from orthanc_plugin.rules.tags import SeriesTags, series_tags
 from orthanc_plugin.series.read import identity_of
 

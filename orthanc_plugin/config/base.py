@@ -64,7 +64,7 @@ class Range(Settings):
         """Return whether a value lies in the range."""
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
-    def told(self, unit: str = "") -> str:
+    def in_words(self, unit: str = "") -> str:
         """Describe the range in words."""
         if self.max is None:
             return "known" if self.min is None else f"{self.min:g}{unit} or more"

@@ -1,6 +1,6 @@
-"""Which criteria of a rule a series does not meet.
+"""Finds the criteria of a rule that a series does not meet.
 
-What the archive cannot tell is undecidable, never a silent "no match".
+A criterion that the archive cannot answer is undecidable, never a silent "no match".
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _SOP_CLASS_NAMES = {
 class Failure:
     """A criterion that a series does not meet.
 
-    found: what the series has; may be a free text of the hospital, so it is for the terminal, not for logs.
-    undecidable: the archive cannot tell, so that the rule is in error.
+    found: what the series has. It may be a free text of the hospital, so it is for the terminal, not for logs.
+    undecidable: the archive does not know, so the rule is in error.
     """
 
     criterion: str
@@ -35,13 +35,14 @@ class Failure:
     undecidable: bool = False
 
     def __str__(self) -> str:
+        """Describe the failure without the hospital's free texts."""
         if self.undecidable:
             return f"{self.criterion} cannot be decided: {self.found}"
         return f"{self.criterion}: {'another' if self.private else self.found}, wanted {self.wanted}"
 
 
 def failures_of(match: Match, tags: SeriesTags) -> Iterator[Failure]:
-    """Criteria that the tags do not meet, in the order of the schema; of what is no CT only that."""
+    """Find the criteria that the tags do not meet, in the order of the schema; if it is not CT, only that."""
     yield from _listed("Archive", (tags.archive,), match.archive)
     no_ct = [
         *_listed("Modality", tags.modality, match.modality),
@@ -73,12 +74,12 @@ def _image_failures(match: Match, tags: SeriesTags) -> Iterator[Failure]:
     yield from _ranged("TimePoints", tags.time_points, match.time_points)
     yield from _ranged("StudyAgeDays", tags.study_age_days, match.study_age_days)
     if match.axial is not None and tags.axial is not match.axial:
-        yield Failure("Axial", _told(tags.axial), _told(match.axial))
+        yield Failure("Axial", _truth(tags.axial), _truth(match.axial))
     if tags.rescale_types:
         yield from _listed("RescaleType", tags.rescale_types, match.rescale_type)
 
 
-def _told(value: bool | None) -> str:
+def _truth(value: bool | None) -> str:
     return "unknown" if value is None else str(value).lower()
 
 
@@ -107,7 +108,7 @@ def _text(criterion: str, found: Sequence[str], pattern: str, *, private: bool =
 
 def _ranged(criterion: str, found: float | None, wanted: Range | None, unit: str = "") -> Iterator[Failure]:
     if wanted is not None and (found is None or found not in wanted):
-        yield Failure(criterion, "unknown" if found is None else f"{found:g}{unit}", wanted.told(unit))
+        yield Failure(criterion, "unknown" if found is None else f"{found:g}{unit}", wanted.in_words(unit))
 
 
 def _known_to_orthanc(criterion: str, found: str | None, wanted: Sequence[str]) -> Iterator[Failure]:

@@ -1,7 +1,7 @@
-"""The models that are installed, as rules see them, and the rules held against them.
+"""The installed models as rules see them, and the check of the rules against them.
 
-A rule names organ models under Models and a body part regression as Locate; what is not installed, or of the other
-kind, stops the start.
+A rule names organ models in Models and a body part regression model in Locate. A model that is not installed, or is of
+the other kind, stops the start.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from orthanc_plugin.errors import ConfigError
 class Installed:
     """Installed models.
 
-    digests: of each model, by name.
-    locators: names of those that are body part regressions.
-    test_models: names of those that were trained on phantoms only.
+    digests: digest of each model, by name.
+    locators: names of the body part regression models.
+    test_models: names of the models that were trained on phantoms only.
     """
 
     digests: Mapping[str, str]
@@ -33,12 +33,18 @@ class Installed:
 
     @property
     def organ_models(self) -> frozenset[str]:
-        """Those that find organs."""
+        """Names of the models that find organs."""
         return frozenset(self.digests) - self.locators
 
 
 def installed_models(models_directory: Path | None) -> Installed:
-    """Models of the directory and built-in ones; raises ModelError if one cannot be used."""
+    """Find the models of the directory and the built-in ones.
+
+    Raises
+    ------
+    ModelError
+        If a model cannot be used.
+    """
     cards = list_models(models_directory)
     return Installed(
         {card.name: card.digest for card in cards},
@@ -48,12 +54,12 @@ def installed_models(models_directory: Path | None) -> Installed:
 
 
 def check_rules(configuration: Configuration, installed: Installed) -> None:
-    """Refuse rules that name a model which is not installed, or is of another kind.
+    """Refuse rules that name a model which is not installed or is of the wrong kind.
 
     Raises
     ------
     ConfigError
-        With a line for each such model.
+        With one line for each such model.
     """
     problems = [
         problem
@@ -68,7 +74,7 @@ def _problems(path: str, rule: Rule, installed: Installed) -> Iterator[str]:
     for model in rule.models:
         if model not in installed.organ_models:
             known = model in installed.locators
-            why = " (it finds no organs: name it as Locate)" if known else nearest(model, installed.organ_models)
+            why = " (it finds no organs: name it in Locate)" if known else nearest(model, installed.organ_models)
             yield (
                 f'{path}.Models: "{model}" is not allowed{why};'
                 f" allowed: installed models ({_listed(installed.organ_models)})"
@@ -81,15 +87,15 @@ def _location_problems(path: str, rule: Rule, installed: Installed) -> Iterator[
         return
     if rule.locate in installed.organ_models or rule.locate not in ("", DEFAULT_LOCATOR):
         known = rule.locate in installed.organ_models
-        why = " (it is no body part regression)" if known else nearest(rule.locate, installed.locators)
+        why = " (it is not a body part regression model)" if known else nearest(rule.locate, installed.locators)
         yield (
             f'{path}.Locate: "{rule.locate}" is not allowed{why};'
-            f" allowed: installed body part regressions ({_listed(installed.locators)}), or empty"
+            f" allowed: installed body part regression models ({_listed(installed.locators)}), or empty"
         )
         return
     for key in rule.location_keys:
-        remedy = "install one (orthanc-enrich models install bpr)" if rule.locate else "name one as Locate"
-        yield f"{path}.{key}: needs a body part regression and there is none: {remedy}, or remove the key"
+        remedy = "install one (orthanc-enrich models install bpr)" if rule.locate else "name one in Locate"
+        yield f"{path}.{key}: needs a body part regression model, and there is none: {remedy}, or remove the key"
 
 
 def _listed(names: Collection[str]) -> str:

@@ -48,7 +48,7 @@ def test_each_reason_is_given_somewhere() -> None:
 
 def test_who_gives_a_reason_is_who_the_page_says() -> None:
     places = {
-        "rules": ("rules.py",),
+        "rules": ("rules/",),
         "loader": ("series/",),
         "archive": ("archive/",),
         "decision": ("jobs/decision.py",),

@@ -46,14 +46,14 @@ def test_a_model_that_is_not_installed_is_refused_with_the_nearest_name() -> Non
 
 
 def test_models_and_locate_do_not_change_places() -> None:
-    assert "it finds no organs: name it as Locate" in problem(BOTH, Models=["bpr"])
-    assert "it is no body part regression" in problem(BOTH, Locate="chest_structures")
+    assert "it finds no organs: name it in Locate" in problem(BOTH, Models=["bpr"])
+    assert "it is not a body part regression model" in problem(BOTH, Locate="chest_structures")
 
 
 def test_another_locator_than_the_default_must_be_installed() -> None:
     assert problem(BOTH, Locate="bp") == (
         'Enrichment.Rules[0].Locate: "bp" is not allowed, did you mean "bpr"?;'
-        " allowed: installed body part regressions (bpr), or empty"
+        " allowed: installed body part regression models (bpr), or empty"
     )
 
 
@@ -66,4 +66,4 @@ def test_what_only_body_part_regression_can_answer_stops_the_start_without_it(ru
     said = problem(ORGANS, **rule)
     assert said.startswith(f"Enrichment.Rules[0].{key}: needs a body part regression")
     assert "orthanc-enrich models install bpr" in said
-    assert "name one as Locate" in problem(BOTH, Locate="", **rule)
+    assert "name one in Locate" in problem(BOTH, Locate="", **rule)

@@ -23,7 +23,7 @@ from orthanc_plugin.domain.plan import (
 )
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.errors import ModelError, Refusal
-from orthanc_plugin.rules.rules import Skip, decide, explain
+from orthanc_plugin.rules.decide import Skip, decide, explain
 from orthanc_plugin.rules.tags import SeriesTags
 
 CT, ENHANCED_CT, LEGACY_CT = (f"1.2.840.10008.5.1.4.1.1.2{suffix}" for suffix in ("", ".1", ".2"))

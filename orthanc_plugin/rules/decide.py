@@ -1,9 +1,7 @@
-"""Which series get what, and why the others get nothing.
+"""Decides which series get what, and why the others get nothing.
 
-A rule is a list of criteria and what a series that meets them all gets. A criterion that a rule does not write has the
-value of the default rule, so a rule loosens a guard only by saying so. The first rule that matches wins; where none
-does, the skip says for each rule which criteria failed. What the archive cannot tell is an error of the rule, never a
-silent "no match".
+The first rule that matches wins. If none matches, the skip names for each rule the criteria that failed. A criterion
+that the archive cannot answer is an error of the rule, never a silent "no match".
 """
 
 from __future__ import annotations
@@ -13,14 +11,7 @@ from dataclasses import dataclass
 
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.domain.checks import Check
-from orthanc_plugin.domain.plan import (
-    BODY_OUTPUTS,
-    Location,
-    Output,
-    Plan,
-    PlannedModel,
-    SegSettings,
-)
+from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Output, Plan, PlannedModel, SegSettings
 from orthanc_plugin.errors import ModelError, Refusal
 from orthanc_plugin.rules.criteria import Failure, failures_of
 from orthanc_plugin.rules.tags import SeriesTags
@@ -28,30 +19,30 @@ from orthanc_plugin.rules.tags import SeriesTags
 
 @dataclass(frozen=True, slots=True)
 class RuleVerdict:
-    """What one rule says about a series: it matches where no criterion failed."""
+    """What one rule says about a series. It matches if no criterion failed."""
 
     rule: str
     failures: tuple[Failure, ...]
 
     @property
     def matches(self) -> bool:
-        """Whether all criteria are met."""
+        """Whether the series meets all criteria."""
         return not self.failures
 
     @property
     def in_error(self) -> bool:
-        """Whether the rule fails only by what the archive cannot tell."""
+        """Whether the rule fails only because of what the archive does not know."""
         return bool(self.failures) and all(failure.undecidable for failure in self.failures)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The failed criteria, without free texts of the hospital."""
+        """The failed criteria, without the hospital's free texts."""
         return tuple(map(str, self.failures))
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """No rule takes the series. The sentence holds no free text of the hospital: ledger and logs keep it."""
+    """No rule takes the series. The sentence holds none of the hospital's free texts: ledger and logs keep it."""
 
     reason: Refusal
     sentence: str
@@ -59,14 +50,14 @@ class Skip:
 
     @property
     def in_error(self) -> bool:
-        """Whether a rule asks what the archive cannot tell: the operator must act."""
+        """Whether a rule asks for what the archive does not know: the operator must act."""
         return any(verdict.in_error for verdict in self.verdicts)
 
 
 def decide(
     rules: Sequence[Rule], tags: SeriesTags, models: Mapping[str, str], test_models: Collection[str] = ()
 ) -> Plan | Skip:
-    """Plan of the first rule that matches, or why there is none.
+    """Plan by the first rule that matches, or explain why none does.
 
     Parameters
     ----------
@@ -75,12 +66,12 @@ def decide(
     models : mapping
         Digest of each installed model, by name.
     test_models : collection of str
-        Those that were trained on phantoms only.
+        Models that were trained on phantoms only.
 
     Raises
     ------
     ModelError
-        If the rule names a model that is not installed (`jobs.installed.check_rules` refuses this at the start).
+        If the rule names a model that is not installed (`rules.installed.check_rules` refuses such rules at the start).
     """
     verdicts: list[RuleVerdict] = []
     for rule in rules:
@@ -93,12 +84,12 @@ def decide(
 
 
 def explain(rules: Iterable[Rule], tags: SeriesTags, test_models: Collection[str] = ()) -> tuple[RuleVerdict, ...]:
-    """What each rule says, also those after the first match."""
+    """Return what each rule says, including the rules after the first match."""
     return tuple(_verdict(rule, tags, test_models) for rule in rules)
 
 
 def _verdict(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> RuleVerdict:
-    """Whether a model may run on patients is asked last: it is the reason only where nothing else is."""
+    """Judge by one rule. Test models come last: they are the reason only if there is no other."""
     failures = tuple(failures_of(rule.match, tags)) or tuple(_phantoms_only(rule, tags, test_models))
     return RuleVerdict(rule.name, failures)
 
@@ -139,7 +130,7 @@ def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: 
 
 
 def _location(rule: Rule, models: Mapping[str, str], barred: Collection[str]) -> Location | None:
-    """How a series is located; where the rule can do without, a model that is absent or barred leaves a word only."""
+    """Plan how to locate the series. If the rule can do without, an absent or barred model leaves only a remark."""
     if not rule.locate:
         return None
     if rule.locate not in models:
@@ -168,7 +159,7 @@ _REFUSALS = {
 
 
 def _reason(verdicts: Sequence[RuleVerdict]) -> Refusal:
-    """What the operator must act on, else the guard of a rule that matches but for it, else what all rules share."""
+    """Choose the reason: what the operator must fix, else the only guard that failed, else what all rules share."""
     if any(verdict.in_error for verdict in verdicts):
         return Refusal.RULE_ERROR
     if any(failure.criterion == _PHANTOM for verdict in verdicts for failure in verdict.failures):
@@ -180,5 +171,5 @@ def _reason(verdicts: Sequence[RuleVerdict]) -> Refusal:
 
 
 def _sentence(verdicts: Iterable[RuleVerdict]) -> str:
-    told = [f"rule {v.rule}{' is in error' if v.in_error else ''}: {'; '.join(v.reasons)}" for v in verdicts]
-    return ". ".join(told) or "there are no rules"
+    sentences = [f"rule {v.rule}{' is in error' if v.in_error else ''}: {'; '.join(v.reasons)}" for v in verdicts]
+    return ". ".join(sentences) or "there are no rules"
