@@ -1,194 +1,86 @@
-"""Enriches a folder of CT once, in the foreground: without PACS and queue, by the same stages as a job."""
+"""The commands that work on a folder: `run` enriches it, `rules test` explains what the rules decide."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydicom import dcmread
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.table import Table
 
-from orthanc_plugin import identity
-from orthanc_plugin.archive.folder import FolderArchive, FolderSeries
-from orthanc_plugin.config.rule import Rule
-from orthanc_plugin.config.sections import Configuration
-from orthanc_plugin.domain.plan import Output, Plan
-from orthanc_plugin.errors import ConfigError, InputError
-from orthanc_plugin.jobs.numbers import as_png
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView, ending
-from orthanc_plugin.jobs.stage import Found, run_stage
-from orthanc_plugin.jobs.stages import Stages, stages_of
-from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr, to_csv, to_json
-from orthanc_plugin.rules.decide import RuleVerdict, Skip, decide, explain
-from orthanc_plugin.rules.installed import Installed, installed_models
-from orthanc_plugin.rules.installed import check_rules as check_models
-from orthanc_plugin.rules.tags import SeriesTags, series_tags
-from orthanc_plugin.series.read import identity_of
+from orthanc_plugin.cli.desk import Commands, Desk, outcome_code
 
-ARCHIVE = "folder"
+if TYPE_CHECKING:
+    from orthanc_plugin.cli.run import Outcome, SeriesVerdict
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one series. files: the objects that were written, by kind."""
-
-    study_instance_uid: str
-    series_instance_uid: str
-    state: JobState
-    rule: str
-    reason: str
-    detail: str
-    provider: str
-    volumes_ml: Mapping[str, float]
-    notes: tuple[str, ...]
-    stages: tuple[StageView, ...]
-    files: Mapping[str, str]
+def add_commands(commands: Commands) -> None:
+    """Add `run`."""
+    run = commands.add("run", enrich, "enrich a folder without a PACS: CT in, SEG and SR out")
+    run.add_argument("directory", type=Path, help="folder of CT files, at any depth")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesVerdict:
-    """What the rules say about one series. takes: the first rule that matches, or empty."""
-
-    series_instance_uid: str
-    description: str
-    takes: str
-    rules: tuple[RuleVerdict, ...]
+def add_rules_commands(rules: Commands) -> None:
+    """Add `test` to the group `rules`."""
+    text = "show which rule takes each series of a folder, and why the others do not"
+    rules.add("test", explain, text).add_argument("directory", type=Path, help="folder of DICOM files, at any depth")
 
 
-def enrich_folder(directory: Path, out: Path, configuration: Configuration, messages: Console) -> tuple[Outcome, ...]:
-    """Enrich every series of a folder. A series that cannot be used gets a reason and does not stop the others.
+def enrich(desk: Desk) -> int:
+    """Enrich every series of a folder and print what became of it."""
+    from orthanc_plugin.cli.run import enrich_folder
 
-    Raises
-    ------
-    ConfigError
-        If there is no such folder or series, or a rule names a model that is not installed.
-    """
-    archive, installed = _open(directory, out), _installed(configuration)
-    stages = Stages(configuration, {ARCHIVE: archive})
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    outcomes = []
-    with Progress(*columns, console=messages) as progress:
-        for number, series in enumerate(archive.series, start=1):
-            name = f"series {number} of {len(archive.series)}"
-            task = progress.add_task(name, total=1)
-
-            def show(stage: str, task: TaskID = task, name: str = name) -> None:
-                progress.update(task, description=f"{name}: {stage}")
-
-            outcomes.append(_enrich(series, archive, stages, configuration, installed, show))
-            progress.update(task, description=f"{name}: {outcomes[-1].state}", completed=1)
-    return tuple(outcomes)
+    outcomes = enrich_folder(desk.options.directory, desk.options.out, desk.configuration, desk.messages)
+    if desk.options.json:
+        desk.print_json([dataclasses.asdict(outcome) for outcome in outcomes])
+    else:
+        for outcome in outcomes:
+            show_outcome(outcome, desk.console)
+    return outcome_code([outcome.state for outcome in outcomes])
 
 
-def check_rules(directory: Path, configuration: Configuration) -> tuple[SeriesVerdict, ...]:
-    """Return what each rule says about each series of a folder.
+def explain(desk: Desk) -> None:
+    """Print what each rule says about each series of a folder."""
+    from orthanc_plugin.cli.run import check_rules
 
-    Raises
-    ------
-    ConfigError
-        If there is no such folder or series, or a rule names a model that is not installed.
-    """
-    archive, installed = _open(directory, directory), _installed(configuration)
-    verdicts = []
-    for series in archive.series:
-        rules = explain(configuration.rules, _tags(series, archive), installed.test_models)
-        takes = next((verdict.rule for verdict in rules if verdict.matches), "")
-        verdicts.append(SeriesVerdict(series.series_instance_uid, series.description, takes, rules))
-    return tuple(verdicts)
+    verdicts = check_rules(desk.options.directory, desk.configuration)
+    if desk.options.json:
+        desk.print_json([dataclasses.asdict(verdict) for verdict in verdicts])
+        return
+    for verdict in verdicts:
+        show_verdict(verdict, desk.console)
 
 
-def _open(directory: Path, out: Path) -> FolderArchive:
-    if not directory.is_dir():
-        raise ConfigError(f"{directory} is not a folder; name one that holds DICOM files")
-    archive = FolderArchive(directory, out, ARCHIVE)
-    if not archive.series:
-        raise ConfigError(f"{directory} holds no DICOM series")
-    return archive
+def show_outcome(outcome: Outcome, console: Console) -> None:
+    """Print one outcome for people."""
+    console.print(f"series {outcome.series_instance_uid}: [bold]{outcome.state}[/bold] {outcome.reason}".rstrip())
+    if outcome.volumes_ml:
+        table = Table("structure", "mL")
+        for key, volume_ml in outcome.volumes_ml.items():
+            table.add_row(key, f"{volume_ml:.1f}")
+        console.print(table)
+    for location in (stage.location for stage in outcome.stages if stage.location is not None):
+        covered = ", ".join(f"{region} {part:.2f}" for region, part in location.coverage.items() if part)
+        console.print(f"  body part {location.tag}, {f'covered: {covered}' if covered else 'no valid region'}")
+    for stage in outcome.stages:
+        console.print(f"  {stage.name}: {stage.seconds:.1f} s, {stage.peak_mib:.0f} MiB")
+    for line in (outcome.detail, *outcome.notes, *outcome.files.values()):
+        if line:
+            console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
-def _tags(series: FolderSeries, archive: FolderArchive) -> SeriesTags:
-    headers = archive.headers(series.study_instance_uid, series.series_instance_uid)
-    return series_tags(headers, None, archive=ARCHIVE, today=date.today())
-
-
-def _installed(configuration: Configuration) -> Installed:
-    installed = installed_models(configuration.models_directory)
-    check_models(configuration, installed)
-    return installed
-
-
-def _plan(series: FolderSeries, archive: FolderArchive, rules: Sequence[Rule], installed: Installed) -> Plan | Skip:
-    """Plan by the rules, with the folder as home archive."""
-    plan = decide(rules, _tags(series, archive), installed.digests, installed.test_models)
-    return plan if isinstance(plan, Skip) else replace(plan, home_archive=ARCHIVE, destinations=())
-
-
-def _enrich(
-    series: FolderSeries,
-    archive: FolderArchive,
-    stages: Stages,
-    configuration: Configuration,
-    installed: Installed,
-    show: Callable[[str], None],
-) -> Outcome:
-    study_uid, series_uid = series.study_instance_uid, series.series_instance_uid
-    try:
-        plan = _plan(series, archive, configuration.rules, installed)
-        if isinstance(plan, Skip):
-            return _outcome(series, archive, JobState.SKIPPED, plan.reason, plan.sentence)
-        fingerprint = identity.fingerprint(identity_of(archive.headers(study_uid, series_uid)), generation=0)
-    except InputError as error:
-        return _outcome(series, archive, JobState.SKIPPED, error.reason, str(error))
-
-    def run(name: str, body: Callable[[], Found]) -> StageOutcome:
-        show(name)
-        return run_stage(name, body, last_try=True)
-
-    job = EnrichJob(ARCHIVE, study_uid, series_uid, fingerprint, 0, plan)
-    outcomes = tuple(stages_of(stages, job, run))
-    _write_beside(archive, outcomes)
-    end = ending(outcomes)
-    return _outcome(series, archive, end.state, end.reason, end.detail, plan.rule, outcomes)
-
-
-def _write_beside(archive: FolderArchive, outcomes: Sequence[StageOutcome]) -> None:
-    """Write the numbers of radiomics reports as tables and previews as pictures, beside the objects."""
-    for stored in (outcome.stored for outcome in outcomes if outcome.stored is not None):
-        file = archive.stored_file(stored.sop_instance_uid)
-        if file is None or stored.adopted:
-            continue
-        if stored.kind is Output.RADIOMICS:
-            rows = read_radiomics_sr(dcmread(file))
-            file.with_suffix(".csv").write_text(to_csv(rows), newline="")
-            file.with_suffix(".json").write_text(to_json(rows))
-        elif stored.kind is Output.PREVIEW:
-            file.with_suffix(".png").write_bytes(as_png(dcmread(file)))
-
-
-def _outcome(
-    series: FolderSeries,
-    archive: FolderArchive,
-    state: JobState,
-    reason: str,
-    detail: str,
-    rule: str = "",
-    outcomes: tuple[StageOutcome, ...] = (),
-) -> Outcome:
-    stored = [outcome.stored for outcome in outcomes if outcome.stored is not None]
-    stages = tuple(outcome.stage for outcome in outcomes)
-    return Outcome(
-        study_instance_uid=series.study_instance_uid,
-        series_instance_uid=series.series_instance_uid,
-        state=state,
-        rule=rule,
-        reason=reason,
-        detail=detail,
-        provider=next((stage.provider for stage in stages if stage.provider), ""),
-        volumes_ml={key: volume_ml for stage in stages for key, volume_ml in stage.volumes_ml.items()},
-        notes=tuple(dict.fromkeys(note for stage in stages for note in stage.notes)),
-        stages=stages,
-        files={str(o.kind): str(archive.stored_file(o.sop_instance_uid)) for o in stored},
-    )
+def show_verdict(verdict: SeriesVerdict, console: Console) -> None:
+    """Print one series for people: for each rule the criteria that failed, what was found and what was wanted."""
+    takes = f"rule {verdict.takes}" if verdict.takes else "no rule takes it"
+    name = f"{verdict.series_instance_uid} {escape(verdict.description)}"
+    console.print(f"series {name}: [bold]{takes}[/bold]", soft_wrap=True)
+    table = Table("rule", "criterion", "found", "wanted")
+    for rule in verdict.rules:
+        if rule.matches:
+            table.add_row(rule.rule, "matches", "", "")
+        for failure in rule.failures:
+            table.add_row(rule.rule, failure.criterion, escape(failure.found), escape(failure.wanted))
+    console.print(table)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from orthanc_plugin import __version__
-from orthanc_plugin.cli import demo, jobs, models, phantom, processes, rules, run, weights
+from orthanc_plugin.cli import demo, folder, jobs, models, phantom, processes, weights
 from orthanc_plugin.cli.desk import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Command, Commands, Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
 
@@ -49,14 +49,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"orthanc-enrichment {__version__}")
     commands = Commands(parser.add_subparsers(required=True, metavar="COMMAND"))
     demo.add_commands(commands)
-    run.add_commands(commands)
+    folder.add_commands(commands)
     phantom.add_commands(commands)
     processes.add_commands(commands)
     jobs.add_commands(commands.group("jobs", "list, show and retry jobs"))
     shelf = commands.group("models", "list, check, install, convert and remove models")
     models.add_commands(shelf)
     weights.add_commands(shelf)
-    rules.add_commands(commands.group("rules", "find out which series get what"))
+    folder.add_rules_commands(commands.group("rules", "find out which series get what"))
     return parser
 
 

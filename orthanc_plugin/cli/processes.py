@@ -62,7 +62,7 @@ def settings_of(desk: Desk) -> tuple[str, Configuration]:
 
 
 def _parse_line(line: str) -> Configuration:
-    """Parse what the plugin passes on, or a section alone: the service sends that, as did plugins before 0.2."""
+    """Parse what the plugin passes on, or a section alone: the service sends that, as a plugin before an upgrade does."""
     from orthanc_plugin.config.read import parse_document, parse_section
     from orthanc_plugin.config.sections import SECTION
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from orthanc_plugin.catalog.shelf import find_model
-from orthanc_plugin.cli import folder as once
+from orthanc_plugin.cli import run as once
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import Refusal
