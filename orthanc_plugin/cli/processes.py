@@ -62,7 +62,7 @@ def settings_of(desk: Desk) -> tuple[str, Configuration]:
 
 
 def _parse_line(line: str) -> Configuration:
-    """Parse what the plugin passes on, or a section alone: the service sends that, as a plugin before an upgrade does."""
+    """Parse what the plugin passes on, or a section alone, as the service sends it and plugins before an upgrade do."""
     from orthanc_plugin.config.read import parse_document, parse_section
     from orthanc_plugin.config.sections import SECTION
 

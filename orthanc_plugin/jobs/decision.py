@@ -18,7 +18,7 @@ from orthanc_plugin import identity
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.domain.plan import Plan
-from orthanc_plugin.errors import ODD_HEADER, InputError, Refusal
+from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.identity import SeriesIdentity
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Ledger, Verdict
@@ -88,7 +88,8 @@ class Judge:
             return _identity(headers, hint, sops, judged)
         except InputError as error:
             return _unknown(hint, sops), Refused(error.reason, str(error))
-        except ODD_HEADER as error:
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
+            # Odd values in a header, which pydicom only finds out when they are asked for.
             said = f"its headers cannot be read: {type(error).__name__} {whereabouts(error)}"
             return _unknown(hint, sops), Refused(Refusal.UNREADABLE, said)
 
