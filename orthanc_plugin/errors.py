@@ -47,10 +47,6 @@ class Refusal(StrEnum):
     GONE = "gone"
 
 
-ODD_HEADER = (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError)
-"""What pydicom raises for an odd value, and only when somebody reads it. The message may quote the value."""
-
-
 class EnrichError(Exception):
     """Something went wrong while enriching."""
 

@@ -1,7 +1,7 @@
-"""What rules look at: the tags of a whole series, from its headers and from Orthanc's own metadata.
+"""What rules look at: the tags of one series as a whole, from its headers and from Orthanc's own metadata.
 
-Headers are instances, or WADO-RS metadata of all of them. Classic and multi-frame CT give the same tags. A tag whose
-value differs between instances keeps all values, so rules notice one localizer among a hundred slices.
+Headers are instances, or WADO-RS metadata of all of them; classic and multi-frame CT give the same tags. A value that
+differs between instances keeps all its values: one localizer among a hundred slices is seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from orthanc_plugin.domain.image_kind import ImageKind, image_kinds
-from orthanc_plugin.errors import ODD_HEADER, InputError, Refusal
+from orthanc_plugin.errors import InputError, Refusal
 
 _IMAGE_TYPE_KEYWORDS = ("ImageType", "FrameType", "VolumeBasedCalculationTechnique")
 
@@ -29,7 +29,7 @@ _SAME_POSITION_DECIMALS = 2  # positions closer than 0.01 mm are one
 
 @dataclass(frozen=True, slots=True)
 class OrthancMetadata:
-    """What only Orthanc knows about a series: who sent it, and how it arrived. Both may be empty."""
+    """What only Orthanc knows of a series: who sent it, and how it came in (both may be empty)."""
 
     remote_aet: str
     origin: str
@@ -42,10 +42,10 @@ class SeriesTags:
     Texts: distinct values over all instances, empty where the tag is absent.
     slices: instances, or frames of multi-frame instances.
     slice_thickness_mm, spacing_mm: largest SliceThickness; median step between positions; None if unknown.
-    time_points: number of images at a typical position.
-    remote_aet, origin: None if the archive does not know.
+    time_points: how many images there are at a typical position.
+    remote_aet, origin: None where the archive cannot tell.
     complete: whether the archive gave whole headers (an Orthanc with DicomWeb.SeriesMetadata "MainDicomTags" does not).
-    phantom: whether every image says that it shows no patient: QualityControlImage YES (PS3.3 C.7.6.1).
+    phantom: whether every image says that it is no patient: QualityControlImage YES (PS3.3 C.7.6.1).
     """
 
     archive: str
@@ -71,25 +71,25 @@ class SeriesTags:
 
     @property
     def kinds(self) -> Mapping[ImageKind, str]:
-        """Kinds of image that ImageType names, each with the value that names it."""
+        """Kinds that ImageType tells, each with the value that tells it."""
         return image_kinds(self.image_types)
 
 
 def series_tags(
     headers: Sequence[Dataset], orthanc: OrthancMetadata | None = None, *, archive: str, today: date
 ) -> SeriesTags:
-    """Collect the tags of one series.
+    """Tags of one series.
 
     Parameters
     ----------
     headers : sequence of Dataset
         All instances of the series, or their WADO-RS metadata.
     orthanc : OrthancMetadata or None
-        None if the archive is not an Orthanc.
+        None where the archive is no Orthanc.
     archive : str
-        Name of the archive that holds the series.
+        Name of the archive in which the series lies.
     today : date
-        Day from which the age of the study is counted.
+        For the age of the study.
 
     Raises
     ------
@@ -100,7 +100,8 @@ def series_tags(
         raise InputError(Refusal.GONE, "the series has no instances")
     try:
         return _tags(headers, orthanc, archive, today)
-    except ODD_HEADER as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
+        # Odd values, which pydicom only finds out when they are asked for; its text may quote them.
         said = f"the headers cannot be read ({type(error).__name__}); export the series again"
         raise InputError(Refusal.UNREADABLE, said) from error
 
@@ -132,7 +133,7 @@ def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: 
     )
 
 
-# The datasets that may hold an attribute of a frame, nearest first (PS3.3 C.7.6.16: functional groups).
+# A frame is the datasets in which to look for an attribute, nearest first (PS3.3 C.7.6.16: functional groups).
 _Frame = Sequence[Dataset]
 
 
@@ -154,7 +155,7 @@ def _macros(item: Dataset) -> Iterator[Dataset]:
 
 
 def _values(frame: _Frame, keyword: str) -> tuple[str, ...]:
-    """Return the values of an attribute as texts; none if it is absent, empty or unreadable."""
+    """The values of an attribute as texts; none where it is absent, empty or unreadable."""
     for dataset in frame:
         try:
             value = dataset.get(keyword)
@@ -183,7 +184,7 @@ def _distinct(frames: Iterable[_Frame], keyword: str) -> tuple[str, ...]:
 
 
 def _image_types(frames: Iterable[_Frame]) -> tuple[str, ...]:
-    """Collect the values of the image type attributes in upper case, without NONE."""
+    """All values of ImageType, of Frame Type and of how a volume was calculated, upper case, without NONE."""
     found: dict[str, None] = {}
     for frame in frames:
         for keyword in _IMAGE_TYPE_KEYWORDS:
@@ -215,7 +216,7 @@ def _geometry(frames: Sequence[_Frame]) -> _Geometry:
 
 
 def _normal(frame: _Frame) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-    """Compute the unit vector across the slice (PS3.3 C.7.6.2.1.1)."""
+    """Unit vector across the slice (PS3.3 C.7.6.2.1.1)."""
     orientation = _numbers(frame, "ImageOrientationPatient")
     if len(orientation) != 6:
         return None
