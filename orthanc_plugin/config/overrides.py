@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
-from orthanc_plugin.config.orthanc_json import JsonObject, parse_json
+from orthanc_plugin.config.orthanc_json import JsonObject
 from orthanc_plugin.config.schema import fields, model_in
 from orthanc_plugin.config.sections import SECTION, Configuration
 from orthanc_plugin.errors import ConfigError
@@ -43,7 +44,7 @@ def override(section: JsonObject, environ: Mapping[str, str]) -> tuple[JsonObjec
 
 def _keys_of(parts: Sequence[str], section: JsonObject) -> tuple[tuple[str, ...], bool]:
     """Return the keys that a variable name means (none if there is no such key), and whether the value is a text."""
-    model: type[BaseModel] | None = Configuration
+    model: type[Any] | None = Configuration
     keys: list[str] = []
     rest = list(parts)
     annotation: object = None
@@ -55,7 +56,8 @@ def _keys_of(parts: Sequence[str], section: JsonObject) -> tuple[tuple[str, ...]
         keys.append(key)
         annotation = known[key].annotation
         if get_origin(annotation) is dict and rest:
-            keys.append(_same_name(rest[0], section.get(key) or {}) or rest[0].lower())
+            named = section.get(key)
+            keys.append(_same_name(rest[0], named if isinstance(named, dict) else ()) or rest[0].lower())
             del rest[0]
         model = None if get_origin(annotation) is tuple else model_in(annotation)
     return tuple(keys), annotation in (str, SecretStr)
@@ -73,7 +75,7 @@ def _from_json(text: str) -> object:
     if text[:1] not in "[{" and text != "null":
         return text
     try:
-        return parse_json(text)
+        return json.loads(text)
     except ValueError:
         return text
 

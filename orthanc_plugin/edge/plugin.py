@@ -52,6 +52,7 @@ OWN_KEYS: Mapping[str, tuple[str, ...]] = {
     "": ("Service", "StateDirectory", "Archives"),
     "Service": ("Start", "Python", "Host", "Url", "Secret"),
 }
+TEXT_KEYS = ("Python", "Host", "Url", "Secret")  # an override of these is never read as JSON
 TRUTH = {"true": True, "t": True, "yes": True, "y": True, "on": True, "1": True}
 TRUTH |= {"false": False, "f": False, "no": False, "n": False, "off": False, "0": False}
 
@@ -179,8 +180,9 @@ def _with_value(holder: object, names: Sequence[str], text: str, place: str) -> 
     tree: Json = holder if isinstance(holder, dict) else {}
     known = (*tree, *OWN_KEYS.get(place, ()))
     key = next((key for key in known if _squashed(key) == _squashed(names[0])), names[0].lower())
-    value = _with_value(tree.get(key), names[1:], text, key) if names[1:] else _from_json(text)
-    return tree | {key: value}
+    if names[1:]:
+        return tree | {key: _with_value(tree.get(key), names[1:], text, key)}
+    return tree | {key: text if key in TEXT_KEYS else _from_json(text)}
 
 
 def _squashed(name: str) -> str:

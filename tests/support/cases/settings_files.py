@@ -125,6 +125,18 @@ CASES = (
     Case("override: Python", {"Enrichment": {}}, OWN, {"ENRICHMENT__SERVICE__PYTHON": sys.executable}),
     Case("override: host", started(), OWN, {"enrichment__service__host": "::1"}),
     Case("override: secret", elsewhere(), OWN, {"ENRICHMENT__SERVICE__SECRET": "other"}),
+    *(
+        Case(f"override: secret {secret}", elsewhere(), OWN, {"ENRICHMENT__SERVICE__SECRET": secret})
+        for secret in ("null", "[1]", '{"a": 1}', "[x")
+    ),
+    Case("override: Start null", elsewhere(), None, {"ENRICHMENT__SERVICE__START": "null"}),
+    Case("override: not quite JSON", started(), None, {"ENRICHMENT__SERVICE": "{'Port': 1}"}),
+    Case(
+        "override: an account for archives that are a list",
+        started({"Archives": [5]}),
+        OWN,
+        {"ENRICHMENT__ARCHIVES__LOCAL__USER": "ai", "ENRICHMENT__ARCHIVES__LOCAL__PASSWORD": "x"},
+    ),
     Case("override: folder", started(), OWN, {"ENRICHMENT__STATE_DIRECTORY": "/srv/state"}),
     Case("override: relative folder", started(), None, {"ENRICHMENT__STATEDIRECTORY": "state"}),
     Case("override: an object", {"Enrichment": {}}, OWN, {"ENRICHMENT__SERVICE": f'{{"Python": "{sys.executable}"}}'}),
