@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
 
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
-from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.json_record import JsonRecord
+from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.identity import digest
 
 
@@ -103,7 +102,7 @@ class SegSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(JsonRecord):
     """What one series gets, where its results go, and by which rule.
 
     hold_back: checks whose failure keeps a SEG from being stored.
@@ -131,46 +130,5 @@ class Plan:
             del content[chosen.name]
         return digest(json.dumps(content, sort_keys=True))
 
-    def to_json(self) -> str:
-        """The plan as a job argument."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """The plan of a job argument."""
-        raw = json.loads(text)
-        return cls(
-            rule=raw["rule"],
-            models=tuple(PlannedModel(**model) for model in raw["models"]),
-            outputs=tuple(Output(output) for output in raw["outputs"]),
-            home_archive=raw["home_archive"],
-            destinations=tuple(raw["destinations"]),
-            location=_location(raw["location"]) if raw.get("location") else None,
-            radiomics=_radiomics(raw["radiomics"]) if "radiomics" in raw else RadiomicsSettings(),
-            seg=SegSettings(SegEncoding(raw["seg"]["encoding"]), raw["seg"]["ceiling"])
-            if "seg" in raw
-            else SegSettings(),
-            hold_back=tuple(map(Check, raw.get("hold_back", ()))),
-            image_library=raw.get("image_library", False),
-        )
-
 
 _LATER = ("radiomics", "seg", "hold_back", "image_library")
-
-
-def _radiomics(raw: Mapping[str, Any]) -> RadiomicsSettings:
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
-    values["mode"], values["interpolation"] = RadiomicsMode(raw["mode"]), Interpolation(raw["interpolation"])
-    values["classes"] = tuple(map(FeatureClass, raw["classes"]))
-    return RadiomicsSettings(**values)
-
-
-def _location(raw: Mapping[str, Any]) -> Location:
-    return Location(
-        model=PlannedModel(**raw["model"]) if raw["model"] else None,
-        min_coverage=tuple((Region(region), part) for region, part in raw["min_coverage"]),
-        on_reversed=Guard(raw["on_reversed"]),
-        on_invalid_spacing=Guard(raw["on_invalid_spacing"]),
-        crop=Region(raw["crop"]) if raw["crop"] else None,
-        absent=raw["absent"],
-    )

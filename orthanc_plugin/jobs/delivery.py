@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import ConfigError, StoreError
-from orthanc_plugin.jobs.record import stored_object
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(JsonRecord):
     """What goes where; `home` and `destination` are names of archives."""
 
     home: str
     destination: str
     objects: tuple[StoredObject, ...]
-
-    def to_json(self) -> str:
-        """The delivery as the one argument of its workflow."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Delivery:
-        """The delivery of a workflow's argument."""
-        raw = json.loads(text)
-        return cls(raw["home"], raw["destination"], tuple(map(stored_object, raw["objects"])))
 
 
 def copy_objects(archives: Mapping[str, Archive], delivery: Delivery) -> int:

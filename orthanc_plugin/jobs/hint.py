@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from orthanc_plugin.domain.json_record import JsonRecord
 
 WAITING = "waiting:"
 """Begin of the keys of the ledger's notes that are hints."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(JsonRecord):
     """A series, and what only its Orthanc knows of it.
 
     archive: name in the configuration.
@@ -33,12 +34,3 @@ class Hint:
         """Of the note under which it waits; one a series."""
         series = self.orthanc_series_id or f"{self.study_instance_uid}:{self.series_instance_uid}"
         return f"{WAITING}{self.archive}:{series}"
-
-    def to_json(self) -> str:
-        """The hint as it waits in the ledger."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Hint:
-        """A hint that waited."""
-        return cls(**json.loads(text))

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import sqlalchemy as sa
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from orthanc_plugin.jobs.record import OPEN_STATES, JobState, Summary
 
@@ -56,7 +58,21 @@ _notes = sa.Table(
 )
 
 
-_NOTHING = Summary()
+def _text_of_time(moment: datetime | None) -> str:
+    return moment.isoformat(timespec="milliseconds") if moment else ""
+
+
+def _time_of_text(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _summary_of_text(text: str) -> Summary:
+    return Summary.from_json(text) if text else Summary()
+
+
+_Time = Annotated[datetime, BeforeValidator(_time_of_text), PlainSerializer(_text_of_time)]
+_OptionalTime = Annotated[datetime | None, BeforeValidator(_time_of_text), PlainSerializer(_text_of_time)]
+_SummaryText = Annotated[Summary, BeforeValidator(_summary_of_text), PlainSerializer(Summary.to_json)]
 
 
 class Verdict(StrEnum):
@@ -83,7 +99,7 @@ class Decision:
     fingerprint: str
     generation: int
     received: str
-    first_seen: datetime
+    first_seen: _Time
     decision: Verdict
     state: JobState
     reason: str = ""
@@ -92,9 +108,12 @@ class Decision:
     superseded_by: str = ""
     rule: str = ""
     argument: str = ""
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    summary: Summary = _NOTHING
+    started_at: _OptionalTime = None
+    ended_at: _OptionalTime = None
+    summary: _SummaryText = field(default=Summary())
+
+
+_DECISION = TypeAdapter(Decision)
 
 
 class Ledger:
@@ -125,7 +144,7 @@ class Ledger:
 
     def add(self, connection: sa.Connection, decision: Decision) -> None:
         """Write a new row; raises sqlalchemy's IntegrityError where the content was decided on before."""
-        connection.execute(sa.insert(_decisions).values(_columns(decision)))
+        connection.execute(sa.insert(_decisions).values(_DECISION.dump_python(decision, mode="json")))
 
     def supersede(self, connection: sa.Connection, decision: Decision) -> tuple[str, ...]:
         """Point the older rows of that series to this content; returns the jobs that were still queued."""
@@ -136,7 +155,7 @@ class Ledger:
             _decisions.c.fingerprint != decision.fingerprint,
         )
         queued = sa.and_(older, _decisions.c.state == JobState.QUEUED)
-        ended = {"state": JobState.SUPERSEDED, "ended_at": _time(datetime.now(UTC))}
+        ended = {"state": JobState.SUPERSEDED, "ended_at": _text_of_time(datetime.now(UTC))}
         # In one statement: PostgreSQL lets a worker begin the job between a look and a change.
         ending = sa.update(_decisions).where(queued).values(ended).returning(_decisions.c.job_id)
         jobs = tuple(connection.execute(ending).scalars())
@@ -173,11 +192,11 @@ class Ledger:
 
     def start(self, job_id: str) -> bool:
         """Say that a worker has the job; False where it was superseded, cancelled or ended meanwhile."""
-        return self._move(job_id, OPEN_STATES, state=JobState.RUNNING, started_at=_time(datetime.now(UTC)))
+        return self._move(job_id, OPEN_STATES, state=JobState.RUNNING, started_at=_text_of_time(datetime.now(UTC)))
 
     def end(self, job_id: str, state: JobState, reason: str, detail: str, summary: Summary | None = None) -> bool:
         """Say how an open job ended; False where it had ended before."""
-        values = {"state": state, "reason": reason, "detail": detail, "ended_at": _time(datetime.now(UTC))}
+        values = {"state": state, "reason": reason, "detail": detail, "ended_at": _text_of_time(datetime.now(UTC))}
         return self._move(job_id, OPEN_STATES, **values, **({"summary": summary.to_json()} if summary else {}))
 
     def reopen(self, job_id: str) -> bool:
@@ -209,7 +228,7 @@ class Ledger:
 
     def _rows(self, query: sa.Select[tuple[object, ...]]) -> tuple[Decision, ...]:
         with self.engine.connect() as connection:
-            return tuple(_decision(row) for row in connection.execute(query))
+            return tuple(_DECISION.validate_python(dict(row._mapping)) for row in connection.execute(query))
 
     def _move(self, job_id: str, states: tuple[JobState, ...], **values: str) -> bool:
         row = sa.and_(_decisions.c.job_id == job_id, _decisions.c.state.in_(states))
@@ -240,38 +259,3 @@ def _set_up_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _: object) 
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     cursor.close()
-
-
-def _columns(decision: Decision) -> dict[str, object]:
-    plain = {name: getattr(decision, name) for name in decision.__slots__ if name != "summary"}
-    times = {name: _time(plain[name]) for name in ("first_seen", "started_at", "ended_at")}
-    return {**plain, **times, "summary": decision.summary.to_json()}
-
-
-def _decision(row: sa.Row[tuple[object, ...]]) -> Decision:
-    values = {str(key): value for key, value in row._mapping.items() if key != "id"}
-    first_seen, started_at, ended_at = (str(values.pop(name)) for name in ("first_seen", "started_at", "ended_at"))
-    return Decision(
-        archive=str(values["archive"]),
-        study_instance_uid=str(values["study_instance_uid"]),
-        series_instance_uid=str(values["series_instance_uid"]),
-        fingerprint=str(values["fingerprint"]),
-        generation=int(str(values["generation"])),
-        received=str(values["received"]),
-        first_seen=datetime.fromisoformat(first_seen),
-        decision=Verdict(str(values["decision"])),
-        state=JobState(str(values["state"])),
-        reason=str(values["reason"]),
-        detail=str(values["detail"]),
-        job_id=str(values["job_id"]),
-        superseded_by=str(values["superseded_by"]),
-        rule=str(values["rule"]),
-        argument=str(values["argument"]),
-        started_at=datetime.fromisoformat(started_at) if started_at else None,
-        ended_at=datetime.fromisoformat(ended_at) if ended_at else None,
-        summary=Summary.from_json(str(values["summary"])),
-    )
-
-
-def _time(moment: datetime | None) -> str:
-    return moment.isoformat(timespec="milliseconds") if moment else ""

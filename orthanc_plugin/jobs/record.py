@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
-from orthanc_plugin.codes import Code
+from pydantic import BeforeValidator, PlainSerializer
+
 from orthanc_plugin.domain.body import BodyLocation
-from orthanc_plugin.domain.checks import Check, CheckResult
-from orthanc_plugin.domain.plan import Output, Plan, StoredObject
+from orthanc_plugin.domain.checks import CheckResult
+from orthanc_plugin.domain.json_record import JsonRecord
+from orthanc_plugin.domain.plan import Plan, StoredObject
 from orthanc_plugin.errors import Refusal
-from orthanc_plugin.jobs.location_json import location_from_raw, raw_location
 
 
 class JobState(StrEnum):
@@ -31,8 +31,12 @@ class JobState(StrEnum):
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
 
+_PlanText = Annotated[Plan, BeforeValidator(Plan.from_json), PlainSerializer(Plan.to_json)]
+"""A plan that is stored as a text inside the text of its job."""
+
+
 @dataclass(frozen=True, slots=True)
-class EnrichJob:
+class EnrichJob(JsonRecord):
     """All that a worker is told. `archive` holds the series; results go to `plan.home_archive`."""
 
     archive: str
@@ -40,18 +44,7 @@ class EnrichJob:
     series_instance_uid: str
     fingerprint: str
     generation: int
-    plan: Plan
-
-    def to_json(self) -> str:
-        """The job as the one argument of its workflow."""
-        flat = {key: getattr(self, key) for key in self.__slots__ if key != "plan"}
-        return json.dumps({**flat, "plan": self.plan.to_json()}, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> EnrichJob:
-        """The job of a workflow's argument."""
-        raw = json.loads(text)
-        return cls(**{**raw, "plan": Plan.from_json(raw["plan"])})
+    plan: _PlanText
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +72,7 @@ class StageView:
 
 
 @dataclass(frozen=True, slots=True)
-class StageOutcome:
+class StageOutcome(JsonRecord):
     """What one step of the workflow leaves behind.
 
     stored: the object it stored or adopted.
@@ -91,38 +84,6 @@ class StageOutcome:
     state: JobState = JobState.RUNNING
     reason: str = ""
     detail: str = ""
-
-    def to_json(self) -> str:
-        """The outcome as a step's recorded result."""
-        content = asdict(replace(self, stage=_BARE)) | {"stage": raw_stage(self.stage)}
-        return json.dumps(content, sort_keys=True, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> StageOutcome:
-        """The outcome of a recorded result."""
-        raw = json.loads(text)
-        stored = stored_object(raw["stored"]) if raw["stored"] else None
-        return cls(stage_view(raw["stage"]), stored, JobState(raw["state"]), raw["reason"], raw["detail"])
-
-
-_BARE = StageView("", 0.0, 0.0)
-
-
-def raw_stage(stage: StageView) -> dict[str, Any]:
-    """A stage for JSON."""
-    location = None if stage.location is None else raw_location(stage.location)
-    return {**asdict(replace(stage, location=None)), "location": location}
-
-
-def stage_view(raw: Mapping[str, Any]) -> StageView:
-    """A stage out of JSON."""
-    location = location_from_raw(raw["location"]) if raw.get("location") else None
-    checks = tuple(map(_check, raw.get("checks", ())))
-    return StageView(**{**raw, "notes": tuple(raw["notes"]), "location": location, "checks": checks})
-
-
-def _check(raw: Mapping[str, Any]) -> CheckResult:
-    return CheckResult(**{**raw, "check": Check(raw["check"]), "unit": Code(**raw["unit"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,29 +108,12 @@ def ending(outcomes: Sequence[StageOutcome]) -> Ending:
     return Ending(JobState.DONE if stored else JobState.SKIPPED, Refusal.HELD_BACK, detail)
 
 
-def stored_object(raw: Mapping[str, Any]) -> StoredObject:
-    """A stored object out of JSON."""
-    return StoredObject(**{**raw, "kind": Output(raw["kind"])})
-
-
 @dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(JsonRecord):
     """What the ledger keeps of a job that ended."""
 
     stages: tuple[StageView, ...] = ()
     objects: tuple[StoredObject, ...] = ()
-
-    def to_json(self) -> str:
-        """The summary as the ledger's column."""
-        objects = [asdict(stored) for stored in self.objects]
-        content = {"stages": [raw_stage(stage) for stage in self.stages], "objects": objects}
-        return json.dumps(content, sort_keys=True, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Summary:
-        """The summary of the ledger's column; empty for an empty text."""
-        raw = json.loads(text) if text else {"stages": (), "objects": ()}
-        return cls(tuple(map(stage_view, raw["stages"])), tuple(map(stored_object, raw["objects"])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ from orthanc_plugin.errors import ConfigError, EncodingError, InputError, ModelE
 from orthanc_plugin.inference.engine import SegmentationEngine, open_engine, open_locator
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.guards import check_location
-from orthanc_plugin.jobs.location_json import recorded
 from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome
 from orthanc_plugin.jobs.stage import Found
 from orthanc_plugin.results.headers import check_identity
@@ -94,7 +93,7 @@ class Stages:
     def locate(self, job: EnrichJob, model: PlannedModel) -> Found:
         """Find the place of the series in the body."""
         result = pipeline.locate(self._series(job), self._locator(model))
-        return Found(provider=result.provider, notes=result.notes, location=recorded(result.location))
+        return Found(provider=result.provider, notes=result.notes, location=result.location.recorded)
 
     def guard(self, wanted: Location, found: BodyLocation) -> Found:
         """Refuse a series that does not show what its rule asks for."""

@@ -11,7 +11,6 @@ from orthanc_plugin.domain.body import BodyLocation, Region
 from orthanc_plugin.domain.plan import Guard, Location, PlannedModel
 from orthanc_plugin.errors import InputError, ModelError, Refusal
 from orthanc_plugin.jobs.guards import check_location
-from orthanc_plugin.jobs.location_json import recorded
 from orthanc_plugin.jobs.record import StageOutcome, StageView, Summary
 from tests.support.cases.location_case import CHEST, NOWHERE
 
@@ -38,18 +37,19 @@ class TestRecord:
 
     def test_scores_and_places_are_rounded_once(self) -> None:
         fine = replace(CHEST, scores=(None, *(score + 0.00123 for score in CHEST.scores[1:] if score is not None)))
-        assert recorded(fine) == CHEST
-        assert recorded(recorded(fine)) == recorded(fine)
+        assert fine.recorded == CHEST
+        assert fine.recorded.recorded == fine.recorded
 
     def test_regions_with_gaps_come_back(self) -> None:
         gaps = replace(CHEST, regions={Region.CHEST: (0, 1, 2, 7, 9, 10), Region.HEAD: (11,)})
-        assert recorded(gaps).regions == gaps.regions
+        assert gaps.recorded.regions == gaps.regions
 
     @pytest.mark.parametrize("number", [float("nan"), float("inf")])
     def test_a_score_that_is_no_number_never_reaches_the_database(self, number: float) -> None:
-        for broken in (replace(CHEST, scores=(number,)), replace(CHEST, slope_ratio=number)):
-            with pytest.raises(ModelError, match="no number"):
-                outcome(broken).to_json()
+        landmark = replace(CHEST.landmarks[0], sd_mm=number)
+        for broken in ({"scores": (number,)}, {"slope_ratio": number}, {"landmarks": (landmark,)}):
+            with pytest.raises(ModelError, match="not a number"):
+                replace(CHEST, **broken)  # type: ignore[arg-type]
 
     def test_a_thousand_slices_take_little_space(self) -> None:
         indices = range(1000)
