@@ -10,7 +10,7 @@ from orthanc_plugin.cli.desk import Commands, Desk
 
 if TYPE_CHECKING:
     from orthanc_plugin.jobs.queue import JobQueue
-    from orthanc_plugin.jobs.record import JobState
+    from orthanc_plugin.domain.job import JobState
 
 
 def add_commands(commands: Commands) -> None:
@@ -27,7 +27,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _job_state(text: str) -> JobState:
-    from orthanc_plugin.jobs.record import JobState
+    from orthanc_plugin.domain.job import JobState
 
     if text not in list(JobState):
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(JobState)}")

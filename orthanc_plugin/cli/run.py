@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -15,12 +16,13 @@ from orthanc_plugin import identity
 from orthanc_plugin.archive.folder import FolderArchive, FolderSeries
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.config.sections import Configuration
+from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, StageView, ending
 from orthanc_plugin.domain.plan import Output, Plan
 from orthanc_plugin.errors import ConfigError, InputError
 from orthanc_plugin.jobs.numbers import as_png
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView, ending
-from orthanc_plugin.jobs.stage import Found, run_stage
-from orthanc_plugin.jobs.stages import Stages, stages_of
+from orthanc_plugin.jobs.sessions import Sessions, warm_sessions
+from orthanc_plugin.jobs.stage import run_stage
+from orthanc_plugin.pipeline.order import stages_of
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr, to_csv, to_json
 from orthanc_plugin.rules.decide import RuleVerdict, Skip, decide, explain
 from orthanc_plugin.rules.installed import Installed, installed_models
@@ -67,7 +69,7 @@ def enrich_folder(directory: Path, out: Path, configuration: Configuration, mess
         If there is no such folder or series, or a rule names a model that is not installed.
     """
     archive, installed = _open(directory, out), _installed(configuration)
-    stages = Stages(configuration, {ARCHIVE: archive})
+    sessions = warm_sessions(configuration, {ARCHIVE: archive})
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     outcomes = []
     with Progress(*columns, console=messages) as progress:
@@ -78,7 +80,7 @@ def enrich_folder(directory: Path, out: Path, configuration: Configuration, mess
             def show(stage: str, task: TaskID = task, name: str = name) -> None:
                 progress.update(task, description=f"{name}: {stage}")
 
-            outcomes.append(_enrich(series, archive, stages, configuration, installed, show))
+            outcomes.append(_enrich(series, archive, sessions, configuration, installed, show))
             progress.update(task, description=f"{name}: {outcomes[-1].state}", completed=1)
     return tuple(outcomes)
 
@@ -129,7 +131,7 @@ def _plan(series: FolderSeries, archive: FolderArchive, rules: Sequence[Rule], i
 def _enrich(
     series: FolderSeries,
     archive: FolderArchive,
-    stages: Stages,
+    sessions: Sessions,
     configuration: Configuration,
     installed: Installed,
     show: Callable[[str], None],
@@ -148,7 +150,8 @@ def _enrich(
         return run_stage(name, body, last_try=True)
 
     job = EnrichJob(ARCHIVE, study_uid, series_uid, fingerprint, 0, plan)
-    outcomes = tuple(stages_of(stages, job, run))
+    with closing(sessions.open(job)) as session:
+        outcomes = tuple(stages_of(session, run))
     _write_beside(archive, outcomes)
     end = ending(outcomes)
     return _outcome(series, archive, end.state, end.reason, end.detail, plan.rule, outcomes)

@@ -17,12 +17,12 @@ from pydicom.dataset import Dataset
 from orthanc_plugin import identity
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.rule import Rule
+from orthanc_plugin.domain.job import EnrichJob, JobState
 from orthanc_plugin.domain.plan import Plan
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.identity import SeriesIdentity
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Ledger, Verdict
-from orthanc_plugin.jobs.record import EnrichJob, JobState
 from orthanc_plugin.jobs.stage import whereabouts
 from orthanc_plugin.rules.decide import Skip, decide
 from orthanc_plugin.rules.tags import OrthancMetadata, series_tags

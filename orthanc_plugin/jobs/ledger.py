@@ -19,7 +19,8 @@ from typing import Annotated
 import sqlalchemy as sa
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
-from orthanc_plugin.jobs.record import OPEN_STATES, JobState, Summary
+from orthanc_plugin.domain.job import OPEN_STATES, JobState
+from orthanc_plugin.jobs.record import Summary
 
 BUSY_TIMEOUT_MS = 30_000
 """As long as the job engine waits for the same SQLite file."""

@@ -7,22 +7,14 @@ version are fixed here, and a job and its row in the ledger are written in one t
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, StageOutcome
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.ledger import Decision, Ledger, make_database_file
-from orthanc_plugin.jobs.record import (
-    OPEN_STATES,
-    DeliveryView,
-    EnrichJob,
-    JobState,
-    JobView,
-    StageOutcome,
-    Summary,
-)
+from orthanc_plugin.jobs.record import DeliveryView, JobView, Summary, summarise
 
 APPLICATION_NAME = "enrich"
 APPLICATION_VERSION = "steps-1"
@@ -175,12 +167,6 @@ class JobQueue:
         steps = self._client.list_workflow_steps(job_id)
         outcomes = [StageOutcome.from_json(step["output"]) for step in steps if isinstance(step["output"], str)]
         return summarise(outcomes)
-
-
-def summarise(outcomes: Sequence[StageOutcome]) -> Summary:
-    """Stages and objects of the outcomes of a job."""
-    objects = tuple(o.stored for o in outcomes if o.stored is not None)
-    return Summary(tuple(outcome.stage for outcome in outcomes), objects)
 
 
 def _options(workflow: str, workflow_id: str) -> EnqueueOptions:

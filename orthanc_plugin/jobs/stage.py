@@ -11,31 +11,14 @@ import logging
 import resource
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-from orthanc_plugin.domain.body import BodyLocation
-from orthanc_plugin.domain.checks import CheckResult
-from orthanc_plugin.domain.plan import StoredObject
+from orthanc_plugin.domain.job import Found, JobState, StageOutcome, StageView
 from orthanc_plugin.errors import EnrichError, InputError, StoreError, TransientError
-from orthanc_plugin.jobs.record import JobState, StageOutcome, StageView
 
 _PACKAGE = "orthanc_plugin"
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the body of a stage gives: its object, and words and numbers for people."""
-
-    stored: StoredObject | None = None
-    provider: str = ""
-    volumes_ml: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    location: BodyLocation | None = None
-    checks: tuple[CheckResult, ...] = ()
-    held_back: bool = False
 
 
 def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageOutcome:

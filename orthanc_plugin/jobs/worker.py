@@ -22,6 +22,7 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.queue import APPLICATION_NAME, APPLICATION_VERSION, JobQueue
+from orthanc_plugin.jobs.sessions import warm_sessions
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.workflow import Retries, register_workflows
 
@@ -58,8 +59,8 @@ def run_worker(
     me = executor_id(configuration.state_directory, slot)
     queue = JobQueue(configuration.database)
     archives: dict[str, Archive] = {name: open_archive(name, a) for name, a in configuration.archives.items()}
-    DBOS(config=_engine_configuration(configuration.database, me))
-    register_workflows(Steps(configuration, archives, queue), archives, retries or Retries())
+    DBOS(config=engine_configuration(configuration.database, me))
+    register_workflows(warm_sessions(configuration, archives), Steps(queue), retries or Retries())
     DBOS.launch()
     logger.info("worker %s takes jobs", me)
     stopping.wait()
@@ -67,7 +68,7 @@ def run_worker(
     _leave(queue, me)
 
 
-def _engine_configuration(database: str, me: str) -> DBOSConfig:
+def engine_configuration(database: str, me: str) -> DBOSConfig:
     return {
         "name": APPLICATION_NAME,
         "system_database_url": database,

@@ -7,19 +7,21 @@ recorded are not run again, the interrupted one is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
 from dbos import DBOS, StepOptions
 
 from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
 from orthanc_plugin.errors import EnrichError, StoreError, TransientError
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
 from orthanc_plugin.jobs.queue import DELIVER, ENRICH
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, ending
-from orthanc_plugin.jobs.stage import Found, run_stage
-from orthanc_plugin.jobs.stages import stages_of
+from orthanc_plugin.jobs.sessions import Sessions
+from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.jobs.steps import Steps
+from orthanc_plugin.pipeline.order import stages_of
 
 MAX_RECOVERY_ATTEMPTS = 2
 """After the first run: a job that kills its worker each time ends after three runs (the engine alone allows 100)."""
@@ -36,16 +38,16 @@ class Retries:
     first_wait_s: float = 5.0
 
 
-def register_workflows(steps: Steps, archives: Mapping[str, Archive], retries: Retries) -> None:
-    """Make the two workflows known to the engine; once a process, before it launches."""
+def register_workflows(sessions: Sessions, steps: Steps, retries: Retries) -> None:
+    """Register the two workflows with the engine: once in a process, before the engine launches."""
 
     @DBOS.workflow(name=ENRICH, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def enrich(argument: str) -> str:
-        return run_job(steps, EnrichJob.from_json(argument), retries)
+        return run_job(sessions, steps, EnrichJob.from_json(argument), retries)
 
     @DBOS.workflow(name=DELIVER, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def deliver(argument: str) -> None:
-        outcome = _step(retries, DELIVER, partial(_copied, archives, Delivery.from_json(argument)))
+        outcome = _step(retries, DELIVER, partial(_copied, sessions.archives, Delivery.from_json(argument)))
         if outcome.state is not JobState.RUNNING:
             raise EnrichError(outcome.detail)  # the engine keeps it as the error of the delivery
 
@@ -54,12 +56,13 @@ def _copied(archives: Mapping[str, Archive], delivery: Delivery) -> Found:
     return Found(notes=(f"{copy_objects(archives, delivery)} objects copied",))
 
 
-def run_job(steps: Steps, job: EnrichJob, retries: Retries) -> str:
-    """The steps of one job; returns the state in which it ended."""
+def run_job(sessions: Sessions, steps: Steps, job: EnrichJob, retries: Retries) -> str:
+    """Run the steps of one job and return the state in which it ended."""
     job_id = str(DBOS.workflow_id)
-    if not DBOS.run_step({"name": "begin"}, steps.begin, job, job_id):
+    if not DBOS.run_step({"name": "begin"}, steps.begin, job_id):
         return JobState.SUPERSEDED
-    outcomes = list(stages_of(steps, job, partial(_step, retries)))
+    with closing(sessions.open(job)) as session:
+        outcomes = list(stages_of(session, partial(_step, retries)))
     DBOS.run_step({"name": "close"}, steps.close, job, job_id, outcomes)
     return ending(outcomes).state
 

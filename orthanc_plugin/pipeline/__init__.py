@@ -6,7 +6,7 @@ so a report never contradicts its segmentation.
 """
 
 from orthanc_plugin.pipeline.closing import Checked, check, export
-from orthanc_plugin.pipeline.context import Context, ObjectStore, ReportResult, StoredMasks
+from orthanc_plugin.pipeline.context import Context, ObjectStore, ReadBack, ReportResult, StoredMasks
 from orthanc_plugin.pipeline.location import Crop, LocateResult, Locator, crop_to, locate, report_location
 from orthanc_plugin.pipeline.organs import (
     SegmentResult,
@@ -24,6 +24,7 @@ __all__ = [
     "LocateResult",
     "Locator",
     "ObjectStore",
+    "ReadBack",
     "ReportResult",
     "SegmentResult",
     "StoredMasks",

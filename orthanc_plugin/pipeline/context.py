@@ -41,6 +41,25 @@ class StoredMasks:
     segmentation: Segmentation
 
 
+class ReadBack:
+    """SEGs as their archive gives them back, by SOPInstanceUID: a job reads and decodes each one once.
+
+    The session of the job makes it and drops it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, StoredMasks] = {}
+
+    def get(self, sop_uid: str) -> StoredMasks | None:
+        """Return the SEG of that UID, or None if this job has not read it yet."""
+        return self._kept.get(sop_uid)
+
+    def keep(self, masks: StoredMasks) -> StoredMasks:
+        """Keep a SEG that was just read."""
+        self._kept[masks.ds.SOPInstanceUID] = masks
+        return masks
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What the stages of one job share.
@@ -48,20 +67,20 @@ class Context:
     title: coded title of the reports.
     seg, radiomics, image_library, hold_back: as in the plan.
     processes, memory_mib: what radiomics may use at once.
-    read_back: SEGs that were read back in this job, by UID, so that each is read and decoded once.
+    read_back: what was read back in this job.
     """
 
     fingerprint: str
     store: ObjectStore
     clock: Callable[[], datetime]
     title: Code
+    read_back: ReadBack
     seg: SegSettings = field(default=SegSettings())
     radiomics: RadiomicsSettings = field(default=RadiomicsSettings())
     image_library: bool = False
     hold_back: tuple[Check, ...] = ()
     processes: int = 1
     memory_mib: int = 2048
-    read_back: dict[str, StoredMasks] = field(default_factory=dict)
 
     @property
     def report_settings(self) -> str:
@@ -88,18 +107,19 @@ class Context:
 
     def masks(self, series: CtSeries, card: ModelCard, sop_uid: str) -> StoredMasks:
         """The SEG of that UID as stored; raises StoreError where it is gone."""
-        if sop_uid not in self.read_back:
-            ds = self.find(series, sop_uid)
-            if ds is None:
-                raise StoreError(f"the SEG {sop_uid} is gone from its archive")
-            self.remember(series, card, ds)
-        return self.read_back[sop_uid]
+        if (known := self.read_back.get(sop_uid)) is not None:
+            return known
+        ds = self.find(series, sop_uid)
+        if ds is None:
+            raise StoreError(f"the SEG {sop_uid} is gone from its archive")
+        return self._decoded(series, card, ds)
 
     def remember(self, series: CtSeries, card: ModelCard, ds: Dataset) -> Segmentation:
         """Decode a SEG that was just read."""
-        segmentation = seg.decode_seg(ds, series, card)
-        self.read_back[ds.SOPInstanceUID] = StoredMasks(ds, segmentation)
-        return segmentation
+        return self._decoded(series, card, ds).segmentation
+
+    def _decoded(self, series: CtSeries, card: ModelCard, ds: Dataset) -> StoredMasks:
+        return self.read_back.keep(StoredMasks(ds, seg.decode_seg(ds, series, card)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.results.sr.radiomics_table import TableRow, to_csv, to_json
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.routes import answer, guarded, in_thread, known_job, problem

@@ -12,9 +12,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import JobState, JobView
+from orthanc_plugin.jobs.record import JobView
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.routes import guarded
 

@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 
 from orthanc_plugin import RESULTS_VERSION, __version__
 from orthanc_plugin.config.archives import ArchiveSettings
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.ledger import Ledger
-from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.incident import describe
 from orthanc_plugin.service.readiness import Readiness

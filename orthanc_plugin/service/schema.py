@@ -19,7 +19,7 @@ from pydantic.json_schema import models_json_schema
 
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
-from orthanc_plugin.jobs.record import JobState
+from orthanc_plugin.domain.job import JobState
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Name = Annotated[str, Field(max_length=64)]

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from orthanc_plugin.config.read import parse_section
+from orthanc_plugin.domain.job import StageOutcome
 from orthanc_plugin.jobs import stage, workflow
-from orthanc_plugin.jobs.record import StageOutcome
 from orthanc_plugin.jobs.worker import run_worker
 from orthanc_plugin.jobs.workflow import Retries
 

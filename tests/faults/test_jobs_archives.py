@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from orthanc_plugin.jobs.record import JobState, JobView
+from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.jobs.record import JobView
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from tests.faults.test_jobs_worker import Site, admit, ended, queue_of, results_in, send, site
 from tests.support.cases.enriched import small_chest

@@ -16,11 +16,12 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.dicomweb import open_archive
 from orthanc_plugin.config.read import parse_section
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.admission import open_admission
 from orthanc_plugin.jobs.executor import executor_id
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import JobState, JobView
+from orthanc_plugin.jobs.record import JobView
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from tests.support.cases.enriched import small_chest
 from tests.support.servers.orthanc_server import OrthancServer, free_port, wait_until

@@ -14,11 +14,11 @@ from pydicom.uid import generate_uid
 from orthanc_plugin.archive.dicomweb import DicomWebArchive
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.admission import Admission, open_admission
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import JobState
 from tests.support.fakes.memory_archive import ct_series, ct_slice
 from tests.support.servers.orthanc_server import OrthancServer, wait_until
 

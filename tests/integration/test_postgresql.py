@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from orthanc_plugin.config.read import load_configuration
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.admission import open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from tests.support.cases.enriched import small_chest
 from tests.support.servers.orthanc_server import OrthancServer, wait_until

@@ -19,8 +19,8 @@ from orthanc_plugin.catalog.card import CardFile, CardLabel, ModelCard
 from orthanc_plugin.catalog.shelf import list_models
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.codes import Code
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs import ledger
-from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.results import seg
 from orthanc_plugin.results.rt import structure_set
 from orthanc_plugin.results.sc import preview

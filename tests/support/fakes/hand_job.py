@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import pipeline
+from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.job import EnrichJob, Found, StageOutcome
 from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.plan import Location, Output, Plan, PlannedModel
 from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.errors import InputError
 from orthanc_plugin.inference.engine import SegmentationEngine
-from orthanc_plugin.jobs.record import EnrichJob, StageOutcome
-from orthanc_plugin.jobs.stage import Found, run_stage
-from orthanc_plugin.jobs.stages import RememberingEngine, Stages, stages_of
+from orthanc_plugin.jobs.sessions import Sessions
+from orthanc_plugin.jobs.stage import run_stage
+from orthanc_plugin.pipeline.order import stages_of
+from orthanc_plugin.pipeline.session import Session
 from tests.support.cases import bpr_case
 from tests.support.cases.results_case import CARD, ellipsoids, small_series
 from tests.support.fakes.memory_archive import MemoryArchive
@@ -66,26 +71,26 @@ class EllipsoidEngine:
         return replace(found, labels=part)
 
 
-class HandStages(Stages):
-    """The stages on a series, a locator and an engine made by hand."""
+class HandProcess:
+    """A worker's process on an archive in memory, with models made by hand; its jobs read `SERIES` unless told else."""
 
     def __init__(self, says: BodyLocation | InputError) -> None:
         self.archive = MemoryArchive()
-        super().__init__(parse_section({}, {}), {"local": self.archive})
-        self.locator, self.engine = HandLocator(says), EllipsoidEngine()
-        self.remembering = RememberingEngine(self.engine)
+        self.hand_locator, self.engine = HandLocator(says), EllipsoidEngine()
+        self.series: dict[str, CtSeries] = {}
+        self.sessions = Sessions(parse_section({}, {}), {"local": self.archive}, models=self, load=self._load)
 
-    def _series(self, job: EnrichJob) -> CtSeries:
-        return SERIES
+    def card(self, model: PlannedModel) -> ModelCard:
+        return self.hand_locator.card if model == BPR else CARD
 
-    def _engine(self, model: PlannedModel) -> SegmentationEngine:
-        return self.remembering
+    def segmenter(self, model: PlannedModel) -> SegmentationEngine:
+        return self.engine
 
-    def _locator(self, model: PlannedModel) -> pipeline.Locator:
-        return self.locator
+    def locator(self, model: PlannedModel) -> pipeline.Locator:
+        return self.hand_locator
 
-    def _card(self, model: PlannedModel) -> ModelCard:
-        return self.locator.card if model == BPR else CARD
+    def _load(self, archive: Archive, what: EnrichJob) -> CtSeries:
+        return self.series.get(what.series_instance_uid, SERIES)
 
     @property
     def stored(self) -> dict[str, Dataset]:
@@ -98,13 +103,20 @@ def job(location: Location | None, *more: Output) -> EnrichJob:
 
 
 def run(
-    stages: HandStages, what: EnrichJob, records: Mapping[str, StageOutcome] | None = None
+    process: HandProcess, what: EnrichJob, records: Mapping[str, StageOutcome] | None = None
 ) -> dict[str, StageOutcome]:
-    """Each stage by name; those that are recorded are not run again, as in a worker after a crash."""
+    """Each stage by name, in a session of its own; those that are recorded are not run again, as after a crash."""
+    with closing(process.sessions.open(what)) as session:
+        return run_session(session, records)
 
-    def step(name: str, body: Callable[[], Found]) -> StageOutcome:
-        if records and name in records:
-            return records[name]
-        return StageOutcome.from_json(run_stage(name, body, last_try=True).to_json())
 
-    return {outcome.stage.name: outcome for outcome in stages_of(stages, what, step)}
+def run_session(session: Session, records: Mapping[str, StageOutcome] | None = None) -> dict[str, StageOutcome]:
+    """Each stage of a session by name."""
+    return {outcome.stage.name: outcome for outcome in stages_of(session, partial(step, records or {}))}
+
+
+def step(records: Mapping[str, StageOutcome], name: str, body: Callable[[], Found]) -> StageOutcome:
+    """One stage and its way through the database."""
+    if name in records:
+        return records[name]
+    return StageOutcome.from_json(run_stage(name, body, last_try=True).to_json())

@@ -18,13 +18,14 @@ from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.body import BodyLocation
 from orthanc_plugin.domain.checks import CheckResult
+from orthanc_plugin.domain.job import EnrichJob, JobState, StageView
 from orthanc_plugin.domain.plan import Output, Plan, PlannedModel, StoredObject
 from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageView, Summary
+from orthanc_plugin.jobs.record import Summary
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.app import Backstage, build_app
 from orthanc_plugin.service.readiness import Readiness

@@ -13,8 +13,8 @@ from orthanc_plugin.catalog.shelf import find_model
 from orthanc_plugin.cli import run as once
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.config.sections import Configuration
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import Refusal
-from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.phantoms.dicom import encode_phantom, write_instances
 from orthanc_plugin.phantoms.phantom import make_phantom
 

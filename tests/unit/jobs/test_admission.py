@@ -11,12 +11,12 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
+from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
 from orthanc_plugin.errors import EnrichError, InputError, Refusal
 from orthanc_plugin.jobs.admission import Admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView
 from orthanc_plugin.jobs.steps import Steps
 from tests.support.fakes.memory_archive import MemoryArchive, ct_series, ct_slice
 
@@ -354,7 +354,7 @@ def test_a_series_that_lost_a_slice_before_its_job_began_is_decided_anew(house: 
     del house.archive.instances[("P1", "1.2", "1.2.3", "1.2.3.21")]
     gone = StageOutcome(StageView("retrieve", 0.1, 1.0), None, JobState.SKIPPED, Refusal.GONE, "changed")
     house.queue.ledger.start(row.job_id)
-    Steps(house.configuration, {}, house.queue).close(EnrichJob.from_json(row.argument), row.job_id, [gone])
+    Steps(house.queue).close(EnrichJob.from_json(row.argument), row.job_id, [gone])
     house.admission.tick(2.0 + RECONCILE_S)
     house.admission.tick(2.0 + RECONCILE_S + STABLE_AGE_S)
     assert [row.state for row in house.rows()] == [JobState.SKIPPED, JobState.QUEUED]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from orthanc_plugin.domain.checks import Check
+from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, ending
 from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.plan import Location, Output, SegEncoding, SegSettings
 from orthanc_plugin.errors import Refusal
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, ending
 from tests.support.cases.location_case import CHEST
 from tests.support.cases.results_case import CARD, ellipsoids
-from tests.support.fakes.hand_job import BPR, SERIES, EllipsoidEngine, HandStages, job, run
+from tests.support.fakes.hand_job import BPR, SERIES, EllipsoidEngine, HandProcess, job, run
 
 SEGMENT = f"segment {CARD.name}"
 
@@ -31,45 +31,45 @@ def mirrored() -> Segmentation:
 
 
 @pytest.fixture
-def stages() -> HandStages:
-    return HandStages(CHEST)
+def process() -> HandProcess:
+    return HandProcess(CHEST)
 
 
-def finds(stages: HandStages, found: Segmentation) -> None:
+def finds(process: HandProcess, found: Segmentation) -> None:
     class Engine(EllipsoidEngine):
         def segment(self, volume: object) -> Segmentation:
             return found
 
-    stages.remembering._engine = Engine()
+    process.engine = Engine()
 
 
 def failed(outcome: StageOutcome) -> set[tuple[Check, str]]:
     return {(result.check, result.key) for result in outcome.stage.checks if not result.passed}
 
 
-def test_a_failed_check_that_the_rule_names_keeps_the_result_out_of_the_archive(stages: HandStages) -> None:
-    finds(stages, mirrored())
-    outcomes = run(stages, checked_job(Output.CHECKS, Output.RADIOMICS, hold_back=(Check.SIDE,)))
+def test_a_failed_check_that_the_rule_names_keeps_the_result_out_of_the_archive(process: HandProcess) -> None:
+    finds(process, mirrored())
+    outcomes = run(process, checked_job(Output.CHECKS, Output.RADIOMICS, hold_back=(Check.SIDE,)))
     assert [*outcomes] == ["retrieve", SEGMENT]
-    assert stages.stored == {}
+    assert process.stored == {}
     assert {check for check, _ in failed(outcomes[SEGMENT])} == {Check.SIDE}
     end = ending([*outcomes.values()])
     assert (end.state, end.reason) == (JobState.SKIPPED, Refusal.HELD_BACK)
     assert "side of lung_left" in end.detail
 
 
-def test_what_else_a_job_stored_counts_beside_a_result_that_is_held_back(stages: HandStages) -> None:
-    finds(stages, mirrored())
+def test_what_else_a_job_stored_counts_beside_a_result_that_is_held_back(process: HandProcess) -> None:
+    finds(process, mirrored())
     located = replace(job(Location(model=BPR), Output.BODY_LANDMARKS).plan, hold_back=(Check.SIDE,))
-    outcomes = run(stages, replace(job(None), plan=located))
-    assert [ds.Modality for ds in stages.stored.values()] == ["SR"]
+    outcomes = run(process, replace(job(None), plan=located))
+    assert [ds.Modality for ds in process.stored.values()] == ["SR"]
     end = ending([*outcomes.values()])
     assert (end.state, end.reason) == (JobState.DONE, Refusal.HELD_BACK), "else it would not be delivered"
 
 
-def test_without_such_a_rule_the_result_is_stored_and_the_failure_told(stages: HandStages) -> None:
-    finds(stages, mirrored())
-    outcomes = run(stages, checked_job(Output.CHECKS))
+def test_without_such_a_rule_the_result_is_stored_and_the_failure_told(process: HandProcess) -> None:
+    finds(process, mirrored())
+    outcomes = run(process, checked_job(Output.CHECKS))
     kinds = [outcome.stored.kind for outcome in outcomes.values() if outcome.stored is not None]
     assert kinds == [Output.SEG, Output.CHECKS]
     assert (Check.SIDE, "lung_left") in failed(outcomes["check"])
@@ -77,43 +77,43 @@ def test_without_such_a_rule_the_result_is_stored_and_the_failure_told(stages: H
     assert ending([*outcomes.values()]).state is JobState.DONE
 
 
-def test_masks_in_place_are_not_held_back(stages: HandStages) -> None:
-    outcomes = run(stages, checked_job(hold_back=(Check.SIDE,)))
+def test_masks_in_place_are_not_held_back(process: HandProcess) -> None:
+    outcomes = run(process, checked_job(hold_back=(Check.SIDE,)))
     assert outcomes[SEGMENT].stored is not None
     assert ending([*outcomes.values()]).reason == ""
 
 
-def test_each_further_form_is_an_object_of_its_own_and_adopted_when_it_is_there(stages: HandStages) -> None:
+def test_each_further_form_is_an_object_of_its_own_and_adopted_when_it_is_there(process: HandProcess) -> None:
     what = checked_job(Output.RTSTRUCT, Output.PREVIEW, Output.CHECKS)
-    once = run(stages, what)
-    assert [ds.Modality for ds in stages.stored.values()] == ["SEG", "RTSTRUCT", "OT", "SR"]
-    again = run(stages, what)
+    once = run(process, what)
+    assert [ds.Modality for ds in process.stored.values()] == ["SEG", "RTSTRUCT", "OT", "SR"]
+    again = run(process, what)
     for name, outcome in once.items():
         stored = again[name].stored
         assert stored == (outcome.stored and replace(outcome.stored, adopted=True))
     assert again["check"].stage.checks == once["check"].stage.checks != ()
 
 
-def test_a_seg_is_read_back_once_for_all_that_is_made_of_it(stages: HandStages) -> None:
+def test_a_seg_is_read_back_once_for_all_that_is_made_of_it(process: HandProcess) -> None:
     what = checked_job(Output.LANDMARKS, Output.RTSTRUCT, Output.CHECKS)
     asked: list[str] = []
-    find = stages.archive.find
+    find = process.archive.find
 
     def counting(study_uid: str, series_uid: str, sop_uid: str) -> object:
         asked.append(sop_uid)
         return find(study_uid, series_uid, sop_uid)
 
-    stages.archive.find = counting  # type: ignore[method-assign, assignment]
-    outcomes = run(stages, what)
+    process.archive.find = counting  # type: ignore[method-assign, assignment]
+    outcomes = run(process, what)
     seg = outcomes[SEGMENT].stored
     assert seg is not None
     assert asked.count(seg.sop_instance_uid) == 2  # is it there already, and what did the archive take
 
 
-def test_another_encoding_is_another_object(stages: HandStages) -> None:
+def test_another_encoding_is_another_object(process: HandProcess) -> None:
     plain = job(None)
     forced = replace(plain, plan=replace(plain.plan, seg=SegSettings(SegEncoding.LABELMAP_RLE)))
-    run(stages, plain)
-    run(stages, forced)
-    assert len(stages.stored) == 2
+    run(process, plain)
+    run(process, forced)
+    assert len(process.stored) == 2
     assert plain.plan.digest != forced.plan.digest

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from orthanc_plugin.domain.job import JobState, StageView
 from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.jobs.ledger import Decision, Ledger, Verdict
-from orthanc_plugin.jobs.record import JobState, StageView, Summary
+from orthanc_plugin.jobs.record import Summary
 
 ROW = Decision(
     "local", "1.2", "1.2.3", "f1", 0, "20260101T000000", datetime(2026, 1, 1, tzinfo=UTC), Verdict.ENRICH,

@@ -1,4 +1,4 @@
-"""A location in a job: its record, the guards, and the stages that follow from it."""
+"""The record of a location: what of it the database keeps."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ from dataclasses import replace
 import pytest
 
 from orthanc_plugin.domain.body import BodyLocation, Region
-from orthanc_plugin.domain.plan import Guard, Location, PlannedModel
-from orthanc_plugin.errors import InputError, ModelError, Refusal
-from orthanc_plugin.jobs.guards import check_location
-from orthanc_plugin.jobs.record import StageOutcome, StageView, Summary
+from orthanc_plugin.domain.job import StageOutcome, StageView
+from orthanc_plugin.errors import ModelError
+from orthanc_plugin.jobs.record import Summary
 from tests.support.cases.location_case import CHEST, NOWHERE
-
-WANTED = Location(PlannedModel("bpr", "d"))
 
 
 def outcome(location: BodyLocation | None) -> StageOutcome:
     return StageOutcome(StageView("locate bpr", 1.5, 300.0, "cpu", notes=("a note",), location=location))
-
-
-def refusal(wanted: Location, found: BodyLocation) -> InputError:
-    with pytest.raises(InputError) as caught:
-        check_location(wanted, found)
-    return caught.value
 
 
 class TestRecord:
@@ -66,43 +57,3 @@ class TestRecord:
         raw = json.loads(outcome(None).to_json())
         del raw["stage"]["location"]
         assert StageOutcome.from_json(json.dumps(raw)) == outcome(None)
-
-
-class TestGuards:
-    def test_enough_of_the_region_passes(self) -> None:
-        check_location(replace(WANTED, min_coverage=((Region.CHEST, CHEST.coverage[Region.CHEST]),)), CHEST)
-
-    def test_too_little_is_refused_with_what_is_and_what_is_wanted(self) -> None:
-        less = replace(CHEST, coverage={Region.CHEST: 0.43})
-        error = refusal(replace(WANTED, min_coverage=((Region.CHEST, 0.8),)), less)
-        assert (error.reason, str(error)) == (Refusal.NOT_COVERED, "chest 0.43 covered, 0.80 wanted")
-
-    def test_what_is_almost_enough_does_not_read_as_enough(self) -> None:
-        almost = replace(CHEST, coverage={Region.CHEST: 0.7999})
-        assert str(refusal(replace(WANTED, min_coverage=((Region.CHEST, 0.8),)), almost)).startswith("chest 0.79 cov")
-
-    def test_a_region_of_unknown_coverage_is_refused(self) -> None:
-        error = refusal(replace(WANTED, min_coverage=((Region.LEGS, 0.1),)), CHEST)
-        assert error.reason is Refusal.NOT_COVERED
-
-    @pytest.mark.parametrize("guard", [*Guard])
-    def test_reversed_scans_and_doubtful_spacing_are_refused_only_where_a_rule_says_so(self, guard: Guard) -> None:
-        upside_down, doubtful = replace(CHEST, reversed=True), replace(CHEST, valid_spacing=False, slope_ratio=1.9)
-        for wanted, found, reason in (
-            (replace(WANTED, on_reversed=guard), upside_down, Refusal.REVERSED),
-            (replace(WANTED, on_invalid_spacing=guard), doubtful, Refusal.INVALID_SPACING),
-        ):
-            check_location(wanted, CHEST)
-            if guard is Guard.REFUSE:
-                assert refusal(wanted, found).reason is reason
-            else:
-                check_location(wanted, found)
-
-    def test_where_nothing_is_known_no_guard_passes_and_each_says_why(self) -> None:
-        for wanted in (
-            replace(WANTED, min_coverage=((Region.CHEST, 0.0),)),
-            replace(WANTED, on_reversed=Guard.REFUSE),
-            replace(WANTED, on_invalid_spacing=Guard.REFUSE),
-        ):
-            assert NOWHERE.reason in str(refusal(wanted, NOWHERE))
-        check_location(WANTED, NOWHERE)

@@ -17,14 +17,15 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.read import parse_section
+from orthanc_plugin.domain.job import JobState, StageOutcome
 from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import JobState, StageOutcome, Summary
+from orthanc_plugin.jobs.record import Summary
 from orthanc_plugin.results.sr.radiomics_table import to_csv, to_json
 from tests.support.cases.location_case import CHEST
-from tests.support.fakes.hand_job import HandStages, job, run
+from tests.support.fakes.hand_job import HandProcess, job, run
 from tests.support.fakes.memory_archive import MemoryArchive
 from tests.support.servers.front_door import enqueue
 
@@ -49,16 +50,16 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
-    stages = HandStages(CHEST)
-    outcomes = run(stages, job(None, Output.RADIOMICS, Output.PREVIEW))
+    process = HandProcess(CHEST)
+    outcomes = run(process, job(None, Output.RADIOMICS, Output.PREVIEW))
     with closing(JobQueue(f"sqlite:///{tmp_path_factory.mktemp('state') / 'jobs.db'}")) as queue:
         job_id = enqueue(queue, "1.2.100")
         end(queue, job_id, tuple(o.stored for o in outcomes.values() if o.stored is not None))
 
         def opened(name: str, settings: ArchiveSettings) -> MemoryArchive:
-            return stages.archive
+            return process.archive
 
-        yield Ended(job_id, outcomes, stages.archive, StoredResults(queue, ARCHIVES, opened))
+        yield Ended(job_id, outcomes, process.archive, StoredResults(queue, ARCHIVES, opened))
 
 
 def end(queue: JobQueue, job_id: str, objects: tuple[StoredObject, ...]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check, CheckResult
+from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import (
     Guard,
@@ -29,7 +30,7 @@ from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation
 from orthanc_plugin.jobs.delivery import Delivery
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Ledger, Verdict
-from orthanc_plugin.jobs.record import EnrichJob, JobState, StageOutcome, StageView, Summary
+from orthanc_plugin.jobs.record import Summary
 from tests.support.cases.location_case import CHEST, NOWHERE
 
 WRITTEN = Path(__file__).with_name("written_by_0_1_0")

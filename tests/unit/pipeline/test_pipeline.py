@@ -74,7 +74,7 @@ class Engine:
 
 
 def context(store: Store) -> pipeline.Context:
-    return pipeline.Context(FINGERPRINT, store, lambda: CREATED, REPORT_TITLE)
+    return pipeline.Context(FINGERPRINT, store, lambda: CREATED, REPORT_TITLE, pipeline.ReadBack())
 
 
 def run(series: CtSeries, engine: Engine, store: Store) -> pipeline.SegmentResult:

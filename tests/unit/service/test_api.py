@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.checks import Check, CheckResult
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.hint import Hint
-from orthanc_plugin.jobs.record import JobState
 from orthanc_plugin.service.api import HINT_BYTES, Api
 from orthanc_plugin.service.schema import Error, Health, Job, JobList, SeriesList, api_schema
 from tests.support.cases.location_case import CHEST as LOCATION

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orthanc_plugin.jobs.record import JobState
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.service.dashboard import clock_time, seconds, short_uid
 from tests.support.servers.front_door import FrontDoor, enqueue, finish, front_door, skipped
 

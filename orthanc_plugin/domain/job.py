@@ -1,0 +1,125 @@
+"""A job: what it is asked to do, what each of its stages leaves, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.checks import CheckResult
+from orthanc_plugin.domain.json_record import JsonRecord
+from orthanc_plugin.domain.plan import Plan, StoredObject
+from orthanc_plugin.errors import Refusal
+
+
+class JobState(StrEnum):
+    """Where a decision stands; the last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    SUPERSEDED = "superseded"
+
+
+OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
+
+_PlanText = Annotated[Plan, BeforeValidator(Plan.from_json), PlainSerializer(Plan.to_json)]
+"""A plan that is stored as a text inside the text of its job."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichJob(JsonRecord):
+    """All that a worker is told. `archive` holds the series; results go to `plan.home_archive`."""
+
+    archive: str
+    study_instance_uid: str
+    series_instance_uid: str
+    fingerprint: str
+    generation: int
+    plan: _PlanText
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the body of a stage returns: the object it stored, and words and numbers for people.
+
+    The fields are those of `StageView` and `StageOutcome`.
+    """
+
+    stored: StoredObject | None = None
+    provider: str = ""
+    volumes_ml: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    location: BodyLocation | None = None
+    checks: tuple[CheckResult, ...] = ()
+    held_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """One stage that ended.
+
+    seconds, peak_mib: wall time, and peak resident memory of the worker during the stage.
+    provider: execution provider that the model really ran on; set for `locate` and `segment` only.
+    volumes_ml: volume of each structure that was found, by key.
+    notes: what people should know.
+    location: where in the body the scan lies; set for `locate` only.
+    checks: results of the quality checks; set for `check`, and for a `segment` whose result is held back.
+    held_back: the rule keeps this segmentation out of the archive.
+    """
+
+    name: str
+    seconds: float
+    peak_mib: float
+    provider: str = ""
+    volumes_ml: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    location: BodyLocation | None = None
+    checks: tuple[CheckResult, ...] = ()
+    held_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome(JsonRecord):
+    """What one stage leaves; the workflow records it as the result of a step.
+
+    stored: the object that the stage stored or adopted.
+    state: RUNNING when the job goes on; FAILED or SKIPPED when it ends here, with `reason` and `detail`.
+    """
+
+    stage: StageView
+    stored: StoredObject | None = None
+    state: JobState = JobState.RUNNING
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended."""
+
+    state: JobState
+    reason: str = ""
+    detail: str = ""
+
+
+def ending(outcomes: Sequence[StageOutcome]) -> Ending:
+    """Tell how a job ended from what its stages left.
+
+    A result that was held back is named even if other results are stored.
+    """
+    last = outcomes[-1]
+    if last.state is not JobState.RUNNING:
+        return Ending(last.state, last.reason, last.detail)
+    held = [outcome.stage for outcome in outcomes if outcome.stage.held_back]
+    if not held:
+        return Ending(JobState.DONE)
+    stored = any(outcome.stored is not None for outcome in outcomes)
+    detail = "; ".join(note for stage in held for note in stage.notes if note.startswith("held back"))
+    return Ending(JobState.DONE if stored else JobState.SKIPPED, Refusal.HELD_BACK, detail)

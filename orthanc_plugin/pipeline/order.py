@@ -1,0 +1,54 @@
+"""The order of the stages of a job; the caller decides how each one runs (a worker as steps, the command line at once)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from orthanc_plugin.domain.job import Found, JobState, StageOutcome
+from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Output
+from orthanc_plugin.pipeline.guards import check_location
+from orthanc_plugin.pipeline.session import Session, location_of
+
+Run = Callable[[str, Callable[[], Found]], StageOutcome]
+"""Runs one stage, given its name and its body."""
+
+
+def stages_of(session: Session, run: Run) -> Iterator[StageOutcome]:
+    """Run the stages of the plan in order, up to the one that ends the job; each runs when its outcome is asked for."""
+    for outcome in _all_stages(session, run):
+        yield outcome
+        if outcome.state is not JobState.RUNNING:
+            return
+
+
+def _all_stages(session: Session, run: Run) -> Iterator[StageOutcome]:
+    plan = session.job.plan
+    yield run("retrieve", session.retrieve)
+    located: StageOutcome | None = None
+    if plan.location is not None and (locator := plan.location.model) is not None:
+        yield (located := run(f"locate {locator.name}", partial(session.locate, locator)))
+        if plan.location.is_guarded:
+            yield run(f"guard {locator.name}", partial(_guard, plan.location, located))
+        for output in (kind for kind in BODY_OUTPUTS if kind in plan.outputs):
+            yield run(f"report {output}", partial(session.report_location, locator, output, located))
+    segmented: list[StageOutcome] = []
+    for model in plan.models:
+        segmented.append(run(f"segment {model.name}", partial(session.segment, model, located)))
+        yield segmented[-1]
+    found = [(model, seg) for model, seg in zip(plan.models, segmented, strict=True) if seg.stored is not None]
+    for output, verb, stage in (
+        (Output.RADIOMICS, "measure", session.measure),
+        (Output.LANDMARKS, "report", partial(session.report, located=located)),
+        (Output.RTSTRUCT, "outline", partial(session.export, Output.RTSTRUCT)),
+        (Output.PREVIEW, "preview", partial(session.export, Output.PREVIEW)),
+    ):
+        for model, seg in found if output in plan.outputs else ():
+            yield run(f"{verb} {model.name}", partial(stage, model, seg))
+    if found and Output.CHECKS in plan.outputs:
+        yield run("check", partial(session.check, found, located))
+
+
+def _guard(wanted: Location, located: StageOutcome) -> Found:
+    check_location(wanted, location_of(located))
+    return Found()

@@ -1,0 +1,185 @@
+"""One job at work: its stages, and what they share until the session is closed.
+
+Each stage ends when its object is stored in the plan's home archive. The series, the slices that organ models see and
+the masks read back stay in memory between the stages. After a crash, a new session reads the series again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Protocol
+
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.job import EnrichJob, Found, StageOutcome
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.plan import Output, PlannedModel, StoredObject
+from orthanc_plugin.domain.volume import CtSeries, Volume
+from orthanc_plugin.errors import EncodingError, StoreError
+from orthanc_plugin.inference.engine import SegmentationEngine
+from orthanc_plugin.pipeline import closing, location, organs
+from orthanc_plugin.pipeline.context import Context, ReadBack, ReportResult
+
+_Report = Callable[[CtSeries, ModelCard, StoredObject, str, Context], ReportResult]
+
+
+class Models(Protocol):
+    """The models of a process."""
+
+    def card(self, model: PlannedModel) -> ModelCard:
+        """Return the card of a model."""
+
+    def segmenter(self, model: PlannedModel) -> SegmentationEngine:
+        """Return a model that finds organs."""
+
+    def locator(self, model: PlannedModel) -> location.Locator:
+        """Return a body part regression."""
+
+
+class RememberingEngine:
+    """An engine that keeps its last result: an archive that refuses the SEG is tried again without new inference."""
+
+    def __init__(self, engine: SegmentationEngine) -> None:
+        self._engine = engine
+        self._last: tuple[Volume, Segmentation] | None = None
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the engine."""
+        return self._engine.card
+
+    @property
+    def provider(self) -> str:
+        """The execution provider of the engine."""
+        return self._engine.provider
+
+    def segment(self, volume: Volume) -> Segmentation:
+        """Return the engine's result, or the one it gave for this very volume before."""
+        if self._last is None or self._last[0] is not volume:
+            self._last = volume, self._engine.segment(volume)
+        return self._last[1]
+
+
+class Session:
+    """The stages of one job; several sessions may live in a process at once.
+
+    Parameters
+    ----------
+    job : EnrichJob
+        What is asked for.
+    models : Models
+        The models of the process.
+    load : callable
+        Reads the series of the job and vouches for it.
+    make_context : callable
+        Makes the context of the stages around what they read back; called when the first result is looked for.
+    """
+
+    def __init__(
+        self, job: EnrichJob, models: Models, load: Callable[[], CtSeries], make_context: Callable[[ReadBack], Context]
+    ) -> None:
+        self.job = job
+        self._models, self._load, self._make_context = models, load, make_context
+        self._engines: dict[str, RememberingEngine] = {}
+        self._crop: location.Crop | None = None
+
+    def close(self) -> None:
+        """Let go of the series, the masks and the results of this job."""
+        for held in ("_series", "_context"):
+            self.__dict__.pop(held, None)
+        self._engines, self._crop = {}, None
+
+    def retrieve(self) -> Found:
+        """Read the series and vouch for it."""
+        return Found(notes=self._series.notes)
+
+    def locate(self, model: PlannedModel) -> Found:
+        """Find the place of the series in the body."""
+        result = location.locate(self._series, self._models.locator(model))
+        return Found(provider=result.provider, notes=result.notes, location=result.location.recorded)
+
+    def report_location(self, model: PlannedModel, kind: Output, located: StageOutcome) -> Found:
+        """Store the landmarks or regions of the body."""
+        found, provider = location_of(located), located.stage.provider
+        result = location.report_location(kind, self._series, self._models.card(model), found, provider, self._context)
+        return Found(result.stored, notes=result.notes)
+
+    def segment(self, model: PlannedModel, located: StageOutcome | None = None) -> Found:
+        """Find and store the structures of one model."""
+        crop, wanted = self._cropped(located), self.job.plan.location
+        if model.digest not in self._engines:
+            self._engines[model.digest] = RememberingEngine(self._models.segmenter(model))
+        result = organs.segment(self._series, self._engines[model.digest], self._context, crop)
+        volumes_ml = {key: round(volume_ml, 3) for key, volume_ml in result.volumes_ml.items()}
+        missed = crop is None and wanted is not None and wanted.crop is not None
+        notes = ("not cropped: where the scan lies in the body is not known",) if missed else ()
+        return Found(
+            result.seg, result.provider, volumes_ml, (*notes, *result.notes),
+            checks=result.held_back, held_back=bool(result.held_back),
+        )  # fmt: skip
+
+    def measure(self, model: PlannedModel, segmented: StageOutcome) -> Found:
+        """Store the radiomics of a stored SEG."""
+        return self._reported(organs.measure, model, segmented)
+
+    def report(self, model: PlannedModel, segmented: StageOutcome, located: StageOutcome | None = None) -> Found:
+        """Store the landmarks of a stored SEG; a note says if they stand in for those of body part regression."""
+        found = self._reported(partial(organs.report, crop=self._cropped(located)), model, segmented)
+        absent = self.job.plan.location.absent if self.job.plan.location is not None else ""
+        if found.stored is None or not absent:
+            return found
+        return replace(found, notes=(f"{absent}: landmarks of the lung masks stand in", *found.notes))
+
+    def check(
+        self, segmented: Sequence[tuple[PlannedModel, StageOutcome]], located: StageOutcome | None = None
+    ) -> Found:
+        """Run the quality checks on all stored SEGs and store their results."""
+        found = [(self._models.card(model), _seg(outcome)) for model, outcome in segmented]
+        provider = segmented[0][1].stage.provider
+        searched = organs.searched_slices(self._cropped(located))
+        checked = closing.check(self._series, found, provider, self._context, searched)
+        failed = [f"{r.check} of {r.key} failed: {r.detail}" for r in checked.results if not r.passed]
+        return Found(checked.report.stored, notes=(*checked.report.notes, *failed), checks=checked.results)
+
+    def export(self, kind: Output, model: PlannedModel, segmented: StageOutcome) -> Found:
+        """Store a stored SEG in another form."""
+        return self._reported(partial(closing.export, kind), model, segmented)
+
+    def _reported(self, make: _Report, model: PlannedModel, segmented: StageOutcome) -> Found:
+        card, provider = self._models.card(model), segmented.stage.provider
+        result = make(self._series, card, _seg(segmented), provider, self._context)
+        return Found(result.stored, notes=result.notes)
+
+    @cached_property
+    def _series(self) -> CtSeries:
+        return self._load()
+
+    @cached_property
+    def _context(self) -> Context:
+        return self._make_context(ReadBack())
+
+    def _cropped(self, located: StageOutcome | None) -> location.Crop | None:
+        """Return the slices that organ models see: one view, so that a stage that is tried again infers nothing."""
+        wanted = self.job.plan.location
+        if located is None or wanted is None or wanted.model is None or wanted.crop is None:
+            return None
+        if (found := location_of(located)).reason:
+            return None
+        if self._crop is None:
+            self._crop = location.crop_to(wanted.crop, self._series.volume, found, wanted.model.digest)
+        return self._crop
+
+
+def location_of(located: StageOutcome) -> BodyLocation:
+    """Return what the stage that locates found; raises EncodingError if it left nothing."""
+    if located.stage.location is None:
+        raise EncodingError("the stage that locates left no location")
+    return located.stage.location
+
+
+def _seg(segmented: StageOutcome) -> StoredObject:
+    if segmented.stored is None:
+        raise StoreError("no SEG was stored")
+    return segmented.stored
