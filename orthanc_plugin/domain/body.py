@@ -1,6 +1,6 @@
 """Where in the body a CT lies: a score for each slice, and the landmarks and regions that follow from the scores.
 
-Scores rise toward the head on one scale for all people (pelvis start 0, end of the eyes 100).
+Scores rise toward the head, on one scale for all people: 0 at the start of the pelvis, 100 at the end of the eyes.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ _Slices = Annotated[tuple[int, ...], BeforeValidator(_slices), PlainSerializer(_
 class BodyLandmark:
     """A level of the body inside the scan.
 
-    key: as the look-up table names it, `Th12`, `lung_start`.
-    slice_index: index into the volume's z axis, the source slice nearest to the level.
-    z_mm: of the level itself along the patient's head-foot axis (LPS z), between slices.
-    sd_mm: standard deviation of the landmark's score in the look-up table, by the slope in mm.
+    key: name in the look-up table, e.g. `Th12` or `lung_start`.
+    slice_index: index into the volume's z axis of the slice nearest to the level.
+    z_mm: position of the level itself on the head-foot axis (LPS z); it may lie between slices.
+    sd_mm: standard deviation of the landmark's score in the look-up table, converted to mm by the slope.
     """
 
     key: str
@@ -73,17 +73,20 @@ class BodyLandmark:
 
 @dataclass(frozen=True, slots=True)
 class BodyLocation(JsonRecord):
-    """What body part regression says of one volume; lists run over slices, z rising.
+    """What body part regression finds in one volume. Tuples have one value per slice, with z rising.
 
-    raw_scores: transformed to the common scale, as the network gives them; None where a slice shows no body.
-    scores: smoothed and cleaned, None where a slice is no valid part of the body.
-    z_mm: of each slice (LPS z).
+    raw_scores: scores of the network on the common scale; None for a slice that shows no body.
+    scores: smoothed and cleaned scores; None for a slice that is no valid part of the body.
+    z_mm: position of each slice (LPS z).
     regions: slice indices of each region, rising; a region without a slice has no entry.
-    coverage: of each region the part of its score range that lies in the scan, 0 to 1.
-    slope_per_mm, slope_ratio, expected_spacing_mm: of the line through the scores; the ratio is to the model's mean.
-    valid_spacing: whether the ratio is near 1. reversed: whether scores fall toward the head.
-    tag: BodyPartExamined by the published rules, e.g. `CHEST`, `ABDOMEN-CHEST`; `NONE`.
-    reason: why there is no valid region; empty where there is one.
+    coverage: for each region, the part of its score range that lies in the scan, 0 to 1.
+    slope_per_mm: slope of the line through the scores.
+    slope_ratio: that slope relative to the model's mean slope.
+    expected_spacing_mm: slice spacing at which the slope would be the model's mean slope.
+    valid_spacing: whether the ratio is near 1.
+    reversed: whether scores fall toward the head.
+    tag: BodyPartExamined by the published rules, e.g. `CHEST`, `ABDOMEN-CHEST` or `NONE`.
+    reason: why there is no valid region; empty if there is one.
     notes: what else people should know.
 
     JSON holds rounded scores and places, and slices as runs: a scan of a thousand slices takes about 20 KiB.
@@ -110,6 +113,7 @@ class BodyLocation(JsonRecord):
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        """Check that every number is finite."""
         slopes = (self.slope_per_mm, self.slope_ratio, self.expected_spacing_mm)
         landmarks = chain.from_iterable((found.z_mm, found.sd_mm) for found in self.landmarks)
         numbers = chain(self.raw_scores, self.scores, self.z_mm, landmarks, self.coverage.values(), slopes)
@@ -120,5 +124,5 @@ class BodyLocation(JsonRecord):
 
     @property
     def recorded(self) -> BodyLocation:
-        """The location as its record gives it back, so that an interrupted job goes on exactly as any other."""
+        """The location as its record gives it back, so that an interrupted job goes on like any other."""
         return BodyLocation.from_json(self.to_json())

@@ -1,4 +1,4 @@
-"""Quality checks of masks: what was asked, and what was found. Rules may hold a SEG back for them."""
+"""Quality checks of masks and their results. A rule may keep a SEG out of the archive that fails one."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ class Check(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check of one segment; a check that cannot be asked of it has no result.
+    """The result of one check of one segment; a check that does not apply to a segment has no result.
 
     model: name of the model that found the segment.
-    segment_number: its number in the SEG as stored.
-    key: of the structure in the model's card.
-    value: what was measured (components, mL, Dice, part inside ...), with its UCUM unit.
+    segment_number: number of the segment in the stored SEG.
+    key: key of the structure in the model's card.
+    value: what was measured: components, mL, Dice, part inside, ...
+    unit: UCUM unit of the value.
     detail: one sentence for people, without patient data.
     """
 

@@ -1,4 +1,4 @@
-"""Kinds of CT images that are not plain axial acquisitions, as ImageType tells them."""
+"""Tell from ImageType which CT images are not plain axial acquisitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class ImageKind(StrEnum):
-    """Kinds of CT images that are no plain axial acquisition, as ImageType tells them."""
+    """Kinds of CT images that are not plain axial acquisitions."""
 
     LOCALIZER = "localizer"
     REFORMAT = "reformat"
@@ -20,8 +20,8 @@ class ImageKind(StrEnum):
     DYNAMIC = "dynamic"
 
 
-# Words in a value of ImageType, where signs between words count as a space. Source: PS3.3 C.8.2.1.1.1, C.8.15.2 and
-# C.8.16.2 (VMI, MAT_SPECIFIC, MAX_IP, ...), and what the large vendors' scanners and workstations write beyond it.
+# Words in a value of ImageType; signs between words count as a space. Source: PS3.3 C.8.2.1.1.1, C.8.15.2 and
+# C.8.16.2 (VMI, MAT_SPECIFIC, MAX_IP, ...), and what scanners and workstations of the large vendors write in addition.
 _KINDS = {
     ImageKind.LOCALIZER: r"LOCALI[SZ]ER|SCOUT|TOPO(GRAM)?|TOP|SURVIEW|SCANO(GRAM)?",
     ImageKind.REFORMAT: r"(CSA ?)?MPR\w*|CPR|REFORMAT\w*|RESAMPLED|CSA ?(PARALLEL|RADIAL|RESAMPLED)|MULTI ?PLANAR",
@@ -40,7 +40,7 @@ _KIND_PATTERNS = {kind: re.compile(rf"\b({words})\b") for kind, words in _KINDS.
 
 
 def image_kinds(image_types: Iterable[str]) -> Mapping[ImageKind, str]:
-    """Kinds of image that values of ImageType (or Frame Type) tell, each with the first value that tells it."""
+    """Return the kinds that values of ImageType or Frame Type name, each with the first value that names it."""
     return {
         kind: value
         for value in reversed(tuple(image_types))

@@ -1,4 +1,4 @@
-"""Segmentations: one label map on the grid of its volume, and what each label means."""
+"""Segmentations: a label map on the grid of its volume, and the meaning of each label."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Segment:
 
 
 def label_counts(labels: Labels) -> NDArray[np.intp]:
-    """Voxels of each value 0..255 of a label map (z, y, x)."""
-    # Slice by slice: one count over a whole volume would take eight bytes a voxel.
+    """Count the voxels of each value 0..255 in a label map (z, y, x)."""
+    # Slice by slice, as one count over a whole volume takes eight bytes per voxel.
     return sum((np.bincount(plane.ravel(), minlength=256) for plane in labels), np.zeros(256, np.intp))
 
 
@@ -57,9 +57,9 @@ class Segmentation:
     """Structures found by one model.
 
     labels: (z, y, x) uint8, same grid as the volume, 0 outside every structure.
-    segments: those that are present, numbers ascending; a structure that is not there has no entry.
-    notes: what the model says of its result ("one lung only", "lungs touch the first slice"); stored with the SEG, so
-        that reports made of it later say the same.
+    segments: structures that are present, numbers ascending; a structure that is absent has no entry.
+    notes: remarks of the model on its result, e.g. "one lung only". They are stored with the SEG, so that later reports
+        repeat them.
     """
 
     labels: Labels
@@ -67,15 +67,15 @@ class Segmentation:
     notes: tuple[str, ...] = field(default=())
 
     def mask(self, segment: Segment) -> Mask:
-        """(z, y, x) bool mask of one structure, with what it covers."""
-        # Not np.isin: on 72 M voxels that took 3.4 s and 600 MiB, this 0.2 s.
+        """Return the (z, y, x) bool mask of one structure and all that it covers."""
+        # Not np.isin: on 72 M voxels it took 3.4 s and 600 MiB, and this takes 0.2 s.
         return np.asarray(reduce(np.logical_or, (self.labels == number for number in segment.covers)))
 
     def voxels(self) -> tuple[int, ...]:
-        """How many voxels each structure has, with what it covers."""
+        """Count the voxels of each structure and all that it covers."""
         counts = label_counts(self.labels)
         return tuple(int(counts[list(segment.covers)].sum()) for segment in self.segments)
 
     def segment(self, key: str) -> Segment | None:
-        """The structure of that key, or None where it was not found."""
+        """Return the structure of a key, or None if it was not found."""
         return next((s for s in self.segments if s.key == key), None)

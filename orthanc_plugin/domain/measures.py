@@ -1,4 +1,4 @@
-"""What is measured on a segmented volume: features and landmarks."""
+"""Measurements of a segmented volume: features and landmarks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ORIGINAL = "original"
 class FeatureValue:
     """One radiomics feature of one segment.
 
-    name: pyradiomics' name, `shape_MeshVolume`, `firstorder_Mean`.
-    concept: coded meaning (IBSI where it has a code).
+    name: name in pyradiomics, e.g. `shape_MeshVolume` or `firstorder_Mean`.
+    concept: coded meaning, from IBSI if it has a code.
     unit: UCUM code.
-    derivation: for statistics of HU, the one it is (PS3.16 CID 7464: mean, median, ...); None for others.
+    derivation: which statistic of HU the value is (PS3.16 CID 7464: mean, median, ...); None for other features.
     """
 
     name: str
@@ -29,9 +29,10 @@ class FeatureValue:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFeatures:
-    """The features of one segment on one image; `notes` says why some are missing (one voxel, empty).
+    """The features of one segment on one image.
 
-    image: `original`, or the filtered image by pyradiomics' name (`log-sigma-2-0-mm-3D`, `wavelet-LLH`).
+    notes: why features are missing, e.g. because the segment has one voxel.
+    image: `original`, or the name of the filtered image in pyradiomics (`log-sigma-2-0-mm-3D`, `wavelet-LLH`).
     """
 
     segment_number: int
@@ -44,9 +45,9 @@ class SegmentFeatures:
 class Landmark:
     """An anatomical level: one slice of the series.
 
-    name: for people, `lung top`.
+    name: name for people, e.g. `lung top`.
     slice_index: index into the volume's z axis.
-    z_mm: position of that slice along the patient's head-foot axis (LPS z).
+    z_mm: position of that slice on the head-foot axis of the patient (LPS z).
     """
 
     name: str

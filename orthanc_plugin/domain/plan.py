@@ -1,4 +1,4 @@
-"""A plan: what one series gets, and the objects that come of it. Rules make plans; the worker carries them out."""
+"""A plan: what one series gets, and the objects that result. Rules make plans, and workers carry them out."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Output(StrEnum):
 
 
 BODY_OUTPUTS = (Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.VIEWER_LANDMARKS)
-"""What body part regression gives, in this order."""
+"""Objects that body part regression gives, in the order in which they are made."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One result as it lies in the home archive. `adopted`: it was there before this run."""
+    """One result in the home archive. `adopted`: it was there before this run."""
 
     kind: Output
     sop_class_uid: str
@@ -45,14 +45,14 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """A model by name, pinned to the digest it had when the plan was made."""
+    """A model by name, pinned to the digest that it had when the plan was made."""
 
     name: str
     digest: str
 
 
 class Guard(StrEnum):
-    """What happens when body part regression doubts a series."""
+    """What happens to a series that body part regression doubts."""
 
     REFUSE = "refuse"
     FLAG = "flag"
@@ -60,12 +60,13 @@ class Guard(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """How a series is located in the body, and what must be seen before organ models run.
+    """How a series is located in the body, and what the scan must show before organ models run.
 
-    model: body part regression; None where none can run: landmarks of masks stand in, and the job says so.
+    model: body part regression; None if none can run. Landmarks of masks then stand in, and the job says so.
     absent: why there is no model.
-    min_coverage: of each region named, the part that must lie in the scan.
-    crop: organ models see only the slices of this region and a margin; empty: all slices.
+    min_coverage: regions, each with the part of it that must lie in the scan (0 to 1).
+    on_reversed, on_invalid_spacing: what happens to a scan that seems upside down or whose slice spacing is doubtful.
+    crop: organ models see only the slices of this region and a margin; None for all slices.
     """
 
     model: PlannedModel | None = None
@@ -77,7 +78,7 @@ class Location:
 
     @property
     def is_guarded(self) -> bool:
-        """Whether a series can be refused for what is found."""
+        """Whether a series can be refused for where it lies in the body."""
         return bool(self.min_coverage or self.crop) or Guard.REFUSE in (self.on_reversed, self.on_invalid_spacing)
 
 
@@ -94,7 +95,7 @@ class SegEncoding(StrEnum):
 class SegSettings:
     """How masks are stored.
 
-    ceiling: with `auto`, the part of the source's pixel bytes above which a SEG becomes a LABELMAP with RLE.
+    ceiling: with `auto`, a SEG that needs more than this part of the source's pixel bytes becomes a LABELMAP with RLE.
     """
 
     encoding: SegEncoding = SegEncoding.AUTO
@@ -105,7 +106,7 @@ class SegSettings:
 class Plan(JsonRecord):
     """What one series gets, where its results go, and by which rule.
 
-    hold_back: checks whose failure keeps a SEG from being stored.
+    hold_back: a SEG that fails one of these checks is not stored.
     image_library: whether the radiomics report lists every source slice.
     """
 
@@ -122,7 +123,7 @@ class Plan(JsonRecord):
 
     @property
     def digest(self) -> str:
-        """Identity of the plan: neither the rule's name nor what is as it was before it could be chosen."""
+        """Identity of the plan; it leaves out the name of the rule, and later fields that have their default."""
         content = {key: value for key, value in asdict(self).items() if key != "rule"}
         if self.location is None or self.location.model is None:
             del content["location"]

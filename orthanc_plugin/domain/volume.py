@@ -1,4 +1,4 @@
-"""A CT series that the loader has vouched for: voxels in HU, where they lie, and the headers they came from."""
+"""A CT series that the loader vouches for: voxels in HU, their place in the patient, and the headers of the slices."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Affine = NDArray[np.float64]
 class Volume:
     """A CT volume on a regular orthogonal grid.
 
-    voxels_hu: (z, y, x) float32, Hounsfield units; z rises through the patient (toward the head for axial series),
-        y and x are the rows and columns as stored.
+    voxels_hu: (z, y, x) float32, Hounsfield units. z rises through the patient, toward the head for axial series; y and
+        x are the rows and columns as stored.
     spacing_mm: (z, y, x).
     affine: 4x4 float64, voxel index (x, y, z, 1) to patient millimetres (LPS).
     """
@@ -29,8 +29,9 @@ class Volume:
     affine: Affine
 
     def __post_init__(self) -> None:
+        """Check shape and type of the voxels."""
         if self.voxels_hu.ndim != 3 or self.voxels_hu.dtype != np.float32:
-            raise ValueError("voxels_hu is (z, y, x) float32")
+            raise ValueError("voxels_hu must be (z, y, x) float32")
 
     @property
     def voxel_ml(self) -> float:
@@ -42,10 +43,10 @@ class Volume:
 class CtSeries:
     """A volume with its source headers.
 
-    headers: one dataset a slice in the order of `volume.voxels_hu` (z), as received, without pixel data.
-    frame_of_reference_uid: the one in which results are expressed; the series' own, or derived where every slice had
-        its own (de-identified archives).
-    notes: what the loader regularised, for the report.
+    headers: one dataset per slice, in the order of `volume.voxels_hu` (z), as received, without pixel data.
+    frame_of_reference_uid: frame of reference of the results: that of the series, or a derived one if every slice has
+        another (de-identified archives).
+    notes: what the loader regularised; reports repeat it.
     """
 
     identity: SeriesIdentity

@@ -1,8 +1,9 @@
 """Admission: from "this series may be new" to one decision in the ledger.
 
-Hints and the archives' changes name series; each is kept in the ledger until it was decided on. A series is taken when
-its instances were unchanged for StableAge (Orthanc's stable event counts as that). An archive that is away delays and
-loses nothing. No threads of its own: the service calls `tick`, and `hint` from wherever it likes.
+Hints and the changes of the archives name series. The ledger keeps each of them until a decision is made. A series is
+decided on when its instances have not changed for StableAge, or when Orthanc says that it is stable. An archive that is
+away causes a delay and no loss. Admission starts no threads: the service calls `tick` from one thread, and `hint` from
+any thread.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from orthanc_plugin.jobs.stage import whereabouts
 from orthanc_plugin.rules.installed import installed_models
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
-"""Between two looks at a series whose archive is away; doubled each time."""
+"""Wait between two looks at a series whose archive is away; it doubles each time."""
 
 DERIVED = frozenset({"SEG", "SR", "OT", "RTSTRUCT", "RTDOSE", "RTPLAN", "KO", "PR", "REG", "RWV", "DOC", "M3D", "FID"})
-"""Modalities of objects made of images, our results among them: they are no input, and start nothing."""
+"""Modalities of objects that are derived from images, our results among them: they start no job."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,9 @@ logger = logging.getLogger(__name__)
 class _Watch:
     """A series that waits for its decision.
 
-    due: when to look at it next.
-    content, since: what it held at the last look, and since when.
+    due: time of the next look.
+    content, since: digest of what the series held at the last look, and the time since when it held that.
+    failures: looks in a row that failed.
     """
 
     hint: Hint
@@ -53,7 +55,7 @@ class _Watch:
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """A series as it lies in its archive now."""
+    """A series as its archive holds it now."""
 
     hint: Hint
     content: str
@@ -61,7 +63,7 @@ class _Sight:
 
 
 def open_admission(configuration: Configuration, queue: JobQueue) -> Admission:
-    """Admission on the archives of the configuration and the models that are installed."""
+    """Open admission on the archives of the configuration and the installed models."""
     archives = {name: open_archive(name, settings) for name, settings in configuration.archives.items()}
     feeds = {name: feed for name, s in configuration.archives.items() if (feed := open_feed(name, s)) is not None}
     found = installed_models(configuration.models_directory)
@@ -74,20 +76,22 @@ def open_admission(configuration: Configuration, queue: JobQueue) -> Admission:
 
 
 class Admission:
-    """Decides on series; see the module.
+    """Watches series until they are complete, and has each decided on once.
 
     Parameters
     ----------
     configuration : Configuration
         Rules, StableAge, ReconcileSeconds.
     queue : JobQueue
-        Gets the decisions and their jobs.
+        Receives the decisions and their jobs.
     archives, feeds : mapping
-        By name; an archive that is no Orthanc has no feed, and its series come by hints only.
+        By name. Only an Orthanc has a feed of changes; series of other archives come by hints.
     models : mapping
         Digest of each installed model, by name.
+    clock : callable
+        Time of decisions, in UTC.
     test_models : frozenset of str
-        Those that were trained on phantoms only.
+        Names of the models that were trained on phantoms only.
     """
 
     def __init__(
@@ -111,7 +115,7 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Number of series that wait for their decision."""
+        """Number of series that wait for a decision."""
         return len(self._watched)
 
     def close(self) -> None:
@@ -119,15 +123,15 @@ class Admission:
         self.closing.close()
 
     def hint(self, hint: Hint) -> None:
-        """Keep a hint; the next tick looks at its series.
+        """Keep a hint; the next `tick` looks at its series.
 
         Raises
         ------
         EnrichError
-            If the configuration has no such archive.
+            If the configuration does not have the archive that the hint names.
         """
         if hint.archive not in self._archives:
-            raise EnrichError(f"no archive {hint.archive} in the configuration")
+            raise EnrichError(f"the configuration has no archive {hint.archive}")
         key = hint.key
         with self._lock:
             self._queue.ledger.keep_note(key, hint.to_json())
@@ -140,51 +144,51 @@ class Admission:
         Parameters
         ----------
         now : float
-            Seconds of any clock that never goes back; the same one each time.
+            Seconds of a monotonic clock; every call uses the same clock.
         """
         if self._next_reconcile is None or now >= self._next_reconcile:
             self.reconcile(now)
         with self._lock:
             due = [(key, watch) for key, watch in self._watched.items() if watch.due <= now]
-        away: set[str] = set()  # one timeout a round: an archive that is away does not hold up the others
+        away: set[str] = set()  # an archive that is away costs one timeout a round and does not delay the others
         for key, watch in due:
             if watch.hint.archive not in away and not self._look(key, watch, now):
                 away.add(watch.hint.archive)
 
     def reconcile(self, now: float) -> None:
-        """Read every archive's changes, and bring jobs that died to their end."""
+        """Read the changes of every archive, and end the jobs that died."""
         self._next_reconcile = now + self._reconcile_s
         for name, feed in self._feeds.items():
             try:
                 read_changes(name, feed, self._queue.ledger, self._keep_touched)
             except Exception as error:  # the border of one archive: the others go on
-                logger.warning("reconcile of archive %s: %s; tried again later", name, _told(error))
+                logger.warning("archive %s: cannot read changes: %s; will try again", name, _loggable(error))
                 self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)
         self._read_waiting()
         self._queue.settle()
 
     def _read_waiting(self) -> None:
-        """Take up the hints that wait in the ledger: of an earlier run, and of workers whose series had changed."""
+        """Take up the hints that the ledger holds, from an earlier run or from a worker whose series had changed."""
         for key, text in self._queue.ledger.notes(WAITING).items():
             hint = Hint.from_json(text)
             with self._lock:
-                if hint.archive in self._archives:  # else it waits until the configuration has its archive again
+                if hint.archive in self._archives:  # otherwise it waits until the configuration has the archive again
                     self._watched.setdefault(key, _Watch(hint, due=0.0))
 
     def _keep_touched(self, hint: Hint) -> None:
-        """A hint of our own never takes the place of one that knows more."""
+        """Keep the hint of a change, unless a hint that may know more waits for the same series."""
         if hint.key not in self._watched:
             self.hint(hint)
 
     def _look(self, key: str, watch: _Watch, now: float) -> bool:
-        """Look at one series; False where its archive is away."""
+        """Look at one series; return False if its archive is away."""
         try:
             sight = self._sight(watch.hint)
             if sight is None or self._is_decided(sight, watch, now):
                 self._drop(key, watch)
                 return True
-        except Exception as error:  # the border of one series: whatever is wrong with it, the others go on
-            logger.warning("series %s waits: %s", watch.hint.series_instance_uid or key, _told(error))
+        except Exception as error:  # the border of one series: the others go on
+            logger.warning("series %s waits: %s", watch.hint.series_instance_uid or key, _loggable(error))
             wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**watch.failures)
             self._replace(key, watch, replace(watch, due=now + wait_s, failures=min(watch.failures + 1, 10)))
             return not isinstance(error, TransientError)
@@ -194,20 +198,20 @@ class Admission:
         return True
 
     def _is_decided(self, sight: _Sight, watch: _Watch, now: float) -> bool:
-        """Decide if the series has waited long enough; whether it has."""
+        """Decide on the series if it has waited long enough; return whether it is done with."""
         unchanged = sight.content == watch.content and now - watch.since >= self._stable_age_s
         if not (watch.hint.stable or unchanged or self._stable_age_s == 0):
             return False
         decided = self._judge.decide(sight.hint, sight.received, self._archives[sight.hint.archive])
         if sight.received and self._sight(watch.hint) != sight:
-            return False  # instances came while their headers were read
+            return False  # instances arrived while the headers were read
         if decided is not None and self._queue.enqueue(*decided):
             decision, _ = decided
             logger.info("series %s: %s %s", decision.series_instance_uid, decision.decision, decision.reason)
         return True
 
     def _sight(self, hint: Hint) -> _Sight | None:
-        """The series now; None where it is gone, or is no input."""
+        """Look at the series now; return None if it is gone, or if it starts no job."""
         feed = self._feeds.get(hint.archive)
         if feed is None:
             return self._sight_by_headers(hint)
@@ -228,7 +232,7 @@ class Admission:
 
     def _drop(self, key: str, watch: _Watch) -> None:
         with self._lock:
-            if self._watched.get(key) is watch:  # else a new hint came meanwhile, and waits
+            if self._watched.get(key) is watch:  # otherwise a new hint arrived in the meantime, and stays
                 del self._watched[key]
                 self._queue.ledger.drop_note(key)
 
@@ -238,13 +242,13 @@ class Admission:
                 self._watched[key] = successor
 
 
-def _told(error: Exception) -> str:
-    """What may be logged of an error: the text of one that is not ours could hold patient data."""
+def _loggable(error: Exception) -> str:
+    """Return what may be logged of an error: the text of an exception that is not ours could hold patient data."""
     return str(error) if isinstance(error, EnrichError) else f"{type(error).__name__} {whereabouts(error)}"
 
 
 def _completed(hint: Hint, found: OrthancSeries) -> Hint:
-    """The hint with what Orthanc's index adds; the event itself knows better what was sent last."""
+    """Add what Orthanc's index knows to a hint; where the hint has a value, it is newer than the index."""
     return replace(
         hint,
         study_instance_uid=found.study_instance_uid,

@@ -1,8 +1,8 @@
-"""Decisions: what a series that is complete gets, as a row for the ledger and, where it gets something, a job.
+"""Decisions: what a complete series gets, as a row of the ledger and, if it gets anything, a job.
 
-The generation tells a series that was deleted and sent again from one that lies there untouched: its content is the
-same, but the archive received it at another time. A content whose job never began, as another one came between, is
-decided on anew as well when it is back.
+The generation tells a series that was deleted and sent again from one that was left alone: the content is the same,
+but the archive received it at another time. A content also gets a new decision if it returns after another content
+superseded it before its job began.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A series that gets nothing, and why."""
+    """The reason why a series gets nothing, as a word and as a sentence."""
 
     reason: Refusal
     sentence: str
@@ -41,9 +41,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Decides by rules.
+    """Decides on series by the rules.
 
-    models: digest of each installed model, by name; test_models: those that were trained on phantoms only.
+    models: digest of each installed model, by name.
+    test_models: names of the models that were trained on phantoms only.
     """
 
     rules: tuple[Rule, ...]
@@ -53,18 +54,24 @@ class Judge:
     test_models: frozenset[str] = frozenset()
 
     def decide(self, hint: Hint, received: str, archive: Archive) -> tuple[Decision, EnrichJob | None] | None:
-        """The decision on the content that the archive holds now; None where there is nothing to decide.
+        """Decide on the content that the archive holds now.
+
+        Returns
+        -------
+        tuple of Decision and EnrichJob or None, or None
+            The decision and its job, if it has one; None if the archive holds no such series, or if this content was
+            decided on before.
 
         Raises
         ------
         TransientError
-            The archive is away.
+            If the archive is away.
         ModelError
-            A rule names a model that is not installed.
+            If a rule names a model that is not installed.
         """
         places = archive.same_series_studies(hint.series_instance_uid)
         if len(places) > 1:
-            said = f"the series lies under {len(places)} studies or patients"
+            said = f"the series belongs to {len(places)} studies or patients"
             return self._row(hint, _conflict(hint, places), "", Refused(Refusal.TWO_PATIENTS, said))
         try:
             headers = archive.headers(hint.study_instance_uid, hint.series_instance_uid)
@@ -76,7 +83,7 @@ class Judge:
         return self._row(hint, series, received, plan)
 
     def _judged(self, headers: Sequence[Dataset], hint: Hint) -> tuple[SeriesIdentity, Plan | Refused]:
-        """Identity of the series, and its plan or why there is none."""
+        """Return the identity of the series, with its plan or the reason why it has none."""
         sops = tuple(str(header.get("SOPInstanceUID", "")) for header in headers)
         orthanc = OrthancMetadata(hint.remote_aet, hint.origin) if hint.orthanc_series_id else None
         try:
@@ -89,7 +96,7 @@ class Judge:
         except InputError as error:
             return _unknown(hint, sops), Refused(error.reason, str(error))
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
-            # Odd values in a header, which pydicom only finds out when they are asked for.
+            # Odd values in a header, which pydicom finds only when they are read.
             said = f"its headers cannot be read: {type(error).__name__} {whereabouts(error)}"
             return _unknown(hint, sops), Refused(Refusal.UNREADABLE, said)
 
@@ -117,16 +124,16 @@ class Judge:
 
 
 def generation_of(series: SeriesIdentity, received: str, rows: Sequence[Decision]) -> int | None:
-    """Generation of the content, None where it was decided on before and has not come again.
+    """Return the generation of a content, or None if it was decided on before and has not come again.
 
     Parameters
     ----------
     series : SeriesIdentity
-        What the archive holds now.
+        Identity of what the archive holds now.
     received : str
-        When the archive received the series' last new instance; empty where it cannot tell.
+        When the archive received the newest instance of the series; empty if the archive does not know.
     rows : sequence of Decision
-        All that was decided on this SeriesInstanceUID.
+        All decisions on this SeriesInstanceUID.
     """
     generation = max((row.generation for row in rows), default=0)
     fingerprint = identity.fingerprint(series, generation)
@@ -141,7 +148,7 @@ def generation_of(series: SeriesIdentity, received: str, rows: Sequence[Decision
 def _identity(
     headers: Sequence[Dataset], hint: Hint, sops: tuple[str, ...], judged: Plan | Refused
 ) -> tuple[SeriesIdentity, Plan | Refused]:
-    """What the rules said comes first: an MR series is "not CT" whatever else is wrong with it."""
+    """Identify the series; the rules count first: an MR series is "not CT", whatever else is wrong with it."""
     try:
         return identity_of(headers), judged
     except InputError as error:
@@ -150,11 +157,11 @@ def _identity(
 
 
 def _unknown(hint: Hint, sops: tuple[str, ...]) -> SeriesIdentity:
-    """Stands for a series whose own identity cannot be told."""
+    """Make a stand-in for the identity of a series that has no valid one."""
     return SeriesIdentity("", hint.study_instance_uid, hint.series_instance_uid, sops, ())
 
 
 def _conflict(hint: Hint, places: Sequence[tuple[str, str]]) -> SeriesIdentity:
-    """Stands for one SeriesInstanceUID in several places, so that the conflict is decided once."""
+    """Make one identity for a SeriesInstanceUID in several places, so that the conflict is decided on once."""
     everywhere = tuple(identity.digest(study, patient) for study, patient in places)
     return SeriesIdentity("", "", hint.series_instance_uid, everywhere, ())

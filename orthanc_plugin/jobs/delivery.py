@@ -1,4 +1,4 @@
-"""Delivery: a job's results, copied by UID from the home archive to one further destination."""
+"""Delivery: copy the results of a job by UID from the home archive to one further destination."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orthanc_plugin.errors import ConfigError, StoreError
 
 @dataclass(frozen=True, slots=True)
 class Delivery(JsonRecord):
-    """What goes where; `home` and `destination` are names of archives."""
+    """The objects to copy; `home` and `destination` are names of archives."""
 
     home: str
     destination: str
@@ -21,7 +21,7 @@ class Delivery(JsonRecord):
 
 
 def copy_objects(archives: Mapping[str, Archive], delivery: Delivery) -> int:
-    """Copy what the destination does not have yet.
+    """Copy the objects that the destination does not have yet.
 
     Returns
     -------
@@ -31,9 +31,11 @@ def copy_objects(archives: Mapping[str, Archive], delivery: Delivery) -> int:
     Raises
     ------
     StoreError
-        A result is gone from its home, or the destination refused it.
+        If a result is gone from its home archive, or the destination refuses it.
     TransientError
-        One of the two archives is away.
+        If one of the two archives is away.
+    ConfigError
+        If the configuration of this worker lacks one of the two archives.
     """
     try:
         home, destination = archives[delivery.home], archives[delivery.destination]

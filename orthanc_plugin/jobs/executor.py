@@ -1,7 +1,7 @@
-"""Who a worker is: the id of its state directory and the slot it has locked.
+"""Who a worker is: the id of its state directory, and the slot that it has locked.
 
-Two live workers must never share an executor id (each would take up the other's job), and a worker that starts again
-must have its old one (so that its jobs come back). The lock dies with the process, whatever kills it.
+Two live workers must never share an executor id, or each would take up the other's job. A worker that starts again must
+have the same id as before, so that its job comes back. The lock ends with the process, whatever ends the process.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from orthanc_plugin.errors import EnrichError
 
 LOCK_WAIT_S = 15.0
-"""A worker that is being stopped has let go of its slot by then (it stops in less than 10 s)."""
+"""A worker that is told to stop frees its slot within 10 s."""
 
 
 def state_id(state_directory: Path) -> str:
-    """The id of a state directory; made at its first use."""
+    """Return the id of a state directory; the first call makes it."""
     state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = state_directory / "id"
     if not file.exists():
@@ -29,14 +29,14 @@ def state_id(state_directory: Path) -> str:
         try:
             os.link(draft, file)
         except FileExistsError:
-            pass  # another process was first, and its id counts
+            pass  # another process was faster, and its id counts
         finally:
             draft.unlink()
     return file.read_text().strip()
 
 
 def executor_id(state_directory: Path, slot: int) -> str:
-    """Name of the worker of that slot, for the job engine."""
+    """Return the name under which the job engine knows the worker of a slot."""
     return f"{state_id(state_directory)}-{slot}"
 
 

@@ -1,4 +1,4 @@
-"""A hint: somebody says that a series is worth a look. It may come often, late or never; the ledger makes it one."""
+"""Hints that a series may be new. A hint may come often, late or never; the ledger keeps one for each series."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from orthanc_plugin.domain.json_record import JsonRecord
 
 WAITING = "waiting:"
-"""Begin of the keys of the ledger's notes that are hints."""
+"""Prefix of the ledger's notes that are hints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hint(JsonRecord):
-    """A series, and what only its Orthanc knows of it.
+    """A series, and what only its Orthanc knows about it.
 
-    archive: name in the configuration.
-    stable: Orthanc saw no new instance for StableAge.
+    archive: name of the archive in the configuration.
+    stable: Orthanc received no new instance for StableAge.
+    remote_aet, remote_ip, origin, anonymized_from, modified_from: Orthanc's metadata of the same names.
     """
 
     archive: str
@@ -31,6 +32,6 @@ class Hint(JsonRecord):
 
     @property
     def key(self) -> str:
-        """Of the note under which it waits; one a series."""
+        """Key of the note that holds the hint in the ledger; one for each series."""
         series = self.orthanc_series_id or f"{self.study_instance_uid}:{self.series_instance_uid}"
         return f"{WAITING}{self.archive}:{series}"

@@ -1,8 +1,8 @@
-"""The ledger: one row for each content of a series that was decided on, and what became of it.
+"""The ledger: one row for each content of a series that was decided on, with the decision and its outcome.
 
-The job engine keeps no skips and forgets finished jobs; the ledger keeps both, in the same database (SQLite, or
-PostgreSQL by URL), so that a decision and its job are written in one transaction. Beside it lies a small table of
-notes: how far each archive's changes were read, and the hints that still wait. Rows hold UIDs and never patient data.
+The job engine keeps no skips and forgets finished jobs. The ledger keeps both in the same database (SQLite or
+PostgreSQL), so that one transaction writes a decision and its job. A second, small table holds notes: how far the
+changes of each archive were read, and the hints that still wait. Rows hold UIDs and never patient data.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from orthanc_plugin.domain.job import OPEN_STATES, JobState
 from orthanc_plugin.jobs.record import Summary
 
 BUSY_TIMEOUT_MS = 30_000
-"""As long as the job engine waits for the same SQLite file."""
+"""The job engine waits as long for the same SQLite file."""
 
 _schema = sa.MetaData()
-# Texts without a length: PostgreSQL refuses a row for a UID that is too long, and archives hold such UIDs.
+# Texts have no length limit: archives hold UIDs that are too long, and PostgreSQL would refuse their rows.
 _decisions = sa.Table(
     "enrichment_decisions",
     _schema,
@@ -77,7 +77,7 @@ _SummaryText = Annotated[Summary, BeforeValidator(_summary_of_text), PlainSerial
 
 
 class Verdict(StrEnum):
-    """What was decided on a series."""
+    """The decision on a series."""
 
     ENRICH = "enrich"
     SKIP = "skip"
@@ -87,11 +87,11 @@ class Verdict(StrEnum):
 class Decision:
     """One row of the ledger.
 
-    received: Orthanc's LastUpdate of the series when it was decided on; empty for other archives.
-    reason: of a skip or a failure; a `Refusal`, `failed` or `cancelled`.
-    detail: the same in a sentence, with the archive's answer where there is one.
+    received: Orthanc's LastUpdate of the series at the decision; empty for other archives.
+    reason: why the job was skipped or failed: a `Refusal`, `failed` or `cancelled`.
+    detail: the reason as a sentence, with the answer of the archive if there is one.
     superseded_by: fingerprint of the content that came later.
-    argument: of the job, as `EnrichJob` writes it; empty for a skip.
+    argument: the job as `EnrichJob` writes it; empty for a skip.
     """
 
     archive: str
@@ -118,37 +118,37 @@ _DECISION = TypeAdapter(Decision)
 
 
 class Ledger:
-    """Reads and writes decisions; one object may serve several threads.
+    """Reads and writes decisions and notes; several threads may share one object.
 
     Parameters
     ----------
     database_url : str
-        `sqlite:////absolute/path` or `postgresql://...`; a missing SQLite file is made, readable by its owner only.
+        `sqlite:////absolute/path` or `postgresql://...`. A missing SQLite file is created, readable by its owner only.
     """
 
     def __init__(self, database_url: str) -> None:
         url = database_engine_url(database_url)
         make_database_file(database_url)
-        # A PostgreSQL that was started again has closed the connections of the pool: each is tried before its use.
+        # A PostgreSQL that restarts closes the connections of the pool, so each one is tested before use.
         self.engine = sa.create_engine(url, pool_pre_ping=True)
         if url.get_backend_name() == "sqlite":
             sa.event.listen(self.engine, "connect", _set_up_sqlite)
         _schema.create_all(self.engine)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self.engine.dispose()
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
-        """One transaction."""
+        """Begin a transaction."""
         return self.engine.begin()
 
     def add(self, connection: sa.Connection, decision: Decision) -> None:
-        """Write a new row; raises sqlalchemy's IntegrityError where the content was decided on before."""
+        """Write a new row; raise sqlalchemy's IntegrityError if this content was decided on before."""
         connection.execute(sa.insert(_decisions).values(_DECISION.dump_python(decision, mode="json")))
 
     def supersede(self, connection: sa.Connection, decision: Decision) -> tuple[str, ...]:
-        """Point the older rows of that series to this content; returns the jobs that were still queued."""
+        """Point the older rows of the series to this content; return the jobs that were still queued."""
         older = sa.and_(
             _decisions.c.archive == decision.archive,
             _decisions.c.series_instance_uid == decision.series_instance_uid,
@@ -157,73 +157,73 @@ class Ledger:
         )
         queued = sa.and_(older, _decisions.c.state == JobState.QUEUED)
         ended = {"state": JobState.SUPERSEDED, "ended_at": _text_of_time(datetime.now(UTC))}
-        # In one statement: PostgreSQL lets a worker begin the job between a look and a change.
+        # One statement: in PostgreSQL, a worker could begin the job between a SELECT and an UPDATE.
         ending = sa.update(_decisions).where(queued).values(ended).returning(_decisions.c.job_id)
         jobs = tuple(connection.execute(ending).scalars())
         connection.execute(sa.update(_decisions).where(older).values(superseded_by=decision.fingerprint))
         return jobs
 
     def of_series(self, archive: str, series_uid: str) -> tuple[Decision, ...]:
-        """All that was decided on a series, oldest first."""
+        """Return all decisions on a series, oldest first."""
         same = (_decisions.c.archive == archive, _decisions.c.series_instance_uid == series_uid)
         return self._rows(sa.select(_decisions).where(*same).order_by(_decisions.c.id))
 
     def of_job(self, job_id: str) -> Decision | None:
-        """The row of a job."""
+        """Return the row of a job."""
         return next(iter(self._rows(sa.select(_decisions).where(_decisions.c.job_id == job_id))), None)
 
     def open_jobs(self) -> tuple[Decision, ...]:
-        """Jobs that are queued or running."""
+        """Return the jobs that are queued or running."""
         return self._rows(sa.select(_decisions).where(_decisions.c.state.in_(OPEN_STATES)).order_by(_decisions.c.id))
 
     def decisions(
         self, *, state: str | None = None, jobs_only: bool = False, limit: int = 50, offset: int = 0
     ) -> tuple[Decision, ...]:
-        """Rows, newest first; of one state, or of all."""
+        """Return the rows of one state, or of all states, newest first."""
         query = sa.select(_decisions).order_by(_decisions.c.id.desc()).limit(limit).offset(offset)
         if state is not None:
             query = query.where(_decisions.c.state == state)
         return self._rows(query.where(_decisions.c.job_id != "") if jobs_only else query)
 
     def counts(self) -> dict[JobState, int]:
-        """Number of rows in each state."""
+        """Count the rows in each state."""
         query = sa.select(_decisions.c.state, sa.func.count()).group_by(_decisions.c.state)
         with self.engine.connect() as connection:
             return {JobState(state): int(number) for state, number in connection.execute(query)}
 
     def start(self, job_id: str) -> bool:
-        """Say that a worker has the job; False where it was superseded, cancelled or ended meanwhile."""
+        """Write that a worker has the job; return False if the job was superseded, was cancelled or has ended."""
         return self._move(job_id, OPEN_STATES, state=JobState.RUNNING, started_at=_text_of_time(datetime.now(UTC)))
 
     def end(self, job_id: str, state: JobState, reason: str, detail: str, summary: Summary | None = None) -> bool:
-        """Say how an open job ended; False where it had ended before."""
+        """Write how an open job ended; return False if it had ended before."""
         values = {"state": state, "reason": reason, "detail": detail, "ended_at": _text_of_time(datetime.now(UTC))}
         return self._move(job_id, OPEN_STATES, **values, **({"summary": summary.to_json()} if summary else {}))
 
     def reopen(self, job_id: str) -> bool:
-        """Queue a job that ended once more."""
+        """Write that a job that ended is queued again; return False if it has not ended."""
         ends = tuple(set(JobState) - set(OPEN_STATES))
         return self._move(job_id, ends, state=JobState.QUEUED, reason="", detail="", started_at="", ended_at="")
 
     def note(self, key: str) -> str | None:
-        """The note of that key."""
+        """Return the note of a key."""
         with self.engine.connect() as connection:
             return connection.execute(sa.select(_notes.c.value).where(_notes.c.key == key)).scalar_one_or_none()
 
     def notes(self, prefix: str) -> Mapping[str, str]:
-        """All notes whose key begins so."""
+        """Return all notes whose key has this prefix."""
         query = sa.select(_notes).where(_notes.c.key.startswith(prefix, autoescape=True)).order_by(_notes.c.key)
         with self.engine.connect() as connection:
             return {str(key): str(value) for key, value in connection.execute(query)}
 
     def keep_note(self, key: str, value: str) -> None:
-        """Write or replace a note."""
+        """Write a note, or replace it."""
         with self.engine.begin() as connection:
             if not connection.execute(sa.update(_notes).where(_notes.c.key == key).values(value=value)).rowcount:
                 connection.execute(sa.insert(_notes).values(key=key, value=value))
 
     def drop_note(self, key: str) -> None:
-        """Remove a note, if it is there."""
+        """Remove a note if it exists."""
         with self.engine.begin() as connection:
             connection.execute(sa.delete(_notes).where(_notes.c.key == key))
 
@@ -238,13 +238,13 @@ class Ledger:
 
 
 def database_engine_url(database_url: str) -> sa.URL:
-    """The URL with the driver that is installed (psycopg 3)."""
+    """Return the URL with the installed driver (psycopg 3)."""
     url = sa.make_url(database_url)
     return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
 
 
 def make_database_file(database_url: str) -> None:
-    """Make the SQLite file, 0600 in a folder that is 0700 when new: who writes it runs code in every reader."""
+    """Create the SQLite file (0600, a new folder 0700): whoever can write it can run code in its readers."""
     url = sa.make_url(database_url)
     if url.get_backend_name() != "sqlite" or not url.database:
         return
@@ -255,7 +255,7 @@ def make_database_file(database_url: str) -> None:
 
 
 def _set_up_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
-    # Writers take the lock at once and wait for it: two processes never fail with "database is locked".
+    # Writers take the lock at once and wait for it, so that two processes never fail with "database is locked".
     connection.isolation_level = "IMMEDIATE"
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")

@@ -1,6 +1,6 @@
-"""What a job stored, read back from its archive: the numbers of its radiomics reports, and its previews.
+"""Results of a job, read back from its home archive: the numbers of its radiomics reports, and its previews.
 
-The archive is the truth: nothing is kept in the database, and a table never says other numbers than the report.
+The database keeps no copy of them, so a table can never contradict the report.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from orthanc_plugin.results.sr.radiomics_table import TableRow, read_radiomics_s
 
 
 class StoredResults:
-    """Results of jobs in their home archives.
+    """Reads the results of jobs from their home archives.
 
     Parameters
     ----------
     queue : JobQueue
-        Knows the objects of each job.
+        Lists the objects of each job.
     archives : mapping
         Settings of the archives, by name.
     opened : callable
-        Opens an archive of a name.
+        Opens an archive, given its name and settings.
     """
 
     def __init__(
@@ -42,19 +42,21 @@ class StoredResults:
         self._queue, self._archives, self._opened = queue, archives, opened
 
     def radiomics(self, job_id: str) -> tuple[TableRow, ...]:
-        """Every number of the job's radiomics reports; none where it made none.
+        """Return every number of the job's radiomics reports; empty if the job made no such report.
 
         Raises
         ------
         EnrichError
-            There is no such job, or a report is no longer in its archive.
+            If there is no such job, or a report is no longer in its archive.
+        ConfigError
+            If this configuration lacks the home archive.
         TransientError
-            The archive is away.
+            If the archive is away.
         """
         return tuple(row for ds in self._objects(job_id, Output.RADIOMICS) for row in read_radiomics_sr(ds))
 
     def preview(self, job_id: str) -> bytes | None:
-        """The job's first preview as PNG, None where it made none; raises as `radiomics`."""
+        """Return the job's first preview as PNG, or None if it made none; raise as `radiomics` does."""
         found = next(self._objects(job_id, Output.PREVIEW), None)
         return None if found is None else as_png(found)
 
@@ -77,7 +79,7 @@ class StoredResults:
 
 
 def as_png(secondary_capture: Dataset) -> bytes:
-    """The picture of a preview."""
+    """Convert a stored preview to PNG."""
     png = BytesIO()
     Image.fromarray(secondary_capture.pixel_array).save(png, "PNG")
     return png.getvalue()

@@ -1,7 +1,7 @@
-"""The queue: decisions go in with their jobs, and what has become of them comes out.
+"""The queue: takes decisions with their jobs, and tells how the jobs go.
 
-Built on a DBOS client; the workers are other processes (see `worker`). Everything is JSON in the database, names and
-version are fixed here, and a job and its row in the ledger are written in one transaction.
+It is a client of the job engine (DBOS); the workers are other processes, see `worker`. The database holds JSON only.
+One transaction writes a job and its row in the ledger. The names and the version that DBOS records are declared here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from orthanc_plugin.jobs.record import DeliveryView, JobView, Summary, summarise
 
 APPLICATION_NAME = "enrich"
 APPLICATION_VERSION = "steps-1"
-"""Raised when the steps of the workflow change: a worker resumes only jobs of its own version."""
+"""Raise it when the steps of the workflow change: a worker resumes only jobs of its own version."""
 ENRICH, DELIVER = "enrich", "deliver"
-"""Names of the two workflows and of their queues."""
+"""Names of the two workflows, and of their queues."""
 POLL_S = 1.0
 DELIVERIES_AT_ONCE = 2
 
@@ -34,17 +34,17 @@ logger = logging.getLogger(__name__)
 
 
 class JobQueue:
-    """The job database, seen from outside the workers.
+    """The job database as every process but the engine's workers sees it.
 
     Parameters
     ----------
     database_url : str
-        Of the ledger and the engine; its tables are made where they are missing.
+        Database of the ledger and the engine; missing tables are created.
 
     Raises
     ------
     TransientError
-        The database cannot be opened.
+        If the database cannot be opened.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -53,25 +53,25 @@ class JobQueue:
             DBOS.migrate(database_url)
             self.ledger = Ledger(database_url)
         except DBAPIError as error:
-            said = str(error.orig).partition("\n")[0]  # the driver's words: host and user, never the password
+            said = str(error.orig).partition("\n")[0]  # the driver names host and user, never the password
             raise TransientError(f"the job database cannot be opened: {said}") from error
         self._client = DBOSClient(system_database_url=database_url, serializer=DBOSPortableJSONSerializer())
-        # Limits live in the database and must be there before a worker asks for jobs.
+        # The database holds the limits, and a worker needs them when it first asks for jobs.
         self._client.register_queue(ENRICH, worker_concurrency=1, polling_interval_sec=POLL_S)
         self._client.register_queue(DELIVER, worker_concurrency=DELIVERIES_AT_ONCE, polling_interval_sec=POLL_S)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._client.destroy()
         self.ledger.close()
 
     def enqueue(self, decision: Decision, job: EnrichJob | None = None) -> bool:
-        """Write a decision and, where it is one, its job; what was decided before on that series is superseded.
+        """Write a decision and its job, if it has one; supersede the earlier decisions on the series.
 
         Returns
         -------
         bool
-            False where this content was decided on before: nothing was written.
+            False if this content was decided on before; nothing is written then.
         """
         try:
             with self.ledger.begin() as connection:
@@ -85,12 +85,12 @@ class JobQueue:
         return True
 
     def list(self, state: str | None = None, limit: int = 50, offset: int = 0) -> tuple[JobView, ...]:
-        """Jobs, newest first, as the ledger has them."""
+        """Return the jobs as the ledger has them, newest first."""
         rows = self.ledger.decisions(state=state, jobs_only=True, limit=limit, offset=offset)
         return tuple(_view(row, row.summary) for row in rows)
 
     def show(self, job_id: str) -> JobView:
-        """One job with its stages so far and its deliveries; raises EnrichError where there is no such job."""
+        """Return a job with its stages so far and its deliveries; raise EnrichError if there is no such job."""
         row = self._row(job_id)
         deliveries = tuple(
             DeliveryView(w.workflow_id.rpartition(":")[2], _STATES.get(w.status, JobState.FAILED), _delivery_error(w))
@@ -102,16 +102,16 @@ class JobQueue:
         return _view(row, self._progress(row.job_id), str(stage), deliveries)
 
     def job(self, job_id: str) -> EnrichJob:
-        """What the worker was told; raises EnrichError where there is no such job."""
+        """Return what the worker was told; raise EnrichError if there is no such job."""
         return EnrichJob.from_json(self._row(job_id).argument)
 
     def retry(self, job_id: str) -> None:
-        """Run a job that ended once more, from its first step; what is stored is adopted.
+        """Run a job that ended again, from its first step; it adopts what is stored already.
 
         Raises
         ------
         EnrichError
-            There is no such job, or it has not ended.
+            If there is no such job, or it has not ended.
         """
         row = self._row(job_id)
         if not self.ledger.reopen(row.job_id):
@@ -121,19 +121,19 @@ class JobQueue:
             self._client.rewind_workflow(delivery.workflow_id, queue_name=DELIVER)
 
     def cancel(self, job_id: str) -> None:
-        """End an open job; a stage that runs ends first. Raises EnrichError where there is no such job."""
+        """End an open job after the stage that runs now; raise EnrichError if there is no such job."""
         row = self._row(job_id)
         self._client.cancel_workflow(row.job_id)
         self.ledger.end(row.job_id, JobState.FAILED, "cancelled", "cancelled by a person")
 
     def deliver(self, job_id: str, destination: str, argument: str) -> None:
-        """Queue the copy of a job's results to one destination; once, however often it is called."""
+        """Queue the copy of a job's results to one destination; further calls for the same copy do nothing."""
         self._client.enqueue(_options(DELIVER, f"{DELIVER}:{job_id}:{destination}"), argument)
 
     def resume_dead(self, executor_id: str) -> int:
-        """Give the jobs of a worker that is gone for good back to the queue; returns how many.
+        """Return the jobs of a worker that is gone for good to the queue, and say how many there were.
 
-        A worker that starts again under the same executor id takes its jobs up by itself.
+        A worker that starts again under the same executor id takes up its jobs by itself.
         """
         jobs = self._client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False)
         for job in jobs:
@@ -141,7 +141,7 @@ class JobQueue:
         return len(jobs)
 
     def settle(self) -> None:
-        """Bring jobs that the engine ended without a worker's word (poison, cancelled) to their end in the ledger."""
+        """End jobs in the ledger that the engine ended without their worker: cancelled or poisonous ones."""
         rows = {row.job_id: row for row in self.ledger.open_jobs()}
         if not rows:
             return
@@ -188,7 +188,7 @@ def _error_text(workflow: WorkflowStatus) -> str:
     if workflow.status == "CANCELLED":
         return "cancelled"
     if workflow.status == "SUCCESS":
-        return "a retry did not begin; retry it again"
+        return "the retry did not begin; retry the job again"
     return str(workflow.error) if workflow.error is not None else ""
 
 

@@ -1,8 +1,8 @@
-"""Reconcile: what an Orthanc received while nobody listened.
+"""Reconcile: find the series that an Orthanc received while the service was not running.
 
-A watermark for each archive, set at the first start (older series come only by backfill), says up to where its changes
-were read. Touched series become hints, and the hints are kept before the watermark moves: a crash in between repeats
-work and loses none.
+Each archive has a watermark: the last change that was read. The first start sets it, so older series come only by
+backfill. Each changed series becomes a hint. Hints are kept before the watermark moves, so a crash repeats work and
+loses none.
 """
 
 from __future__ import annotations
@@ -18,22 +18,27 @@ logger = logging.getLogger(__name__)
 
 
 def read_changes(archive: str, feed: Feed, ledger: Ledger, keep: Callable[[Hint], None]) -> None:
-    """Give `keep` a hint for each series touched since the watermark, then move the watermark.
+    """Give `keep` a hint for each series that changed since the watermark, then move the watermark.
 
     Raises
     ------
     TransientError
-        If the archive is away; what was read up to then is kept.
+        If the archive is away; the changes read so far are kept.
     """
     key = f"changes:{archive}"
     watermark, last = ledger.note(key), feed.last_sequence()
     if watermark is None:
         ledger.keep_note(key, str(last))
-        logger.info("archive %s: reading changes from %d on", archive, last)
+        logger.info("archive %s: reads changes from number %d on", archive, last)
         return
     since = int(watermark)
     if since > last:
-        logger.warning("archive %s counts its changes anew (%d after %d): another index", archive, last, since)
+        logger.warning(
+            "archive %s has a new index: its last change is %d, but %d were read; reads all of them",
+            archive,
+            last,
+            since,
+        )
         since = 0
     done = since == last
     while not done:

@@ -45,10 +45,10 @@ def load_series(archive: Archive, job: EnrichJob) -> CtSeries:
 class Sessions:
     """Opens a session for each job of this process.
 
-    archives: by name.
-    models: the warm models of the process.
-    clock: time of results.
-    load: reads a series from its archive.
+    archives: archives by name.
+    models: models that the process keeps loaded.
+    clock: time that results carry.
+    load: reads the series of a job from its archive.
     """
 
     configuration: Configuration

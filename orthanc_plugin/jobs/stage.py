@@ -1,8 +1,8 @@
-"""One stage of a job: measured, and with every error brought to a word of the ledger.
+"""Run one stage of a job: measure it, and turn every error into a state and a reason of the ledger.
 
-This is the one border of a job where any exception is caught. What is worth another try goes up to the job engine,
-until its last try; everything else becomes an outcome that ends the job with a reason. The text of an exception that
-is not ours may quote a patient's data, so only its kind and place are kept.
+This is the only border of a job that catches every exception. An error that is worth another try goes up to the job
+engine until the last try. Every other error becomes an outcome that ends the job. The text of an exception that is not
+ours may quote patient data, so only its kind and place are kept.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ logger = logging.getLogger(__name__)
 
 
 def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageOutcome:
-    """Run a stage and say how it went.
+    """Run a stage and return its outcome.
 
     Parameters
     ----------
     name : str
-        Of the stage, e.g. `segment chest_structures`.
+        Name of the stage, e.g. `segment chest_structures`.
     body : callable
         The stage itself.
     last_try : bool
-        Whether what could be tried again ends the job now.
+        Whether an error that could be tried again ends the job now.
 
     Raises
     ------
@@ -70,22 +70,22 @@ def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageO
 
 
 def whereabouts(error: Exception) -> str:
-    """File and line of ours that the error went through last; all of an unknown error that may be kept."""
+    """Return the last file and line of ours that an error went through: all that may be kept of an unknown error."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if _PACKAGE in frame.filename] or list(frames)
     return f"at {Path(ours[-1].filename).name}:{ours[-1].lineno}"
 
 
 def _forget_peak() -> None:
-    """Begin a new peak of resident memory; where Linux forbids it, the peak is that of the process so far."""
+    """Reset the peak of resident memory; if Linux forbids that, the peak remains that of the process so far."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        logger.debug("the peak of memory cannot be reset here")
+        logger.debug("cannot reset the peak of resident memory")
 
 
 def _peak_mib() -> float:
-    """Highest resident memory since the last reset (VmHWM), in MiB."""
+    """Return the highest resident memory since the last reset (VmHWM), in MiB."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024

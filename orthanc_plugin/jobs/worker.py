@@ -1,8 +1,8 @@
-"""A worker: a process of its own that takes jobs from the queue, one at a time, with models kept warm.
+"""A worker: a process that takes jobs from the queue, one at a time, and keeps its models loaded.
 
-It knows the job database and the archives, nothing else. It stops on SIGTERM, on SIGINT, and at the end of its stdin
-when a parent holds that (a parent that was killed leaves no orphan). A job that is cut off goes on in the next worker,
-at its first step that is not recorded.
+It knows the job database and the archives, and nothing else. It stops on SIGTERM and SIGINT, and at the end of stdin if
+its parent holds that, so that a killed parent leaves no orphan. The next worker continues an interrupted job at its
+first step that is not recorded.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ def run_worker(
     parent_is_stdin: bool,
     retries: Retries | None = None,
 ) -> NoReturn:
-    """Take jobs until told to stop. A step that runs then is abandoned: it ends the process, whatever threads are left.
+    """Take jobs until told to stop, then end the process at once and abandon the step that runs.
 
     Parameters
     ----------
     configuration : Configuration
-        As the service has it; a remote worker has its own.
+        Configuration of the service, or of this remote worker.
     slot : int
-        Number among the workers of this state directory; locked while the process lives.
+        Number of this worker in its state directory; the process holds a lock on it.
     parent_is_stdin : bool
-        Stop when stdin ends.
+        Whether to stop when stdin ends.
     retries : Retries, optional
-        Of steps that an absent archive interrupts.
+        How often to try a step again while an archive is away.
 
     Raises
     ------
     EnrichError
-        Another live worker has the slot.
+        If another live worker has the slot.
     """
     os.umask(0o077)
     lock_slot(configuration.state_directory, slot)
@@ -69,6 +69,7 @@ def run_worker(
 
 
 def engine_configuration(database: str, me: str) -> DBOSConfig:
+    """Configure the job engine for the worker whose executor id is `me`."""
     return {
         "name": APPLICATION_NAME,
         "system_database_url": database,
@@ -80,14 +81,14 @@ def engine_configuration(database: str, me: str) -> DBOSConfig:
 
 
 def _stop_event(parent_is_stdin: bool) -> threading.Event:
-    """Set when somebody wants the worker to stop."""
+    """Return an event that is set when the worker must stop."""
     stopping = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stopping.set()
 
     def watch_parent() -> None:
-        # The descriptor, not sys.stdin: a thread inside its lock would break the exit.
+        # The descriptor, not sys.stdin: a thread that holds the lock of sys.stdin would block the exit.
         with suppress(OSError):
             while os.read(0, 4096):
                 pass
@@ -101,9 +102,9 @@ def _stop_event(parent_is_stdin: bool) -> threading.Event:
 
 
 def _leave(queue: JobQueue, me: str) -> NoReturn:
-    """Stop taking jobs, give the unfinished one back to the queue, and go."""
+    """Stop taking jobs, return the unfinished one to the queue, and end the process."""
     DBOS.destroy()
-    # Given back by the engine's own recovery it would count as a crash, and three of those end a job.
+    # If the engine recovered it, that would count as a crash, and three crashes end a job.
     queue.resume_dead(me)
     logging.shutdown()
     os._exit(0)

@@ -1,7 +1,7 @@
-"""The workflow of a job: which steps, in which order, and which of them are tried again.
+"""The workflows: the steps of a job and of a delivery, and which of them are tried again.
 
-The body is deterministic (no clock, no I/O outside steps), as the engine replays it after a crash: steps that are
-recorded are not run again, the interrupted one is.
+After a crash the engine replays a workflow: it runs the interrupted step again, and no step that is recorded. The body
+is therefore deterministic, without clock and without I/O outside its steps.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.pipeline.order import stages_of
 
 MAX_RECOVERY_ATTEMPTS = 2
-"""After the first run: a job that kills its worker each time ends after three runs (the engine alone allows 100)."""
+"""Further runs of a job that kills its worker: it ends after three runs (the default of the engine is 100)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
     """How often a step is tried, and the wait before the second try; each further wait is twice as long.
 
-    The defaults hold a job through about ten minutes of an absent archive (5 + 10 + ... + 320 s).
+    With the defaults, a job survives an archive that is away for about ten minutes (5 + 10 + ... + 320 s).
     """
 
     tries: int = 8
@@ -68,7 +68,7 @@ def run_job(sessions: Sessions, steps: Steps, job: EnrichJob, retries: Retries) 
 
 
 def _step(retries: Retries, name: str, body: Callable[[], Found]) -> StageOutcome:
-    """One step of the engine around one stage."""
+    """Run one stage as a step of the engine."""
 
     def attempt() -> str:
         DBOS.set_event("stage", name)

@@ -1,8 +1,8 @@
-"""The stages, pure: a vouched series in, stored objects out.
+"""The stages of a job: from a vouched series to stored objects.
 
-Loader, engine, store and clock are passed in; nothing here knows HTTP or queues. Every stage first asks whether its
-object is stored already and adopts it (first stored wins), and everything after the SEG is made of the SEG as stored,
-so a report never contradicts its segmentation.
+Loader, models, store and clock are passed in; nothing here knows HTTP or queues. Each stage first looks whether its
+object is stored already and adopts it (first stored wins). Everything after the SEG is made from the SEG as stored, so
+a report never contradicts its segmentation.
 """
 
 from orthanc_plugin.pipeline.closing import Checked, check, export

@@ -1,4 +1,4 @@
-"""What is made of all masks as stored: checks across models, structure sets, previews."""
+"""Results made from all masks as stored: checks across models, structure sets and previews."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _FORMS: Mapping[Output, tuple[Callable[..., Dataset], str]] = {
     Output.RTSTRUCT: (rtstruct.encode_rtstruct, rtstruct.SETTINGS),
     Output.PREVIEW: (preview.encode_preview, preview.SETTINGS),
 }
-"""Of each form: what encodes it, and what decides its content beside the SEG."""
+"""Encoder of each form, and the settings that decide its content beside the SEG."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The report of the checks, and what they found."""
+    """The report of the quality checks, and their results."""
 
     report: ReportResult
     results: tuple[CheckResult, ...]
@@ -42,7 +42,7 @@ def check(
     context: Context,
     searched: tuple[int, int] | None = None,
 ) -> Checked:
-    """Ask every check of every mask as stored, and of models that found the same organ; store the answers as SR.
+    """Run the quality checks on each mask as stored and across models, and store the results as SR.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def check(
     found : sequence
         Each model with its SEG.
     provider : str
-        What the models ran on.
+        Execution provider of the models.
     searched : tuple of int, optional
-        First and last slice that the models saw; all by default.
+        First and last slice that the models saw; all slices by default.
     """
     kept = [(card, context.masks(series, card, stored.sop_instance_uid)) for card, stored in found]
     masks = [(card, there.segmentation) for card, there in kept]
@@ -80,7 +80,7 @@ def check(
 def export(
     kind: Output, series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
 ) -> ReportResult:
-    """The masks of one SEG in another form.
+    """Store the masks of one SEG in another form.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the stages of one job share: where results lie, by which settings they are made, and the masks as stored."""
+"""What the stages of one job share: the store and the settings of results, and the masks as stored."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from orthanc_plugin.results import seg
 
 
 class ObjectStore(Protocol):
-    """Where results go and are read back from: an archive, or a folder."""
+    """The place that stores results and gives them back: an archive or a folder."""
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
-        """The stored object, or None."""
+        """Return the stored object, or None."""
         ...
 
     def store(self, ds: Dataset) -> None:
-        """Store one object; raises StoreError or TransientError."""
+        """Store one object; raise StoreError or TransientError if that fails."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMasks:
-    """A SEG as its archive gives it back, and the segmentation that it holds."""
+    """A SEG as its archive gives it back, and the segmentation in it."""
 
     ds: Dataset
     segmentation: Segmentation
@@ -84,20 +84,25 @@ class Context:
 
     @property
     def report_settings(self) -> str:
-        """What decides the content of every report, for its UID."""
+        """Settings that decide the content of every report; they enter its UID."""
         return f"title={self.title.scheme}:{self.title.value}"
 
     def find(self, series: CtSeries, sop_uid: str) -> Dataset | None:
-        """A result of this series, or None."""
+        """Return a result of this series, or None if it is not stored."""
         return self.store.find(series.identity.study_instance_uid, identity.series_uid(sop_uid), sop_uid)
 
     def keep(self, series: CtSeries, encoded: Dataset) -> tuple[Dataset, bool]:
-        """Store, read back, and say whether somebody else's object won (then it is what counts).
+        """Store an object and read it back.
+
+        Returns
+        -------
+        tuple of Dataset and bool
+            The object as stored, and whether it is one that somebody else stored first; that one counts.
 
         Raises
         ------
         StoreError
-            If the archive refused the object or does not give it back.
+            If the archive refuses the object or does not give it back.
         """
         self.store.store(encoded)
         stored = self.find(series, encoded.SOPInstanceUID)
@@ -106,7 +111,7 @@ class Context:
         return stored, not _same_content(stored, encoded)
 
     def masks(self, series: CtSeries, card: ModelCard, sop_uid: str) -> StoredMasks:
-        """The SEG of that UID as stored; raises StoreError where it is gone."""
+        """Return a SEG as stored; raise StoreError if it is gone."""
         if (known := self.read_back.get(sop_uid)) is not None:
             return known
         ds = self.find(series, sop_uid)
@@ -124,18 +129,18 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """`stored` is None where there was nothing to report; `notes` then says why."""
+    """The object that a stage stored; None if there was nothing to report, and `notes` says why."""
 
     stored: StoredObject | None
     notes: tuple[str, ...] = ()
 
 
 def reference(ds: Dataset, kind: Output, adopted: bool) -> StoredObject:
-    """The object as a job names it."""
+    """Make a reference to a stored object, as a job records it."""
     return StoredObject(kind, ds.SOPClassUID, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, adopted)
 
 
 def _same_content(one: Dataset, other: Dataset) -> bool:
-    # A structure set by its time alone: comparing contours would parse millions of numbers.
+    # A structure set is compared by its time only, as comparing contours would parse millions of numbers.
     keywords = ("PixelData", "ContentSequence", "ContentDate", "ContentTime", "StructureSetDate", "StructureSetTime")
     return all(one.get(keyword) == other.get(keyword) for keyword in keywords)

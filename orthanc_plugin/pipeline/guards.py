@@ -1,4 +1,4 @@
-"""Guards: what must be seen of the body before organ models run, and what a series is refused for."""
+"""Guards: what a scan must show of the body before organ models run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from orthanc_plugin.errors import InputError, Refusal
 def check_location(wanted: Location, found: BodyLocation) -> None:
     """Refuse a series that does not show what its rule asks for.
 
-    Where nothing can be said of a scan, no guard lets it pass.
+    A scan whose place in the body is not known passes no guard.
 
     Raises
     ------
     InputError
-        NOT_COVERED, REVERSED or INVALID_SPACING, with what was found and what was wanted.
+        If a guard refuses the series: NOT_COVERED, REVERSED or INVALID_SPACING, with what was found and required.
     """
     if refusal := next(_refusals(wanted, found), None):
         raise refusal
@@ -49,5 +49,5 @@ def _unknown(found: BodyLocation) -> str:
 
 
 def _floor(part: float) -> str:
-    """Two decimals, never rounded up: 0.799 must not read as the 0.80 that was wanted."""
+    """Format two decimals, never rounded up: 0.799 must not read as the required 0.80."""
     return f"{floor(round(part * 100, 6)) / 100:.2f}"

@@ -1,4 +1,4 @@
-"""Where in the body a series lies, what is reported of it, and the slices that organ models see."""
+"""Where in the body a series lies, the reports on it, and the slices that organ models see."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orthanc_plugin.results.sr.body_regions import encode_body_regions_sr
 from orthanc_plugin.results.sr.viewer_landmarks import encode_viewer_landmarks_sr
 
 CROP_MARGIN_MM = 30.0
-"""Above and below the region that organ models see: organs lie over its ends, and scores err by some 10 mm."""
+"""Margin around a region: organs reach over its ends, and scores err by about 10 mm."""
 
 _BODY_ENCODERS: Mapping[Output, Callable[..., Dataset]] = {
     Output.BODY_LANDMARKS: encode_body_landmarks_sr,
@@ -32,7 +32,7 @@ _BODY_ENCODERS: Mapping[Output, Callable[..., Dataset]] = {
 
 
 class Locator(Protocol):
-    """A body part regression that is loaded."""
+    """A loaded body part regression."""
 
     @property
     def card(self) -> ModelCard:
@@ -40,15 +40,15 @@ class Locator(Protocol):
 
     @property
     def provider(self) -> str:
-        """The execution provider that really runs it."""
+        """The execution provider that the model really runs on."""
 
     def locate(self, volume: Volume) -> BodyLocation:
-        """Where in the body a volume lies; raises InputError if its slices are not axial."""
+        """Find where in the body a volume lies; raise InputError if its slices are not axial."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocateResult:
-    """Where in the body a series lies; a location with a `reason` says why that is not known."""
+    """Where in the body a series lies; a location that is not known has a `reason`."""
 
     location: BodyLocation
     provider: str
@@ -57,9 +57,10 @@ class LocateResult:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Slices first to last (counted from 0, both included) of a series: a region of the body and a margin.
+    """The slices of a series that show a region of the body, and a margin.
 
-    volume: a view of these slices.
+    first, last: indices of the slices at the ends, counted from 0.
+    volume: view of these slices.
     located_by: digest of the model that found the region.
     """
 
@@ -71,12 +72,12 @@ class Crop:
 
     @property
     def settings(self) -> str:
-        """What enters the SEG UID: a cropped result never stands for an uncropped one."""
+        """Settings for the SEG UID, so that a cropped result never replaces an uncropped one."""
         return f"cropped to {self.region} and {CROP_MARGIN_MM:g} mm by {self.located_by}"
 
     @property
     def note(self) -> str:
-        """What the SEG says of it."""
+        """The note on the crop that is stored with the SEG."""
         return (
             f"searched only in slices {self.first + 1} to {self.last + 1} from the feet: {self.region} by body part"
             f" regression {self.located_by[:12]} and {CROP_MARGIN_MM:g} mm"
@@ -86,7 +87,7 @@ class Crop:
 def locate(series: CtSeries, locator: Locator) -> LocateResult:
     """Find the place of a series in the body.
 
-    Slices that are not axial are no error of the series here: organ models may take them, guards will not.
+    Slices that are not axial are no error here: organ models may accept them, and guards refuse them.
     """
     try:
         location = locator.locate(series.volume)
@@ -102,7 +103,7 @@ def locate(series: CtSeries, locator: Locator) -> LocateResult:
 def report_location(
     kind: Output, series: CtSeries, card: ModelCard, location: BodyLocation, provider: str, context: Context
 ) -> ReportResult:
-    """Landmarks or regions of the body as SR; none where nothing is known: no landmark is ever invented.
+    """Store landmarks or regions of the body as SR; store nothing if none is known.
 
     Parameters
     ----------
@@ -111,11 +112,11 @@ def report_location(
     series, context
         As for all stages.
     card : ModelCard
-        Of the body part regression.
+        Card of the body part regression.
     location : BodyLocation
-        What it said.
+        What it found.
     provider : str
-        What it ran on.
+        Execution provider that it ran on.
     """
     uid = identity.body_sr_uid(context.fingerprint, card.digest, kind, context.report_settings)
     if (there := context.find(series, uid)) is not None:
@@ -132,7 +133,7 @@ def report_location(
 
 
 def crop_to(region: Region, volume: Volume, location: BodyLocation, located_by: str) -> Crop | None:
-    """The slices of a region and a margin; None where the region is not known to be in the scan."""
+    """Cut out the slices of a region and a margin; return None if the region is not known to be in the scan."""
     slices = location.regions.get(region)
     if not slices:
         return None

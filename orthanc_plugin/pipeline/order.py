@@ -1,4 +1,4 @@
-"""The order of the stages of a job; the caller decides how each one runs (a worker as steps, the command line at once)."""
+"""The order of the stages of a job; the caller decides how each one runs: as a recorded step, or at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The structures of one model: found, checked, stored, measured, and their levels reported."""
+"""Find, check, store, measure and report the structures of one model."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ from orthanc_plugin.results.sr import radiomics as radiomics_sr
 
 @dataclass(frozen=True, slots=True)
 class SegmentResult:
-    """`seg` is None where the model found none of its structures or the result is held back; `notes` then says why.
+    """The result of one model.
 
-    held_back: the failed checks for which the rule keeps the result out of the archive.
+    seg: the stored SEG; None if the model found none of its structures or the result is held back.
+    volumes_ml: volume of each structure that was found, by key.
+    provider: execution provider that the model really ran on.
+    notes: what people should know, e.g. why there is no SEG.
+    held_back: failed checks for which the rule keeps the result out of the archive.
     """
 
     seg: StoredObject | None
@@ -41,7 +45,7 @@ class SegmentResult:
 
 
 def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop: Crop | None = None) -> SegmentResult:
-    """Find the structures of one model and store them as SEG, or adopt the SEG that is there.
+    """Find the structures of one model and store them as SEG, or adopt the SEG that is stored already.
 
     Parameters
     ----------
@@ -50,12 +54,12 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
     engine : SegmentationEngine
         The model.
     crop : Crop, optional
-        The slices that it sees; all by default.
+        The slices that the model sees; all by default.
 
     Raises
     ------
     StoreError
-        If the archive refused the SEG or does not give it back.
+        If the archive refuses the SEG or does not give it back.
     """
     settings = seg.describe(context.seg) if crop is None else f"{seg.describe(context.seg)}; {crop.settings}"
     uid = identity.seg_uid(context.fingerprint, engine.card.digest, settings)
@@ -68,7 +72,7 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
             nothing = found.notes or ("no structure of the model was found",)
             return SegmentResult(None, {}, engine.provider, (*cut, *nothing))
         if failed := _holding(series, found, engine.card, context, crop):
-            return SegmentResult(None, {}, engine.provider, (*cut, *_told(failed)), failed)
+            return SegmentResult(None, {}, engine.provider, (*cut, *_held_back_notes(failed)), failed)
         found = replace(found, notes=(*cut, *found.notes))
         provenance = Provenance(series, engine.card, uid, engine.provider, context.clock())
         stored, adopted = context.keep(series, seg.encode_seg(provenance, found, context.seg))
@@ -80,24 +84,24 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
 def _holding(
     series: CtSeries, found: Segmentation, card: ModelCard, context: Context, crop: Crop | None
 ) -> tuple[CheckResult, ...]:
-    """The failed checks for which the rule holds this result back."""
+    """Return the failed checks for which the rule holds this result back."""
     if not context.hold_back:
         return ()
     results = check_masks(series.volume, found, card, searched_slices(crop))
     return tuple(result for result in results if result.check in context.hold_back and not result.passed)
 
 
-def _told(failed: Sequence[CheckResult]) -> tuple[str, ...]:
+def _held_back_notes(failed: Sequence[CheckResult]) -> tuple[str, ...]:
     return tuple(f"held back: {result.check} of {result.key}: {result.detail}" for result in failed)
 
 
 def searched_slices(crop: Crop | None) -> tuple[int, int] | None:
-    """First and last slice that a model saw; None for all."""
+    """Return the first and the last slice that a model saw, or None for all slices."""
     return None if crop is None else (crop.first, crop.last)
 
 
 def segment_part(whole: Volume, engine: SegmentationEngine, crop: Crop) -> Segmentation:
-    """What the model finds in some slices, on the grid of all."""
+    """Segment some slices and put the labels on the grid of all slices."""
     found = engine.segment(crop.volume)
     labels = np.zeros(whole.voxels_hu.shape, found.labels.dtype)
     labels[crop.first : crop.last + 1] = found.labels
@@ -107,7 +111,7 @@ def segment_part(whole: Volume, engine: SegmentationEngine, crop: Crop) -> Segme
 def measure(
     series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
 ) -> ReportResult:
-    """Radiomics of the SEG as stored, as SR."""
+    """Measure radiomics of the SEG as stored, and store them as SR."""
     library = " with image library" if context.image_library else ""
     settings = f"{context.report_settings} {describe(context.radiomics)}{library}"
     uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.RADIOMICS, settings)
@@ -138,7 +142,7 @@ def report(
     context: Context,
     crop: Crop | None = None,
 ) -> ReportResult:
-    """Landmarks of the SEG as stored, as SR; none where no organ lies whole inside the volume or its crop."""
+    """Store landmarks of the SEG as stored as SR, unless no organ lies completely in the volume or its crop."""
     uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.LANDMARKS, context.report_settings)
     if (there := context.find(series, uid)) is not None:
         return ReportResult(reference(there, Output.LANDMARKS, True))

@@ -1,4 +1,4 @@
-"""A job database that version 0.1.0 left: a worker of today finishes the job that was cut off and the one that waits."""
+"""A job database that version 0.1.0 left: today's worker finishes the interrupted job and the queued one."""
 
 from __future__ import annotations
 
