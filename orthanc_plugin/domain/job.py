@@ -1,4 +1,4 @@
-"""A job: what it is asked to do, what each of its stages leaves, and how it ends."""
+"""A job: its plan, the outcome of each stage, and how it ended."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PlanText = Annotated[Plan, BeforeValidator(Plan.from_json), PlainSerializer(Pla
 
 @dataclass(frozen=True, slots=True)
 class EnrichJob(JsonRecord):
-    """All that a worker is told. `archive` holds the series; results go to `plan.home_archive`."""
+    """A job as a worker receives it: `archive` holds the series, and results go to `plan.home_archive`."""
 
     archive: str
     study_instance_uid: str
@@ -68,7 +68,7 @@ class StageView:
     seconds, peak_mib: wall time, and peak resident memory of the worker during the stage.
     provider: execution provider that the model really ran on; set for `locate` and `segment` only.
     volumes_ml: volume of each structure that was found, by key.
-    notes: what people should know.
+    notes: remarks for people.
     location: where in the body the scan lies; set for `locate` only.
     checks: results of the quality checks; set for `check`, and for a `segment` whose result is held back.
     held_back: the rule keeps this segmentation out of the archive.

@@ -60,7 +60,7 @@ def check(
     results = [r for card, segmentation in masks for r in check_masks(series.volume, segmentation, card, searched)]
     results.extend(check_agreement(masks))
     if not results:
-        return Checked(ReportResult(None, ("no check can be asked of what was found",)), ())
+        return Checked(ReportResult(None, ("no quality check applies to what was found",)), ())
     seg_uids = [stored.sop_instance_uid for _, stored in found]
     uid = identity.joint_sr_uid(seg_uids, Output.CHECKS, context.report_settings)
     if (there := context.find(series, uid)) is not None:

@@ -66,8 +66,8 @@ class Context:
 
     title: coded title of the reports.
     seg, radiomics, image_library, hold_back: as in the plan.
-    processes, memory_mib: what radiomics may use at once.
-    read_back: what was read back in this job.
+    processes, memory_mib: number of processes and MiB that radiomics may use.
+    read_back: SEGs that this job has read back.
     """
 
     fingerprint: str

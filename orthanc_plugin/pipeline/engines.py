@@ -48,14 +48,14 @@ class Engines:
         return card
 
     def segmenter(self, model: PlannedModel) -> SegmentationEngine:
-        """Return a model that finds organs; raises as `card` and `inference.engine.open_engine`."""
+        """Return a model that finds organs; raise as `card` and `inference.engine.open_engine`."""
         with self._lock:
             if model.digest not in self._segmenters:
                 self._segmenters[model.digest] = open_engine(self.card(model), self._provider)
             return self._segmenters[model.digest]
 
     def locator(self, model: PlannedModel) -> Locator:
-        """Return a body part regression; raises as `card` and `inference.engine.open_locator`."""
+        """Return a body part regression; raise as `card` and `inference.engine.open_locator`."""
         with self._lock:
             if model.digest not in self._locators:
                 self._locators[model.digest] = open_locator(self.card(model), self._provider)

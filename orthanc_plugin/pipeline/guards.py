@@ -31,7 +31,7 @@ def _refusals(wanted: Location, found: BodyLocation) -> Iterator[InputError]:
             said = f"{region}: no valid region ({found.reason}), {part:.2f} wanted"
             yield InputError(Refusal.NOT_COVERED, said)
         elif covered is None:
-            yield InputError(Refusal.NOT_COVERED, f"{region}: the model knows no coverage of it, {part:.2f} wanted")
+            yield InputError(Refusal.NOT_COVERED, f"{region}: the model gives no coverage of it, {part:.2f} wanted")
         elif covered < part:
             yield InputError(Refusal.NOT_COVERED, f"{region} {_floor(covered)} covered, {part:.2f} wanted")
     if wanted.crop is not None and not found.reason and not found.regions.get(wanted.crop):

@@ -68,7 +68,7 @@ class Session:
     Parameters
     ----------
     job : EnrichJob
-        What is asked for.
+        The job, with its plan.
     models : Models
         The models of the process.
     load : callable
@@ -173,9 +173,9 @@ class Session:
 
 
 def location_of(located: StageOutcome) -> BodyLocation:
-    """Return what the stage that locates found; raises EncodingError if it left nothing."""
+    """Return the location that the stage `locate` found; raise EncodingError if it left none."""
     if located.stage.location is None:
-        raise EncodingError("the stage that locates left no location")
+        raise EncodingError("the stage `locate` left no location")
     return located.stage.location
 
 

@@ -1,7 +1,7 @@
-"""A worker that SIGKILLs itself once, at the end of the step it is told: result made, not yet recorded.
+"""A worker that SIGKILLs itself once, at the end of a given step: the result is made but not yet recorded.
 
-Usage: python killing_worker.py SECTION.json STEP MARKER. A STEP of "-" kills never; MARKER is the file that says that
-it has happened.
+Usage: python killing_worker.py SECTION.json STEP MARKER. With STEP "-" it
+never does. The file MARKER shows that it happened.
 """
 
 from __future__ import annotations

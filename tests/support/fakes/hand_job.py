@@ -1,4 +1,4 @@
-"""A job on a series, a locator and an engine made by hand: the real stages and the real record of each."""
+"""Jobs on a hand-made series, locator and engine, with the real stages and the real record of each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ABSENT = Location(absent="no body part regression model is installed")
 
 @dataclass
 class HandLocator:
-    """Says what it is told, and counts how often it is asked."""
+    """Returns a given location, and counts its calls."""
 
     says: BodyLocation | InputError
     card: ModelCard = BPR_CARD
@@ -53,7 +53,7 @@ class HandLocator:
 
 
 class EllipsoidEngine:
-    """Finds the ellipsoids of the whole series in whatever part of it is shown; keeps what it saw."""
+    """Finds the ellipsoids in any part of the series, and keeps the volumes that it saw."""
 
     card, provider = CARD, "cpu"
 
@@ -72,7 +72,7 @@ class EllipsoidEngine:
 
 
 class HandProcess:
-    """A worker's process on an archive in memory, with models made by hand; its jobs read `SERIES` unless told else."""
+    """A worker process with an archive in memory and hand-made models; jobs read `SERIES` or an entry of `series`."""
 
     def __init__(self, says: BodyLocation | InputError) -> None:
         self.archive = MemoryArchive()
@@ -105,18 +105,18 @@ def job(location: Location | None, *more: Output) -> EnrichJob:
 def run(
     process: HandProcess, what: EnrichJob, records: Mapping[str, StageOutcome] | None = None
 ) -> dict[str, StageOutcome]:
-    """Each stage by name, in a session of its own; those that are recorded are not run again, as after a crash."""
+    """Run a job in a session of its own; stages in `records` are not run again, as after a crash."""
     with closing(process.sessions.open(what)) as session:
         return run_session(session, records)
 
 
 def run_session(session: Session, records: Mapping[str, StageOutcome] | None = None) -> dict[str, StageOutcome]:
-    """Each stage of a session by name."""
+    """Run the stages of a session; return the outcome of each by name."""
     return {outcome.stage.name: outcome for outcome in stages_of(session, partial(step, records or {}))}
 
 
 def step(records: Mapping[str, StageOutcome], name: str, body: Callable[[], Found]) -> StageOutcome:
-    """One stage and its way through the database."""
+    """Run one stage, unless it is recorded, and read its outcome from the text that the database would keep."""
     if name in records:
         return records[name]
     return StageOutcome.from_json(run_stage(name, body, last_try=True).to_json())
