@@ -20,7 +20,7 @@ from tests.support.cases.enriched import small_chest
 from tests.support.servers.orthanc_server import OrthancServer, wait_until
 
 TRIES = 3
-"""As killing_worker.py sets them."""
+"""Tries of a step that killing_worker.py sets."""
 NewOrthanc = Callable[..., OrthancServer]
 
 
@@ -38,7 +38,7 @@ def filled(new_orthanc: NewOrthanc, phantom: Sequence[Dataset]) -> OrthancServer
 
 
 class FullArchive(BaseHTTPRequestHandler):
-    """A DICOMweb server without room: holds nothing, takes nothing, and counts."""
+    """A DICOMweb server with a full disk: holds nothing, refuses every object and counts the requests."""
 
     stores: list[str]
 

@@ -1,4 +1,4 @@
-"""Workers that die, stop and meet bad archives: the same objects as without, or a reason."""
+"""Workers that die, stop or meet bad archives: they store the same objects as a run without faults, or give a reason."""
 
 from __future__ import annotations
 
@@ -77,21 +77,21 @@ def phantom() -> Sequence[Dataset]:
 
 @pytest.fixture(scope="module")
 def server(orthanc_installed: None) -> Iterator[OrthancServer]:
-    """An Orthanc for this module, since results are told from one another by an empty archive."""
+    """An Orthanc for this module only: its tests need an empty archive."""
     with OrthancServer() as started:
         yield started
 
 
 @pytest.fixture
 def empty(server: OrthancServer) -> OrthancServer:
-    """That Orthanc with nothing in it."""
+    """The Orthanc of this module, emptied."""
     for patient in server.rest("/patients"):  # type: ignore[attr-defined]
         server.rest(f"/patients/{patient}", "DELETE")
     return server
 
 
 def send(orthanc: OrthancServer, instances: Sequence[Dataset]) -> None:
-    """As one STOW request would, through files."""
+    """Store instances in one STOW request, through files."""
     folder = orthanc.directory / "sent"
     folder.mkdir(exist_ok=True)
     files = []
@@ -125,7 +125,7 @@ def ended(queue: JobQueue, job: str, place: Site) -> JobView:
 
 
 def stored(place: Site, view: JobView) -> dict[str, str]:
-    """What the archive holds of a job's results, without times."""
+    """Return the stored results of a job, without times."""
     configuration = parse_section(place.section, {})
     found = {}
     with closing(open_archive("local", configuration.archives["local"])) as archive:
@@ -137,7 +137,7 @@ def stored(place: Site, view: JobView) -> dict[str, str]:
 
 
 def timeless(value: object) -> object:
-    """DICOM JSON without dates and times: all else must be the same from run to run."""
+    """Remove dates and times from DICOM JSON: all else must be the same in each run."""
     if isinstance(value, dict):
         return {key: timeless(v) for key, v in value.items() if not (isinstance(v, dict) and v.get("vr") in TIMES)}
     return [timeless(item) for item in value] if isinstance(value, list) else value
@@ -152,7 +152,7 @@ def results_in(orthanc: OrthancServer) -> int:
 def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, server: OrthancServer, phantom: Sequence[Dataset]
 ) -> tuple[JobView, dict[str, str]]:
-    """A run in which nothing happens."""
+    """The results of a run without faults."""
     place = site(tmp_path_factory.mktemp("undisturbed"), server)
     send(server, phantom)
     with queue_of(place) as queue, place.worker() as worker:
@@ -191,7 +191,7 @@ def test_killed_after_a_step_it_ends_with_the_same_objects(
 
 
 def test_what_is_done_with_a_job(tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]) -> None:
-    """Retried it adopts; with a slice more it is another job; one that changed before it ran is gone."""
+    """A retried job adopts; one more slice makes another job; a series that changed before its job ran is gone."""
     place = site(tmp_path, empty)
     send(empty, phantom[:-2])
     with queue_of(place) as queue, place.worker():

@@ -1,4 +1,4 @@
-"""Power cuts and kills around the main job: nothing is lost, nothing comes twice, nothing is left running."""
+"""Power cuts and kills during the main job: nothing is lost, doubled or left running."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_series_that_arrives_while_the_service_is_down_is_enriched(
     assert service is not None
     service.send_signal(signal.SIGSTOP)
     server.stow(files_of(phantom))
-    time.sleep(3)  # the stable event passes while nobody listens
+    time.sleep(3)  # the stable event is sent while nobody listens
     service.kill()
     assert server.await_final(series)["state"] == "done"
 

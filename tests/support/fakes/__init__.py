@@ -1,1 +1,1 @@
-"""Stand-ins for what exists only elsewhere: Orthanc's Python module, the service's side of the process protocol."""
+"""Fakes of Orthanc's Python module, of the service process, of an archive and of a worker process."""

@@ -1,4 +1,4 @@
-"""An archive in memory that behaves as Orthanc does.
+"""An archive in memory that behaves like Orthanc.
 
 The first object of a UID wins, changes are counted, and a series knows when its last new instance came.
 """
@@ -95,7 +95,7 @@ class MemoryArchive:
 
 
 def ct_slice(number: int, *, series: str = "1.2.3", study: str = "1.2", patient: str = "P1") -> Dataset:
-    """One slice of 8 x 8 pixels, 1 mm apart, that the default rule likes in the company of 19 others."""
+    """Make a slice of 8 x 8 pixels; 20 of them, 1 mm apart, match the default rule."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -117,7 +117,7 @@ def ct_slice(number: int, *, series: str = "1.2.3", study: str = "1.2", patient:
 def ct_series(
     slices: int = 20, *, series: str = "1.2.3", study: str = "1.2", patient: str = "P1", modality: str = "CT"
 ) -> list[Dataset]:
-    """A whole series of such slices."""
+    """Make a series of such slices."""
     made = [ct_slice(n, series=series, study=study, patient=patient) for n in range(1, slices + 1)]
     for ds in made:
         ds.Modality = modality

@@ -1,4 +1,4 @@
-"""From hints and changes to one decision a content; an archive in memory, a clock by hand, the real job database."""
+"""From hints and changes to one decision for each content: archive in memory, manual clock, real job database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODELS = {"chest_structures": "d" * 64}
 
 
 class House:
-    """Archive, queue and admission; `start` stands for a new service process on the same state."""
+    """Archive, queue and admission; `start` acts as a new service process on the same state."""
 
     def __init__(self, directory: Path) -> None:
         self.archive = MemoryArchive()
@@ -350,7 +350,7 @@ def test_a_series_that_lost_a_slice_before_its_job_began_is_decided_anew(house: 
     house.hint()
     (row,) = house.rows()
     house.admission.reconcile(2.0)
-    house.admission.tick(2.0)  # what reconcile found is known
+    house.admission.tick(2.0)  # takes up what reconcile found
     del house.archive.instances[("P1", "1.2", "1.2.3", "1.2.3.21")]
     gone = StageOutcome(StageView("retrieve", 0.1, 1.0), None, JobState.SKIPPED, Refusal.GONE, "changed")
     house.queue.ledger.start(row.job_id)

@@ -1,4 +1,4 @@
-"""Jobs whose masks are checked: what is held back, what is told, and the other forms a segmentation is stored in."""
+"""Jobs that check their masks: held back results, reported failures, and the other forms of a segmentation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def checked_job(*more: Output, hold_back: tuple[Check, ...] = ()) -> EnrichJob:
 
 
 def mirrored() -> Segmentation:
-    """The ellipsoids with left and right in each other's place."""
+    """The ellipsoids, with left and right exchanged."""
     found = ellipsoids(SERIES)
     return replace(found, labels=np.ascontiguousarray(found.labels[:, :, ::-1]))
 
@@ -107,7 +107,7 @@ def test_a_seg_is_read_back_once_for_all_that_is_made_of_it(process: HandProcess
     outcomes = run(process, what)
     seg = outcomes[SEGMENT].stored
     assert seg is not None
-    assert asked.count(seg.sop_instance_uid) == 2  # is it there already, and what did the archive take
+    assert asked.count(seg.sop_instance_uid) == 2  # before the store, and to read it back
 
 
 def test_another_encoding_is_another_object(process: HandProcess) -> None:

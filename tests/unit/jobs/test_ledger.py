@@ -1,4 +1,4 @@
-"""The ledger keeps one row a content, in files that only their owner reads."""
+"""The ledger keeps one row for each content, in a file that only its owner can read."""
 
 from __future__ import annotations
 

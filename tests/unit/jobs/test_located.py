@@ -1,4 +1,4 @@
-"""Stages of a job that locates its scan first: their order, what a refusal or a crash leaves, and what a crop shows."""
+"""Jobs that locate their scan first: the order of stages, refusals, crashes and crops."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_slices_that_are_not_axial_are_a_reason_and_no_end() -> None:
 def test_after_a_crash_the_location_comes_from_the_record() -> None:
     what = job(Location(BPR, crop=Region.ABDOMEN), *BODY_OUTPUTS)
     before = run(HandProcess(CHEST), what)
-    after = HandProcess(NOWHERE)  # what the model would say now does not matter
+    after = HandProcess(NOWHERE)  # the model is not asked again
     outcomes = run(after, what, {name: before[name] for name in ("retrieve", "locate bpr")})
     assert after.hand_locator.runs == 0
     assert [o.stored.sop_instance_uid for o in outcomes.values() if o.stored] == [

@@ -1,4 +1,4 @@
-"""The record of a location: what of it the database keeps."""
+"""The record of a location in the job database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts and rows that version 0.1.0 wrote: they are read to equal records, and today's texts are the same bytes."""
+"""Texts and rows that version 0.1.0 wrote: today's code reads equal records from them and writes the same bytes."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def written(name: str) -> dict[str, str]:
 
 
 def rounded(record: JsonRecord) -> JsonRecord:
-    """The record with its scores as rounded as a text keeps them."""
+    """Return the record with the rounded scores that its text keeps."""
     if isinstance(record, StageOutcome) and record.stage.location is FINE:
         return replace(record, stage=replace(record.stage, location=GAPS))
     return GAPS if record is FINE else record

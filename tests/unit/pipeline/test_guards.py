@@ -1,4 +1,4 @@
-"""Guards: which scans a rule refuses for what body part regression found."""
+"""Guards: the scans that a rule refuses because of what body part regression found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages on hand-made masks and a store in memory: what is stored first counts, and reports are made of it."""
+"""The stages on hand-made masks and a store in memory: the first stored object counts, and reports are made from it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SEG_UID = identity.seg_uid(FINGERPRINT, CARD.digest, seg.SETTINGS)
 
 
 class Store:
-    """Keeps the first object of a UID and gives back what it read from bytes; `late` comes between look and store."""
+    """Keeps the first object of a UID and gives back what it read from bytes; `late` is stored between look and store."""
 
     def __init__(self, *first: Dataset, late: Dataset | None = None, loses: bool = False) -> None:
         self.objects: dict[str, Dataset] = {}
@@ -61,7 +61,7 @@ class Store:
 
 
 class Engine:
-    """Finds what it is told and counts how often it is asked."""
+    """Returns a given segmentation and counts its calls."""
 
     card, provider = CARD, "cpu"
 

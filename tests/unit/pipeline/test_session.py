@@ -1,4 +1,4 @@
-"""What a job holds and what its process keeps: sessions beside one another, and models that are loaded once."""
+"""What a job holds and what its process keeps: sessions side by side, and models that are loaded once."""
 
 from __future__ import annotations
 
