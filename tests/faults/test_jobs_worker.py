@@ -1,4 +1,4 @@
-"""Workers that die, stop or meet bad archives: they store the same objects as a run without faults, or give a reason."""
+"""Workers that die, stop or meet bad archives: they store what a run without faults stores, or give a reason."""
 
 from __future__ import annotations
 

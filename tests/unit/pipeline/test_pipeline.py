@@ -36,7 +36,7 @@ SEG_UID = identity.seg_uid(FINGERPRINT, CARD.digest, seg.SETTINGS)
 
 
 class Store:
-    """Keeps the first object of a UID and gives back what it read from bytes; `late` is stored between look and store."""
+    """Keeps the first object of a UID and returns what it read from bytes; `late` is stored between look and store."""
 
     def __init__(self, *first: Dataset, late: Dataset | None = None, loses: bool = False) -> None:
         self.objects: dict[str, Dataset] = {}
