@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 from orthanc_plugin.catalog.bpr import BprModel
 from orthanc_plugin.catalog.bpr_checks import problems as problems_of_bpr
@@ -61,9 +61,9 @@ def _first_problem(error: ValidationError) -> str:
     return f"{key}: {in_plain_words(detail)}" if key else in_plain_words(detail)
 
 
-def in_plain_words(detail: ErrorDetails) -> str:
+def in_plain_words(detail: Mapping[str, Any]) -> str:
     """Return pydantic's message, without its words for Python's types."""
-    return _PLAIN.get(detail["type"], detail["msg"])
+    return _PLAIN.get(detail["type"], str(detail["msg"]))
 
 
 def _contradictions(card: CardFile) -> Iterator[str]:

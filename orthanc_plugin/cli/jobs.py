@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from orthanc_plugin.cli.desk import Commands, Desk
 
 if TYPE_CHECKING:
-    from orthanc_plugin.jobs.queue import JobQueue
     from orthanc_plugin.domain.job import JobState
+    from orthanc_plugin.jobs.queue import JobQueue
 
 
 def add_commands(commands: Commands) -> None:

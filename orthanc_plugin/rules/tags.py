@@ -155,7 +155,7 @@ def _macros(item: Dataset) -> Iterator[Dataset]:
 
 
 def _values(frame: _Frame, keyword: str) -> tuple[str, ...]:
-    """The values of an attribute as texts; none where it is absent, empty or unreadable."""
+    """Return the values of an attribute as texts; none where it is absent, empty or unreadable."""
     for dataset in frame:
         try:
             value = dataset.get(keyword)
@@ -216,7 +216,7 @@ def _geometry(frames: Sequence[_Frame]) -> _Geometry:
 
 
 def _normal(frame: _Frame) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-    """Unit vector across the slice (PS3.3 C.7.6.2.1.1)."""
+    """Return the unit vector across the slice (PS3.3 C.7.6.2.1.1)."""
     orientation = _numbers(frame, "ImageOrientationPatient")
     if len(orientation) != 6:
         return None

@@ -115,7 +115,7 @@ def slice_plane(ds: Dataset) -> SlicePlane:
 
 
 def odd_planes(planes: Sequence[SlicePlane]) -> frozenset[int]:
-    """Indices of the few planes that stand across the others (localizers); empty where they are not few."""
+    """Find the few planes that stand across the others (localizers); empty where they are not few."""
     normals = np.array([plane.normal for plane in planes])
     middle = np.median(normals, axis=0)
     odd = np.flatnonzero(np.abs(normals @ middle) < np.sqrt(0.5))
@@ -123,7 +123,7 @@ def odd_planes(planes: Sequence[SlicePlane]) -> frozenset[int]:
 
 
 def stack_of(planes: Sequence[SlicePlane]) -> Stack:
-    """What all planes share.
+    """Return what all planes share.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def stack_of(planes: Sequence[SlicePlane]) -> Stack:
 
 
 def same_heights(stack: Stack, planes: Sequence[SlicePlane]) -> list[list[int]]:
-    """Groups of indices whose planes lie at one height along the normal, each in rising order of index."""
+    """Group the indices whose planes lie at one height along the normal, each in rising order of index."""
     along = np.array([plane.position for plane in planes]) @ stack.normal
     groups: list[list[int]] = []
     for index in np.argsort(along, kind="stable"):

@@ -103,7 +103,7 @@ def rescale_of(ds: Dataset) -> Rescale:
 
 
 def padding_of(ds: Dataset, rescale: Rescale) -> tuple[int, int] | None:
-    """Stored values (lowest, highest) that mean "outside the image", or None where there are none to believe.
+    """Find the stored values (lowest, highest) that mean "outside the image", or None where there are none to believe.
 
     Source
     ------
@@ -128,7 +128,7 @@ def fill_hu(stored: Stored, rescale: Rescale, padding: tuple[int, int] | None, o
 
 
 def _stored_value(ds: Dataset, keyword: str) -> int | None:
-    """A value in the representation of the pixels: headers write -2000 as 63536 and the other way round."""
+    """Read a value in the representation of the pixels: headers write -2000 as 63536 and the other way round."""
     try:
         raw = ds.get(keyword)
     except (ValueError, BytesLengthException):

@@ -228,7 +228,7 @@ def _tilt_degrees(ds: Dataset) -> float:
 
 
 def _frame_of_reference(headers: Sequence[Dataset], who: SeriesIdentity, notes: list[str]) -> str:
-    """The frame of reference for results; a derived one where de-identification gave every slice its own."""
+    """Return the frame of reference for results; a derived one where de-identification gave every slice its own."""
     uids = [str(ds.get("FrameOfReferenceUID") or "") for ds in headers]
     if not all(uids):
         raise InputError(Refusal.MISSING_GEOMETRY, "FrameOfReferenceUID is missing; results could not be placed")

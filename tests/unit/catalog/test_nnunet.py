@@ -228,7 +228,7 @@ def test_a_card_is_shown_with_its_networks_and_sources(model: Path, capsys: pyte
     assert cli.main(["models", "show", NAME, "--models", str(model.parent)]) == cli.EXIT_DONE
     shown = capsys.readouterr().out
     for told in (
-        "test model: yes: rules refuse it on patients",
+        "test model: yes: rules do not run it on patients",
         "licence: CC0-1.0",
         "all on a grid of 1.5 mm",
         "3d_fullres of nnunet-v2, 2.5 x 1 x 1 mm, patch 8x16x16, step 0.5, mirrored on 3 axes",
