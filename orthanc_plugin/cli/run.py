@@ -28,7 +28,7 @@ from orthanc_plugin.rules.decide import RuleVerdict, Skip, decide, explain
 from orthanc_plugin.rules.installed import Installed, installed_models
 from orthanc_plugin.rules.installed import check_rules as check_models
 from orthanc_plugin.rules.tags import SeriesTags, series_tags
-from orthanc_plugin.series.read import identity_of
+from orthanc_plugin.series.identify import identity_of
 
 ARCHIVE = "folder"
 

@@ -22,6 +22,8 @@ Field = NDArray[np.float32]
 Spacing = tuple[float, float, float]
 
 _MAX_OBLIQUE_DEGREES = 30.0
+_HALF_WAY = 0.01
+"""Rows within 0.2 degrees of 45 count as half-way: rounded cosines must not decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,18 @@ def canonical_turn(volume: Volume) -> Turn:
     Raises
     ------
     InputError
-        NOT_AXIAL if the axes are more than 30 degrees from the patient's.
+        NOT_AXIAL where the slices lie more than 30 degrees off the axial plane. Rows may be turned in that plane by
+        any angle: each takes the nearer of the two patient axes, and at 45 degrees the one it is stored along.
     """
     directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
     towards = directions[::-1, ::-1]  # rows: patient z, y, x; columns: array axes z, y, x
-    axes = tuple(int(axis) for axis in np.abs(towards).argmax(axis=1))
-    cosines = [towards[row, axis] for row, axis in enumerate(axes)]
-    if sorted(axes) != [0, 1, 2] or axes[0] != 0 or min(map(abs, cosines)) < np.cos(np.radians(_MAX_OBLIQUE_DEGREES)):
+    if abs(towards[0, 0]) < np.cos(np.radians(_MAX_OBLIQUE_DEGREES)):
         raise InputError(Refusal.NOT_AXIAL, "the slices are not axial")
-    return Turn((axes[0], axes[1], axes[2]), (cosines[0] < 0, cosines[1] < 0, cosines[2] < 0))
+    nearness = np.abs(towards)
+    crossed = nearness[1, 2] + nearness[2, 1] > nearness[1, 1] + nearness[2, 2] + _HALF_WAY
+    axes = (0, 2, 1) if crossed else (0, 1, 2)
+    flipped = [bool(towards[row, axis] < 0) for row, axis in enumerate(axes)]
+    return Turn(axes, (flipped[0], flipped[1], flipped[2]))
 
 
 def _linear(size_in: int, size_out: int) -> Any:

@@ -26,7 +26,7 @@ from orthanc_plugin.jobs.ledger import Decision, Ledger, Verdict
 from orthanc_plugin.jobs.stage import whereabouts
 from orthanc_plugin.rules.decide import Skip, decide
 from orthanc_plugin.rules.tags import OrthancMetadata, series_tags
-from orthanc_plugin.series.read import identity_of
+from orthanc_plugin.series.identify import identity_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from orthanc_plugin.config.base import Range
 from orthanc_plugin.config.rule import Match
+from orthanc_plugin.domain.hounsfield import rescale_unit
 from orthanc_plugin.rules.tags import SeriesTags
 
 _SOP_CLASS_NAMES = {
@@ -76,7 +77,8 @@ def _image_failures(match: Match, tags: SeriesTags) -> Iterator[Failure]:
     if match.axial is not None and tags.axial is not match.axial:
         yield Failure("Axial", _truth(tags.axial), _truth(match.axial))
     if tags.rescale_types:
-        yield from _listed("RescaleType", tags.rescale_types, match.rescale_type)
+        wanted = tuple(dict.fromkeys(rescale_unit(text) for text in match.rescale_type))
+        yield from _listed("RescaleType", tags.rescale_types, wanted)
 
 
 def _truth(value: bool | None) -> str:

@@ -1,11 +1,13 @@
 """What rules look at: the tags of one series as a whole, from its headers and from Orthanc's own metadata.
 
 Headers are instances, or WADO-RS metadata of all of them; classic and multi-frame CT give the same tags. A value that
-differs between instances keeps all its values: one localizer among a hundred slices is seen.
+differs between instances keeps all its values. Localizers among the slices are set aside, as the loader does: rules
+judge the slices without them. A series of localizers only is judged as such.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +15,32 @@ from datetime import date
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 
+from orthanc_plugin.domain.hounsfield import rescale_unit
 from orthanc_plugin.domain.image_kind import ImageKind, image_kinds
+from orthanc_plugin.domain.instances import distinct_instances, few_enough, says_localizer
 from orthanc_plugin.errors import InputError, Refusal
+
+Vector = NDArray[np.float64]
 
 _IMAGE_TYPE_KEYWORDS = ("ImageType", "FrameType", "VolumeBasedCalculationTechnique")
 
 # An obliquity of 37 degrees: gantries tilt up to 30 (the loader then says "gantry tilt"), coronal and sagittal are 90.
 _AXIAL_COSINE = 0.8
+
+_ODD_VALUES = (
+    ValueError, TypeError, LookupError, AttributeError, NotImplementedError, ArithmeticError, EOFError,
+    RecursionError, BytesLengthException, struct.error,
+)  # fmt: skip
+
+_LIKE_OTHERS = (0.5, 1.5)
+"""A step between positions counts for the spacing while it is that many times the median step."""
+
+_TENTH = 1e-3
 
 _SAME_POSITION_DECIMALS = 2  # positions closer than 0.01 mm are one
 
@@ -40,8 +58,10 @@ class SeriesTags:
     """Tags of a series.
 
     Texts: distinct values over all instances, empty where the tag is absent.
-    slices: instances, or frames of multi-frame instances.
-    slice_thickness_mm, spacing_mm: largest SliceThickness; median step between positions; None if unknown.
+    slices: instances, or frames of multi-frame instances, without localizers.
+    rescale_types: `HU` for every spelling of Hounsfield units.
+    slice_thickness_mm, spacing_mm: largest SliceThickness; usual step between positions; None if unknown.
+    localizers: how many images were set aside as localizers.
     time_points: how many images there are at a typical position.
     remote_aet, origin: None where the archive cannot tell.
     complete: whether the archive gave whole headers (an Orthanc with DicomWeb.SeriesMetadata "MainDicomTags" does not).
@@ -68,6 +88,7 @@ class SeriesTags:
     origin: str | None
     complete: bool
     phantom: bool = False
+    localizers: int = 0
 
     @property
     def kinds(self) -> Mapping[ImageKind, str]:
@@ -78,7 +99,7 @@ class SeriesTags:
 def series_tags(
     headers: Sequence[Dataset], orthanc: OrthancMetadata | None = None, *, archive: str, today: date
 ) -> SeriesTags:
-    """Tags of one series.
+    """Read the tags of one series.
 
     Parameters
     ----------
@@ -94,43 +115,66 @@ def series_tags(
     Raises
     ------
     InputError
-        If there are no headers, or they cannot be read.
+        GONE: there are no headers. UNREADABLE: they cannot be read. MIXED_IDENTITY: an instance has two contents.
     """
     if not headers:
         raise InputError(Refusal.GONE, "the series has no instances")
     try:
         return _tags(headers, orthanc, archive, today)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
+    except _ODD_VALUES as error:
         # Odd values, which pydicom only finds out when they are asked for; its text may quote them.
         said = f"the headers cannot be read ({type(error).__name__}); export the series again"
         raise InputError(Refusal.UNREADABLE, said) from error
 
 
 def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: str, today: date) -> SeriesTags:
-    frames = [frame for header in headers for frame in _frames(header)]
+    instances = distinct_instances(headers)
+    kept, frames = _without_localizers(instances)
     geometry = _geometry(frames)
     return SeriesTags(
         archive=archive,
         modality=_distinct(frames, "Modality"),
         sop_class_uids=_distinct(frames, "SOPClassUID"),
         image_types=_image_types(frames),
-        rescale_types=_distinct(frames, "RescaleType"),
+        rescale_types=tuple(dict.fromkeys(rescale_unit(text) for text in _distinct(frames, "RescaleType"))),
         body_part_examined=_distinct(frames, "BodyPartExamined"),
         series_description=_distinct(frames, "SeriesDescription"),
         study_description=_distinct(frames, "StudyDescription"),
         protocol_name=_distinct(frames, "ProtocolName"),
         convolution_kernel=_distinct(frames, "ConvolutionKernel"),
-        slices=sum(max(1, int(_number(frame, "NumberOfFrames") or 1)) for frame in map(_whole, headers)),
+        slices=sum(max(1, int(_number(frame, "NumberOfFrames") or 1)) for frame in map(_whole, kept)),
         slice_thickness_mm=max((t for frame in frames if (t := _number(frame, "SliceThickness"))), default=None),
         spacing_mm=geometry.spacing_mm,
         time_points=geometry.time_points,
         axial=geometry.axial,
-        study_age_days=_age_days(headers[0], today),
+        study_age_days=_age_days(kept[0], today),
         remote_aet=orthanc.remote_aet if orthanc else None,
         origin=orthanc.origin if orthanc else None,
-        complete=all(_values(_whole(header), "ImageType") or _values(_whole(header), "Rows") for header in headers),
-        phantom=all(_values(_whole(header), "QualityControlImage") == ("YES",) for header in headers),
+        complete=all(_values(_whole(header), "ImageType") or _values(_whole(header), "Rows") for header in kept),
+        phantom=all(_values(_whole(header), "QualityControlImage") == ("YES",) for header in kept),
+        localizers=len(instances) - len(kept),
     )
+
+
+def _without_localizers(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[_Frame]]:
+    """Headers and frames without localizers: by ImageType, or across the others; all where nothing else is there."""
+    frames = {id(header): list(_frames(header)) for header in headers}
+    told = [h for h in headers if not any(says_localizer(_values(f, "ImageType")) for f in frames[id(h)])]
+    kept = _without_odd(told or list(headers), frames)
+    return kept, [frame for header in kept for frame in frames[id(header)]]
+
+
+def _without_odd(headers: list[Dataset], frames: Mapping[int, list[_Frame]]) -> list[Dataset]:
+    """Leave out the few headers whose planes stand more than 45 degrees across the others'."""
+    normals = [_normal(frames[id(header)][0]) for header in headers]
+    known = np.array([normal for normal in normals if normal is not None])
+    if not len(known):
+        return headers
+    middle = np.median(known * np.sign(known[np.arange(len(known)), np.abs(known).argmax(axis=1)])[:, None], axis=0)
+    is_odd = [normal is not None and abs(normal @ middle) < np.sqrt(0.5) for normal in normals]
+    if not few_enough(sum(is_odd), len(headers)):
+        return headers
+    return [header for header, odd in zip(headers, is_odd, strict=True) if not odd]
 
 
 # A frame is the datasets in which to look for an attribute, nearest first (PS3.3 C.7.6.16: functional groups).
@@ -155,7 +199,7 @@ def _macros(item: Dataset) -> Iterator[Dataset]:
 
 
 def _values(frame: _Frame, keyword: str) -> tuple[str, ...]:
-    """Return the values of an attribute as texts; none where it is absent, empty or unreadable."""
+    """Give the values of an attribute as texts; none where it is absent, empty or unreadable."""
     for dataset in frame:
         try:
             value = dataset.get(keyword)
@@ -212,11 +256,22 @@ def _geometry(frames: Sequence[_Frame]) -> _Geometry:
     if not normals:
         return _Geometry(axial, None, time_points)
     along = np.unique(np.round(np.asarray(positions) @ normals[0], _SAME_POSITION_DECIMALS))
-    return _Geometry(axial, float(np.median(np.diff(along))) if len(along) > 1 else None, time_points)
+    return _Geometry(axial, _step_mm(along) if len(along) > 1 else None, time_points)
 
 
-def _normal(frame: _Frame) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-    """Return the unit vector across the slice (PS3.3 C.7.6.2.1.1)."""
+def _step_mm(along: Vector) -> float:
+    """Give the usual step between rising positions: the median, or the mean where the sender rounded to tenths."""
+    steps = np.diff(along)
+    middle = float(np.median(steps))
+    tenths = along * 10
+    if np.abs(tenths - np.rint(tenths)).max() > _TENTH:
+        return middle
+    low, high = _LIKE_OTHERS
+    return round(float(steps[(steps > low * middle) & (steps < high * middle)].mean()), 4)
+
+
+def _normal(frame: _Frame) -> Vector | None:
+    """Give the unit vector across the slice (PS3.3 C.7.6.2.1.1)."""
     orientation = _numbers(frame, "ImageOrientationPatient")
     if len(orientation) != 6:
         return None

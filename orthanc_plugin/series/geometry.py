@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 
+from orthanc_plugin.domain.instances import few_enough
 from orthanc_plugin.domain.volume import Affine
 from orthanc_plugin.errors import InputError, Refusal
+from orthanc_plugin.series.limits import check_plane
 
 Vector = NDArray[np.float64]
 
@@ -30,10 +32,16 @@ SAME_POSITION_MM = 0.01
 PIXEL_SPACING_TOLERANCE_MM = 1e-4
 """Over 512 pixels 0.05 mm: half of what a position may deviate."""
 
-ODD_SHARE = 0.1
-"""Slices that stand across the others are taken for localizers only while they are at most this share."""
+SAG_DEGREES = 0.15
+LARGEST_SAG_MM = 1.0
+"""A loaded table sags along the scan. Slices may drift by this angle, and lie this far from where they are placed."""
 
-_PLAUSIBLE_PIXEL_MM = (0.01, 50.0)
+ROUNDED_TO_MM = 0.1
+ROUNDING_TOLERANCE = 0.6
+"""Positions that all are whole tenths of a millimetre were rounded: each may be off by half a step, and the fit a
+little more."""
+
+_SMALLEST_PIXEL_MM = 0.01
 _FARTHEST_MM = 1e5
 _DIGITS = 6
 
@@ -82,11 +90,13 @@ class Grid:
     order: indices of the given planes, rising along the normal.
     spacing_mm: (z, y, x).
     affine: 4x4, voxel index (x, y, z, 1) to LPS millimetres.
+    drift_mm: how far the slices drift sideways from the first to the last; they are placed within half of it.
     """
 
     order: tuple[int, ...]
     spacing_mm: tuple[float, float, float]
     affine: Affine
+    drift_mm: float = 0.0
 
 
 def slice_plane(ds: Dataset) -> SlicePlane:
@@ -95,7 +105,8 @@ def slice_plane(ds: Dataset) -> SlicePlane:
     Raises
     ------
     InputError
-        MISSING_GEOMETRY: a value is absent, no number, zero, absurd, or the orientation is not orthogonal.
+        MISSING_GEOMETRY: a value is absent, not a number, zero, absurd, or the orientation is not orthogonal.
+        TOO_LARGE: the slice is larger than any scan field.
 
     Source
     ------
@@ -106,24 +117,27 @@ def slice_plane(ds: Dataset) -> SlicePlane:
     rows_mm, columns_mm = (float(value) for value in _numbers(ds, "PixelSpacing", 2))
     rows, columns = (int(_numbers(ds, keyword, 1)[0]) for keyword in ("Rows", "Columns"))
     row, column = _orthonormal(orientation[:3], orientation[3:])
-    smallest, largest = _PLAUSIBLE_PIXEL_MM
-    if not smallest <= min(rows_mm, columns_mm) <= max(rows_mm, columns_mm) <= largest or min(rows, columns) < 1:
-        raise InputError(Refusal.MISSING_GEOMETRY, "PixelSpacing, Rows or Columns is zero or absurd; reconstruct again")
+    if min(rows_mm, columns_mm) < _SMALLEST_PIXEL_MM or min(rows, columns) < 1:
+        message = f"PixelSpacing is below {_SMALLEST_PIXEL_MM} mm, or Rows or Columns is zero; reconstruct again"
+        raise InputError(Refusal.MISSING_GEOMETRY, message)
+    check_plane((rows, columns), (rows_mm, columns_mm))
     if np.abs(position).max() > _FARTHEST_MM:
-        raise InputError(Refusal.MISSING_GEOMETRY, "ImagePositionPatient is absurd; export the series again")
+        raise InputError(
+            Refusal.MISSING_GEOMETRY, "ImagePositionPatient is absurd: over 100 m; export the series again"
+        )
     return SlicePlane(position, row, column, (rows_mm, columns_mm), (rows, columns))
 
 
 def odd_planes(planes: Sequence[SlicePlane]) -> frozenset[int]:
-    """Find the few planes that stand across the others (localizers); empty where they are not few."""
+    """Find the few planes that stand across the others (localizers), by index; empty where they are not few."""
     normals = np.array([plane.normal for plane in planes])
     middle = np.median(normals, axis=0)
     odd = np.flatnonzero(np.abs(normals @ middle) < np.sqrt(0.5))
-    return frozenset(int(i) for i in odd) if len(odd) <= ODD_SHARE * len(planes) else frozenset()
+    return frozenset(int(i) for i in odd) if few_enough(len(odd), len(planes)) else frozenset()
 
 
 def stack_of(planes: Sequence[SlicePlane]) -> Stack:
-    """Return what all planes share.
+    """Tell what all planes share.
 
     Raises
     ------
@@ -136,7 +150,7 @@ def stack_of(planes: Sequence[SlicePlane]) -> Stack:
 
 
 def same_heights(stack: Stack, planes: Sequence[SlicePlane]) -> list[list[int]]:
-    """Group the indices whose planes lie at one height along the normal, each in rising order of index."""
+    """Group the indices of planes that lie at one height along the normal, each in rising order of index."""
     along = np.array([plane.position for plane in planes]) @ stack.normal
     groups: list[list[int]] = []
     for index in np.argsort(along, kind="stable"):
@@ -158,19 +172,19 @@ def fit_grid(stack: Stack, planes: Sequence[SlicePlane]) -> Grid:
     positions = np.array([plane.position for plane in planes])
     along = positions @ stack.normal
     order = np.argsort(along, kind="stable")
-    origin = _common_origin(positions[order], along[order], stack.normal)
+    origin, drift_mm = _common_origin(positions[order], along[order], stack.normal)
     first, step = _fit_steps(along[order])
     rows_mm, columns_mm = stack.pixel_spacing_mm
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack([stack.row * columns_mm, stack.column * rows_mm, stack.normal * step])
     affine[:3, 3] = origin + stack.normal * first
-    return Grid(tuple(int(i) for i in order), (step, rows_mm, columns_mm), affine)
+    return Grid(tuple(int(i) for i in order), (step, rows_mm, columns_mm), affine, drift_mm)
 
 
-def is_tilt_hidden(tilt_degrees: float, grid: Grid) -> bool:
-    """Whether the header tells of a tilted gantry while the planes stand upright: one of the two is wrong."""
+def is_upright(grid: Grid) -> bool:
+    """Tell whether the planes stand along a patient axis, so that no gantry can have been tilted."""
     normal = grid.affine[:3, 2] / grid.spacing_mm[0]
-    return tilt_degrees > 0.1 and float(np.abs(normal).max()) > 1 - 1e-6
+    return float(np.abs(normal).max()) > 1 - 1e-6
 
 
 def _numbers(ds: Dataset, keyword: str, count: int) -> Vector:
@@ -179,7 +193,7 @@ def _numbers(ds: Dataset, keyword: str, count: int) -> Vector:
     except (TypeError, ValueError, BytesLengthException):
         values = np.array([])
     if len(values) != count or not np.isfinite(values).all():
-        raise InputError(Refusal.MISSING_GEOMETRY, f"{keyword} is missing or no number; export the series again")
+        raise InputError(Refusal.MISSING_GEOMETRY, f"{keyword} is missing or not a number; export the series again")
     return values
 
 
@@ -214,12 +228,16 @@ def _common_orientation(planes: Sequence[SlicePlane]) -> tuple[Vector, Vector]:
     return _orthonormal(mean[0] / np.linalg.norm(mean[0]), mean[1] / np.linalg.norm(mean[1]))
 
 
-def _common_origin(positions: NDArray[np.float64], along: Vector, normal: Vector) -> Vector:
-    """Where the normal through all first pixels passes, after removing what lies along it; refuses sheared stacks."""
+def _common_origin(positions: NDArray[np.float64], along: Vector, normal: Vector) -> tuple[Vector, float]:
+    """Give the place where the normal through all first pixels passes, and a drift worth a note; refuse shear."""
     across = positions - np.outer(along, normal)
     origin = np.median(across, axis=0)
     if np.abs(across - origin).max() <= DRIFT_TOLERANCE_MM:
-        return np.asarray(across.mean(axis=0))
+        return np.asarray(across.mean(axis=0)), 0.0
+    ends = (across.max(axis=0) + across.min(axis=0)) / 2
+    sag = min(LARGEST_SAG_MM, np.tan(np.radians(SAG_DEGREES)) * (along[-1] - along[0]) / 2)
+    if (farthest := float(np.linalg.norm(across - ends, axis=1).max())) <= max(sag, DRIFT_TOLERANCE_MM):
+        return np.asarray(ends), 2 * farthest
     line = np.column_stack([np.ones_like(along), along])
     straight = line @ np.linalg.lstsq(line, across, rcond=None)[0]
     if np.abs(across - straight).max() <= DRIFT_TOLERANCE_MM:
@@ -235,6 +253,7 @@ def _fit_steps(along: Vector) -> tuple[float, float]:
     number = np.arange(len(along))
     slope, first = (round(float(value), _DIGITS) for value in np.polyfit(number, along, 1))
     tolerance = min(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_OF_SPACING * step)
+    tolerance = max(tolerance, _rounding_mm(along, slope))
     if np.abs(along - (first + slope * number)).max() <= tolerance:
         return first, slope
     gaps = np.diff(along)
@@ -245,3 +264,10 @@ def _fit_steps(along: Vector) -> tuple[float, float]:
         raise InputError(Refusal.MISSING_SLICE, message)
     message = f"distance between slices varies from {gaps.min():.3f} to {gaps.max():.3f} mm; split or reconstruct"
     raise InputError(Refusal.MIXED_SPACING, message)
+
+
+def _rounding_mm(along: Vector, step: float) -> float:
+    """How far positions lie from a regular grid because the sender rounded them to tenths; 0 where it did not."""
+    tenths = along / ROUNDED_TO_MM
+    rounded = np.abs(tenths - np.rint(tenths)).max() < 1e-3
+    return ROUNDING_TOLERANCE * ROUNDED_TO_MM if rounded and step > 2 * ROUNDED_TO_MM else 0.0

@@ -6,6 +6,7 @@ that a CT cannot have (padding, the corners outside the scan field) become air a
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,10 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.pixels.decoders.base import get_decoder
 
+from orthanc_plugin.domain.hounsfield import HOUNSFIELD, rescale_unit
 from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.errors import InputError, Refusal
+from orthanc_plugin.series.codestream import stated_size
 
 Stored = NDArray[np.integer]
 
@@ -38,8 +41,12 @@ _PLUGINS = {
     uid.HTJ2K: "pylibjpeg",
     uid.RLELossless: "pylibjpeg",
 }
-_LARGEST_SLOPE = 1000.0
-_DECODER_ERRORS = (RuntimeError, ValueError, AttributeError, LookupError, TypeError, BytesLengthException)
+_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
+_SLOPES = (1e-3, 1000.0)
+_DECODER_ERRORS = (
+    RuntimeError, ValueError, AttributeError, LookupError, TypeError, EOFError, ArithmeticError, MemoryError,
+    BytesLengthException, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +67,65 @@ def decode(ds: Dataset) -> Stored:
     Raises
     ------
     InputError
-        NO_PIXELS, UNREADABLE (missing syntax, broken stream, no decoder), NOT_HU (not one plain grey channel).
+        NO_PIXELS, UNREADABLE (missing syntax, broken stream, no decoder, more or fewer pixels than Rows x Columns),
+        NOT_HU (not one plain grey channel).
     """
     if "PixelData" not in ds or not ds.PixelData:
         raise InputError(Refusal.NO_PIXELS, "an instance has no pixel data; send the series again")
     syntax = getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID")
     try:
         if ds.get("SamplesPerPixel") != 1 or ds.get("PhotometricInterpretation") != "MONOCHROME2":
-            raise InputError(Refusal.NOT_HU, "an instance is no MONOCHROME2 image: a picture, no CT values")
+            raise InputError(
+                Refusal.NOT_HU, "an instance is not a MONOCHROME2 image: it is a picture without CT values"
+            )
+        _check_length(ds, uid.UID(str(syntax or "")))
         stored, _ = get_decoder(syntax).as_array(ds, decoding_plugin=_PLUGINS.get(syntax, ""))
     except _DECODER_ERRORS as error:
         # What decoders raise depends on the library and the damage; their texts may quote header values.
         name = getattr(syntax, "name", "unknown transfer syntax")
         message = f"a slice cannot be decoded ({name}, {type(error).__name__}); send the series again uncompressed"
         raise InputError(Refusal.UNREADABLE, message) from None
-    if stored.ndim != 2 or not np.issubdtype(stored.dtype, np.integer):
-        raise InputError(Refusal.UNREADABLE, "decoded pixels are no plane of integers")
+    _check_bits(ds, uid.UID(str(syntax)))
+    if stored.shape != (ds.Rows, ds.Columns) or not np.issubdtype(stored.dtype, np.integer):
+        raise InputError(Refusal.UNREADABLE, "decoded pixels are not Rows x Columns integers")
     return stored
+
+
+def _check_length(ds: Dataset, syntax: uid.UID) -> None:
+    """Compare the pixel data with Rows x Columns, before a decoder allocates anything or shifts rows.
+
+    Source
+    ------
+    DICOM PS3.5 8.1.1: native pixel data of one frame has exactly that length, padded to an even number of bytes.
+    """
+    rows, columns = int(ds.Rows), int(ds.Columns)
+    if syntax.is_compressed and syntax != uid.DeflatedExplicitVRLittleEndian:
+        stated = stated_size(ds.PixelData)
+        if stated not in (None, (rows, columns)):
+            message = f"a compressed slice has {stated[0]} x {stated[1]} pixels" if stated else ""
+            raise InputError(Refusal.UNREADABLE, f"{message}, its header says {rows} x {columns}; export it again")
+        return
+    found, expected = len(ds.PixelData), rows * columns * (int(ds.BitsAllocated) // 8)
+    if found not in (expected, expected + expected % 2):
+        message = f"pixel data has {found} bytes, {rows} x {columns} pixels take {expected}; export the series again"
+        raise InputError(Refusal.UNREADABLE, message)
+
+
+def _check_bits(ds: Dataset, syntax: uid.UID) -> None:
+    """Refuse native pixels that use bits beyond BitsStored: a decoder cuts them off, and bone becomes air.
+
+    Bits above BitsStored may repeat the sign, hold one padding value, or an old overlay (OverlayBitPosition).
+    """
+    if syntax.is_compressed and syntax != uid.DeflatedExplicitVRLittleEndian:
+        return
+    if ds.BitsAllocated != 16 or ds.BitsStored >= 16 or any(ds.get((group, 0x0102)) for group in _OVERLAY_GROUPS):
+        return
+    words = np.frombuffer(ds.PixelData, ">u2" if syntax == uid.ExplicitVRBigEndian else "<u2")
+    above = words >> ds.BitsStored
+    odd = words[(above != 0) & (above != 0xFFFF >> ds.BitsStored)]
+    if len(odd) and np.ptp(odd):
+        message = f"pixels use more than the {ds.BitsStored} bits that BitsStored says; export the series again"
+        raise InputError(Refusal.UNREADABLE, message)
 
 
 def rescale_of(ds: Dataset) -> Rescale:
@@ -91,14 +140,14 @@ def rescale_of(ds: Dataset) -> Rescale:
     ------
     DICOM PS3.3 C.8.2.1 (CT Image): both are required; RescaleType is, if absent, HU.
     """
-    if str(ds.get("RescaleType") or "HU") != "HU":
-        raise InputError(Refusal.NOT_HU, "RescaleType is not HU: these are no CT numbers (map, dose, monoenergetic)")
+    if rescale_unit(str(ds.get("RescaleType") or HOUNSFIELD)) != HOUNSFIELD:
+        raise InputError(Refusal.NOT_HU, "RescaleType is not HU: the values are not CT numbers (a map, dose, ...)")
     try:
         rescale = Rescale(float(ds["RescaleSlope"].value), float(ds["RescaleIntercept"].value))
     except (KeyError, TypeError, ValueError):
-        raise InputError(Refusal.NOT_HU, "RescaleSlope or RescaleIntercept is missing or no number") from None
-    if not (0 < rescale.slope <= _LARGEST_SLOPE and abs(rescale.intercept) < 1e5):
-        raise InputError(Refusal.NOT_HU, "RescaleSlope or RescaleIntercept is zero, negative or absurd")
+        raise InputError(Refusal.NOT_HU, "RescaleSlope or RescaleIntercept is missing or not a number") from None
+    if not (_SLOPES[0] <= rescale.slope <= _SLOPES[1] and abs(rescale.intercept) < 1e5):
+        raise InputError(Refusal.NOT_HU, "RescaleSlope or RescaleIntercept is zero, negative or beyond any CT")
     return rescale
 
 
@@ -114,6 +163,14 @@ def padding_of(ds: Dataset, rescale: Rescale) -> tuple[int, int] | None:
     if ends[0] is None or any(TISSUE_HU[0] < _hu(value, rescale) < TISSUE_HU[1] for value in known):
         return None
     return min(known), max(known)
+
+
+def sample_hu(stored: Stored, rescale: Rescale, padding: tuple[int, int] | None) -> Voxels:
+    """Give the values of some pixels in HU as they are, padding left out; (n,) float32."""
+    values = stored.reshape(-1)
+    if padding is not None:
+        values = values[(values < padding[0]) | (values > padding[1])]
+    return np.asarray(values * np.float32(rescale.slope) + np.float32(rescale.intercept), np.float32)
 
 
 def fill_hu(stored: Stored, rescale: Rescale, padding: tuple[int, int] | None, out: Voxels) -> bool:

@@ -15,27 +15,37 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from orthanc_plugin import identity
+from orthanc_plugin.domain.hounsfield import HOUNSFIELD
+from orthanc_plugin.domain.instances import same_content, says_localizer, two_contents
 from orthanc_plugin.domain.volume import CtSeries, Volume, Voxels
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.identity import SeriesIdentity
 from orthanc_plugin.series.geometry import (
     SAME_POSITION_MM,
+    Grid,
     SlicePlane,
     Stack,
     fit_grid,
-    is_tilt_hidden,
+    is_upright,
     odd_planes,
     same_heights,
     slice_plane,
     stack_of,
 )
-from orthanc_plugin.series.pixels import Rescale, Stored, decode, fill_hu, padding_of, rescale_of
+from orthanc_plugin.series.identify import identity_of
+from orthanc_plugin.series.limits import check_extent, check_voxels
+from orthanc_plugin.series.pixels import Rescale, Stored, decode, fill_hu, padding_of, rescale_of, sample_hu
+from orthanc_plugin.series.plausibility import check_plausible, sampling_step
 
 MIN_SLICES = 3
 """Fewer give no volume; the default rule asks for more."""
+
+TILT_NOTED_DEGREES = 1.0
+"""GantryDetectorTilt is nominal (PS3.3 C.8.2.1). A smaller one beside upright planes is not worth a note."""
 
 _PIXEL_DATA_GROUP = 0x7FE00000
 _THREADS = min(4, os.cpu_count() or 1)
@@ -49,6 +59,15 @@ class _Slice:
     stored: Stored
     rescale: Rescale
 
+    def is_again(self, other: _Slice) -> bool:
+        """Whether it is the same instance; refuses one SOPInstanceUID with two contents."""
+        uid = self.header.get("SOPInstanceUID")
+        if not uid or uid != other.header.get("SOPInstanceUID"):
+            return False
+        if not (np.array_equal(self.stored, other.stored) and same_content(self.header, other.header)):
+            raise two_contents(str(uid))
+        return True
+
     def repeats(self, other: _Slice) -> bool:
         """Whether it is the same image at the same place."""
         distance = np.abs(self.plane.position - other.plane.position).max()
@@ -56,36 +75,8 @@ class _Slice:
         return bool(distance <= SAME_POSITION_MM and same_scale and np.array_equal(self.stored, other.stored))
 
 
-def identity_of(headers: Sequence[Dataset]) -> SeriesIdentity:
-    """Who a series is.
-
-    Parameters
-    ----------
-    headers : sequence of Dataset
-        All instances of one series, or their WADO-RS metadata; pixel data is not looked at.
-
-    Raises
-    ------
-    InputError
-        GONE: there is no instance. MIXED_IDENTITY: PatientID, StudyInstanceUID or SeriesInstanceUID differ, or a
-        SOPInstanceUID comes twice. MISSING_IDENTITY: a UID is missing.
-    """
-    if not headers:
-        raise InputError(Refusal.GONE, "the series has no instances")
-    sop_uids = tuple(_uid(ds, "SOPInstanceUID") for ds in headers)
-    if len(set(sop_uids)) < len(sop_uids):
-        raise InputError(Refusal.MIXED_IDENTITY, "a SOPInstanceUID comes more than once; send each instance once")
-    return SeriesIdentity(
-        patient_id=_only({str(ds.get("PatientID") or "") for ds in headers}, "PatientID"),
-        study_instance_uid=_only({_uid(ds, "StudyInstanceUID") for ds in headers}, "StudyInstanceUID"),
-        series_instance_uid=_only({_uid(ds, "SeriesInstanceUID") for ds in headers}, "SeriesInstanceUID"),
-        sop_instance_uids=tuple(sorted(sop_uids)),
-        frame_of_reference_uids=tuple(sorted({str(ds.get("FrameOfReferenceUID") or "") for ds in headers} - {""})),
-    )
-
-
 def read_series(instances: Iterable[Dataset]) -> CtSeries:
-    """Read one CT series.
+    """Read one CT series, or refuse it.
 
     Parameters
     ----------
@@ -104,56 +95,53 @@ def read_series(instances: Iterable[Dataset]) -> CtSeries:
         With the `Refusal` that docs/geometry.md lists.
     """
     localizers: list[Dataset] = []
-    slices = sorted(_decoded(instances, localizers), key=lambda s: str(s.header.get("SOPInstanceUID")))
+    notes: list[str] = []
+    decoded = sorted(_decoded(instances, localizers), key=lambda s: str(s.header.get("SOPInstanceUID")))
+    slices = _without_repeats(decoded, notes)
     who = identity_of([*(s.header for s in slices), *localizers])
     if not slices:
         raise InputError(Refusal.NOT_CT, "the series holds localizers only")
-    notes = [f"{len(localizers)} localizer(s) left out"] if localizers else []
-    slices = _without_odd(slices, notes)
+    slices = _without_odd(slices, len({str(ds.SOPInstanceUID) for ds in localizers}), notes)
     stack = stack_of([s.plane for s in slices])
     slices = _without_duplicates(stack, slices, notes)
     if len(slices) < MIN_SLICES:
         raise InputError(Refusal.TOO_FEW_SLICES, f"{len(slices)} slice(s), at least {MIN_SLICES} make a volume")
     grid = fit_grid(stack, [s.plane for s in slices])
     slices = [slices[i] for i in grid.order]
-    if is_tilt_hidden(max(_tilt_degrees(s.header) for s in slices), grid):
-        message = "GantryDetectorTilt tells of a tilt that the slice planes do not show; reconstruct without tilt"
-        raise InputError(Refusal.GANTRY_TILT, message)
+    check_extent((len(slices), *slices[0].plane.size), grid.spacing_mm)
+    _note_geometry(slices, grid, notes)
     headers = tuple(s.header for s in slices)
     frame = _frame_of_reference(headers, who, notes)
-    if any(ds.get("LossyImageCompression") == "01" for ds in headers):
-        notes.append("pixels were compressed with loss before they came here")
+    _note_pixels(headers, notes)
+    notes += check_plausible(_samples(slices))
     volume = Volume(_voxels(slices, notes), grid.spacing_mm, grid.affine)
     return CtSeries(who, volume, headers, frame, tuple(notes))
-
-
-def _uid(ds: Dataset, keyword: str) -> str:
-    value = str(ds.get(keyword) or "")
-    if not value:
-        raise InputError(Refusal.MISSING_IDENTITY, f"an instance has no {keyword}; de-identify again, keeping UIDs")
-    return value
-
-
-def _only(values: set[str], keyword: str) -> str:
-    if len(values) > 1:
-        raise InputError(Refusal.MIXED_IDENTITY, f"instances differ in {keyword}; split the series")
-    return values.pop()
 
 
 def _decoded(instances: Iterable[Dataset], localizers: list[Dataset]) -> Iterator[_Slice]:
     """Slices in the order of arrival, a few decoded at a time; localizers are set aside by their ImageType."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="decode") as pool:
         pending: deque[Future[_Slice]] = deque()
+        voxels = 0
         for ds in instances:
             _check_kind(ds)
-            if "LOCALIZER" in _image_type(ds):
+            if says_localizer(_image_type(ds)):
                 localizers.append(_header(ds))
                 continue
+            voxels += _voxel_count(ds)
+            check_voxels(voxels)
             pending.append(pool.submit(_slice, ds))
             if len(pending) > 2 * _THREADS:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _voxel_count(ds: Dataset) -> int:
+    try:
+        return int(ds.get("Rows") or 0) * int(ds.get("Columns") or 0)
+    except (TypeError, ValueError, BytesLengthException):
+        return 0  # slice_plane says what is wrong
 
 
 def _check_kind(ds: Dataset) -> None:
@@ -172,7 +160,7 @@ def _frames(ds: Dataset) -> int:
     try:
         return int(ds.get("NumberOfFrames") or 1)
     except (TypeError, ValueError):
-        raise InputError(Refusal.UNREADABLE, "NumberOfFrames is no number; export the series again") from None
+        raise InputError(Refusal.UNREADABLE, "NumberOfFrames is not a number; export the series again") from None
 
 
 def _image_type(ds: Dataset) -> tuple[str, ...]:
@@ -189,16 +177,44 @@ def _header(ds: Dataset) -> Dataset:
 
 def _slice(ds: Dataset) -> _Slice:
     rescale, plane, stored = rescale_of(ds), slice_plane(ds), decode(ds)
-    if stored.shape != plane.size:
-        raise InputError(Refusal.UNREADABLE, "decoded pixels do not have the size that the header gives")
     return _Slice(_header(ds), plane, stored, rescale)
 
 
-def _without_odd(slices: list[_Slice], notes: list[str]) -> list[_Slice]:
+def _without_repeats(slices: list[_Slice], notes: list[str]) -> list[_Slice]:
+    """Each instance once: the same file may lie in a folder twice; `identity_of` refuses what else shares a UID."""
+    kept: list[_Slice] = []
+    for s in slices:  # equal UIDs lie side by side
+        if not (kept and s.is_again(kept[-1])):
+            kept.append(s)
+    if len(kept) < len(slices):
+        notes.append(f"{len(slices) - len(kept)} instance(s) came twice with the same content and count once")
+    return kept
+
+
+def _without_odd(slices: list[_Slice], localizers: int, notes: list[str]) -> list[_Slice]:
+    """Slices without those across the others; the note counts the localizers that ImageType told of as well."""
     odd = odd_planes([s.plane for s in slices])
-    if odd:
+    if localizers:
+        notes.append(f"{localizers + len(odd)} localizer(s) left out")
+    elif odd:
         notes.append(f"{len(odd)} slice(s) across the others left out as localizers")
     return [s for index, s in enumerate(slices) if index not in odd]
+
+
+def _note_geometry(slices: Sequence[_Slice], grid: Grid, notes: list[str]) -> None:
+    if grid.drift_mm:
+        placed = f"they are placed within {grid.drift_mm / 2:.2f} mm"
+        notes.append(f"slices drift sideways by {grid.drift_mm:.2f} mm (table sag); {placed}")
+    tilt = max(_tilt_degrees(s.header) for s in slices)
+    if tilt > TILT_NOTED_DEGREES and is_upright(grid):
+        notes.append(f"GantryDetectorTilt says {tilt:g} degrees, the slices stand upright; it is taken for nominal")
+
+
+def _note_pixels(headers: Sequence[Dataset], notes: list[str]) -> None:
+    if any(ds.get("LossyImageCompression") == "01" for ds in headers):
+        notes.append("pixels were compressed with loss before they came here")
+    if any(str(ds.get("RescaleType") or HOUNSFIELD) != HOUNSFIELD for ds in headers):
+        notes.append("RescaleType is not spelled HU but means Hounsfield units")
 
 
 def _without_duplicates(stack: Stack, slices: list[_Slice], notes: list[str]) -> list[_Slice]:
@@ -228,10 +244,14 @@ def _tilt_degrees(ds: Dataset) -> float:
 
 
 def _frame_of_reference(headers: Sequence[Dataset], who: SeriesIdentity, notes: list[str]) -> str:
-    """Return the frame of reference for results; a derived one where de-identification gave every slice its own."""
+    """Choose the frame of reference for results: a derived one where every slice has its own, or none has any."""
     uids = [str(ds.get("FrameOfReferenceUID") or "") for ds in headers]
+    if not any(uids):
+        notes.append("the series has no FrameOfReferenceUID; results use one derived from the series")
+        return identity.frame_of_reference_uid(who)
     if not all(uids):
-        raise InputError(Refusal.MISSING_GEOMETRY, "FrameOfReferenceUID is missing; results could not be placed")
+        message = "some slices have no FrameOfReferenceUID; results could not be placed"
+        raise InputError(Refusal.MISSING_GEOMETRY, message)
     if len(set(uids)) == 1:
         return uids[0]
     if len(set(uids)) < len(uids):
@@ -239,6 +259,11 @@ def _frame_of_reference(headers: Sequence[Dataset], who: SeriesIdentity, notes: 
         raise InputError(Refusal.MIXED_FRAME_OF_REFERENCE, message)
     notes.append("every slice has its own FrameOfReferenceUID; results use one derived from the series")
     return identity.frame_of_reference_uid(who)
+
+
+def _samples(slices: Sequence[_Slice]) -> list[Voxels]:
+    step = sampling_step(len(slices) * slices[0].stored.size)
+    return [sample_hu(s.stored[::step, ::step], s.rescale, padding_of(s.header, s.rescale)) for s in slices]
 
 
 def _voxels(slices: list[_Slice], notes: list[str]) -> Voxels:

@@ -133,6 +133,7 @@ def stored(position: PatientPosition, order: StorageOrder) -> Volume:
     """The chest with an asymmetric body, as read from DICOM stored in that way."""
     volume = ct(np.round(CHEST, 1))
     volume.voxels_hu[:, 10:20, 40:50] -= 150
+    volume.voxels_hu[:, :, :6], volume.voxels_hu[:, :, 6:10] = -100, 40  # a CT without fat would be refused
     np.round(volume.voxels_hu, out=volume.voxels_hu)
     phantom = Phantom(volume, np.zeros(volume.voxels_hu.shape, np.uint8), {}, seed=1)
     return read_series(encode_phantom(phantom, position=position, order=order)).volume

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -180,9 +181,44 @@ class TestClassicSeries:
     def test_tilted_gantry_and_feet_first_are_axial(self, orientation: list[float]) -> None:
         assert tags([slice_at(0, ImageOrientationPatient=orientation)]).axial is True
 
-    def test_one_localizer_among_the_slices_is_seen(self) -> None:
-        headers = [slice_at(z) for z in range(30)] + [slice_at(99, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])]
-        assert tags(headers).kinds == {ImageKind.LOCALIZER: "LOCALIZER"}
+    @pytest.mark.parametrize(
+        "scout",
+        [
+            {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+            {"ImageType": ["ORIGINAL", "PRIMARY", "SCOUT"], "ImageOrientationPatient": None},
+            {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]},
+            {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1], "SliceThickness": 500, "RescaleType": "US"},
+        ],
+    )
+    def test_localizers_among_the_slices_are_set_aside_and_counted(self, scout: dict[str, object]) -> None:
+        slices = [slice_at(z) for z in range(30)]
+        scouts = [slice_at(99 + n, **scout) for n in range(2)]
+        assert tags([scouts[0], *slices, scouts[1]]) == replace(tags(slices), localizers=2)
+
+    def test_localizers_alone_are_told_as_such(self) -> None:
+        scouts = [slice_at(z, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]) for z in range(3)]
+        assert tags(scouts).kinds == {ImageKind.LOCALIZER: "LOCALIZER"}
+
+    def test_half_a_series_across_the_other_half_stays(self) -> None:
+        coronal = [slice_at(z, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]) for z in range(5)]
+        assert tags([slice_at(z) for z in range(10)] + coronal).axial is False
+
+    @pytest.mark.parametrize("step", [0.33, 0.625, 1.25])
+    def test_spacing_of_positions_rounded_to_tenths(self, step: float) -> None:
+        found = tags([slice_at(round(n * step, 1)) for n in range(80)]).spacing_mm
+        assert found == pytest.approx(step, abs=0.002)
+
+    def test_the_same_instance_twice_counts_once(self) -> None:
+        slices = [slice_at(z, SOPInstanceUID=f"1.2.{z}") for z in range(5)]
+        assert tags([*slices, slices[2], slice_at(2, SOPInstanceUID="1.2.2")]).slices == 5
+
+    @pytest.mark.parametrize("text", ["hu", "Hounsfield", "Houndsfield Unit", "HOUNSFIELD UNITS", "[hnsf'U]", " HU "])
+    def test_every_spelling_of_hounsfield_units_is_hu(self, text: str) -> None:
+        assert tags([slice_at(0, RescaleType=text)]).rescale_types == ("HU",)
+
+    @pytest.mark.parametrize("text", ["US", "HU_MOD", "Z_EFF", "OD", "PCT", "MGML"])
+    def test_other_units_keep_their_name(self, text: str) -> None:
+        assert tags([slice_at(0, RescaleType=text)]).rescale_types == (text,)
 
     def test_several_images_at_each_position_are_time_points(self) -> None:
         assert tags([slice_at(z) for z in range(10) for _ in range(4)]).time_points == 4

@@ -10,7 +10,7 @@ from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.series.geometry import (
     SlicePlane,
     fit_grid,
-    is_tilt_hidden,
+    is_upright,
     odd_planes,
     same_heights,
     slice_plane,
@@ -98,11 +98,10 @@ def test_few_planes_across_the_others_are_odd_and_many_are_unclear() -> None:
     assert odd_planes([*axial[:4], *[plane((0, n, 0), CORONAL) for n in range(4)]]) == frozenset()
 
 
-def test_tilt_in_the_header_is_hidden_only_where_planes_stand_upright() -> None:
+def test_planes_are_upright_along_a_patient_axis_only() -> None:
     upright = [plane((0, 0, 2.0 * n)) for n in range(4)]
     lean = np.radians(15)
     normal = np.array([0, np.sin(lean), np.cos(lean)])
     leaning = [plane(tuple(2.0 * n * normal), (1, 0, 0, 0, np.cos(lean), -np.sin(lean))) for n in range(4)]
-    assert is_tilt_hidden(15.0, fit_grid(stack_of(upright), upright))
-    assert not is_tilt_hidden(0.0, fit_grid(stack_of(upright), upright))
-    assert not is_tilt_hidden(15.0, fit_grid(stack_of(leaning), leaning))
+    assert is_upright(fit_grid(stack_of(upright), upright))
+    assert not is_upright(fit_grid(stack_of(leaning), leaning))

@@ -1,0 +1,59 @@
+"""Which instances of a series count: every one once, and localizers apart.
+
+Rules and loader ask here, so that both judge the same slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pydicom.dataset import Dataset
+
+from orthanc_plugin.domain.image_kind import ImageKind, image_kinds
+from orthanc_plugin.errors import InputError, Refusal
+
+ODD_SHARE = 0.1
+ODD_COUNT = 3
+"""Images across the others are localizers only while they are at most this share, or this many, of all."""
+
+
+def distinct_instances(headers: Sequence[Dataset]) -> list[Dataset]:
+    """Give every instance once, in the order given.
+
+    Raises
+    ------
+    InputError
+        MIXED_IDENTITY: one SOPInstanceUID has two contents.
+    """
+    first: dict[str, Dataset] = {}
+    distinct = []
+    for ds in headers:
+        uid = str(ds.get("SOPInstanceUID") or "")
+        if uid not in first:
+            distinct.append(ds)
+        elif not same_content(first[uid], ds):
+            raise two_contents(uid)
+        if uid:
+            first.setdefault(uid, ds)
+    return distinct
+
+
+def same_content(one: Dataset, other: Dataset) -> bool:
+    """Tell whether two datasets hold the same elements and bytes."""
+    return one is other or one == other
+
+
+def two_contents(sop_uid: str) -> InputError:
+    """Give the refusal of one SOPInstanceUID with two contents."""
+    message = f"SOPInstanceUID {sop_uid} comes more than once with different content; send each instance once"
+    return InputError(Refusal.MIXED_IDENTITY, message)
+
+
+def says_localizer(image_type: Iterable[str]) -> bool:
+    """Tell whether ImageType names a localizer, by any of the words that scanners use."""
+    return ImageKind.LOCALIZER in image_kinds(image_type)
+
+
+def few_enough(odd: int, count: int) -> bool:
+    """Tell whether so few of `count` images are odd that they are localizers, not half of a mixed series."""
+    return odd <= max(ODD_COUNT, ODD_SHARE * count) and 3 * odd < count

@@ -1,0 +1,196 @@
+"""Whether the values of a volume can be Hounsfield units.
+
+A lost intercept, a picture exported as CT or a wrong slope leaves a volume that looks like one and measures wrongly. A
+CT shows air near -1000 HU, or at least fat, and soft tissue near 0 to 100 HU. A volume that shows neither is refused
+with its figures; one that shows both in another place is noted with the offset. Zeroed borders, undeclared padding and
+metal are no faults.
+
+The check reads a regular sample of every slice as stored, before padding and impossible values become air.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orthanc_plugin.errors import InputError, Refusal
+
+Sample = NDArray[np.float32]
+
+SAMPLE_VOXELS = 4_000_000
+FEWEST_VALUES = 16
+COARSE_VALUES = 300
+"""8-bit values with a right slope are kept and noted; fewer than 16 values hold no anatomy."""
+
+NOTED_OFFSET_HU = 75
+LARGEST_OFFSET_HU = 250
+"""Air of real CT lies within 40 HU of -1000, blurred air of thumbnails within 65 (docs/geometry.md)."""
+
+_LOWEST_HU, _AIR_TOP_HU, _FAT_TOP_HU, _HIGHEST_HU = -1300.0, -700.0, -50.0, 10_000.0
+_SOFT_HU = (-160.0, 140.0)
+_LEAST_FAT_OR_AIR, _LEAST_SOFT, _LEAST_BODY = 1e-3, 0.1, 1e-4
+_LEAST_AIR = 0.01
+_NOTED_BELOW, _MOST_BELOW, _MOST_ABOVE = 1e-4, 0.05, 0.01
+_SPIKE_SHARE, _SPIKE_FACTOR = 0.02, 10
+_SLICE_AIR, _SLICE_MOST = 0.05, 0.2
+_PADDING_WIDTH_HU = 100.0
+_STEP_HU = 5
+_PLACES_HU, _PLACE_WIDTH_HU = (-1000.0, -100.0, 45.0), 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a sample shows.
+
+    values: distinct values.
+    low_share: part at most -50 HU (fat, lung or air).
+    below_share, above_share: parts below -1300 HU other than one padding value, and above 10,000 HU.
+    body_share: part above air.
+    soft_share: part of the body that is fat or soft tissue.
+    offset_hu: by how much air, fat and soft tissue lie above their usual places.
+    """
+
+    lowest_hu: float
+    highest_hu: float
+    values: int
+    low_share: float
+    below_share: float
+    above_share: float
+    body_share: float
+    soft_share: float
+    offset_hu: int
+
+
+def figures_of(sample: Sample) -> Figures:
+    """Measure a sample of HU, padding left out; (n,) float32, n > 0."""
+    offset = _offset_hu(sample)
+    body = sample[sample > _AIR_TOP_HU + offset]
+    soft = (body >= _SOFT_HU[0] + offset) & (body <= _SOFT_HU[1] + offset)
+    return Figures(
+        lowest_hu=float(sample.min()),
+        highest_hu=float(sample.max()),
+        values=len(np.unique(sample)),
+        low_share=float((sample <= _FAT_TOP_HU).mean()),
+        below_share=_below_share(sample),
+        above_share=float((sample > _HIGHEST_HU).mean()),
+        body_share=len(body) / len(sample),
+        soft_share=float(soft.mean()) if len(body) else 0.0,
+        offset_hu=offset,
+    )
+
+
+def check_plausible(slices: Sequence[Sample]) -> tuple[str, ...]:
+    """Note what is odd about the values of a volume, or refuse them.
+
+    Parameters
+    ----------
+    slices : sequence of ndarray
+        A sample of each slice in HU, padding left out; a slice may be empty.
+
+    Raises
+    ------
+    InputError
+        IMPLAUSIBLE_HU, with the figures that say so.
+    """
+    sample = np.concatenate(slices)
+    if not len(sample):
+        raise InputError(Refusal.IMPLAUSIBLE_HU, "every pixel is padding; send the CT reconstruction")
+    found = figures_of(sample)
+    if fault := _fault(found):
+        span = f"the values run from {found.lowest_hu:.6g} to {found.highest_hu:.6g} HU"
+        raise InputError(Refusal.IMPLAUSIBLE_HU, f"{fault}; {span}; send the CT reconstruction with its own rescale")
+    _check_slices(slices, found)
+    return tuple(_notes(found))
+
+
+def sampling_step(voxels: int) -> int:
+    """Every how many rows and columns to look at, so that the sample of the volume stays small."""
+    return max(1, int(np.ceil(np.sqrt(voxels / SAMPLE_VOXELS))))
+
+
+def _fault(found: Figures) -> str:
+    if found.values < FEWEST_VALUES:
+        return f"the volume holds only {found.values} different value(s)"
+    if found.above_share > _MOST_ABOVE:
+        return f"{found.above_share:.1%} of the voxels lie above 10,000 HU"
+    if found.below_share > _MOST_BELOW:
+        return f"{found.below_share:.1%} of the voxels lie below -1300 HU and are no padding"
+    if found.low_share < _LEAST_FAT_OR_AIR:
+        return f"only {found.low_share:.2%} of the voxels lie below -50 HU: there is no air near -1000 HU and no fat"
+    if found.body_share < _LEAST_BODY:
+        return f"only {found.body_share:.3%} of the voxels are denser than air"
+    if found.soft_share < _LEAST_SOFT:
+        return f"only {found.soft_share:.1%} of what is denser than air is fat or soft tissue (-160 to 140 HU)"
+    if abs(found.offset_hu) > LARGEST_OFFSET_HU:
+        return f"air and soft tissue lie more than {LARGEST_OFFSET_HU} HU from -1000 and 0 HU"
+    return ""
+
+
+def _notes(found: Figures) -> list[str]:
+    notes = []
+    if abs(found.offset_hu) >= NOTED_OFFSET_HU:
+        notes.append(f"air and soft tissue lie about {found.offset_hu:+d} HU from where they belong; values are kept")
+    if found.below_share > _NOTED_BELOW:
+        notes.append(f"{found.below_share:.2%} of the voxels lie below -1300 HU and are no padding; they become air")
+    if found.values <= COARSE_VALUES:
+        notes.append(f"the volume holds only {found.values} different values; HU are coarse")
+    return notes
+
+
+def _check_slices(slices: Sequence[Sample], whole: Figures) -> None:
+    """Refuse single slices whose values are unlike the volume's: a rescale lost on the way in some of them."""
+    odd = sum(_is_unlike(sample, whole) for sample in slices if len(sample))
+    if odd:
+        message = f"{odd} of {len(slices)} slices hold values unlike the others (no air, or far outside CT numbers)"
+        raise InputError(Refusal.IMPLAUSIBLE_HU, f"{message}; send the series again")
+
+
+def _is_unlike(sample: Sample, whole: Figures) -> bool:
+    if sample.min() == sample.max():  # a blank slice
+        return False
+    outside = float((sample > _HIGHEST_HU).mean()) + _below_share(sample)
+    no_air = whole.low_share > _SLICE_AIR and not (sample <= _FAT_TOP_HU).any()
+    return outside > _SLICE_MOST or no_air
+
+
+def _below_share(sample: Sample) -> float:
+    """Measure the part far below air, without the padding value that most of it has (lossy coding blurs it)."""
+    below = sample[sample < _LOWEST_HU]
+    if not len(below):
+        return 0.0
+    values, counts = np.unique(below, return_counts=True)
+    padding = values[counts.argmax()]
+    return float(np.count_nonzero(np.abs(below - padding) > _PADDING_WIDTH_HU) / len(sample))
+
+
+def _offset_hu(sample: Sample) -> int:
+    """Find the shift at which air, fat and soft tissue of a sample fit best to -1000, -100 and 45 HU; 0 without air."""
+    edges = np.arange(-1600.0, 801.0, _STEP_HU)
+    shares = np.histogram(_without_border(sample), edges)[0] / len(sample)
+    centres = edges[:-1] + _STEP_HU / 2
+    shifts = np.arange(-400, 401, _STEP_HU)
+    air, fat, soft = (
+        np.array([np.sum(shares * _bump(centres, middle + float(shift))) for shift in shifts]) for middle in _PLACES_HU
+    )
+    tissue = fat + soft
+    fit = np.where(air >= _LEAST_AIR, np.sqrt(air) + np.sqrt(tissue), 0.0)
+    best = int(fit.argmax())
+    here = int(np.searchsorted(shifts, 0))
+    return int(shifts[best]) if fit[best] > 1.1 * fit[here] else 0
+
+
+def _without_border(sample: Sample) -> Sample:
+    """Leave out one value that fills far more than its neighbours do, above air: a border painted at 0 HU."""
+    counts = np.bincount(np.clip(np.rint(sample) - _AIR_TOP_HU, 0, 2000).astype(np.int64), minlength=2001)[1:2000]
+    peak = int(counts.argmax())
+    beside = np.delete(counts[max(0, peak - 3) : peak + 4], min(peak, 3)).max(initial=0)
+    if counts[peak] < max(_SPIKE_SHARE * len(sample), _SPIKE_FACTOR * beside):
+        return sample
+    return np.asarray(sample[np.rint(sample) != peak + 1 + _AIR_TOP_HU])
+
+
+def _bump(centres: NDArray[np.float64], middle: float) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-0.5 * ((centres - middle) / _PLACE_WIDTH_HU) ** 2))
