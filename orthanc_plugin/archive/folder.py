@@ -1,7 +1,8 @@
 """A folder as an archive: CT files in, result files out. It runs the pipeline without a PACS.
 
-The content of a file counts, not its name: files that are not DICOM are skipped and counted. Results get readable
-names. Storing an object twice keeps the first file.
+Files of the source are recognised by content, not by name. Every file is accounted for: it belongs to a series, or it
+makes the series unreadable to which it may belong, or it is named as passed over. Results get names that a person can
+read; the same object written again replaces nothing.
 """
 
 from __future__ import annotations
@@ -11,23 +12,28 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.uid import MediaStorageDirectoryStorage
 
+from orthanc_plugin.archive.ownership import Unread, may_be_instance, owners
+from orthanc_plugin.archive.part10 import DAMAGE, Damaged, NotDicom, read_instance
 from orthanc_plugin.errors import InputError, Refusal, StoreError
 
 _IDENTITY = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "Modality", "SeriesDescription"]
-_UNREADABLE = (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError)
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSeries:
-    """One series of the source folder."""
+    """One series of the source folder.
+
+    unreadable: files that may belong to it and cannot be read; the series is refused where there are any.
+    transfer_syntaxes: of its files.
+    """
 
     study_instance_uid: str
     series_instance_uid: str
@@ -35,6 +41,8 @@ class FolderSeries:
     modality: str
     description: str
     files: tuple[Path, ...]
+    unreadable: tuple[Path, ...] = ()
+    transfer_syntaxes: frozenset[str] = frozenset()
 
 
 class FolderArchive:
@@ -45,18 +53,20 @@ class FolderArchive:
     series : tuple of FolderSeries
         All series of the source, in the order of the file names.
     skipped : tuple of Path
-        Files that are not DICOM instances.
+        Files that belong to no series: they are not a DICOM instance, or cannot be read and lie beside no series.
+    damaged : tuple of Path
+        Those of `skipped` that are DICOM and cannot be read.
     """
 
     def __init__(self, source: Path, out: Path, name: str = "folder") -> None:
         self.name = name
         self._out = out
-        self.series, self.skipped = _scan(source)
+        self.series, self.skipped, self.damaged = _scan(source)
         if self.skipped:
-            logger.info("skipped %d files of the folder: not DICOM instances", len(self.skipped))
+            logger.info("%d files of the folder belong to no series and are passed over", len(self.skipped))
         self._stored: dict[str, Path] = {}
         for file in sorted(out.glob("*.dcm")):
-            with suppress(*_UNREADABLE, OSError):  # not one of our objects
+            with suppress(*DAMAGE):  # not an object of ours
                 self._stored[str(dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)] = file
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
@@ -100,7 +110,10 @@ class FolderArchive:
 
     def _files(self, study_uid: str, series_uid: str) -> tuple[Path, ...]:
         wanted = (study_uid, series_uid)
-        same = (s for s in self.series if (s.study_instance_uid, s.series_instance_uid) == wanted)
+        same = [s for s in self.series if (s.study_instance_uid, s.series_instance_uid) == wanted]
+        if count := sum(len(s.unreadable) for s in same):
+            message = f"{count} file(s) that may belong to the series cannot be read; copy the folder again"
+            raise InputError(Refusal.UNREADABLE, message)
         return tuple(file for series in same for file in series.files)
 
     def _free_name(self, description: str) -> Path:
@@ -111,29 +124,64 @@ class FolderArchive:
         return file
 
 
-def _scan(source: Path) -> tuple[tuple[FolderSeries, ...], tuple[Path, ...]]:
+def _scan(source: Path) -> tuple[tuple[FolderSeries, ...], tuple[Path, ...], tuple[Path, ...]]:
+    """Find the series of a folder, the files that belong to none, and those of them that are damaged."""
     groups: dict[tuple[str, str, str], list[tuple[Path, Dataset]]] = defaultdict(list)
-    skipped = []
+    unread: list[Unread] = []
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         try:
-            ds = dcmread(file, specific_tags=_IDENTITY, stop_before_pixels=True)
-            key = (str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.get("PatientID") or ""))
-        except (*_UNREADABLE, OSError):
-            skipped.append(file)
-            continue
-        groups[key].append((file, ds))
-    return tuple(_folder_series(key, members) for key, members in groups.items()), tuple(skipped)
+            ds = read_instance(file, tags=_IDENTITY, stop_before_pixels=True)
+            key = _key(ds)
+        except Damaged as damage:
+            unread.append(Unread(file, damage.seen, is_dicom=True))
+        except NotDicom:
+            unread.append(Unread(file, Dataset(), is_dicom=False))
+        else:
+            groups[key].append((file, ds))
+    return _accounted([_folder_series(key, members) for key, members in groups.items()], unread)
+
+
+def _accounted(
+    series: list[FolderSeries], unread: list[Unread]
+) -> tuple[tuple[FolderSeries, ...], tuple[Path, ...], tuple[Path, ...]]:
+    """Give every file that was not read to the series it may belong to, or to none."""
+    found: dict[int, list[Path]] = defaultdict(list)
+    skipped, damaged = [], []
+    for one in unread:
+        mine = owners(one, series) if may_be_instance(one, series) else ()
+        for index in mine:
+            found[index].append(one.file)
+        if not mine:
+            skipped.append(one.file)
+            damaged += [one.file] if one.is_dicom else []
+    told = tuple(replace(s, unreadable=tuple(found[index])) for index, s in enumerate(series))
+    return told, tuple(skipped), tuple(damaged)
+
+
+def _key(ds: Dataset) -> tuple[str, str, str]:
+    """Study, series and patient; raises NotDicom for a DICOMDIR and Damaged for what has lost its UIDs."""
+    if ds.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        raise NotDicom
+    try:
+        return str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.get("PatientID") or "")
+    except DAMAGE:
+        raise Damaged(ds) from None
 
 
 def _folder_series(key: tuple[str, str, str], members: list[tuple[Path, Dataset]]) -> FolderSeries:
     study_uid, series_uid, patient_id = key
     first = members[0][1]
     modality, description = str(first.get("Modality") or ""), str(first.get("SeriesDescription") or "")
-    return FolderSeries(study_uid, series_uid, patient_id, modality, description, tuple(file for file, _ in members))
+    files, syntaxes = tuple(file for file, _ in members), frozenset(_syntax(ds) for _, ds in members)
+    return FolderSeries(study_uid, series_uid, patient_id, modality, description, files, transfer_syntaxes=syntaxes)
+
+
+def _syntax(ds: Dataset) -> str:
+    return str(ds.file_meta.get("TransferSyntaxUID") or "")
 
 
 def _read(file: Path, *, stop_before_pixels: bool = False) -> Dataset:
     try:
-        return dcmread(file, stop_before_pixels=stop_before_pixels)
-    except (*_UNREADABLE, OSError) as error:
-        raise InputError(Refusal.UNREADABLE, "a file of the series cannot be read") from error
+        return read_instance(file, stop_before_pixels=stop_before_pixels)
+    except (Damaged, NotDicom):
+        raise InputError(Refusal.UNREADABLE, "a file of the series cannot be read; copy the folder again") from None

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orthanc_plugin.cli.desk import Commands, Desk, outcome_code
+from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk, outcome_code
 
 if TYPE_CHECKING:
     from orthanc_plugin.cli.run import Outcome, SeriesVerdict
@@ -39,19 +39,22 @@ def enrich(desk: Desk) -> int:
     else:
         for outcome in outcomes:
             show_outcome(outcome, desk.console)
+    if any(outcome.unread.any_lost for outcome in outcomes):
+        return EXIT_FAILED
     return outcome_code([outcome.state for outcome in outcomes])
 
 
-def explain(desk: Desk) -> None:
-    """Print what each rule says about each series of a folder."""
+def explain(desk: Desk) -> int:
+    """Print what each rule says about each series of a folder; fail where a DICOM file could not be read."""
     from orthanc_plugin.cli.run import check_rules
 
     verdicts = check_rules(desk.options.directory, desk.configuration)
     if desk.options.json:
         desk.print_json([dataclasses.asdict(verdict) for verdict in verdicts])
-        return
-    for verdict in verdicts:
-        show_verdict(verdict, desk.console)
+    else:
+        for verdict in verdicts:
+            show_verdict(verdict, desk.console)
+    return EXIT_FAILED if any(verdict.unread.any_lost for verdict in verdicts) else EXIT_DONE
 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:
@@ -67,16 +70,19 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         console.print(f"  body part {location.tag}, {f'covered: {covered}' if covered else 'no valid region'}")
     for stage in outcome.stages:
         console.print(f"  {stage.name}: {stage.seconds:.1f} s, {stage.peak_mib:.0f} MiB")
-    for line in (outcome.detail, *outcome.notes, *outcome.files.values()):
+    for line in (outcome.detail, *outcome.notes, *outcome.unread.lines(), *outcome.files.values()):
         if line:
             console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
 def show_verdict(verdict: SeriesVerdict, console: Console) -> None:
     """Print one series for people: for each rule the criteria that failed, what was found and what was wanted."""
-    takes = f"rule {verdict.takes}" if verdict.takes else "no rule takes it"
+    takes = f"rule {verdict.takes}" if verdict.takes else verdict.reason or "no rule takes it"
     name = f"{verdict.series_instance_uid} {escape(verdict.description)}"
     console.print(f"series {name}: [bold]{takes}[/bold]", soft_wrap=True)
+    for line in (verdict.detail, *verdict.unread.lines()):
+        if line:
+            console.print(f"  {line}", soft_wrap=True, markup=False)
     table = Table("rule", "criterion", "found", "wanted")
     for rule in verdict.rules:
         if rule.matches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 
 from orthanc_plugin import identity
 from orthanc_plugin.archive.folder import FolderArchive, FolderSeries
+from orthanc_plugin.cli.unread import UnreadFiles, unread_files
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, StageView, ending
@@ -35,7 +36,11 @@ ARCHIVE = "folder"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one series. files: the objects that were written, by kind."""
+    """What became of one series.
+
+    files: objects written, by kind.
+    unread: files of the folder that were not read.
+    """
 
     study_instance_uid: str
     series_instance_uid: str
@@ -48,16 +53,24 @@ class Outcome:
     notes: tuple[str, ...]
     stages: tuple[StageView, ...]
     files: Mapping[str, str]
+    unread: UnreadFiles = field(default_factory=UnreadFiles)
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesVerdict:
-    """What the rules say about one series. takes: the first rule that matches, or empty."""
+    """What the rules say of one series; `takes` names the first rule that matches.
+
+    reason, detail: why the rules cannot be asked; both are empty where they can.
+    unread: files of the folder that were not read.
+    """
 
     series_instance_uid: str
     description: str
     takes: str
     rules: tuple[RuleVerdict, ...]
+    reason: str = ""
+    detail: str = ""
+    unread: UnreadFiles = field(default_factory=UnreadFiles)
 
 
 def enrich_folder(directory: Path, out: Path, configuration: Configuration, messages: Console) -> tuple[Outcome, ...]:
@@ -94,12 +107,19 @@ def check_rules(directory: Path, configuration: Configuration) -> tuple[SeriesVe
         If there is no such folder or series, or a rule names a model that is not installed.
     """
     archive, installed = _open(directory, directory), _installed(configuration)
-    verdicts = []
-    for series in archive.series:
-        rules = explain(configuration.rules, _tags(series, archive), installed.test_models)
-        takes = next((verdict.rule for verdict in rules if verdict.matches), "")
-        verdicts.append(SeriesVerdict(series.series_instance_uid, series.description, takes, rules))
-    return tuple(verdicts)
+    return tuple(_verdict(series, archive, configuration.rules, installed) for series in archive.series)
+
+
+def _verdict(
+    series: FolderSeries, archive: FolderArchive, rules: Sequence[Rule], installed: Installed
+) -> SeriesVerdict:
+    uid, description, unread = series.series_instance_uid, series.description, unread_files(series, archive)
+    try:
+        told = explain(rules, _tags(series, archive), installed.test_models)
+    except InputError as error:
+        return SeriesVerdict(uid, description, "", (), error.reason, str(error), unread)
+    takes = next((verdict.rule for verdict in told if verdict.matches), "")
+    return SeriesVerdict(uid, description, takes, told, unread=unread)
 
 
 def _open(directory: Path, out: Path) -> FolderArchive:
@@ -107,7 +127,8 @@ def _open(directory: Path, out: Path) -> FolderArchive:
         raise ConfigError(f"{directory} is not a folder; name one that holds DICOM files")
     archive = FolderArchive(directory, out, ARCHIVE)
     if not archive.series:
-        raise ConfigError(f"{directory} holds no DICOM series")
+        lost = f"; {len(archive.damaged)} DICOM file(s) cannot be read" if archive.damaged else ""
+        raise ConfigError(f"{directory} holds no DICOM series{lost}")
     return archive
 
 
@@ -194,4 +215,5 @@ def _outcome(
         notes=tuple(dict.fromkeys(note for stage in stages for note in stage.notes)),
         stages=stages,
         files={str(o.kind): str(archive.stored_file(o.sop_instance_uid)) for o in stored},
+        unread=unread_files(series, archive),
     )

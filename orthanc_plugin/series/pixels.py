@@ -121,9 +121,14 @@ def _check_bits(ds: Dataset, syntax: uid.UID) -> None:
     if ds.BitsAllocated != 16 or ds.BitsStored >= 16 or any(ds.get((group, 0x0102)) for group in _OVERLAY_GROUPS):
         return
     words = np.frombuffer(ds.PixelData, ">u2" if syntax == uid.ExplicitVRBigEndian else "<u2")
-    above = words >> ds.BitsStored
-    odd = words[(above != 0) & (above != 0xFFFF >> ds.BitsStored)]
-    if len(odd) and np.ptp(odd):
+    signed, above = ds.PixelRepresentation == 1, words >> ds.BitsStored
+    top = (words >> (ds.BitsStored - 1)) & 1 == 1
+    extended, empty = above == 0xFFFF >> ds.BitsStored, above == 0
+    odd = ~(extended | empty) | (extended & ~top) if signed else ~empty
+    if signed and (extended & top).any():
+        odd |= empty & top  # some carry their sign upward: all do, and this one is too large
+    beyond = words[odd]
+    if len(beyond) and np.ptp(beyond):
         message = f"pixels use more than the {ds.BitsStored} bits that BitsStored says; export the series again"
         raise InputError(Refusal.UNREADABLE, message)
 

@@ -30,6 +30,7 @@ LARGEST_OFFSET_HU = 250
 """Air of real CT lies within 40 HU of -1000, blurred air of thumbnails within 65 (docs/geometry.md)."""
 
 _LOWEST_HU, _AIR_TOP_HU, _FAT_TOP_HU, _HIGHEST_HU = -1300.0, -700.0, -50.0, 10_000.0
+_GAP_TOP_HU, _MOST_GAP, _LEAST_BONE_HU = -200.0, 0.1, 150.0
 _SOFT_HU = (-160.0, 140.0)
 _LEAST_FAT_OR_AIR, _LEAST_SOFT, _LEAST_BODY = 1e-3, 0.1, 1e-4
 _LEAST_AIR = 0.01
@@ -46,7 +47,10 @@ class Figures:
     """What a sample shows.
 
     values: distinct values.
+    air_share: part below -700 HU (air and lung).
     low_share: part at most -50 HU (fat, lung or air).
+    gap_share: part between lung and fat, -700 to -200 HU, where little of a patient lies.
+    bone_hu: the value that one voxel in a thousand exceeds.
     below_share, above_share: parts below -1300 HU other than one padding value, and above 10,000 HU.
     body_share: part above air.
     soft_share: part of the body that is fat or soft tissue.
@@ -56,7 +60,10 @@ class Figures:
     lowest_hu: float
     highest_hu: float
     values: int
+    air_share: float
     low_share: float
+    gap_share: float
+    bone_hu: float
     below_share: float
     above_share: float
     body_share: float
@@ -73,6 +80,9 @@ def figures_of(sample: Sample) -> Figures:
         lowest_hu=float(sample.min()),
         highest_hu=float(sample.max()),
         values=len(np.unique(sample)),
+        air_share=float((sample < _AIR_TOP_HU).mean()),
+        gap_share=float(((sample > _AIR_TOP_HU) & (sample < _GAP_TOP_HU)).mean()),
+        bone_hu=float(np.quantile(sample, 0.999)),
         low_share=float((sample <= _FAT_TOP_HU).mean()),
         below_share=_below_share(sample),
         above_share=float((sample > _HIGHEST_HU).mean()),
@@ -120,6 +130,8 @@ def _fault(found: Figures) -> str:
         return f"{found.below_share:.1%} of the voxels lie below -1300 HU and are no padding"
     if found.low_share < _LEAST_FAT_OR_AIR:
         return f"only {found.low_share:.2%} of the voxels lie below -50 HU: there is no air near -1000 HU and no fat"
+    if found.air_share < _LEAST_FAT_OR_AIR and (found.gap_share > _MOST_GAP or found.bone_hu < _LEAST_BONE_HU):
+        return "there is no air near -1000 HU, and what is left is not the inside of a body: the slope is wrong"
     if found.body_share < _LEAST_BODY:
         return f"only {found.body_share:.3%} of the voxels are denser than air"
     if found.soft_share < _LEAST_SOFT:

@@ -1,0 +1,209 @@
+"""DICOM files from a disk, read with bounds: no damage ends a command, no lie about a length takes the memory.
+
+pydicom reads what stands in a file. This module looks first: whether it is DICOM at all (with or without preamble),
+whether its deflated part stays within bounds, and whether the elements asked for are whole.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+LARGEST_FILE_BYTES = 2**31
+LARGEST_INFLATED_BYTES = 2**28
+"""A CT slice of 4096 x 4096 pixels takes 2**25 bytes."""
+
+DAMAGE = (
+    InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, LookupError, AttributeError,
+    NotImplementedError, ArithmeticError, RecursionError, MemoryError, OSError, struct.error, zlib.error,
+)  # fmt: skip
+"""What pydicom and zlib raise for damaged files; the kind depends on where the damage lies."""
+
+_PIXEL_DATA, _UNDEFINED_LENGTH = 0x7FE00010, 0xFFFFFFFF
+_PREAMBLE_BYTES, _PREFIX = 128, b"DICM"
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+_CHUNK_BYTES = 1 << 16
+
+
+class Damaged(Exception):
+    """A file that is DICOM, or was, and cannot be read. `seen` holds what could be read of it."""
+
+    def __init__(self, seen: Dataset | None = None) -> None:
+        super().__init__("the file cannot be read")
+        self.seen = Dataset() if seen is None else seen
+
+
+class NotDicom(Exception):
+    """A file that is not a DICOM instance: another format, or a DICOMDIR."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    content: bytes
+    has_prefix: bool
+    meta: FileMetaDataset
+
+
+def read_instance(file: Path, *, tags: Sequence[str] = (), stop_before_pixels: bool = False) -> Dataset:
+    """Read one file.
+
+    Parameters
+    ----------
+    file : Path
+    tags : sequence of str
+        Keywords to read; none reads all.
+    stop_before_pixels : bool
+        Leave pixel data in the file.
+
+    Raises
+    ------
+    NotDicom
+        The file is something else.
+    Damaged
+        It is DICOM, but it, or one of `tags`, cannot be read whole.
+    """
+    opened = _open(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # texts may quote values; the loader judges these
+            ds = _parse(opened, list(tags), stop_before_pixels)
+    except DAMAGE:
+        raise Damaged(_seen(opened)) from None
+    last = [] if tags or not ds else [max(ds.keys())]
+    if any(_is_cut(ds, tag) for tag in tags or last):
+        raise Damaged(_seen(opened))
+    return ds
+
+
+def _open(file: Path) -> _Opened:
+    try:
+        if file.stat().st_size > LARGEST_FILE_BYTES:
+            raise Damaged
+        content = file.read_bytes()
+    except OSError:
+        raise Damaged from None
+    has_prefix = content[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == _PREFIX
+    if not has_prefix and content[:2] not in _FIRST_GROUPS:
+        raise NotDicom
+    try:
+        meta = read_file_meta_info(file) if has_prefix else FileMetaDataset()
+    except DAMAGE:
+        meta = FileMetaDataset()
+    return _Opened(content, has_prefix, meta)
+
+
+def _parse(opened: _Opened, tags: list[str], stop_before_pixels: bool) -> Dataset:
+    if opened.meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflated, whole = _inflated(opened.content[_meta_end(opened) :])
+        if not whole:
+            raise ValueError("the deflated part is damaged or too large")
+        return _inflated_dataset(opened, inflated, tags, stop_before_pixels)
+    ds = dcmread(
+        BytesIO(opened.content),
+        force=not opened.has_prefix,
+        specific_tags=list(tags) or None,
+        stop_before_pixels=stop_before_pixels,
+    )
+    if not opened.has_prefix:
+        _name_syntax(ds)
+    return ds
+
+
+def _name_syntax(ds: FileDataset) -> None:
+    """Give a file without preamble the transfer syntax that its bytes show, so that its pixels can be decoded."""
+    if "SOPClassUID" not in ds and "SOPInstanceUID" not in ds and "SeriesInstanceUID" not in ds:
+        raise ValueError("no DICOM instance")
+    if not ds.file_meta.get("TransferSyntaxUID"):
+        implicit, little = ds.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+
+
+def _meta_end(opened: _Opened) -> int:
+    """Where the file meta information ends: its first element says its length (PS3.10 7.1)."""
+    return _PREAMBLE_BYTES + 4 + 12 + int(opened.meta.FileMetaInformationGroupLength)
+
+
+def _inflated(deflated: bytes) -> tuple[bytes, bool]:
+    """Inflate as far as possible within bounds; also tell whether that is the whole."""
+    inflater, out = zlib.decompressobj(-zlib.MAX_WBITS), bytearray()
+    for start in range(0, len(deflated), _CHUNK_BYTES):
+        chunk = deflated[start : start + _CHUNK_BYTES]
+        while chunk:
+            try:
+                out += inflater.decompress(chunk, _CHUNK_BYTES * 16)
+            except zlib.error:
+                return bytes(out), False
+            if len(out) > LARGEST_INFLATED_BYTES:
+                return bytes(out[:_CHUNK_BYTES]), False
+            chunk = inflater.unconsumed_tail
+    return bytes(out), inflater.eof
+
+
+def _inflated_dataset(opened: _Opened, inflated: bytes, tags: list[str], stop_before_pixels: bool) -> FileDataset:
+    ds = read_dataset(
+        BytesIO(inflated),
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=(lambda tag, *_: tag >= _PIXEL_DATA) if stop_before_pixels else None,
+        specific_tags=[Tag(keyword) for keyword in tags] or None,
+    )
+    return FileDataset(
+        "", ds, opened.content[:_PREAMBLE_BYTES], opened.meta, is_implicit_VR=False, is_little_endian=True
+    )
+
+
+def _is_cut(ds: Dataset, tag: str | BaseTag) -> bool:
+    """Tell whether the file ends within this element; pydicom keeps what there is of the value."""
+    element: object = ds.get_item(tag)
+    if isinstance(element, RawDataElement) and element.length == _UNDEFINED_LENGTH:
+        return False
+    return isinstance(element, RawDataElement) and len(element.value or b"") != element.length
+
+
+def _seen(opened: _Opened) -> Dataset:
+    """Read what tells to which series a damaged file belongs, as far as it goes."""
+    seen = Dataset()
+    seen.file_meta = opened.meta
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _head(opened)
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+                if keyword in found and not _is_cut(found, keyword):
+                    setattr(seen, keyword, str(found[keyword].value))
+    except DAMAGE:
+        pass  # then the neighbours of the file have to tell
+    return seen
+
+
+def _head(opened: _Opened) -> Dataset:
+    """Read up to SeriesInstanceUID and no further: damage mostly lies behind it."""
+    deflated = opened.meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    if deflated:
+        inflated, _ = _inflated(opened.content[_meta_end(opened) :])
+        stream, implicit, little = BytesIO(inflated), False, True
+    else:
+        stream = BytesIO(opened.content)
+        stream.seek(_meta_end(opened) if opened.has_prefix else 0)
+        implicit = opened.meta.get("TransferSyntaxUID") == ImplicitVRLittleEndian
+        little = opened.meta.get("TransferSyntaxUID") != ExplicitVRBigEndian
+    return read_dataset(stream, implicit, little, stop_when=lambda tag, *_: tag > 0x0020000E)
