@@ -104,7 +104,9 @@ def _open(file: Path) -> _Opened:
     if not has_prefix and content[:2] not in _FIRST_GROUPS:
         raise NotDicom
     try:
-        meta = read_file_meta_info(file) if has_prefix else FileMetaDataset()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            meta = read_file_meta_info(file) if has_prefix else FileMetaDataset()
     except DAMAGE:
         meta = FileMetaDataset()
     return _Opened(content, has_prefix, meta)
