@@ -16,9 +16,9 @@ from typing import TypeVar
 import requests
 from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from requests.exceptions import HTTPError, RequestException
 
+from orthanc_plugin.archive.part10 import BROKEN
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
 
@@ -140,7 +140,7 @@ def _reading(archive: str) -> Iterator[None]:
         raise TransientError(f"archive {archive} answered {_status(response)}") from error
     except RequestException as error:
         raise TransientError(f"archive {archive}: {type(error).__name__}") from error
-    except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except BROKEN as error:
         # The client and pydicom raise these for parts that are not DICOM. Their text may quote the part.
         raise InputError(Refusal.UNREADABLE, f"an answer of archive {archive} is not valid DICOM") from error
 

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
@@ -66,8 +65,9 @@ class FolderArchive:
             logger.info("%d files of the folder belong to no series and are passed over", len(self.skipped))
         self._stored: dict[str, Path] = {}
         for file in sorted(out.glob("*.dcm")):
-            with suppress(*DAMAGE):  # not an object of ours
-                self._stored[str(dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)] = file
+            with suppress(Damaged, NotDicom, AttributeError):  # not an object of ours
+                ds = read_instance(file, tags=["SOPInstanceUID"], stop_before_pixels=True)
+                self._stored[str(ds.SOPInstanceUID)] = file
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
         """Read them from the headers of the files."""
@@ -89,7 +89,7 @@ class FolderArchive:
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
         """Read a result from the out folder."""
         file = self._stored.get(sop_uid)
-        return dcmread(file) if file is not None and file.exists() else None
+        return read_instance(file) if file is not None and file.exists() else None
 
     def store(self, ds: Dataset) -> None:
         """Write one object as `<SeriesDescription>.dcm`, unless an object with its UID is there."""

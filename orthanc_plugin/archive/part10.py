@@ -31,11 +31,13 @@ LARGEST_FILE_BYTES = 2**31
 LARGEST_INFLATED_BYTES = 2**28
 """A CT slice of 4096 x 4096 pixels takes 2**25 bytes."""
 
-DAMAGE = (
+BROKEN = (
     InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, LookupError, AttributeError,
-    NotImplementedError, ArithmeticError, RecursionError, MemoryError, OSError, struct.error, zlib.error,
+    NotImplementedError, ArithmeticError, RecursionError, struct.error, zlib.error,
 )  # fmt: skip
-"""What pydicom and zlib raise for damaged files; the kind depends on where the damage lies."""
+"""What pydicom and zlib raise for damaged content; the kind depends on where the damage lies."""
+
+DAMAGE = (*BROKEN, MemoryError, OSError)
 
 _PIXEL_DATA, _UNDEFINED_LENGTH = 0x7FE00010, 0xFFFFFFFF
 _PREAMBLE_BYTES, _PREFIX = 128, b"DICM"
