@@ -131,6 +131,9 @@ def _scan(source: Path) -> tuple[tuple[FolderSeries, ...], tuple[Path, ...], tup
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         try:
             ds = read_instance(file, tags=_IDENTITY, stop_before_pixels=True)
+            if ds.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+                unread.append(Unread(file, ds, is_dicom=False, is_directory=True))
+                continue
             key = _key(ds)
         except Damaged as damage:
             unread.append(Unread(file, damage.seen, is_dicom=True))
@@ -159,9 +162,7 @@ def _accounted(
 
 
 def _key(ds: Dataset) -> tuple[str, str, str]:
-    """Study, series and patient; raises NotDicom for a DICOMDIR and Damaged for what has lost its UIDs."""
-    if ds.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        raise NotDicom
+    """Give study, series and patient; raise Damaged for what has lost its UIDs."""
     try:
         return str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.get("PatientID") or "")
     except DAMAGE:

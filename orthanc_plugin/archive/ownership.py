@@ -43,11 +43,17 @@ class Series(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unread:
-    """A file that was not read. `seen` is what could be read of it, `is_dicom` whether it begins as DICOM does."""
+    """A file that was not read.
+
+    seen: what could be read of it.
+    is_dicom: whether it begins as DICOM does.
+    is_directory: whether it is a whole DICOMDIR, which belongs to no series.
+    """
 
     file: Path
     seen: Dataset
     is_dicom: bool
+    is_directory: bool = False
 
 
 def may_be_instance(unread: Unread, series: Sequence[Series]) -> bool:
@@ -55,8 +61,8 @@ def may_be_instance(unread: Unread, series: Sequence[Series]) -> bool:
 
     Empty and garbled files count where they are named as the files of a series in the same folder are.
     """
-    if unread.is_dicom:
-        return True
+    if unread.is_dicom or unread.is_directory:
+        return unread.is_dicom
     file = unread.file
     if file.name.startswith(".") or not any(file.suffix == other.suffix for other in _beside(file, series)):
         return False

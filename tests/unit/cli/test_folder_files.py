@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import FileDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.phantoms.dicom import encode_phantom
@@ -131,6 +131,16 @@ def test_other_files_are_named_and_refuse_nothing(folder: Path, capsys: pytest.C
     assert names == {"notes.txt", "README", ".DS_Store", "empty"}
     cli.main(["rules", "test", str(folder)])
     assert "4 file(s) of the folder are not DICOM instances" in capsys.readouterr().out
+
+
+def test_a_dicomdir_belongs_to_no_series(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ds = encode_phantom(PHANTOM, uid_seed="other")[0]
+    del ds.SeriesInstanceUID, ds.PixelData
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    (folder / "DIRFILE").write_bytes(encoded(ds))
+    code, (verdict,) = ask(capsys, "rules", "test", str(folder))
+    assert (code, verdict["takes"]) == (cli.EXIT_DONE, "default")
+    assert [Path(file).name for file in verdict["unread"]["passed_over"]] == ["DIRFILE"]
 
 
 def test_a_damaged_file_beside_no_series_is_named_and_told_by_the_exit_code(
