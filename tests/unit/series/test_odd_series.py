@@ -6,12 +6,12 @@ from datetime import date
 
 import numpy as np
 import pytest
-from orthanc_plugin.rules.rules import explain
 
 from orthanc_plugin.config.rule import DEFAULT_RULE
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.inference.grid import canonical_turn
+from orthanc_plugin.rules.decide import explain
 from orthanc_plugin.rules.tags import SeriesTags, series_tags
 from orthanc_plugin.series.read import read_series
 from tests.support.cases.odd_series import ODD, Series, chest, odd_series, turned
