@@ -23,6 +23,7 @@ class Refusal(StrEnum):
     NO_RULE = "no-rule"
     RULE_ERROR = "rule-error"
     TEST_MODEL = "test-model"
+    BETTER_SERIES = "better-series"
     TOO_FEW_SLICES = "too-few-slices"
     UNREADABLE = "unreadable"
     NO_PIXELS = "no-pixels"

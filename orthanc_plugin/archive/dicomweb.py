@@ -86,6 +86,13 @@ class DicomWebArchive:
         answers = (_dataset(item) for item in found or ())
         return tuple(sorted({(str(ds.StudyInstanceUID), str(ds.get("PatientID") or "")) for ds in answers}))
 
+    def ct_series(self, study_uid: str) -> tuple[str, ...]:
+        """Search for the CT series of a study by QIDO-RS."""
+        found = self._read(
+            lambda: self._client.search_for_series(study_uid, fields=["Modality"], search_filters={"Modality": "CT"})
+        )
+        return tuple(sorted(str(_dataset(item).SeriesInstanceUID) for item in found or ()))
+
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Retrieve the metadata of the series by WADO-RS."""
         found = self._read(lambda: self._client.retrieve_series_metadata(study_uid, series_uid))

@@ -74,6 +74,11 @@ class FolderArchive:
         found = {(s.study_instance_uid, s.patient_id) for s in self.series if s.series_instance_uid == series_uid}
         return tuple(sorted(found))
 
+    def ct_series(self, study_uid: str) -> tuple[str, ...]:
+        """List the CT series of a study from the headers of the files."""
+        found = (s for s in self.series if s.study_instance_uid == study_uid and s.modality == "CT")
+        return tuple(dict.fromkeys(series.series_instance_uid for series in found))
+
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Read the headers of the files, up to the pixels."""
         return tuple(_read(file, stop_before_pixels=True) for file in self._files(study_uid, series_uid))

@@ -34,6 +34,20 @@ class Archive(Protocol):
         """
         ...
 
+    def ct_series(self, study_uid: str) -> tuple[str, ...]:
+        """List the SeriesInstanceUID of every CT series of a study.
+
+        Raises
+        ------
+        TransientError
+            The archive does not respond.
+
+        Source
+        ------
+        QIDO-RS Search for Series, DICOM PS3.18 10.6.
+        """
+        ...
+
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Return the metadata of each instance, without pixels; empty if the archive lacks the series.
 

@@ -78,6 +78,8 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
 def show_verdict(verdict: SeriesVerdict, console: Console) -> None:
     """Print one series for people: for each rule the criteria that failed, what was found and what was wanted."""
     takes = f"rule {verdict.takes}" if verdict.takes else verdict.reason or "no rule takes it"
+    if verdict.takes and verdict.reason:
+        takes += f": {verdict.reason}"
     name = f"{verdict.series_instance_uid} {escape(verdict.description)}"
     console.print(f"series {name}: [bold]{takes}[/bold]", soft_wrap=True)
     for line in (verdict.detail, *verdict.unread.lines()):
@@ -90,3 +92,7 @@ def show_verdict(verdict: SeriesVerdict, console: Console) -> None:
         for failure in rule.failures:
             table.add_row(rule.rule, failure.criterion, escape(failure.found), escape(failure.wanted))
     console.print(table)
+    if verdict.study:
+        from orthanc_plugin.cli.study import show_study
+
+        show_study(verdict.study, verdict.series_instance_uid, console)

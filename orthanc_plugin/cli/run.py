@@ -14,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 
 from orthanc_plugin import identity
 from orthanc_plugin.archive.folder import FolderArchive, FolderSeries
+from orthanc_plugin.cli.study import Studies, rank_studies
 from orthanc_plugin.cli.unread import UnreadFiles, unread_files
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.config.sections import Configuration
@@ -25,6 +26,7 @@ from orthanc_plugin.jobs.sessions import Sessions, warm_sessions
 from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.pipeline.order import stages_of
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr, to_csv, to_json
+from orthanc_plugin.rules.best import Candidate, skip_for_better
 from orthanc_plugin.rules.decide import RuleVerdict, Skip, decide, explain
 from orthanc_plugin.rules.installed import Installed, installed_models
 from orthanc_plugin.rules.installed import check_rules as check_models
@@ -60,8 +62,9 @@ class Outcome:
 class SeriesVerdict:
     """What the rules say of one series; `takes` names the first rule that matches.
 
-    reason, detail: why the rules cannot be asked; both are empty where they can.
+    reason, detail: why the rules cannot be asked, or why another series of the study is better; otherwise empty.
     unread: files of the folder that were not read.
+    study: where the rule enriches only the best series of a study, those that it takes, best first; otherwise empty.
     """
 
     series_instance_uid: str
@@ -71,6 +74,7 @@ class SeriesVerdict:
     reason: str = ""
     detail: str = ""
     unread: UnreadFiles = field(default_factory=UnreadFiles)
+    study: tuple[Candidate, ...] = ()
 
 
 def enrich_folder(directory: Path, out: Path, configuration: Configuration, messages: Console) -> tuple[Outcome, ...]:
@@ -82,6 +86,7 @@ def enrich_folder(directory: Path, out: Path, configuration: Configuration, mess
         If there is no such folder or series, or a rule names a model that is not installed.
     """
     archive, installed = _open(directory, out), _installed(configuration)
+    studies = rank_studies(archive, configuration.rules, installed.test_models)
     sessions = warm_sessions(configuration, {ARCHIVE: archive})
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     outcomes = []
@@ -93,7 +98,7 @@ def enrich_folder(directory: Path, out: Path, configuration: Configuration, mess
             def show(stage: str, task: TaskID = task, name: str = name) -> None:
                 progress.update(task, description=f"{name}: {stage}")
 
-            outcomes.append(_enrich(series, archive, sessions, configuration, installed, show))
+            outcomes.append(_enrich(series, archive, sessions, configuration, installed, studies, show))
             progress.update(task, description=f"{name}: {outcomes[-1].state}", completed=1)
     return tuple(outcomes)
 
@@ -107,11 +112,12 @@ def check_rules(directory: Path, configuration: Configuration) -> tuple[SeriesVe
         If there is no such folder or series, or a rule names a model that is not installed.
     """
     archive, installed = _open(directory, directory), _installed(configuration)
-    return tuple(_verdict(series, archive, configuration.rules, installed) for series in archive.series)
+    studies = rank_studies(archive, configuration.rules, installed.test_models)
+    return tuple(_verdict(series, archive, configuration.rules, installed, studies) for series in archive.series)
 
 
 def _verdict(
-    series: FolderSeries, archive: FolderArchive, rules: Sequence[Rule], installed: Installed
+    series: FolderSeries, archive: FolderArchive, rules: Sequence[Rule], installed: Installed, studies: Studies
 ) -> SeriesVerdict:
     uid, description, unread = series.series_instance_uid, series.description, unread_files(series, archive)
     try:
@@ -119,7 +125,10 @@ def _verdict(
     except InputError as error:
         return SeriesVerdict(uid, description, "", (), error.reason, str(error), unread)
     takes = next((verdict.rule for verdict in told if verdict.matches), "")
-    return SeriesVerdict(uid, description, takes, told, unread=unread)
+    study = studies.get((series.study_instance_uid, takes), ())
+    better = skip_for_better(uid, study)
+    reason, detail = (better.reason, better.sentence) if better else ("", "")
+    return SeriesVerdict(uid, description, takes, told, reason, detail, unread, study)
 
 
 def _open(directory: Path, out: Path) -> FolderArchive:
@@ -143,10 +152,15 @@ def _installed(configuration: Configuration) -> Installed:
     return installed
 
 
-def _plan(series: FolderSeries, archive: FolderArchive, rules: Sequence[Rule], installed: Installed) -> Plan | Skip:
+def _plan(
+    series: FolderSeries, archive: FolderArchive, rules: Sequence[Rule], installed: Installed, studies: Studies
+) -> Plan | Skip:
     """Plan by the rules, with the folder as home archive."""
     plan = decide(rules, _tags(series, archive), installed.digests, installed.test_models)
-    return plan if isinstance(plan, Skip) else replace(plan, home_archive=ARCHIVE, destinations=())
+    if isinstance(plan, Skip):
+        return plan
+    study = studies.get((series.study_instance_uid, plan.rule), ())
+    return skip_for_better(series.series_instance_uid, study) or replace(plan, home_archive=ARCHIVE, destinations=())
 
 
 def _enrich(
@@ -155,11 +169,12 @@ def _enrich(
     sessions: Sessions,
     configuration: Configuration,
     installed: Installed,
+    studies: Studies,
     show: Callable[[str], None],
 ) -> Outcome:
     study_uid, series_uid = series.study_instance_uid, series.series_instance_uid
     try:
-        plan = _plan(series, archive, configuration.rules, installed)
+        plan = _plan(series, archive, configuration.rules, installed, studies)
         if isinstance(plan, Skip):
             return _outcome(series, archive, JobState.SKIPPED, plan.reason, plan.sentence)
         fingerprint = identity.fingerprint(identity_of(archive.headers(study_uid, series_uid)), generation=0)

@@ -5,12 +5,14 @@ A criterion that a rule leaves out has the value of the default rule, so a rule 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from enum import StrEnum
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from orthanc_plugin.config.base import Pattern, Range, Settings
 from orthanc_plugin.config.radiomics_options import RadiomicsOptions
+from orthanc_plugin.config.rule_sets import RuleSet, with_rule_set
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.image_kind import ImageKind
@@ -30,6 +32,13 @@ RuleOutput = Literal[
     Output.PREVIEW,
 ]
 _FURTHER = ", ".join(f'"{output}"' for output in get_args(RuleOutput)[1:])
+
+
+class SeriesPerStudy(StrEnum):
+    """Which of the series that a rule takes are enriched in one study."""
+
+    ALL = "all"
+    BEST = "best"
 
 
 class ImageTypeMatch(Settings):
@@ -78,6 +87,10 @@ class Match(Settings):
     time_points: Range | None = Field(
         default=Range.model_validate({"Max": 1}), description="an object with Min and Max, or null"
     )
+    images_per_position: Range | None = Field(default=None, description="an object with Min and Max, or null")
+    orientations: Range | None = Field(default=None, description="an object with Min and Max, or null")
+    pixel_spacings: Range | None = Field(default=None, description="an object with Min and Max, or null")
+    step_ratio_below: float | None = Field(default=None, gt=1, description="a number above 1, or null")
     study_age_days: Range | None = Field(default=None, description="an object with Min and Max (days), or null")
     axial: bool | None = Field(default=True, description="true, false or null (any)")
     rescale_type: tuple[str, ...] = Field(
@@ -96,7 +109,13 @@ class Rule(Settings):
     """One rule: criteria, and what a series that meets them gets."""
 
     name: str = Field(pattern=r"^[\w][\w .-]{0,63}$", description="1 to 64 letters, digits, spaces or ._-")
+    use: Literal["", RuleSet.SCI_DATA_2024_NLST, RuleSet.SCI_DATA_2024_NSCLC] = Field(
+        default="", description="empty (no set), or one of " + ", ".join(f'"{name}"' for name in RuleSet)
+    )
     match: Match = Field(default=Match(), description="an object of criteria")
+    series_per_study: SeriesPerStudy = Field(
+        default=SeriesPerStudy.ALL, description=" or ".join(f'"{choice}"' for choice in SeriesPerStudy)
+    )
     models: tuple[str, ...] = Field(
         default=("chest_structures",), min_length=1, description="a list of installed models"
     )
@@ -128,6 +147,11 @@ class Rule(Settings):
     crop_to_region: Region | Literal[""] = Field(default="", description=f"empty (off), or one of {_REGIONS}")
     home_archive: str = Field(default="", description="a name from Archives, or empty: where the series came from")
     destinations: tuple[str, ...] = Field(default=(), description="a list of names from Archives")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_from_its_set(cls, rule: Any) -> Any:
+        return with_rule_set(rule)
 
     @model_validator(mode="after")
     def _has_seg(self) -> Rule:

@@ -26,6 +26,7 @@ from orthanc_plugin.jobs.hint import WAITING, Hint
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
 from orthanc_plugin.jobs.stage import whereabouts
+from orthanc_plugin.jobs.study import LOOK_AGAIN_S, Studies, Waiting
 from orthanc_plugin.rules.installed import installed_models
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
@@ -107,6 +108,8 @@ class Admission:
         self._stable_age_s, self._reconcile_s = configuration.stable_age_s, configuration.reconcile_s
         self._queue, self._archives, self._feeds = queue, archives, feeds
         self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
+        waiting = Waiting(self._orthanc_id, self._content, self._failures, self._catch_up)
+        self._studies = Studies(self._judge, archives, queue, waiting)
         self._lock = threading.Lock()
         self.closing = ExitStack()
         self._next_reconcile: float | None = None
@@ -158,14 +161,19 @@ class Admission:
     def reconcile(self, now: float) -> None:
         """Read the changes of every archive, and end the jobs that died."""
         self._next_reconcile = now + self._reconcile_s
-        for name, feed in self._feeds.items():
+        for name in self._feeds:
             try:
-                read_changes(name, feed, self._queue.ledger, self._keep_touched)
+                self._catch_up(name)
             except Exception as error:  # the border of one archive: the others go on
                 logger.warning("archive %s: cannot read changes: %s; will try again", name, _loggable(error))
                 self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)
         self._read_waiting()
         self._queue.settle()
+
+    def _catch_up(self, archive: str) -> None:
+        """Make the series wait that changed in an archive since its changes were last read."""
+        if (feed := self._feeds.get(archive)) is not None:
+            read_changes(archive, feed, self._queue.ledger, self._keep_touched)
 
     def _read_waiting(self) -> None:
         """Take up the hints that the ledger holds, from an earlier run or from a worker whose series had changed."""
@@ -184,7 +192,7 @@ class Admission:
         """Look at one series; return False if its archive is away."""
         try:
             sight = self._sight(watch.hint)
-            if sight is None or self._is_decided(sight, watch, now):
+            if sight is None or self._is_decided(key, sight, watch, now):
                 self._drop(key, watch)
                 return True
         except Exception as error:  # the border of one series: the others go on
@@ -193,21 +201,25 @@ class Admission:
             self._replace(key, watch, replace(watch, due=now + wait_s, failures=min(watch.failures + 1, 10)))
             return not isinstance(error, TransientError)
         since = watch.since if sight.content == watch.content else now
-        due = since + self._stable_age_s
+        due = now + LOOK_AGAIN_S if self._studies.holds(key) else since + self._stable_age_s
         self._replace(key, watch, replace(watch, due=due, content=sight.content, since=since, failures=0))
         return True
 
-    def _is_decided(self, sight: _Sight, watch: _Watch, now: float) -> bool:
+    def _is_decided(self, key: str, sight: _Sight, watch: _Watch, now: float) -> bool:
         """Decide on the series if it has waited long enough; return whether it is done with."""
         unchanged = sight.content == watch.content and now - watch.since >= self._stable_age_s
         if not (watch.hint.stable or unchanged or self._stable_age_s == 0):
             return False
-        decided = self._judge.decide(sight.hint, sight.received, self._archives[sight.hint.archive])
+        weighed = self._studies.weigh(key, sight.hint, sight.content)
+        if weighed is None:
+            return False  # another series of the study is not complete
+        decided = self._judge.decide(sight.hint, sight.received, self._archives[sight.hint.archive], weighed.refused)
         if sight.received and self._sight(watch.hint) != sight:
             return False  # instances arrived while the headers were read
         if decided is not None and self._queue.enqueue(*decided):
             decision, _ = decided
             logger.info("series %s: %s %s", decision.series_instance_uid, decision.decision, decision.reason)
+            self._studies.withdraw(sight.hint, weighed)
         return True
 
     def _sight(self, hint: Hint) -> _Sight | None:
@@ -229,6 +241,18 @@ class Admission:
         if not headers or headers[0].get("Modality") in DERIVED:
             return None
         return _Sight(hint, digest(sorted(str(header.get("SOPInstanceUID")) for header in headers)), "")
+
+    def _orthanc_id(self, hint: Hint) -> str:
+        feed = self._feeds.get(hint.archive)
+        return feed.lookup(hint.study_instance_uid, hint.series_instance_uid) if feed is not None else ""
+
+    def _content(self, hint: Hint) -> str | None:
+        sight = self._sight(hint)
+        return sight.content if sight is not None else None
+
+    def _failures(self, key: str) -> int | None:
+        watch = self._watched.get(key)
+        return watch.failures if watch is not None else None
 
     def _drop(self, key: str, watch: _Watch) -> None:
         with self._lock:

@@ -24,8 +24,9 @@ from orthanc_plugin.identity import SeriesIdentity
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Ledger, Verdict
 from orthanc_plugin.jobs.stage import whereabouts
+from orthanc_plugin.rules.best import Candidate, candidate_of, is_ranked
 from orthanc_plugin.rules.decide import Skip, decide
-from orthanc_plugin.rules.tags import OrthancMetadata, series_tags
+from orthanc_plugin.rules.tags import OrthancMetadata, SeriesTags, series_tags
 from orthanc_plugin.series.identify import identity_of
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,19 @@ class Judge:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     test_models: frozenset[str] = frozenset()
 
-    def decide(self, hint: Hint, received: str, archive: Archive) -> tuple[Decision, EnrichJob | None] | None:
+    def decide(
+        self, hint: Hint, received: str, archive: Archive, instead: Refused | None = None
+    ) -> tuple[Decision, EnrichJob | None] | None:
         """Decide on the content that the archive holds now.
+
+        Parameters
+        ----------
+        hint : Hint
+        received : str
+            When the archive received the newest instance of the series.
+        archive : Archive
+        instead : Refused or None
+            What a series gets in place of its plan (see `jobs.study`).
 
         Returns
         -------
@@ -80,15 +92,30 @@ class Judge:
         if not headers:
             return None
         series, plan = self._judged(headers, hint)
-        return self._row(hint, series, received, plan)
+        return self._row(hint, series, received, instead if instead and isinstance(plan, Plan) else plan)
+
+    def candidate(self, hint: Hint, archive: Archive) -> Candidate | None:
+        """Return the figures that rank a series in its study; None if no rule takes it that ranks series."""
+        try:
+            headers = archive.headers(hint.study_instance_uid, hint.series_instance_uid)
+        except InputError:
+            return None
+        if not headers or len(archive.same_series_studies(hint.series_instance_uid)) > 1:
+            return None
+        _, plan = self._judged(headers, hint)
+        if isinstance(plan, Refused) or not is_ranked(self.rules, plan.rule):
+            return None
+        return candidate_of(plan.rule, hint.series_instance_uid, self._tags(headers, hint))
+
+    def _tags(self, headers: Sequence[Dataset], hint: Hint) -> SeriesTags:
+        orthanc = OrthancMetadata(hint.remote_aet, hint.origin) if hint.orthanc_series_id else None
+        return series_tags(headers, orthanc, archive=hint.archive, today=self.now().date())
 
     def _judged(self, headers: Sequence[Dataset], hint: Hint) -> tuple[SeriesIdentity, Plan | Refused]:
         """Return the identity of the series, with its plan or the reason why it has none."""
         sops = tuple(str(header.get("SOPInstanceUID", "")) for header in headers)
-        orthanc = OrthancMetadata(hint.remote_aet, hint.origin) if hint.orthanc_series_id else None
         try:
-            tags = series_tags(headers, orthanc, archive=hint.archive, today=self.now().date())
-            plan = decide(self.rules, tags, self.models, self.test_models)
+            plan = decide(self.rules, self._tags(headers, hint), self.models, self.test_models)
             if isinstance(plan, Skip) and plan.in_error:
                 logger.error("series %s: %s", hint.series_instance_uid, plan.sentence)
             judged = Refused(plan.reason, plan.sentence) if isinstance(plan, Skip) else plan

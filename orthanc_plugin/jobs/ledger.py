@@ -200,6 +200,12 @@ class Ledger:
         values = {"state": state, "reason": reason, "detail": detail, "ended_at": _text_of_time(datetime.now(UTC))}
         return self._move(job_id, OPEN_STATES, **values, **({"summary": summary.to_json()} if summary else {}))
 
+    def withdraw(self, job_id: str, reason: str, detail: str) -> bool:
+        """Write that a job is skipped before it began; return False if a worker has begun it, or it has ended."""
+        ended_at = _text_of_time(datetime.now(UTC))
+        values = {"state": JobState.SKIPPED, "reason": reason, "detail": detail, "ended_at": ended_at}
+        return self._move(job_id, (JobState.QUEUED,), **values)
+
     def reopen(self, job_id: str) -> bool:
         """Write that a job that ended is queued again; return False if it has not ended."""
         ends = tuple(set(JobState) - set(OPEN_STATES))

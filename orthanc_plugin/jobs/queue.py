@@ -126,6 +126,13 @@ class JobQueue:
         self._client.cancel_workflow(row.job_id)
         self.ledger.end(row.job_id, JobState.FAILED, "cancelled", "cancelled by a person")
 
+    def withdraw(self, job_id: str, reason: str, detail: str) -> bool:
+        """Skip a job that no worker has begun; return False if one has."""
+        if not self.ledger.withdraw(job_id, reason, detail):
+            return False
+        self._client.cancel_workflow(job_id)
+        return True
+
     def deliver(self, job_id: str, destination: str, argument: str) -> None:
         """Queue the copy of a job's results to one destination; further calls for the same copy do nothing."""
         self._client.enqueue(_options(DELIVER, f"{DELIVER}:{job_id}:{destination}"), argument)

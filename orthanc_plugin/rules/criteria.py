@@ -73,6 +73,10 @@ def _image_failures(match: Match, tags: SeriesTags) -> Iterator[Failure]:
     yield from _ranged("SliceThickness", tags.slice_thickness_mm, match.slice_thickness, " mm")
     yield from _ranged("Spacing", tags.spacing_mm, match.spacing, " mm")
     yield from _ranged("TimePoints", tags.time_points, match.time_points)
+    yield from _ranged("ImagesPerPosition", tags.images_per_position, match.images_per_position)
+    yield from _ranged("Orientations", tags.orientations, match.orientations)
+    yield from _ranged("PixelSpacings", tags.pixel_spacings, match.pixel_spacings)
+    yield from _below("StepRatioBelow", tags.step_ratio, match.step_ratio_below)
     yield from _ranged("StudyAgeDays", tags.study_age_days, match.study_age_days)
     if match.axial is not None and tags.axial is not match.axial:
         yield Failure("Axial", _truth(tags.axial), _truth(match.axial))
@@ -111,6 +115,11 @@ def _text(criterion: str, found: Sequence[str], pattern: str, *, private: bool =
 def _ranged(criterion: str, found: float | None, wanted: Range | None, unit: str = "") -> Iterator[Failure]:
     if wanted is not None and (found is None or found not in wanted):
         yield Failure(criterion, "unknown" if found is None else f"{found:g}{unit}", wanted.in_words(unit))
+
+
+def _below(criterion: str, found: float | None, limit: float | None) -> Iterator[Failure]:
+    if limit is not None and (found is None or found >= limit):
+        yield Failure(criterion, "unknown" if found is None else f"{found:g}", f"below {limit:g}")
 
 
 def _known_to_orthanc(criterion: str, found: str | None, wanted: Sequence[str]) -> Iterator[Failure]:

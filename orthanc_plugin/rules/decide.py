@@ -88,6 +88,15 @@ def explain(rules: Iterable[Rule], tags: SeriesTags, test_models: Collection[str
     return tuple(_verdict(rule, tags, test_models) for rule in rules)
 
 
+def taken_by(rules: Iterable[Rule], tags: SeriesTags, test_models: Collection[str] = ()) -> str:
+    """Return the name of the rule by which `decide` plans; empty if none matches."""
+    for rule in rules:
+        verdict = _verdict(rule, tags, test_models)
+        if verdict.matches or verdict.in_error:
+            return rule.name if verdict.matches else ""
+    return ""
+
+
 def _verdict(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> RuleVerdict:
     """Judge by one rule. Test models come last: they are the reason only if there is no other."""
     failures = tuple(failures_of(rule.match, tags)) or tuple(_phantoms_only(rule, tags, test_models))

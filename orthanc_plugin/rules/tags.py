@@ -43,6 +43,7 @@ _LIKE_OTHERS = (0.5, 1.5)
 _TENTH = 1e-3
 
 _SAME_POSITION_DECIMALS = 2  # positions closer than 0.01 mm are one
+_SAME_DIRECTION_DECIMALS = 4  # direction cosines and pixel spacings that differ by less are equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,11 @@ class SeriesTags:
     remote_aet, origin: None where the archive cannot tell.
     complete: whether the archive gave whole headers (an Orthanc with DicomWeb.SeriesMetadata "MainDicomTags" does not).
     phantom: whether every image says that it is no patient: QualityControlImage YES (PS3.3 C.7.6.1).
+    images_per_position: largest number of images at one position.
+    orientations, pixel_spacings: number of different ones.
+    step_ratio: largest step between neighbouring positions across the slices, divided by the smallest.
+    coverage_mm: way from the first to the last position across the slices.
+    The last five are None where an image does not tell.
     """
 
     archive: str
@@ -89,6 +95,11 @@ class SeriesTags:
     complete: bool
     phantom: bool = False
     localizers: int = 0
+    images_per_position: int | None = None
+    orientations: int | None = None
+    pixel_spacings: int | None = None
+    step_ratio: float | None = None
+    coverage_mm: float | None = None
 
     @property
     def kinds(self) -> Mapping[ImageKind, str]:
@@ -130,7 +141,7 @@ def series_tags(
 def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: str, today: date) -> SeriesTags:
     instances = distinct_instances(headers)
     kept, frames = _without_localizers(instances)
-    geometry = _geometry(frames)
+    geometry, layout = _geometry(frames), _layout(frames)
     return SeriesTags(
         archive=archive,
         modality=_distinct(frames, "Modality"),
@@ -153,6 +164,11 @@ def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: 
         complete=all(_values(_whole(header), "ImageType") or _values(_whole(header), "Rows") for header in kept),
         phantom=all(_values(_whole(header), "QualityControlImage") == ("YES",) for header in kept),
         localizers=len(instances) - len(kept),
+        images_per_position=layout.images_per_position,
+        orientations=layout.orientations,
+        pixel_spacings=layout.pixel_spacings,
+        step_ratio=layout.step_ratio,
+        coverage_mm=layout.coverage_mm,
     )
 
 
@@ -268,6 +284,42 @@ def _step_mm(along: Vector) -> float:
         return middle
     low, high = _LIKE_OTHERS
     return round(float(steps[(steps > low * middle) & (steps < high * middle)].mean()), 4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    images_per_position: int | None
+    orientations: int | None
+    pixel_spacings: int | None
+    step_ratio: float | None
+    coverage_mm: float | None
+
+
+def _layout(frames: Sequence[_Frame]) -> _Layout:
+    """Measure how evenly the images lie; a figure is None where an image lacks what it is made of."""
+    positions = _rounded(frames, "ImagePositionPatient", 3, _SAME_POSITION_DECIMALS)
+    orientations = _rounded(frames, "ImageOrientationPatient", 6, _SAME_DIRECTION_DECIMALS)
+    pixel_spacings = _rounded(frames, "PixelSpacing", 2, _SAME_DIRECTION_DECIMALS)
+    normal = next((normal for frame in frames if (normal := _normal(frame)) is not None), None)
+    steps = np.array([])
+    if positions and normal is not None:
+        steps = np.diff(np.unique(np.round(np.asarray(positions) @ normal, _SAME_POSITION_DECIMALS)))
+    return _Layout(
+        images_per_position=max(Counter(positions).values(), default=None),
+        orientations=len(set(orientations)) or None,
+        pixel_spacings=len(set(pixel_spacings)) or None,
+        # Rounded, so that a ratio of exactly 2 (a missing slice) is never just below 2.
+        step_ratio=round(float(steps.max() / steps.min()), 3) if steps.size else None,
+        coverage_mm=float(steps.sum()) if steps.size else None,
+    )
+
+
+def _rounded(frames: Sequence[_Frame], keyword: str, length: int, decimals: int) -> list[tuple[float, ...]]:
+    """Return the rounded numbers of every image; none if one of the images lacks them."""
+    found = [_numbers(frame, keyword) for frame in frames]
+    if any(len(numbers) != length for numbers in found):
+        return []
+    return [tuple(map(float, np.round(numbers, decimals))) for numbers in found]
 
 
 def _normal(frame: _Frame) -> Vector | None:
