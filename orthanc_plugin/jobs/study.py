@@ -145,11 +145,12 @@ class Studies:
 
     def _is_settled(self, other: Hint, content: str) -> bool | None:
         """Return whether another series counts: it is complete, or has a job. None: it is not complete."""
-        for key in (other.key, replace(other, orthanc_series_id="").key):
-            failures = self._waiting.failures(key)
-            if failures is not None:
-                complete = self._held.get(key) == content
-                return complete if complete or failures >= _FAILURES_IN_A_ROW else None
+        keys = (other.key, replace(other, orthanc_series_id="").key)  # hints may or may not have Orthanc's id
+        waits = {key: failures for key in keys if (failures := self._waiting.failures(key)) is not None}
+        if any(self._held.get(key) == content for key in waits):
+            return True
+        if waits:
+            return False if min(waits.values()) >= _FAILURES_IN_A_ROW else None
         rows = self._queue.ledger.of_series(other.archive, other.series_instance_uid)
         if rows:
             return rows[-1].state in _RUNS_OR_RAN

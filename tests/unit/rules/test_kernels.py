@@ -9,8 +9,8 @@ from orthanc_plugin.rules.kernels import Sharpness, sharpness_of
 
 @pytest.mark.parametrize(
     "kernel",
-    ["H30s", "B10f", "B20s", "B30f", "b31s", "B40f", "B41f", "B45f", "Br36", "Br40d\\3", "Br44f", "Bv40", "Bf37f", "Hr38",
-     "I30f\\2", "I41s\\3", "J40s", "Qr40d", "D30f",
+    ["B10f", "B20s", "B30f", "b31s", "B40f", "B41f", "B45f", "Br36", "Br40d\\3", "Br44f", "Bv40", "Bf37f", "Hr38",
+     "H30s", "I30f\\2", "I41s\\3", "J40s", "Qr40d", "D30f",
      "STANDARD", "Standard", "STND+", "SOFT", "HD STND", "CHST",
      "A", "B", "UA", "UB", "CB", "XCA",
      "FC01", "FC03", "FC08", "FC13", "FC17", "FC18-H"],
