@@ -87,6 +87,7 @@ class Match(Settings):
     time_points: Range | None = Field(
         default=Range.model_validate({"Max": 1}), description="an object with Min and Max, or null"
     )
+    localizers: Range | None = Field(default=None, description="an object with Min and Max, or null")
     images_per_position: Range | None = Field(default=None, description="an object with Min and Max, or null")
     orientations: Range | None = Field(default=None, description="an object with Min and Max, or null")
     pixel_spacings: Range | None = Field(default=None, description="an object with Min and Max, or null")

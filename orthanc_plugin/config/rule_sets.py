@@ -25,6 +25,7 @@ _ONE_REGULAR_VOLUME: Mapping[str, Any] = {
     "SliceThickness": None,
     "Spacing": None,
     "Axial": True,
+    "Localizers": {"Max": 0},
     "ImagesPerPosition": {"Max": 1},
     "Orientations": {"Max": 1},
     "PixelSpacings": {"Max": 1},

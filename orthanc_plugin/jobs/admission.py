@@ -108,7 +108,7 @@ class Admission:
         self._stable_age_s, self._reconcile_s = configuration.stable_age_s, configuration.reconcile_s
         self._queue, self._archives, self._feeds = queue, archives, feeds
         self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
-        waiting = Waiting(self._orthanc_id, self._content, self._failures, self._catch_up)
+        waiting = Waiting(self._orthanc_id, self._seen, self._failures, self._catch_up)
         self._studies = Studies(self._judge, archives, queue, waiting)
         self._lock = threading.Lock()
         self.closing = ExitStack()
@@ -246,9 +246,9 @@ class Admission:
         feed = self._feeds.get(hint.archive)
         return feed.lookup(hint.study_instance_uid, hint.series_instance_uid) if feed is not None else ""
 
-    def _content(self, hint: Hint) -> str | None:
+    def _seen(self, hint: Hint) -> tuple[Hint, str] | None:
         sight = self._sight(hint)
-        return sight.content if sight is not None else None
+        return (sight.hint, sight.content) if sight is not None else None
 
     def _failures(self, key: str) -> int | None:
         watch = self._watched.get(key)

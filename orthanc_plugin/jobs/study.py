@@ -47,13 +47,14 @@ class Waiting:
     """What admission knows of the series that wait for a decision.
 
     orthanc_id: Orthanc's id of a series; empty if the archive is no Orthanc.
-    content: digest of what the archive holds of a series now; None if it is gone.
+    look: a series as its archive holds it now: the hint with all that Orthanc knows, and the digest of the content;
+        None if it is gone.
     failures: looks in a row that failed, by the key of a waiting series; None if no such series waits.
     catch_up: makes every series wait that an archive received and nobody announced.
     """
 
     orthanc_id: Callable[[Hint], str]
-    content: Callable[[Hint], str | None]
+    look: Callable[[Hint], tuple[Hint, str] | None]
     failures: Callable[[str], int | None]
     catch_up: Callable[[str], None]
 
@@ -128,10 +129,10 @@ class Studies:
         for uid in self._archives[hint.archive].ct_series(hint.study_instance_uid):
             if uid == hint.series_instance_uid:
                 continue
-            other = self._located(hint, uid)
-            content = self._waiting.content(other)
-            if content is None:
+            seen = self._waiting.look(self._located(hint, uid))
+            if seen is None:
                 continue
+            other, content = seen
             settled = self._is_settled(other, content)
             if settled is None:
                 return None

@@ -73,6 +73,7 @@ def _image_failures(match: Match, tags: SeriesTags) -> Iterator[Failure]:
     yield from _ranged("SliceThickness", tags.slice_thickness_mm, match.slice_thickness, " mm")
     yield from _ranged("Spacing", tags.spacing_mm, match.spacing, " mm")
     yield from _ranged("TimePoints", tags.time_points, match.time_points)
+    yield from _ranged("Localizers", tags.localizers, match.localizers)
     yield from _ranged("ImagesPerPosition", tags.images_per_position, match.images_per_position)
     yield from _ranged("Orientations", tags.orientations, match.orientations)
     yield from _ranged("PixelSpacings", tags.pixel_spacings, match.pixel_spacings)

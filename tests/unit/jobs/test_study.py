@@ -46,9 +46,9 @@ class Ward(House):
     """A house whose rules are given, with the states of several series."""
 
     def with_rules(self, *rules: dict[str, Any]) -> None:
-        self.configuration = self.configuration.model_copy(
-            update={"rules": parse_section({"Rules": list(rules)}, {}).rules}
-        )
+        archives = {"local": {"Url": "http://pacs/dicom-web", "OrthancUrl": "http://pacs"}}
+        parsed = parse_section({"Archives": archives, "Rules": list(rules)}, {})
+        self.configuration = self.configuration.model_copy(update={"rules": parsed.rules})
         self.start()
         self.admission.tick(0.0)
 
@@ -112,6 +112,16 @@ def test_a_series_that_changes_while_it_waits_must_be_complete_again(house: Ward
         house.admission.tick(float(now))
     assert house.states(SOFT, THICK) == {SOFT: QUEUED, THICK: BETTER}
     assert len(house.rows(SOFT)) == 1
+
+
+def test_what_only_orthanc_knows_counts_for_the_other_series_too(house: Ward) -> None:
+    house.with_rules({**BEST, "Match": {"RemoteAET": ["CT1"]}})
+    house.archive.put(*series_of(SOFT), *series_of(SHARP, kernel="Br64"))
+    for uid in (SHARP, SOFT):
+        house.admission.hint(Hint("local", "1.2", uid, stable=True))
+    for now in range(1, 100, 3):
+        house.admission.tick(float(now))
+    assert house.states(SOFT, SHARP) == {SOFT: QUEUED, SHARP: BETTER}
 
 
 def test_series_of_an_ordinary_rule_wait_for_nobody(house: Ward) -> None:

@@ -90,7 +90,7 @@ def test_few_thick_slices_match_nsclc() -> None:
         (on_one("ImageOrientationPatient", [1, 0, 0, 0, 0.999, 0.0447]), ["Orientations"]),
         (on_one("PixelSpacing", [1, 1.01]), ["PixelSpacings"]),
         (on_one("PixelSpacing", None), ["PixelSpacings"]),
-        (on_one("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]), ["ImageType"]),
+        (on_one("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]), ["Localizers", "StepRatioBelow"]),
     ],
 )
 def test_both_ask_for_one_regular_volume_without_localizer(rule: Rule, change: Change, criteria: list[str]) -> None:
