@@ -74,9 +74,18 @@ def test_what_is_not_there_is_none_empty_or_gone(archive: DicomWebArchive) -> No
     assert archive.find("1.2.3", "1.2.3", "1.2.3") is None
     assert archive.headers("1.2.3", "1.2.3") == ()
     assert archive.same_series_studies("1.2.3") == ()
+    assert archive.ct_series("1.2.3") == ()
     with pytest.raises(InputError) as refusal:
         list(archive.retrieve("1.2.3", "1.2.3"))
     assert refusal.value.reason is Refusal.GONE
+
+
+def test_the_ct_series_of_a_study_are_listed_without_its_results(archive: DicomWebArchive) -> None:
+    one, report = new_series(1)[0], new_series(1)[0]
+    other = ct_slice(1, series=str(generate_uid()), study=one.StudyInstanceUID)
+    report.StudyInstanceUID, report.Modality = one.StudyInstanceUID, "SR"
+    store(archive, [one, other, report])
+    assert set(archive.ct_series(one.StudyInstanceUID)) == {one.SeriesInstanceUID, other.SeriesInstanceUID}
 
 
 @pytest.mark.parametrize("same_study", [True, False])

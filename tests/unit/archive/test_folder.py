@@ -30,6 +30,8 @@ def test_files_are_grouped_by_series_and_others_counted(source: Path, tmp_path: 
     ]
     assert {file.name for file in archive.skipped} == {"notes.txt", "empty"}
     assert archive.same_series_studies("1.2.3") == (("1.2", "P1"),)
+    assert archive.ct_series("1.2") == ("1.2.3", "1.2.4")
+    assert archive.ct_series("1.9") == ()
 
 
 def test_headers_and_instances_are_read(source: Path, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from orthanc_plugin.rules.kernels import Sharpness, sharpness_of
+from orthanc_plugin.rules.kernels import KERNELS, Sharpness, sharpness_of
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,15 @@ def test_a_series_without_a_kernel_is_unknown_and_one_with_two_is_as_sharp_as_it
     assert sharpness_of([]) is Sharpness.UNKNOWN
     assert sharpness_of(["B30f", "B70f"]) is Sharpness.SHARP
     assert sharpness_of(["B30f", "other"]) is Sharpness.UNKNOWN
+
+
+def test_documentation_names_each_vendor_and_only_kernels_of_the_kind_that_it_says() -> None:
+    text = (Path(__file__).parents[3] / "docs/configuration.md").read_text()
+    section = text.partition("#### Kernels")[2].partition("###")[0]
+    rows = re.findall(r"^\| (\w+[^|]*) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", section, re.MULTILINE)[1:]
+    assert {vendor.partition(":")[0].partition(", also")[0] for vendor, *_ in rows} == {name for name, *_ in KERNELS}
+    for _, soft, sharp, unknown in rows:
+        for cell, kind in ((soft, Sharpness.SOFT), (sharp, Sharpness.SHARP), (unknown, Sharpness.UNKNOWN)):
+            kernels = re.findall(r"`([^`]+)`", cell)
+            assert kernels
+            assert {kernel: sharpness_of([kernel]) for kernel in kernels} == dict.fromkeys(kernels, kind)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,8 +135,13 @@ def test_a_set_is_read_alike_by_the_processes_that_the_service_starts() -> None:
     assert type(configuration).model_validate_json(section_json(configuration)) == configuration
 
 
-def test_every_set_has_criteria() -> None:
+def test_every_set_has_criteria_and_its_column_in_the_documentation() -> None:
     assert set(RULE_SETS) == set(RuleSet)
+    text = (Path(__file__).parents[3] / "docs/configuration.md").read_text()
+    head, *rows = re.findall(r"^\| (.*) \|$", text.partition("### Published")[2].partition("###")[0], re.MULTILINE)
+    assert re.findall(r"`(\w+)`", head) == list(RuleSet)
+    documented = {re.findall(r"`(\w+)`", row)[0] for row in rows if "`" in row}
+    assert all(documented == set(criteria) for criteria in RULE_SETS.values())
 
 
 @pytest.mark.parametrize(
