@@ -14,13 +14,13 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 
 from orthanc_plugin import identity
 from orthanc_plugin.archive.folder import FolderArchive, FolderSeries
-from orthanc_plugin.cli.study import Studies, rank_studies
+from orthanc_plugin.cli.study import Studies, by_rank, rank_studies, without
 from orthanc_plugin.cli.unread import UnreadFiles, unread_files
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, StageView, ending
 from orthanc_plugin.domain.plan import Output, Plan
-from orthanc_plugin.errors import ConfigError, InputError
+from orthanc_plugin.errors import ConfigError, InputError, Refusal
 from orthanc_plugin.jobs.numbers import as_png
 from orthanc_plugin.jobs.sessions import Sessions, warm_sessions
 from orthanc_plugin.jobs.stage import run_stage
@@ -89,18 +89,20 @@ def enrich_folder(directory: Path, out: Path, configuration: Configuration, mess
     studies = rank_studies(archive, configuration.rules, installed.test_models)
     sessions = warm_sessions(configuration, {ARCHIVE: archive})
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    outcomes = []
+    outcomes: dict[FolderSeries, Outcome] = {}
     with Progress(*columns, console=messages) as progress:
-        for number, series in enumerate(archive.series, start=1):
+        for number, series in enumerate(by_rank(archive.series, studies), start=1):
             name = f"series {number} of {len(archive.series)}"
             task = progress.add_task(name, total=1)
 
             def show(stage: str, task: TaskID = task, name: str = name) -> None:
                 progress.update(task, description=f"{name}: {stage}")
 
-            outcomes.append(_enrich(series, archive, sessions, configuration, installed, studies, show))
-            progress.update(task, description=f"{name}: {outcomes[-1].state}", completed=1)
-    return tuple(outcomes)
+            end = outcomes[series] = _enrich(series, archive, sessions, configuration, installed, studies, show)
+            progress.update(task, description=f"{name}: {end.state}", completed=1)
+            if end.state is JobState.SKIPPED and end.reason != Refusal.BETTER_SERIES:
+                studies = without(studies, series)
+    return tuple(outcomes[series] for series in archive.series)
 
 
 def check_rules(directory: Path, configuration: Configuration) -> tuple[SeriesVerdict, ...]:

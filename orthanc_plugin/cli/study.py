@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orthanc_plugin.archive.folder import FolderArchive
+from orthanc_plugin.archive.folder import FolderArchive, FolderSeries
 from orthanc_plugin.config.rule import Rule, SeriesPerStudy
 from orthanc_plugin.errors import InputError
 from orthanc_plugin.rules.best import Candidate, candidate_of, figures, is_ranked, ranked
@@ -38,6 +38,18 @@ def rank_studies(archive: FolderArchive, rules: Sequence[Rule], test_models: Col
             if rule and is_ranked(rules, rule):
                 found[study_uid, rule].append(candidate_of(rule, series_uid, tags))
     return {key: ranked(candidates) for key, candidates in found.items()}
+
+
+def by_rank(series: Iterable[FolderSeries], studies: Studies) -> list[FolderSeries]:
+    """Return the series in an order in which the best of a study comes before those that could take its place."""
+    places = {c.series_instance_uid: place for ranking in studies.values() for place, c in enumerate(ranking)}
+    return sorted(series, key=lambda one: places.get(one.series_instance_uid, 0))
+
+
+def without(studies: Studies, series: FolderSeries) -> Studies:
+    """Return the rankings without a series that was refused, so that the next one takes its place."""
+    refused = series.series_instance_uid
+    return {key: tuple(c for c in ranking if c.series_instance_uid != refused) for key, ranking in studies.items()}
 
 
 def show_study(candidates: Sequence[Candidate], series_uid: str, console: Console) -> None:

@@ -108,7 +108,7 @@ class Admission:
         self._stable_age_s, self._reconcile_s = configuration.stable_age_s, configuration.reconcile_s
         self._queue, self._archives, self._feeds = queue, archives, feeds
         self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
-        waiting = Waiting(self._orthanc_id, self._seen, self._failures, self._catch_up)
+        waiting = Waiting(self._orthanc_id, self._seen, self._failures, self.hint, self._catch_up)
         self._studies = Studies(self._judge, archives, queue, waiting)
         self._lock = threading.Lock()
         self.closing = ExitStack()
@@ -169,6 +169,7 @@ class Admission:
                 self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)
         self._read_waiting()
         self._queue.settle()
+        self._studies.rank_again()
 
     def _catch_up(self, archive: str) -> None:
         """Make the series wait that changed in an archive since its changes were last read."""
@@ -210,7 +211,7 @@ class Admission:
         unchanged = sight.content == watch.content and now - watch.since >= self._stable_age_s
         if not (watch.hint.stable or unchanged or self._stable_age_s == 0):
             return False
-        weighed = self._studies.weigh(key, sight.hint, sight.content)
+        weighed = self._studies.weigh(key, sight.hint, sight.content, sight.received)
         if weighed is None:
             return False  # another series of the study is not complete
         decided = self._judge.decide(sight.hint, sight.received, self._archives[sight.hint.archive], weighed.refused)

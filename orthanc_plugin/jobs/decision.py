@@ -34,10 +34,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The reason why a series gets nothing, as a word and as a sentence."""
+    """The reason why a series gets nothing, as a word and as a sentence.
+
+    rule: the rule that takes the series and passes it over for a better one; otherwise empty.
+    """
 
     reason: Refusal
     sentence: str
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ class Judge:
         if isinstance(plan, Refused):
             decision = Decision(
                 *place, received, self.now(), Verdict.SKIP, JobState.SKIPPED,
-                reason=plan.reason, detail=plan.sentence, ended_at=self.now(),
+                reason=plan.reason, detail=plan.sentence, rule=plan.rule, ended_at=self.now(),
             )  # fmt: skip
             return decision, None
         job = EnrichJob(*place, plan)

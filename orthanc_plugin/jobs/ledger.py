@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from orthanc_plugin.domain.job import OPEN_STATES, JobState
+from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.record import Summary
 
 BUSY_TIMEOUT_MS = 30_000
@@ -184,6 +185,33 @@ class Ledger:
         if state is not None:
             query = query.where(_decisions.c.state == state)
         return self._rows(query.where(_decisions.c.job_id != "") if jobs_only else query)
+
+    def passed_over(self, since: datetime) -> tuple[Decision, ...]:
+        """Return the series that were skipped for a better one of their study which was refused afterwards.
+
+        Only decisions since a time count, so that the search stays short.
+        """
+        study = sa.tuple_(_decisions.c.archive, _decisions.c.study_instance_uid, _decisions.c.rule)
+        of_jobs = sa.select(_decisions.c.archive, _decisions.c.study_instance_uid, _decisions.c.rule).where(
+            _decisions.c.job_id != ""
+        )
+        better = _decisions.c.reason == Refusal.BETTER_SERIES
+        skipped = _decisions.c.state == JobState.SKIPPED
+        stands = _decisions.c.state.in_((*OPEN_STATES, JobState.DONE, JobState.FAILED))
+        query = sa.select(_decisions).where(
+            skipped,
+            better,
+            _decisions.c.first_seen >= _text_of_time(since),
+            study.in_(of_jobs.where(skipped, ~better)),
+            study.not_in(of_jobs.where(stands)),
+        )
+        return self._rows(query.order_by(_decisions.c.id))
+
+    def give_up(self, decision: Decision) -> None:
+        """Write that a decision no longer stands, so that the same content is decided on again."""
+        row = (_decisions.c.archive == decision.archive, _decisions.c.fingerprint == decision.fingerprint)
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(_decisions).where(*row).values(state=JobState.SUPERSEDED))
 
     def counts(self) -> dict[JobState, int]:
         """Count the rows in each state."""

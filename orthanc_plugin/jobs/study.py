@@ -2,7 +2,8 @@
 
 A series that such a rule takes waits until every CT series of its study is complete or decided on. The best of those
 that the rule takes is then enriched; the others are skipped and name it. A better series that comes later is enriched,
-too: it ends the job of the earlier choice if no worker has begun it, and leaves alone what is running or stored.
+too: it ends the job of the earlier choice if no worker has begun it, and leaves alone what is running or stored. If a
+worker refuses the chosen series, the others are ranked again without it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.rule import SeriesPerStudy
@@ -25,6 +27,7 @@ LOOK_AGAIN_S = 5.0
 
 _RUNS_OR_RAN = (*OPEN_STATES, JobState.DONE)
 _FAILURES_IN_A_ROW = 3  # a series that cannot be looked at must not hold back its study
+_RANKED_AGAIN_WITHIN = timedelta(days=30)
 _CACHED = 1000
 
 logger = logging.getLogger(__name__)
@@ -50,12 +53,14 @@ class Waiting:
     look: a series as its archive holds it now: the hint with all that Orthanc knows, and the digest of the content;
         None if it is gone.
     failures: looks in a row that failed, by the key of a waiting series; None if no such series waits.
+    hint: makes a series wait.
     catch_up: makes every series wait that an archive received and nobody announced.
     """
 
     orthanc_id: Callable[[Hint], str]
     look: Callable[[Hint], tuple[Hint, str] | None]
     failures: Callable[[str], int | None]
+    hint: Callable[[Hint], None]
     catch_up: Callable[[str], None]
 
 
@@ -84,7 +89,7 @@ class Studies:
         """Return whether a complete series waits for the others of its study."""
         return key in self._held
 
-    def weigh(self, key: str, hint: Hint, content: str) -> Weighed | None:
+    def weigh(self, key: str, hint: Hint, content: str, received: str) -> Weighed | None:
         """Weigh a complete series against the others of its study.
 
         Parameters
@@ -95,25 +100,29 @@ class Studies:
             The series, with its UIDs.
         content : str
             Digest of what the archive holds of it.
+        received : str
+            When the archive received the newest instance of the series.
 
         Returns
         -------
         Weighed or None
             None while another series of the study is not complete.
         """
-        if not self._ranks:
+        if not self._ranks or (key not in self._held and self._was_decided_on(hint, received)):
             return Weighed()
         own = self._candidate(hint, content)
         if own is None:
             return Weighed()
-        self._held[key] = content
+        if self._held.setdefault(key, content) != content:
+            del self._held[key]  # it changed while it waited, so it must be complete again
+            return None
         rivals = self._rivals(hint)
         if rivals is None:
             return None
         del self._held[key]
         better = better_one(own, rivals)
         if better is not None:
-            return Weighed(Refused(Refusal.BETTER_SERIES, why_better(better, own)))
+            return Weighed(Refused(Refusal.BETTER_SERIES, why_better(better, own), own.rule))
         return Weighed(outranked={r.series_instance_uid: why_better(own, r) for r in rivals if r.rule == own.rule})
 
     def withdraw(self, hint: Hint, weighed: Weighed) -> None:
@@ -122,6 +131,19 @@ class Studies:
             for row in self._queue.ledger.of_series(hint.archive, series_uid):
                 if row.state is JobState.QUEUED and self._queue.withdraw(row.job_id, Refusal.BETTER_SERIES, why):
                     logger.info("series %s: skipped %s", series_uid, Refusal.BETTER_SERIES)
+
+    def rank_again(self) -> None:
+        """Make the series wait again that were skipped for a better one which a worker refused afterwards."""
+        since = self._judge.now() - _RANKED_AGAIN_WITHIN
+        for row in self._queue.ledger.passed_over(since) if self._ranks else ():
+            if row.archive in self._archives:
+                self._waiting.hint(Hint(row.archive, row.study_instance_uid, row.series_instance_uid, stable=True))
+                self._queue.ledger.give_up(row)
+
+    def _was_decided_on(self, hint: Hint, received: str) -> bool:
+        """Return whether the content was decided on before: a change that was read late names it again."""
+        known = self._queue.ledger.of_series(hint.archive, hint.series_instance_uid)
+        return bool(known) and self._judge.decide(hint, received, self._archives[hint.archive]) is None
 
     def _rivals(self, hint: Hint) -> Sequence[Candidate] | None:
         """Return the other series of the study that a ranking rule takes; None while one of them is not complete."""

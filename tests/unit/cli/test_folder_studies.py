@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from orthanc_plugin.domain.job import JobState, StageOutcome, StageView
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.phantoms.dicom import encode_phantom, write_instances
 from orthanc_plugin.phantoms.phantom import make_phantom
+from orthanc_plugin.pipeline.session import Session
 from tests.support.cases.four_series import BEST_RULE, STUDY_SERIES, four_series_of
 
 
@@ -86,6 +88,28 @@ def test_run_skips_the_others_with_the_reason(study: Path, tmp_path: Path, monke
         "other": (JobState.DONE, ""),
     }
     assert "kernel STANDARD (soft), not LUNG (sharp)" in outcomes["sharp-thin"].detail
+
+
+def test_a_chosen_series_that_is_refused_leaves_its_place_to_the_next(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = StageView("retrieve", 0.1, 1.0)
+    refused = StageOutcome(view, None, JobState.SKIPPED, Refusal.MISSING_SLICE, "a slice is missing")
+
+    def stages(session: Session, run: object) -> Iterator[StageOutcome]:
+        soft = session.job.series_instance_uid == STUDY_SERIES["soft-thin"]
+        return iter([refused if soft else StageOutcome(view)])
+
+    monkeypatch.setattr(once, "stages_of", stages)
+    outcomes = named(once.enrich_folder(study, tmp_path / "out", settings(), Console(quiet=True)))
+    assert {name: (outcome.state, outcome.reason) for name, outcome in outcomes.items()} == {
+        "soft-thin": (JobState.SKIPPED, Refusal.MISSING_SLICE),
+        "thick": (JobState.DONE, ""),
+        "sharp-thin": (JobState.SKIPPED, Refusal.BETTER_SERIES),
+        "scout": (JobState.SKIPPED, Refusal.TOO_FEW_SLICES),
+        "other": (JobState.DONE, ""),
+    }
+    assert list(outcomes) == ["other", "scout", "sharp-thin", "soft-thin", "thick"]  # the order of the files
 
 
 def test_by_default_run_enriches_every_series(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

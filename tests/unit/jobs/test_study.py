@@ -203,6 +203,56 @@ def test_a_series_that_gave_nothing_does_not_keep_out_a_later_one(house: Ward, s
     assert house.states(SHARP) == {SHARP: QUEUED}
 
 
+def test_a_chosen_series_that_a_worker_refuses_leaves_its_place_to_the_next(house: Ward) -> None:
+    study = four_series()
+    for instances in study.values():
+        house.archive.put(*instances)
+    for uid in study:
+        house.admission.hint(Hint("local", "1.2", uid, stable=True))
+    for now in range(20):
+        house.admission.tick(float(now))
+    refuse(house, SOFT)
+    for now in range(0, 100, 5):
+        house.admission.tick(RECONCILE_S + now)
+    assert house.states(SOFT, THICK, SHARP) == {
+        SOFT: (JobState.SKIPPED, Refusal.MISSING_SLICE),
+        THICK: QUEUED,
+        SHARP: BETTER,
+    }
+    assert THICK in house.rows(SHARP)[-1].detail
+    refuse(house, THICK)
+    for now in range(0, 100, 5):
+        house.admission.tick(2 * RECONCILE_S + now)
+    assert house.states(THICK, SHARP) == {THICK: (JobState.SKIPPED, Refusal.MISSING_SLICE), SHARP: QUEUED}
+    rows = [len(house.rows(uid)) for uid in study]
+    for now in range(20):
+        house.admission.tick(4 * RECONCILE_S + now * RECONCILE_S)
+    assert [len(house.rows(uid)) for uid in study] == rows  # nothing is decided again and again
+
+
+@pytest.mark.parametrize("state", [JobState.DONE, JobState.FAILED])
+def test_a_choice_that_stands_or_can_be_retried_keeps_its_place(house: Ward, state: JobState) -> None:
+    house.archive.put(*series_of(SOFT), *series_of(SHARP, kernel="B70f"))
+    for uid in (SOFT, SHARP):
+        house.admission.hint(Hint("local", "1.2", uid, stable=True))
+    for now in range(20):
+        house.admission.tick(float(now))
+    job_id = house.rows(SOFT)[0].job_id
+    house.queue.ledger.start(job_id)
+    house.queue.ledger.end(job_id, state, "", "")
+    for now in range(3):
+        house.admission.tick(RECONCILE_S * (1 + now))
+    assert house.states(SHARP) == {SHARP: BETTER}
+    assert len(house.rows(SHARP)) == 1
+
+
+def refuse(house: Ward, uid: str) -> None:
+    """End the job of a series as a worker does that finds it unusable."""
+    job_id = house.rows(uid)[-1].job_id
+    assert house.queue.ledger.start(job_id)
+    house.queue.ledger.end(job_id, JobState.SKIPPED, Refusal.MISSING_SLICE, "a slice is missing")
+
+
 def test_series_from_before_the_first_start_neither_hold_up_nor_count(house: Ward) -> None:
     house.archive.put(*series_of(SOFT))
     house.queue.ledger.keep_note("changes:local", str(len(house.archive.rows)))
