@@ -7,13 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from orthanc_plugin.config.read import load_configuration
 from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.admission import open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
@@ -41,6 +43,26 @@ def test_uids_that_are_too_long_are_decided_on_all_the_same(database: PostgreSql
         assert queue.enqueue(SKIP)
         assert not queue.enqueue(SKIP)
         assert queue.ledger.of_series("local", LONG_UID) == (SKIP,)
+
+
+def test_a_series_that_was_passed_over_is_found_once_the_chosen_one_is_refused(database: PostgreSql) -> None:
+    decided = datetime(2026, 1, 2, tzinfo=UTC)
+    chosen = Decision(
+        "local", "1.8", "1.8.1", "f8", 0, "", decided, Verdict.ENRICH, JobState.SKIPPED,
+        reason=Refusal.MISSING_SLICE, job_id="j8", rule="chest",
+    )  # fmt: skip
+    other = replace(
+        chosen, series_instance_uid="1.8.2", fingerprint="f9", decision=Verdict.SKIP, job_id="",
+        reason=Refusal.BETTER_SERIES,
+    )  # fmt: skip
+    elsewhere = replace(other, study_instance_uid="1.9", series_instance_uid="1.9.2", fingerprint="f10")
+    with closing(JobQueue(database.url)) as queue:
+        for decision in (chosen, other, elsewhere):
+            assert queue.enqueue(decision)
+        assert queue.ledger.passed_over(decided) == (other,)
+        assert queue.ledger.passed_over(decided + timedelta(days=1)) == ()
+        queue.ledger.give_up(other)
+        assert queue.ledger.passed_over(decided) == ()
 
 
 def test_a_restart_of_the_database_is_not_noticed(database: PostgreSql) -> None:
