@@ -16,7 +16,7 @@ from datetime import timedelta
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.rule import SeriesPerStudy
 from orthanc_plugin.domain.job import OPEN_STATES, JobState
-from orthanc_plugin.errors import Refusal
+from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.jobs.decision import Judge, Refused
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.queue import JobQueue
@@ -151,7 +151,10 @@ class Studies:
         for uid in self._archives[hint.archive].ct_series(hint.study_instance_uid):
             if uid == hint.series_instance_uid:
                 continue
-            seen = self._waiting.look(self._located(hint, uid))
+            try:
+                seen = self._waiting.look(self._located(hint, uid))
+            except InputError:
+                continue  # what is wrong with another series is not this one's fault
             if seen is None:
                 continue
             other, content = seen
