@@ -17,6 +17,7 @@ from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.image_kind import ImageKind
 from orthanc_plugin.domain.plan import Guard, Output, SegEncoding
+from orthanc_plugin.domain.reading import MissingSlices, Phase
 
 DEFAULT_LOCATOR = "bpr"
 _REGIONS = ", ".join(f'"{region}"' for region in Region)
@@ -121,6 +122,10 @@ class Rule(Settings):
         default=("chest_structures",), min_length=1, description="a list of installed models"
     )
     allow_test_models: bool = Field(default=False, description="true or false")
+    phase: Phase = Field(default=Phase.REFUSE, description=", ".join(f'"{phase}"' for phase in Phase))
+    missing_slices: MissingSlices = Field(
+        default=MissingSlices.REFUSE, description=" or ".join(f'"{choice}"' for choice in MissingSlices)
+    )
     radiomics: bool = Field(default=True, description="true or false")
     outputs: tuple[RuleOutput, ...] = Field(
         default=(Output.SEG, Output.LANDMARKS, Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.CHECKS),

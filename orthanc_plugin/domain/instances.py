@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from orthanc_plugin.domain.image_kind import ImageKind, image_kinds
 from orthanc_plugin.errors import InputError, Refusal
+
+MULTI_FRAME_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
 ODD_SHARE = 0.1
 ODD_COUNT = 3
@@ -47,6 +50,26 @@ def two_contents(sop_uid: str) -> InputError:
     """Give the refusal of one SOPInstanceUID with two contents."""
     message = f"SOPInstanceUID {sop_uid} comes more than once with different content; send each instance once"
     return InputError(Refusal.MIXED_IDENTITY, message)
+
+
+def frame_count(ds: Dataset) -> int:
+    """Give NumberOfFrames, 1 where it is absent.
+
+    Raises
+    ------
+    InputError
+        UNREADABLE: it is not a number.
+    """
+    try:
+        return int(ds.get("NumberOfFrames") or 1)
+    except (TypeError, ValueError):
+        raise InputError(Refusal.UNREADABLE, "NumberOfFrames is not a number; export the series again") from None
+
+
+def frame_number(header: Dataset) -> int | None:
+    """Give the number of the frame that a header was made of; None for that of a single-frame instance."""
+    number = header.get("ReferencedFrameNumber") if header.get("SOPClassUID") in MULTI_FRAME_CT else None
+    return None if number is None else int(number)
 
 
 def says_localizer(image_type: Iterable[str]) -> bool:

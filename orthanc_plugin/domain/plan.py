@@ -10,6 +10,7 @@ from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
+from orthanc_plugin.domain.reading import ReadSettings
 from orthanc_plugin.identity import digest
 
 
@@ -108,6 +109,7 @@ class Plan(JsonRecord):
 
     hold_back: a SEG that fails one of these checks is not stored.
     image_library: whether the radiomics report lists every source slice.
+    reading: what the loader may do beyond vouching for the series.
     """
 
     rule: str
@@ -120,6 +122,7 @@ class Plan(JsonRecord):
     seg: SegSettings = field(default=SegSettings())
     hold_back: tuple[Check, ...] = ()
     image_library: bool = False
+    reading: ReadSettings = field(default=ReadSettings())
 
     @property
     def digest(self) -> str:
@@ -132,4 +135,4 @@ class Plan(JsonRecord):
         return digest(json.dumps(content, sort_keys=True))
 
 
-_LATER = ("radiomics", "seg", "hold_back", "image_library")
+_LATER = ("radiomics", "seg", "hold_back", "image_library", "reading")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from orthanc_plugin.domain.masks import Labels
 from orthanc_plugin.identity import SeriesIdentity
 
 Voxels = NDArray[np.float32]
@@ -39,14 +40,55 @@ class Volume:
         return float(np.prod(self.spacing_mm)) / 1000.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Placement:
+    """Where the source slices lie on a volume that was resampled from them.
+
+    Slices are moved by whole pixels, so that a mask goes to the volume and back without a change.
+
+    z: (n,) float64, rising; where each source slice lies along z, in voxels of the volume.
+    corners: (n, 2) intp; row and column of the volume on which the first pixel of each source slice lies.
+    size: rows and columns of a source slice.
+    """
+
+    z: NDArray[np.float64]
+    corners: NDArray[np.intp]
+    size: tuple[int, int]
+
+    def nearest_slices(self, count: int) -> NDArray[np.intp]:
+        """Give the source slice nearest to each of `count` volume slices."""
+        return np.asarray(np.abs(np.arange(count)[:, None] - self.z).argmin(axis=1))
+
+    def window(self, index: int) -> tuple[slice, slice]:
+        """Rows and columns of the volume that a source slice covers."""
+        (top, left), (rows, columns) = self.corners[index], self.size
+        return slice(top, top + rows), slice(left, left + columns)
+
+    def to_source(self, labels: Labels) -> Labels:
+        """Put a label map of the volume (z, y, x) onto the source slices (n, rows, columns), nearest neighbour."""
+        nearest = np.clip(np.rint(self.z).astype(np.intp), 0, len(labels) - 1)
+        return np.stack([labels[k][self.window(index)] for index, k in enumerate(nearest)])
+
+    def to_volume(self, labels: Labels, shape: tuple[int, ...]) -> Labels:
+        """Put a label map of the source slices (n, rows, columns) onto the volume (z, y, x), nearest neighbour."""
+        placed = np.zeros(shape, labels.dtype)
+        for k, index in enumerate(self.nearest_slices(shape[0])):
+            placed[k][self.window(index)] = labels[index]
+        return placed
+
+
 @dataclass(frozen=True, slots=True)
 class CtSeries:
     """A volume with its source headers.
 
-    headers: one dataset per slice, in the order of `volume.voxels_hu` (z), as received, without pixel data.
+    headers: one dataset for each source slice, rising in z, without pixel data: as received, or made of the functional
+        groups of one frame. It is one for each slice of the volume unless there is a placement.
     frame_of_reference_uid: frame of reference of the results: that of the series, or a derived one if every slice has
         another (de-identified archives).
     notes: what the loader regularised; reports repeat it.
+    marks: what every result must say: the volume was resampled, slices were interpolated, one phase was chosen.
+    placement: where the source slices lie on a resampled volume; None where the slices are the volume.
+    variant: how the rule had the series read, where that decides the voxels; enters the UIDs of results.
     """
 
     identity: SeriesIdentity
@@ -54,3 +96,35 @@ class CtSeries:
     headers: tuple[Dataset, ...]
     frame_of_reference_uid: str
     notes: tuple[str, ...] = field(default=())
+    marks: tuple[str, ...] = field(default=())
+    placement: Placement | None = None
+    variant: str = ""
+
+    def header_at(self, slice_index: int) -> Dataset:
+        """Give the header of the source slice at, or nearest to, a slice of the volume."""
+        return self.headers[self._source_index(slice_index)]
+
+    def source_plane(self, slice_index: int) -> Voxels:
+        """Give a slice of the volume as far as the source slice at, or nearest to, it goes; (rows, columns)."""
+        plane = self.volume.voxels_hu[slice_index]
+        part = ... if self.placement is None else self.placement.window(self._source_index(slice_index))
+        return np.asarray(plane[part])
+
+    @property
+    def source_shape(self) -> tuple[int, int, int]:
+        """Source slices, and the rows and columns of each."""
+        rows, columns = self.volume.voxels_hu.shape[1:] if self.placement is None else self.placement.size
+        return len(self.headers), rows, columns
+
+    def on_source(self, labels: Labels) -> Labels:
+        """Put a label map of the volume onto the source slices."""
+        return labels if self.placement is None else self.placement.to_source(labels)
+
+    def on_volume(self, labels: Labels) -> Labels:
+        """Put a label map of the source slices onto the volume."""
+        if self.placement is None:
+            return labels
+        return self.placement.to_volume(labels, self.volume.voxels_hu.shape)
+
+    def _source_index(self, slice_index: int) -> int:
+        return slice_index if self.placement is None else int(np.abs(self.placement.z - slice_index).argmin())

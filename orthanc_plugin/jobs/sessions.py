@@ -34,7 +34,7 @@ def load_series(archive: Archive, job: EnrichJob) -> CtSeries:
     TransientError
         If the archive is away.
     """
-    series = read_series(archive.retrieve(job.study_instance_uid, job.series_instance_uid))
+    series = read_series(archive.retrieve(job.study_instance_uid, job.series_instance_uid), job.plan.reading)
     if identity.fingerprint(series.identity, job.generation) != job.fingerprint:
         raise InputError(Refusal.GONE, "the series has changed since it was decided on; a new decision follows")
     check_identity(series)

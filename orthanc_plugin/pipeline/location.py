@@ -118,7 +118,8 @@ def report_location(
     provider : str
         Execution provider that it ran on.
     """
-    uid = identity.body_sr_uid(context.fingerprint, card.digest, kind, context.report_settings)
+    settings = "; ".join(filter(None, (context.report_settings, series.variant)))
+    uid = identity.body_sr_uid(context.fingerprint, card.digest, kind, settings)
     if (there := context.find(series, uid)) is not None:
         return ReportResult(reference(there, kind, True), ())
     if not (location.regions if kind is Output.BODY_REGIONS else coded(location.landmarks)[0]):
@@ -126,7 +127,7 @@ def report_location(
         return ReportResult(None, (f"no valid region: {location.reason}" if location.reason else none,))
     encoded = _BODY_ENCODERS[kind](
         Provenance(series, card, uid, provider, context.clock()), location,
-        title=context.title, notes=(*series.notes, *location.notes),
+        title=context.title, notes=(*series.notes, *series.marks, *location.notes),
     )  # fmt: skip
     stored, adopted = context.keep(series, encoded)
     return ReportResult(reference(stored, kind, adopted), ())

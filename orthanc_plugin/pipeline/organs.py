@@ -61,11 +61,12 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
     StoreError
         If the archive refuses the SEG or does not give it back.
     """
-    settings = seg.describe(context.seg) if crop is None else f"{seg.describe(context.seg)}; {crop.settings}"
+    cropped = "" if crop is None else crop.settings
+    settings = "; ".join(filter(None, (seg.describe(context.seg), cropped, series.variant)))
     uid = identity.seg_uid(context.fingerprint, engine.card.digest, settings)
     stored = context.find(series, uid)
     adopted = stored is not None
-    cut = () if crop is None else (crop.note,)
+    cut = series.marks if crop is None else (*series.marks, crop.note)
     if stored is None:
         found = engine.segment(series.volume) if crop is None else segment_part(series.volume, engine, crop)
         if not found.segments:

@@ -93,7 +93,7 @@ class Session:
 
     def retrieve(self) -> Found:
         """Read the series and vouch for it."""
-        return Found(notes=self._series.notes)
+        return Found(notes=(*self._series.notes, *self._series.marks))
 
     def locate(self, model: PlannedModel) -> Found:
         """Find the place of the series in the body."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +23,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import RE_VALID_UID
 from pydicom.valuerep import DA, DT, TM, DSfloat, validate_value
 
+from orthanc_plugin.domain.instances import frame_number
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.provenance import CHARACTER_SET, Provenance
@@ -130,10 +131,26 @@ def complete(ds: SOPClass, provenance: Provenance) -> None:
             item.ContributionDateTime = DT(provenance.created)
 
 
+def image_references(headers: Sequence[Dataset]) -> list[Dataset]:
+    """Refer to each instance once, to frames by their numbers (PS3.3 10.3, Image SOP Instance Reference Macro)."""
+    items: dict[str, Dataset] = {}
+    frames: dict[str, list[int]] = {}
+    for header in headers:
+        item = items.setdefault(header.SOPInstanceUID, Dataset())
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+        if (frame := frame_number(header)) is not None:
+            frames.setdefault(header.SOPInstanceUID, []).append(frame)
+    for uid, numbers in frames.items():
+        items[uid].ReferencedFrameNumber = sorted(numbers)
+    return list(items.values())
+
+
 def instance_number(header: Dataset) -> str:
-    """Show the InstanceNumber of a source slice, or `?` if it has none."""
+    """Show the InstanceNumber of a source slice, or `?` if it has none, and the number of its frame if it has one."""
     value = _raw(header, "InstanceNumber") or ""
-    return value if re.fullmatch(r"[+-]?\d{1,11}", value) else "?"
+    number = value if re.fullmatch(r"[+-]?\d{1,11}", value) else "?"
+    frame = frame_number(header)
+    return number if frame is None else f"{number} frame {frame}"
 
 
 def _inherited(source: Dataset) -> Dataset:
@@ -164,7 +181,9 @@ def _slice_header(source: Dataset, inherited: Dataset, series: CtSeries) -> Data
     ds.FrameOfReferenceUID = series.frame_of_reference_uid
     ds.PositionReferenceIndicator = _sanitised(source, "PositionReferenceIndicator") or ""
     ds.ImagePositionPatient = [_ds(value) for value in source.ImagePositionPatient]
-    _, ds.Rows, ds.Columns = series.volume.voxels_hu.shape
+    _, ds.Rows, ds.Columns = series.source_shape
+    if (frame := frame_number(source)) is not None:
+        ds.ReferencedFrameNumber = frame
     _set_grid(ds, source, series)
     return ds
 
@@ -174,7 +193,8 @@ def _set_grid(ds: Dataset, source: Dataset, series: CtSeries) -> None:
     axes = series.volume.affine[:3, :2]
     ds.ImageOrientationPatient = [_ds(value) for value in (axes / np.linalg.norm(axes, axis=0)).T.ravel()]
     ds.PixelSpacing = [_ds(row_mm), _ds(column_mm)]
-    ds.SpacingBetweenSlices = _ds(step_mm)
+    if series.placement is None or np.all(np.diff(series.placement.z) == 1):
+        ds.SpacingBetweenSlices = _ds(step_mm)
     thickness = _sanitised(source, "SliceThickness")
     ds.SliceThickness = _ds(float(thickness) if thickness else step_mm)
 

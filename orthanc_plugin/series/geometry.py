@@ -16,14 +16,14 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 
 from orthanc_plugin.domain.instances import few_enough
-from orthanc_plugin.domain.volume import Affine
+from orthanc_plugin.domain.reading import MissingSlices
+from orthanc_plugin.domain.volume import Affine, Placement
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.series.limits import check_plane
+from orthanc_plugin.series.steps import fit_steps
 
 Vector = NDArray[np.float64]
 
-POSITION_TOLERANCE_MM = 0.1
-POSITION_TOLERANCE_OF_SPACING = 0.05
 ORIENTATION_TOLERANCE = 1e-3
 DRIFT_TOLERANCE_MM = 0.1
 """Proposed, not derived from measurements: accepted real series deviate by 0.001 mm at most, faults are millimetres."""
@@ -36,14 +36,13 @@ SAG_DEGREES = 0.15
 LARGEST_SAG_MM = 1.0
 """A loaded table sags along the scan. Slices may drift by this angle, and lie this far from where they are placed."""
 
-ROUNDED_TO_MM = 0.1
-ROUNDING_TOLERANCE = 0.6
-"""Positions that all are whole tenths of a millimetre were rounded: each may be off by half a step, and the fit a
-little more."""
+LARGEST_TILT_DEGREES = 35.0
+ALONG_AXIS_DEGREES = 2.0
+"""A gantry tilts by 30 degrees at most, and the table moves along an axis of the patient. Planes that are shifted
+otherwise have a false position or orientation."""
 
 _SMALLEST_PIXEL_MM = 0.01
 _FARTHEST_MM = 1e5
-_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,15 +87,23 @@ class Grid:
     """The regular grid of a series.
 
     order: indices of the given planes, rising along the normal.
+    shape: (z, y, x).
     spacing_mm: (z, y, x).
     affine: 4x4, voxel index (x, y, z, 1) to LPS millimetres.
     drift_mm: how far the slices drift sideways from the first to the last; they are placed within half of it.
+    placement: where the planes lie on the grid; None where they are its slices.
+    marks: how the grid differs from the planes, for the results.
+    filled: missing slices that lie between the planes.
     """
 
     order: tuple[int, ...]
+    shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     affine: Affine
     drift_mm: float = 0.0
+    placement: Placement | None = None
+    marks: tuple[str, ...] = ()
+    filled: int = 0
 
 
 def slice_plane(ds: Dataset) -> SlicePlane:
@@ -161,8 +168,11 @@ def same_heights(stack: Stack, planes: Sequence[SlicePlane]) -> list[list[int]]:
     return [sorted(group) for group in groups]
 
 
-def fit_grid(stack: Stack, planes: Sequence[SlicePlane]) -> Grid:
+def fit_grid(stack: Stack, planes: Sequence[SlicePlane], missing: MissingSlices = MissingSlices.REFUSE) -> Grid:
     """Fit one regular orthogonal grid to the planes of a stack, no two at one height.
+
+    Planes of a tilted gantry are set upright on it by whole pixels; planes of several spacings, or with gaps that the
+    rule allows, are placed between the slices of a regular one.
 
     Raises
     ------
@@ -172,13 +182,28 @@ def fit_grid(stack: Stack, planes: Sequence[SlicePlane]) -> Grid:
     positions = np.array([plane.position for plane in planes])
     along = positions @ stack.normal
     order = np.argsort(along, kind="stable")
-    origin, drift_mm = _common_origin(positions[order], along[order], stack.normal)
-    first, step = _fit_steps(along[order])
+    shifts = _shifts(positions[order], along[order], stack)
+    steps = fit_steps(along[order], missing)
     rows_mm, columns_mm = stack.pixel_spacing_mm
     affine = np.eye(4)
-    affine[:3, :3] = np.column_stack([stack.row * columns_mm, stack.column * rows_mm, stack.normal * step])
-    affine[:3, 3] = origin + stack.normal * first
-    return Grid(tuple(int(i) for i in order), (step, rows_mm, columns_mm), affine, drift_mm)
+    affine[:3, :3] = np.column_stack([stack.row * columns_mm, stack.column * rows_mm, stack.normal * steps.step])
+    affine[:3, 3] = shifts.origin + stack.normal * steps.first
+    size = planes[0].size
+    rows, columns = (int(count + shift) for count, shift in zip(size, shifts.pixels.max(axis=0), strict=True))
+    placement = None
+    if steps.z is not None or shifts.pixels.any():
+        z = np.arange(steps.count, dtype=np.float64) if steps.z is None else steps.z
+        placement = Placement(z, shifts.pixels, size)
+    return Grid(
+        order=tuple(int(i) for i in order),
+        shape=(steps.count, rows, columns),
+        spacing_mm=(steps.step, rows_mm, columns_mm),
+        affine=affine,
+        drift_mm=shifts.drift_mm,
+        placement=placement,
+        marks=tuple(mark for mark in (shifts.mark, steps.mark) if mark),
+        filled=steps.filled,
+    )
 
 
 def is_upright(grid: Grid) -> bool:
@@ -228,46 +253,58 @@ def _common_orientation(planes: Sequence[SlicePlane]) -> tuple[Vector, Vector]:
     return _orthonormal(mean[0] / np.linalg.norm(mean[0]), mean[1] / np.linalg.norm(mean[1]))
 
 
-def _common_origin(positions: NDArray[np.float64], along: Vector, normal: Vector) -> tuple[Vector, float]:
-    """Give the place where the normal through all first pixels passes, and a drift worth a note; refuse shear."""
-    across = positions - np.outer(along, normal)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shifts:
+    """How the planes lie sideways.
+
+    origin: (3,) mm, where the normal through the first pixel of the grid passes.
+    pixels: (n, 2) rows and columns by which each plane is moved on the grid.
+    """
+
+    origin: Vector
+    pixels: NDArray[np.intp]
+    drift_mm: float = 0.0
+    mark: str = ""
+
+
+def _shifts(positions: NDArray[np.float64], along: Vector, stack: Stack) -> _Shifts:
+    """Find the place of the planes across the normal: one for all, or sheared by a tilted gantry."""
+    across = positions - np.outer(along, stack.normal)
+    none = np.zeros((len(along), 2), np.intp)
     origin = np.median(across, axis=0)
     if np.abs(across - origin).max() <= DRIFT_TOLERANCE_MM:
-        return np.asarray(across.mean(axis=0)), 0.0
+        return _Shifts(np.asarray(across.mean(axis=0)), none)
     ends = (across.max(axis=0) + across.min(axis=0)) / 2
     sag = min(LARGEST_SAG_MM, np.tan(np.radians(SAG_DEGREES)) * (along[-1] - along[0]) / 2)
     if (farthest := float(np.linalg.norm(across - ends, axis=1).max())) <= max(sag, DRIFT_TOLERANCE_MM):
-        return np.asarray(ends), 2 * farthest
+        return _Shifts(np.asarray(ends), none, 2 * farthest)
     line = np.column_stack([np.ones_like(along), along])
     straight = line @ np.linalg.lstsq(line, across, rcond=None)[0]
-    if np.abs(across - straight).max() <= DRIFT_TOLERANCE_MM:
-        degrees = np.degrees(np.arctan(np.linalg.norm(straight[-1] - straight[0]) / (along[-1] - along[0])))
-        message = f"slices are sheared by {degrees:.1f} degrees (gantry tilt); reconstruct without tilt"
+    if np.abs(across - straight).max() > DRIFT_TOLERANCE_MM:
+        raise InputError(Refusal.MIXED_ORIENTATION, "slices are shifted sideways against each other; split the series")
+    return _sheared(positions, across, straight, along, stack)
+
+
+def _sheared(
+    positions: NDArray[np.float64],
+    across: NDArray[np.float64],
+    straight: NDArray[np.float64],
+    along: Vector,
+    stack: Stack,
+) -> _Shifts:
+    """Set planes of a tilted gantry upright, each moved in its plane by whole pixels."""
+    degrees = float(np.degrees(np.arctan(np.linalg.norm(straight[-1] - straight[0]) / (along[-1] - along[0]))))
+    way = positions[-1] - positions[0]
+    off = float(np.degrees(np.arccos(min(1.0, np.abs(way).max() / np.linalg.norm(way)))))
+    if degrees > LARGEST_TILT_DEGREES or off > min(ALONG_AXIS_DEGREES, degrees / 2):
+        message = f"slices are sheared by {degrees:.1f} degrees, not as by a tilted gantry; reconstruct without tilt"
         raise InputError(Refusal.GANTRY_TILT, message)
-    raise InputError(Refusal.MIXED_ORIENTATION, "slices are shifted sideways against each other; split the series")
-
-
-def _fit_steps(along: Vector) -> tuple[float, float]:
-    """First position and step of the regular positions nearest to these (rising); refuses irregular ones."""
-    step = float(np.median(np.diff(along)))
-    number = np.arange(len(along))
-    slope, first = (round(float(value), _DIGITS) for value in np.polyfit(number, along, 1))
-    tolerance = min(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_OF_SPACING * step)
-    tolerance = max(tolerance, _rounding_mm(along, slope))
-    if np.abs(along - (first + slope * number)).max() <= tolerance:
-        return first, slope
-    gaps = np.diff(along)
-    steps = np.rint(gaps / step)
-    few_wide = 0 < np.count_nonzero(steps > 1) <= len(gaps) / 3
-    if few_wide and np.abs(gaps / step - steps).max() <= POSITION_TOLERANCE_OF_SPACING:
-        message = f"{steps.sum() - len(gaps):.0f} slice(s) missing at a spacing of {step:.3f} mm; send them all again"
-        raise InputError(Refusal.MISSING_SLICE, message)
-    message = f"distance between slices varies from {gaps.min():.3f} to {gaps.max():.3f} mm; split or reconstruct"
-    raise InputError(Refusal.MIXED_SPACING, message)
-
-
-def _rounding_mm(along: Vector, step: float) -> float:
-    """How far positions lie from a regular grid because the sender rounded them to tenths; 0 where it did not."""
-    tenths = along / ROUNDED_TO_MM
-    rounded = np.abs(tenths - np.rint(tenths)).max() < 1e-3
-    return ROUNDING_TOLERANCE * ROUNDED_TO_MM if rounded and step > 2 * ROUNDED_TO_MM else 0.0
+    rows_mm, columns_mm = stack.pixel_spacing_mm
+    down, right = across @ stack.column / rows_mm, across @ stack.row / columns_mm
+    origin = stack.column * (down.min() * rows_mm) + stack.row * (right.min() * columns_mm)
+    pixels = np.rint(np.column_stack([down - down.min(), right - right.min()])).astype(np.intp)
+    mark = (
+        f"gantry tilt of {degrees:.1f} degrees: slices are moved by whole pixels onto an orthogonal grid, on which"
+        " organs are found and measured; masks are stored on the source slices"
+    )
+    return _Shifts(np.asarray(origin), pixels, mark=mark)

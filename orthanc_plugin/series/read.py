@@ -11,19 +11,21 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+from pydicom.uid import CTImageStorage
 
 from orthanc_plugin import identity
 from orthanc_plugin.domain.hounsfield import HOUNSFIELD
-from orthanc_plugin.domain.instances import same_content, says_localizer, two_contents
+from orthanc_plugin.domain.instances import frame_count, frame_number, same_content, says_localizer, two_contents
+from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
 from orthanc_plugin.domain.volume import CtSeries, Volume, Voxels
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.identity import SeriesIdentity
+from orthanc_plugin.series.frames import check_concatenations, image_types, is_multi_frame, single_frames
 from orthanc_plugin.series.geometry import (
     SAME_POSITION_MM,
     Grid,
@@ -38,8 +40,10 @@ from orthanc_plugin.series.geometry import (
 )
 from orthanc_plugin.series.identify import identity_of
 from orthanc_plugin.series.limits import check_extent, check_voxels
+from orthanc_plugin.series.phases import choose_phase
 from orthanc_plugin.series.pixels import Rescale, Stored, decode, fill_hu, padding_of, rescale_of, sample_hu
 from orthanc_plugin.series.plausibility import check_plausible, sampling_step
+from orthanc_plugin.series.resampling import resample
 
 MIN_SLICES = 3
 """Fewer give no volume; the default rule asks for more."""
@@ -47,9 +51,9 @@ MIN_SLICES = 3
 TILT_NOTED_DEGREES = 1.0
 """GantryDetectorTilt is nominal (PS3.3 C.8.2.1). A smaller one beside upright planes is not worth a note."""
 
+_AS_IT_IS = ReadSettings()
 _PIXEL_DATA_GROUP = 0x7FE00000
 _THREADS = min(4, os.cpu_count() or 1)
-_MULTI_FRAME = {EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,13 +63,17 @@ class _Slice:
     stored: Stored
     rescale: Rescale
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Give the SOPInstanceUID, and the number of the frame (0 for a single-frame instance)."""
+        return str(self.header.get("SOPInstanceUID")), frame_number(self.header) or 0
+
     def is_again(self, other: _Slice) -> bool:
-        """Whether it is the same instance; refuses one SOPInstanceUID with two contents."""
-        uid = self.header.get("SOPInstanceUID")
-        if not uid or uid != other.header.get("SOPInstanceUID"):
+        """Whether it is the same image; refuses one SOPInstanceUID with two contents."""
+        if not self.header.get("SOPInstanceUID") or self.key != other.key:
             return False
         if not (np.array_equal(self.stored, other.stored) and same_content(self.header, other.header)):
-            raise two_contents(str(uid))
+            raise two_contents(self.key[0])
         return True
 
     def repeats(self, other: _Slice) -> bool:
@@ -75,7 +83,15 @@ class _Slice:
         return bool(distance <= SAME_POSITION_MM and same_scale and np.array_equal(self.stored, other.stored))
 
 
-def read_series(instances: Iterable[Dataset]) -> CtSeries:
+@dataclass(slots=True, eq=False)
+class _Aside:
+    """Headers of instances that are no slices themselves: localizers, and multi-frame instances."""
+
+    localizers: list[Dataset] = field(default_factory=list)
+    multi_frame: list[Dataset] = field(default_factory=list)
+
+
+def read_series(instances: Iterable[Dataset], settings: ReadSettings = _AS_IT_IS) -> CtSeries:
     """Read one CT series, or refuse it.
 
     Parameters
@@ -83,6 +99,8 @@ def read_series(instances: Iterable[Dataset]) -> CtSeries:
     instances : iterable of Dataset
         The instances of one series with pixel data, in any order; left unchanged. Give an iterator and no compressed
         or raw pixel data stays in memory.
+    settings : ReadSettings
+        What the rule allows: one phase of several, interpolated slices.
 
     Returns
     -------
@@ -94,40 +112,51 @@ def read_series(instances: Iterable[Dataset]) -> CtSeries:
     InputError
         With the `Refusal` that docs/geometry.md lists.
     """
-    localizers: list[Dataset] = []
+    aside = _Aside()
     notes: list[str] = []
-    decoded = sorted(_decoded(instances, localizers), key=lambda s: str(s.header.get("SOPInstanceUID")))
-    slices = _without_repeats(decoded, notes)
-    who = identity_of([*(s.header for s in slices), *localizers])
+    slices = _without_repeats(sorted(_decoded(instances, aside), key=_key), notes)
+    who = identity_of(
+        [*(s.header for s in slices if not is_multi_frame(s.header)), *aside.multi_frame, *aside.localizers]
+    )
+    check_concatenations(aside.multi_frame)
     if not slices:
         raise InputError(Refusal.NOT_CT, "the series holds localizers only")
-    slices = _without_odd(slices, len({str(ds.SOPInstanceUID) for ds in localizers}), notes)
+    slices = _without_odd(slices, len({str(ds.SOPInstanceUID) for ds in aside.localizers}), notes)
     stack = stack_of([s.plane for s in slices])
+    slices, phase_mark = _one_phase(stack, slices, settings.phase)
     slices = _without_duplicates(stack, slices, notes)
     if len(slices) < MIN_SLICES:
         raise InputError(Refusal.TOO_FEW_SLICES, f"{len(slices)} slice(s), at least {MIN_SLICES} make a volume")
-    grid = fit_grid(stack, [s.plane for s in slices])
+    grid = fit_grid(stack, [s.plane for s in slices], settings.missing_slices)
     slices = [slices[i] for i in grid.order]
-    check_extent((len(slices), *slices[0].plane.size), grid.spacing_mm)
+    check_extent(grid.shape, grid.spacing_mm)
+    check_voxels(int(np.prod(grid.shape)))
     _note_geometry(slices, grid, notes)
     headers = tuple(s.header for s in slices)
     frame = _frame_of_reference(headers, who, notes)
     _note_pixels(headers, notes)
     notes += check_plausible(_samples(slices))
-    volume = Volume(_voxels(slices, notes), grid.spacing_mm, grid.affine)
-    return CtSeries(who, volume, headers, frame, tuple(notes))
+    voxels = _voxels(slices, notes)
+    if grid.placement is not None:
+        voxels = resample(voxels, grid.placement, grid.shape)
+    return CtSeries(
+        who, Volume(voxels, grid.spacing_mm, grid.affine), headers, frame, tuple(notes),
+        marks=(*phase_mark, *grid.marks),
+        placement=grid.placement,
+        variant=_variant(settings, bool(phase_mark), grid),
+    )  # fmt: skip
 
 
-def _decoded(instances: Iterable[Dataset], localizers: list[Dataset]) -> Iterator[_Slice]:
+def _key(s: _Slice) -> tuple[str, int]:
+    return s.key
+
+
+def _decoded(instances: Iterable[Dataset], aside: _Aside) -> Iterator[_Slice]:
     """Slices in the order of arrival, a few decoded at a time; localizers are set aside by their ImageType."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="decode") as pool:
         pending: deque[Future[_Slice]] = deque()
         voxels = 0
-        for ds in instances:
-            _check_kind(ds)
-            if says_localizer(_image_type(ds)):
-                localizers.append(_header(ds))
-                continue
+        for ds in _single_slices(instances, aside):
             voxels += _voxel_count(ds)
             check_voxels(voxels)
             pending.append(pool.submit(_slice, ds))
@@ -135,6 +164,18 @@ def _decoded(instances: Iterable[Dataset], localizers: list[Dataset]) -> Iterato
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _single_slices(instances: Iterable[Dataset], aside: _Aside) -> Iterator[Dataset]:
+    for ds in instances:
+        _check_kind(ds)
+        if says_localizer((*_image_type(ds), *image_types(ds))):
+            aside.localizers.append(_header(ds))
+        elif is_multi_frame(ds):
+            aside.multi_frame.append(_header(ds))
+            yield from single_frames(ds)
+        else:
+            yield ds
 
 
 def _voxel_count(ds: Dataset) -> int:
@@ -148,19 +189,11 @@ def _check_kind(ds: Dataset) -> None:
     sop_class = ds.get("SOPClassUID")
     if ds.get("Modality") != "CT":
         raise InputError(Refusal.NOT_CT, "Modality is not CT")
-    if sop_class in _MULTI_FRAME or _frames(ds) > 1:
-        raise InputError(
-            Refusal.MULTI_FRAME, "multi-frame CT is not read yet; send it as single-frame CT Image Storage"
-        )
-    if sop_class != CTImageStorage:
-        raise InputError(Refusal.NOT_CT, "SOPClassUID is missing or not CT Image Storage")
-
-
-def _frames(ds: Dataset) -> int:
-    try:
-        return int(ds.get("NumberOfFrames") or 1)
-    except (TypeError, ValueError):
-        raise InputError(Refusal.UNREADABLE, "NumberOfFrames is not a number; export the series again") from None
+    if not is_multi_frame(ds) and frame_count(ds) > 1:
+        message = "several frames in an instance that is not Enhanced CT; send it as single-frame CT Image Storage"
+        raise InputError(Refusal.MULTI_FRAME, message)
+    if sop_class != CTImageStorage and not is_multi_frame(ds):
+        raise InputError(Refusal.NOT_CT, "SOPClassUID is missing or not a CT image")
 
 
 def _image_type(ds: Dataset) -> tuple[str, ...]:
@@ -217,6 +250,26 @@ def _note_pixels(headers: Sequence[Dataset], notes: list[str]) -> None:
         notes.append("RescaleType is not spelled HU but means Hounsfield units")
 
 
+def _one_phase(stack: Stack, slices: list[_Slice], phase: Phase) -> tuple[list[_Slice], tuple[str, ...]]:
+    """Keep the phase that the rule chose where there are several, and what results say of it."""
+    heights = same_heights(stack, [s.plane for s in slices])
+    differ = any(not slices[first].repeats(slices[other]) for first, *others in heights for other in others)
+    if phase is Phase.REFUSE or not differ:
+        return slices, ()
+    chosen = choose_phase([s.header for s in slices], heights, phase)
+    if chosen is None:
+        message = f"{_phases_message(len(slices), len(heights))}: no attribute tells the phases apart"
+        raise InputError(Refusal.DUPLICATE_POSITIONS, message)
+    return [slices[index] for index in chosen.indices], (chosen.mark,)
+
+
+def _variant(settings: ReadSettings, is_a_phase: bool, grid: Grid) -> str:
+    """Tell what the rule chose that decides the voxels; empty where it had nothing to choose."""
+    interpolated = settings.missing_slices is MissingSlices.INTERPOLATE and grid.filled > 0
+    chosen = [f"phase={settings.phase}"] * is_a_phase + ["missing slices interpolated"] * interpolated
+    return "; ".join(chosen)
+
+
 def _without_duplicates(stack: Stack, slices: list[_Slice], notes: list[str]) -> list[_Slice]:
     """One slice a height; equal images at its place are dropped, others refuse the series."""
     kept = []
@@ -232,7 +285,8 @@ def _without_duplicates(stack: Stack, slices: list[_Slice], notes: list[str]) ->
 
 def _phases_message(slices: int, positions: int) -> str:
     if positions > 1 and slices % positions == 0:
-        return f"{slices // positions} images at each position (phases, 4D or perfusion); split the series by phase"
+        found = f"{slices // positions} images at each position (phases, 4D or perfusion)"
+        return f"{found}; split the series by phase, or let the rule choose one (Phase)"
     return f"{slices} different images at {positions} positions; split the series"
 
 

@@ -26,11 +26,12 @@ from scipy import ndimage
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import ENTIRE_BODY
-from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
+from orthanc_plugin.domain.instances import frame_number
+from orthanc_plugin.domain.masks import Labels, Mask, Segment, Segmentation
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
-from orthanc_plugin.results.headers import complete, result_headers
+from orthanc_plugin.results.headers import complete, image_references, result_headers
 from orthanc_plugin.results.provenance import CHARACTER_SET, RESEARCH_USE, Provenance
 from orthanc_plugin.results.rt.contours import Points, outlines
 from orthanc_plugin.results.rt.tg263 import roi_names
@@ -99,14 +100,15 @@ def encode_rtstruct(provenance: Provenance, seg: Dataset, segmentation: Segmenta
     ds = _structure_set(headers, provenance)
     rois = _rois(segmentation, card)
     sources = [_source(header) for header in headers]
-    _refer(ds, series, [_reference(header.SOPClassUID, header.SOPInstanceUID) for header in headers])
+    _refer(ds, series, image_references(headers))
     _describe(ds, segmentation, provenance)
+    labels = series.on_source(segmentation.labels)
     voxels = dict(zip((s.number for s in segmentation.segments), segmentation.voxels(), strict=True))
     ds.StructureSetROISequence = [
         _structure(roi, provenance, seg, sum(voxels[number] for number in roi.covers) * series.volume.voxel_ml)
         for roi in rois
     ]
-    ds.ROIContourSequence = [_contours(roi, mask, first, sources) for roi, mask, first in _masks(rois, segmentation)]
+    ds.ROIContourSequence = [_contours(roi, mask, first, sources) for roi, mask, first in _masks(rois, labels)]
     ds.RTROIObservationsSequence = [_observation(roi) for roi in rois]
     ds.ApprovalStatus = "UNAPPROVED"
     complete(ds, provenance)
@@ -193,13 +195,12 @@ def _observation(roi: _Roi) -> Dataset:
     )
 
 
-def _masks(rois: Sequence[_Roi], segmentation: Segmentation) -> Iterator[tuple[_Roi, Mask, tuple[int, ...]]]:
+def _masks(rois: Sequence[_Roi], labels: Labels) -> Iterator[tuple[_Roi, Mask, tuple[int, ...]]]:
     """Yield each ROI with its mask (z, y, x) inside its bounding box, and the first voxel of that box."""
-    boxes = ndimage.find_objects(segmentation.labels)
+    boxes = ndimage.find_objects(labels)
     for roi in rois:
         box = reduce(_around, (boxes[number - 1] for number in roi.covers))
-        labels = segmentation.labels[box]
-        mask = reduce(np.logical_or, (labels == number for number in roi.covers))
+        mask = reduce(np.logical_or, (labels[box] == number for number in roi.covers))
         yield roi, mask, tuple(int(side.start) for side in box)
 
 
@@ -245,6 +246,8 @@ def _source(header: Dataset) -> _Source:
     reference = _encoded("ReferencedSOPClassUID", header.SOPClassUID.encode(), b"\0") + _encoded(
         "ReferencedSOPInstanceUID", header.SOPInstanceUID.encode(), b"\0"
     )
+    if (frame := frame_number(header)) is not None:
+        reference += _encoded("ReferencedFrameNumber", b"%d" % frame)
     return _Source(
         _encoded("ContourImageSequence", _encoded("Item", reference)),
         np.array(header.ImagePositionPatient, float),

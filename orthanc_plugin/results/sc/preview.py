@@ -19,9 +19,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.headers import complete, result_headers
+from orthanc_plugin.results.headers import complete, image_references, result_headers
 from orthanc_plugin.results.provenance import RESEARCH_USE, Provenance
 from orthanc_plugin.results.sc.planes import Plane, planes, surrounds
+from orthanc_plugin.results.seg.labels import comments
 
 SERIES_NUMBER = 9808
 
@@ -99,17 +100,11 @@ def encode_preview(provenance: Provenance, seg: Dataset, segmentation: Segmentat
     ds.ConversionType = "WSD"
     ds.BurnedInAnnotation = "NO"
     ds.DerivationDescription = f"{WARNING}: outlines of the structures that {provenance.model} found"
-    ds.ImageComments = f"{RESEARCH_USE}. Nobody has verified it."
-    ds.SourceImageSequence = [_reference(source) for source in (*headers, seg)]
+    ds.ImageComments = comments((f"{RESEARCH_USE}. Nobody has verified it.", *provenance.series.marks))
+    ds.SourceImageSequence = image_references([*headers, seg])
     complete(ds, provenance)
     ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime
     return ds
-
-
-def _reference(source: Dataset) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
-    return item
 
 
 def _montage(volume: Volume, segmentation: Segmentation, title: str) -> Image.Image:

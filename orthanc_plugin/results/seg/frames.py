@@ -23,6 +23,7 @@ from pydicom.filewriter import write_sequence_item
 from pydicom.tag import Tag
 from rle.rle import encode_segment  # type: ignore[import-not-found]  # compiled, without stubs
 
+from orthanc_plugin.domain.instances import frame_number
 from orthanc_plugin.domain.masks import Labels
 from orthanc_plugin.domain.volume import CtSeries
 
@@ -58,9 +59,15 @@ class Occupancy:
         return np.flatnonzero(self.numbers == number).astype(np.uint8)
 
 
-def slice_indices(series: CtSeries) -> dict[str, int]:
-    """Index of each slice of a series by its SOPInstanceUID."""
-    return {str(header.SOPInstanceUID): index for index, header in enumerate(series.headers)}
+def slice_indices(series: CtSeries) -> dict[tuple[str, int], int]:
+    """Index each source slice of a series by its SOPInstanceUID and frame (0 where it is a single-frame instance)."""
+    return {(str(ds.SOPInstanceUID), frame_number(ds) or 0): index for index, ds in enumerate(series.headers)}
+
+
+def source_slice(groups: Dataset) -> tuple[str, int]:
+    """Give the SOPInstanceUID and the frame that a frame of a SEG names as its source."""
+    source = groups.DerivationImageSequence[0].SourceImageSequence[0]
+    return str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber") or 0)
 
 
 def slice_counts(labels: Labels) -> NDArray[np.intp]:

@@ -17,12 +17,12 @@ from orthanc_plugin.catalog.card import CardLabel, ModelCard
 from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.seg.frames import slice_indices
+from orthanc_plugin.results.seg.frames import slice_indices, source_slice
 from orthanc_plugin.results.seg.labels import labels_by_name, segment_label
 
 
 def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
-    """Read the segmentation that a stored SEG holds, on the grid of its series.
+    """Read the segmentation that a stored SEG holds, on the grid of its volume.
 
     Numbers are the stored SegmentNumbers. Frames are placed by the source instance that they name, in any order.
 
@@ -32,14 +32,14 @@ def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
         If the SEG does not fit the series or the card, or its segments overlap.
     """
     segments = _stored_segments(seg, card)
-    labels = np.zeros(series.volume.voxels_hu.shape, np.uint8)
+    labels = np.zeros(series.source_shape, np.uint8)
     if [seg.Rows, seg.Columns] != [*labels.shape[1:]]:
         raise EncodingError(f"SEG {seg.SOPInstanceUID} has another image size than its series")
     for index, frame in _frames(seg, series):
         if np.any(labels[index][frame > 0]):
             raise EncodingError(f"SEG {seg.SOPInstanceUID} holds segments that overlap")
         labels[index] += frame
-    return Segmentation(labels, segments, tuple(str(seg.get("ImageComments") or "").splitlines()))
+    return Segmentation(series.on_volume(labels), segments, tuple(str(seg.get("ImageComments") or "").splitlines()))
 
 
 def _stored_segments(seg: Dataset, card: ModelCard) -> tuple[Segment, ...]:
@@ -63,8 +63,8 @@ def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:
     slices = slice_indices(series)
     shared = seg.SharedFunctionalGroupsSequence[0]
     for groups, pixels in zip(seg.PerFrameFunctionalGroupsSequence, _pixels(seg), strict=True):
-        sources = groups.get("DerivationImageSequence", shared.get("DerivationImageSequence"))
-        index = slices.get(sources[0].SourceImageSequence[0].ReferencedSOPInstanceUID) if sources else None
+        holder = groups if "DerivationImageSequence" in groups else shared
+        index = slices.get(source_slice(holder)) if holder.get("DerivationImageSequence") else None
         if index is None:
             raise EncodingError(f"SEG {seg.SOPInstanceUID} has a frame that names no slice of its series")
         yield index, pixels * np.uint8(_segment_number(groups, shared)) if seg.BitsAllocated == 1 else pixels

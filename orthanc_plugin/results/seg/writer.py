@@ -6,7 +6,7 @@ writes the header and describes each slice. The frames are our own (`seg.frames`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import highdicom
@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 
 from orthanc_plugin import identity
-from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
+from orthanc_plugin.domain.instances import frame_number
+from orthanc_plugin.domain.masks import Labels, Segment, Segmentation, label_counts
 from orthanc_plugin.domain.plan import SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
-from orthanc_plugin.results.headers import complete, result_headers
+from orthanc_plugin.results.headers import complete, image_references, result_headers
 from orthanc_plugin.results.provenance import CHARACTER_SET, RESEARCH_USE, Provenance
 from orthanc_plugin.results.seg import frames as seg_frames
 from orthanc_plugin.results.seg.choice import choose, describe
@@ -40,6 +41,7 @@ SERIES_NUMBER = 9801
 MOST_SEGMENTS = 255
 _SOURCE_BITS = 16
 _STANDIN = (1, 8)
+_STANDIN_UID = "2.25.1"
 
 
 def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: SegSettings = _DEFAULT) -> Dataset:
@@ -62,6 +64,7 @@ def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: Seg
         viewers would scramble it (see `seg.choice.choose`).
     """
     series, card = provenance.series, provenance.card
+    segmentation = _on_source(segmentation, series)
     labels, counts = segmentation.labels, seg_frames.slice_counts(segmentation.labels)
     _refuse(segmentation.segments, counts.sum(axis=0))
     segments = _without_filled(segmentation.segments, counts.sum(axis=0))
@@ -147,11 +150,55 @@ def _numbers(segments: Sequence[Segment]) -> NDArray[np.uint8]:
     return table
 
 
+def _on_source(segmentation: Segmentation, series: CtSeries) -> Segmentation:
+    """Put masks onto the source slices; a structure so thin that no slice shows it is left out with a note."""
+    if series.placement is None:
+        return segmentation
+    labels = series.on_source(segmentation.labels)
+    shown = set(np.flatnonzero(label_counts(labels)).tolist())
+    kept = tuple(segment for segment in segmentation.segments if shown & set(segment.covers))
+    lost = [segment.label for segment in segmentation.segments if segment not in kept]
+    notes = (f"no source slice shows: {', '.join(lost)}",) * bool(lost)
+    return Segmentation(labels, kept, (*segmentation.notes, *notes))
+
+
 def _standin_headers(series: CtSeries) -> list[Dataset]:
+    """One small single-frame image a slice: highdicom takes one multi-frame instance only, and all of its frames."""
     headers = result_headers(series)
-    for header in headers:
+    for index, header in enumerate(headers):
         header.Rows, header.Columns = _STANDIN
+        if header.pop("ReferencedFrameNumber", None) is not None:
+            header.SOPClassUID, header.SOPInstanceUID = CTImageStorage, f"{_STANDIN_UID}.{index}"
     return headers
+
+
+def _name_frames(ds: Dataset, groups: Sequence[Dataset], series: CtSeries) -> None:
+    """Name the frames of multi-frame sources in the place of their stand-ins."""
+    named = {
+        f"{_STANDIN_UID}.{index}": header
+        for index, header in enumerate(series.headers)
+        if frame_number(header) is not None
+    }
+    if not named:
+        return
+    for group in groups:
+        for source in group.DerivationImageSequence[0].SourceImageSequence:
+            if (header := named.get(source.ReferencedSOPInstanceUID)) is not None:
+                source.update(image_references([header])[0])
+    for item in ds.ReferencedSeriesSequence:
+        instances = {
+            _named(reference, named).ReferencedSOPInstanceUID: reference
+            for reference in item.ReferencedInstanceSequence
+        }
+        item.ReferencedInstanceSequence = list(instances.values())
+
+
+def _named(reference: Dataset, named: Mapping[str, Dataset]) -> Dataset:
+    """Point a reference to the instance whose frame its stand-in is."""
+    if (header := named.get(reference.ReferencedSOPInstanceUID)) is not None:
+        reference.ReferencedSOPClassUID = header.SOPClassUID
+        reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return reference
 
 
 def _standin_labels(where: Occupancy) -> Labels:
@@ -164,8 +211,9 @@ def _standin_labels(where: Occupancy) -> Labels:
 def _with_frames(ds: Dataset, series: CtSeries, labels: Labels, where: Occupancy, encoding: SegEncoding) -> Dataset:
     """Replace the stand-in's frames by those of the label map."""
     groups = list(ds.PerFrameFunctionalGroupsSequence)
+    _name_frames(ds, groups, series)
     slices = seg_frames.slice_indices(series)
-    order = [slices[_source_uid(group)] for group in groups]
+    order = [slices[seg_frames.source_slice(group)] for group in groups]
     del ds.PerFrameFunctionalGroupsSequence, ds.PixelData
     whole = Dataset()  # not highdicom's class, which keeps tables of the stand-in's frames
     whole.file_meta = ds.file_meta
@@ -226,7 +274,3 @@ def _derive_dimension_uid(ds: Dataset) -> None:
     uid = identity.dimension_organization_uid(ds.SOPInstanceUID)
     for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid
-
-
-def _source_uid(groups: Dataset) -> str:
-    return str(groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)

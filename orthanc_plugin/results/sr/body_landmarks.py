@@ -65,7 +65,7 @@ def coded(landmarks: Sequence[BodyLandmark]) -> tuple[list[BodyLandmark], list[s
 def _group(
     landmark: BodyLandmark, provenance: Provenance, algorithm: sr.AlgorithmIdentification
 ) -> sr.MeasurementsAndQualitativeEvaluations:
-    header, level = provenance.series.headers[landmark.slice_index], LEVELS[landmark.key]
+    header, level = provenance.series.header_at(landmark.slice_index), LEVELS[landmark.key]
     text = (
         f"{landmark.key} ({level.meaning}), instance {instance_number(header)}, "
         f"z {landmark.z_mm:.1f} mm, sd {landmark.sd_mm:.1f} mm"

@@ -55,7 +55,7 @@ def _range(
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     indices = location.regions[region]
     ends = (min(indices), max(indices))
-    first, last = (provenance.series.headers[index] for index in ends)
+    first, last = (provenance.series.header_at(index) for index in ends)
     bottom_mm, top_mm = (location.z_mm[index] for index in ends)
     text = (
         f"{region}, instances {instance_number(first)} to {instance_number(last)}, "
@@ -75,7 +75,7 @@ def _slice_groups(
 ) -> Iterator[Dataset]:
     models: dict[tuple[Region, ...], Dataset] = {}
     for index, shown in sorted(_regions_of_slices(location).items()):
-        header = provenance.series.headers[index]
+        header = provenance.series.header_at(index)
         tracking = sr.TrackingIdentifier(
             uid=identity.tracking_uid(provenance.sop_instance_uid, f"slice {index}"),
             identifier=f"{', '.join(shown)}, instance {instance_number(header)}, z {location.z_mm[index]:.1f} mm",

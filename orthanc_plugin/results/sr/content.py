@@ -16,6 +16,7 @@ from pydicom.sr.codedict import codes
 from pydicom.valuerep import DSfloat
 
 from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
+from orthanc_plugin.domain.instances import frame_number
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
 
@@ -49,7 +50,13 @@ def target_region(structure: Code, modifier: Code | None = None) -> sr.Qualitati
 
 def source_image(header: Dataset) -> sr.SourceImageForMeasurementGroup:
     """Refer to the slice that a group describes."""
-    return sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)
+    return sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID, frame_numbers(header))
+
+
+def frame_numbers(header: Dataset) -> list[int] | None:
+    """Give the frame that a header was made of, as references name it; None for a single-frame instance."""
+    number = frame_number(header)
+    return None if number is None else [number]
 
 
 def measurement(

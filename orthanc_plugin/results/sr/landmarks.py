@@ -48,7 +48,7 @@ def encode_landmarks_sr(
 def _group(
     landmark: Landmark, series: CtSeries, seg: Dataset, algorithm: sr.AlgorithmIdentification
 ) -> sr.MeasurementsAndQualitativeEvaluations:
-    header = series.headers[landmark.slice_index]
+    header = series.header_at(landmark.slice_index)
     text = f"{landmark.name}, instance {instance_number(header)}, z {landmark.z_mm:.1f} mm"
     return sr.MeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(uid=identity.tracking_uid(seg.SOPInstanceUID, landmark.name), identifier=text),

@@ -24,7 +24,7 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.radiomics.parameters import parameter_texts
 from orthanc_plugin.results.concepts import concept
-from orthanc_plugin.results.headers import result_headers
+from orthanc_plugin.results.headers import image_references, result_headers
 from orthanc_plugin.results.provenance import Provenance, radiomics_equipment
 from orthanc_plugin.results.sr.content import finding_site, number
 from orthanc_plugin.results.sr.report import encode_report, separate
@@ -159,7 +159,11 @@ def _tracking(seg: Dataset, segment: Segment, image: str) -> sr.TrackingIdentifi
 
 
 def _list_images(ds: Dataset, series: CtSeries) -> None:
-    (library,) = sr.ImageLibrary(result_headers(series))
+    headers = result_headers(series)
+    (library,) = sr.ImageLibrary(headers)
+    images = [item for group in library.ContentSequence for item in group.ContentSequence if item.ValueType == "IMAGE"]
+    for image, header in zip(images, headers, strict=True):
+        image.ReferencedSOPSequence = image_references([header])
     separate(library)
     *before, measurements = ds.ContentSequence
     ds.add_new("ContentSequence", "SQ", [*before, library, measurements])

@@ -21,7 +21,7 @@ from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.body_codes import LEVELS
 from orthanc_plugin.results.sr.body_landmarks import coded
-from orthanc_plugin.results.sr.content import comment
+from orthanc_plugin.results.sr.content import comment, frame_numbers
 from orthanc_plugin.results.sr.report import encode_report
 
 SERIES_NUMBER = 9806
@@ -63,14 +63,14 @@ def _group(
     landmark: BodyLandmark, provenance: Provenance, algorithm: sr.AlgorithmIdentification
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     series = provenance.series
-    header, level = series.headers[landmark.slice_index], LEVELS[landmark.key]
-    point = corner(series.volume.voxels_hu[landmark.slice_index])
+    header, level = series.header_at(landmark.slice_index), LEVELS[landmark.key]
+    point = corner(series.source_plane(landmark.slice_index))
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(uid=identity.tracking_uid(provenance.sop_instance_uid, landmark.key), identifier=TOOL),
         referenced_region=sr.ImageRegion(
             sr.GraphicTypeValues.POINT,
             np.array([point]),
-            sr.SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID),
+            sr.SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID, frame_numbers(header)),
         ),
         finding_type=concept(level.structure),
         algorithm_id=algorithm,

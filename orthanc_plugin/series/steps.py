@@ -1,0 +1,158 @@
+"""The steps between slices along their normal: regular, regular with gaps, or regular in parts.
+
+Regular steps are the rule. Slices that are missing refuse the series unless its rule allows to interpolate them. Parts
+of different spacing (a skull base in thin slices, the rest in thick ones) become one regular grid at the smallest step.
+What is neither is refused: nobody could say where such slices lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orthanc_plugin.domain.reading import MissingSlices
+from orthanc_plugin.errors import InputError, Refusal
+
+Vector = NDArray[np.float64]
+
+POSITION_TOLERANCE_MM = 0.1
+POSITION_TOLERANCE_OF_SPACING = 0.05
+"""Proposed, not derived from measurements: accepted real series deviate by 0.001 mm at most, faults are millimetres."""
+
+ROUNDED_TO_MM = 0.1
+ROUNDING_TOLERANCE = 0.6
+"""Positions that all are whole tenths of a millimetre were rounded: each may be off by half a step, and the fit a
+little more."""
+
+MOST_MISSING_SHARE = 0.1
+WIDEST_INTERPOLATED_MM = 10.0
+"""Slices are interpolated only where they are few and their neighbours near: over 10 mm an organ may begin and end."""
+
+SHORTEST_RUN = 3
+"""Equal steps that make a part of a series with a spacing of its own."""
+
+THINNEST_OF_MEDIAN = 0.1
+
+_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """A regular grid along the normal.
+
+    first, step: mm.
+    count: slices of the grid.
+    z: (n,) place of each given slice in steps; None where every slice of the grid is given.
+    mark: what was done, for the results.
+    filled: missing slices.
+    """
+
+    first: float
+    step: float
+    count: int
+    z: Vector | None = None
+    mark: str = ""
+    filled: int = 0
+
+
+def fit_steps(along: Vector, missing: MissingSlices = MissingSlices.REFUSE) -> Steps:
+    """Fit a regular grid to rising positions along the normal; (n,) mm.
+
+    Raises
+    ------
+    InputError
+        MISSING_SLICE: gaps of whole slices, and the rule refuses them or they are too many or too wide. MIXED_SPACING:
+        the steps vary in no way that can be told.
+    """
+    step = float(np.median(np.diff(along)))
+    number = np.arange(len(along))
+    first, slope, off = _fit(along, number)
+    if off <= _tolerance(along, slope, step):
+        return Steps(first, slope, len(along))
+    if (whole := _whole_steps(along, step)) is not None:
+        return _with_gaps(along, whole, step, missing)
+    if _is_in_parts(along):
+        return _in_parts(along)
+    gaps = np.diff(along)
+    message = f"distance between slices varies from {gaps.min():.3f} to {gaps.max():.3f} mm; split or reconstruct"
+    raise InputError(Refusal.MIXED_SPACING, message)
+
+
+def _fit(along: Vector, number: NDArray[np.intp]) -> tuple[float, float, float]:
+    """Fit a first position and a step, and give the largest distance of a position from the grid."""
+    slope, first = (round(float(value), _DIGITS) for value in np.polyfit(number, along, 1))
+    return first, slope, float(np.abs(along - (first + slope * number)).max())
+
+
+def _tolerance(along: Vector, slope: float, step: float) -> float:
+    return max(min(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_OF_SPACING * step), _rounding_mm(along, slope))
+
+
+def _whole_steps(along: Vector, step: float) -> NDArray[np.intp] | None:
+    """Number each position where only a few gaps are wider, by whole steps; else None."""
+    gaps = np.diff(along)
+    steps = np.rint(gaps / step)
+    few_wide = 0 < np.count_nonzero(steps > 1) <= len(gaps) / 3
+    if not few_wide or np.abs(gaps / step - steps).max() > POSITION_TOLERANCE_OF_SPACING:
+        return None
+    return np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
+
+
+def _with_gaps(along: Vector, number: NDArray[np.intp], step: float, missing: MissingSlices) -> Steps:
+    count = int(number[-1]) + 1
+    absent = count - len(along)
+    told = f"{absent} slice(s) missing at a spacing of {step:.3f} mm"
+    if missing is MissingSlices.REFUSE:
+        raise InputError(Refusal.MISSING_SLICE, f"{told}; send them all again")
+    widest = float(np.diff(along).max())
+    if absent > MOST_MISSING_SHARE * count or widest > WIDEST_INTERPOLATED_MM * (1 + POSITION_TOLERANCE_OF_SPACING):
+        limits = f"at most {MOST_MISSING_SHARE:.0%} and gaps up to {WIDEST_INTERPOLATED_MM:g} mm are interpolated"
+        raise InputError(Refusal.MISSING_SLICE, f"{told}, the widest gap is {widest:.1f} mm; {limits}; send them again")
+    first, slope, off = _fit(along, number)
+    if off > _tolerance(along, slope, step):
+        raise InputError(Refusal.MISSING_SLICE, f"{told}, and the others lie unevenly; send them all again")
+    mark = f"{absent} of {count} slices were missing and are interpolated (the rule allows it); masks there repeat the"
+    return Steps(first, slope, count, number.astype(np.float64), f"{mark} nearest slice", absent)
+
+
+def _is_in_parts(along: Vector) -> bool:
+    """Tell whether the steps are runs of equal ones, with at most one step, no wider than theirs, between two runs."""
+    runs = _runs(np.diff(along))
+    long = [len(run) >= SHORTEST_RUN for run in runs]
+    if sum(long) < 2 or not (long[0] and long[-1]) or any(not one and not other for one, other in pairwise(long)):
+        return False
+    between = [index for index, is_long in enumerate(long) if not is_long]
+    fits = (len(runs[i]) == 1 and runs[i][0] <= max(runs[i - 1][0], runs[i + 1][0]) for i in between)
+    return all(fits) and min(map(min, runs)) >= THINNEST_OF_MEDIAN * float(np.median(np.diff(along)))
+
+
+def _runs(gaps: Vector) -> list[list[float]]:
+    runs: list[list[float]] = []
+    for gap in gaps.tolist():
+        if runs and abs(gap - runs[-1][0]) <= min(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_OF_SPACING * gap):
+            runs[-1].append(gap)
+        else:
+            runs.append([gap])
+    return runs
+
+
+def _in_parts(along: Vector) -> Steps:
+    gaps = np.diff(along)
+    step = round(float(gaps.min()), _DIGITS)
+    z = (along - along[0]) / step
+    count = int(np.ceil(z[-1] - POSITION_TOLERANCE_OF_SPACING)) + 1
+    mark = (
+        f"the distance between slices varies from {gaps.min():.2f} to {gaps.max():.2f} mm; the volume is interpolated"
+        f" to {count} slices at {step:.3f} mm"
+    )
+    return Steps(round(float(along[0]), _DIGITS), step, count, z, mark)
+
+
+def _rounding_mm(along: Vector, step: float) -> float:
+    """Tell how far positions lie from a regular grid because the sender rounded them to tenths; 0 where it did not."""
+    tenths = along / ROUNDED_TO_MM
+    rounded = np.abs(tenths - np.rint(tenths)).max() < 1e-3
+    return ROUNDING_TOLERANCE * ROUNDED_TO_MM if rounded and step > 2 * ROUNDED_TO_MM else 0.0
