@@ -72,10 +72,10 @@ def fit_steps(along: Vector, missing: MissingSlices = MissingSlices.REFUSE) -> S
     first, slope, off = _fit(along, number)
     if off <= _tolerance(along, slope, step):
         return Steps(first, slope, len(along))
-    if (whole := _whole_steps(along, step)) is not None:
-        return _with_gaps(along, whole, step, missing)
     if _is_in_parts(along):
         return _in_parts(along)
+    if (whole := _whole_steps(along, step)) is not None:
+        return _with_gaps(along, whole, step, missing)
     gaps = np.diff(along)
     message = f"distance between slices varies from {gaps.min():.3f} to {gaps.max():.3f} mm; split or reconstruct"
     raise InputError(Refusal.MIXED_SPACING, message)
