@@ -92,7 +92,7 @@ def _tolerance(along: Vector, slope: float, step: float) -> float:
 
 
 def _whole_steps(along: Vector, step: float) -> NDArray[np.intp] | None:
-    """Number each position where only a few gaps are wider, by whole steps; else None."""
+    """Give each position its number if only a few gaps are wider, by whole steps; else None."""
     gaps = np.diff(along)
     steps = np.rint(gaps / step)
     few_wide = 0 < np.count_nonzero(steps > 1) <= len(gaps) / 3

@@ -20,15 +20,13 @@ from tests.support.cases.realct import real_ct
 pytestmark = pytest.mark.real_ct
 
 REFUSED = {
-    "gantry_tilt/philips_tilt": (Refusal.GANTRY_TILT, "18.5 degrees"),
-    "gantry_tilt/ge_irregular_tilt": (Refusal.GANTRY_TILT, "18.5 degrees"),
-    "broken_geometry/gantrytilting/001": (Refusal.GANTRY_TILT, "14.0 degrees"),
+    "broken_geometry/gantrytilting/001": (Refusal.IMPLAUSIBLE_HU, "HU"),
     "broken_geometry/sliceincrement/001": (Refusal.MISSING_SLICE, "1 slice"),
-    "broken_geometry/sliceincrement/002": (Refusal.GANTRY_TILT, "15.5 degrees"),
+    "broken_geometry/sliceincrement/002": (Refusal.MISSING_SLICE, "1 slice"),
     "broken_geometry/notavolume/001": (Refusal.DUPLICATE_POSITIONS, "4 different images"),
     "broken_geometry/sliceorientation/001": (Refusal.NOT_CT, "Modality"),
     "broken_geometry/slicecount/001": (Refusal.NOT_CT, "Modality"),
-    "enhanced_4d_ct": (Refusal.MULTI_FRAME, "single-frame"),
+    "enhanced_4d_ct": (Refusal.NOT_HU, "RescaleType"),
     "enhanced_4d_ct/dicom_4d_enhanced": (Refusal.MULTI_FRAME, "single-frame"),
     "enhanced_4d_ct/dicom_4d": (Refusal.NOT_CT, "SOPClassUID"),
     "fda_phantom_j2k/dicom": (Refusal.UNREADABLE, "JPEG 2000"),
