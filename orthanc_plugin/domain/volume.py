@@ -14,6 +14,8 @@ from orthanc_plugin.identity import SeriesIdentity
 Voxels = NDArray[np.float32]
 Affine = NDArray[np.float64]
 
+_HALFWAY = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class Volume:
@@ -56,8 +58,17 @@ class Placement:
     size: tuple[int, int]
 
     def nearest_slices(self, count: int) -> NDArray[np.intp]:
-        """Give the source slice nearest to each of `count` volume slices."""
-        return np.asarray(np.abs(np.arange(count)[:, None] - self.z).argmin(axis=1))
+        """Give the source slice nearest to each of `count` volume slices; halfway, the lower and the upper by turns.
+
+        Always the same side would make a structure too large where it tapers off and too small where it grows.
+        """
+        slices = np.arange(count)
+        lower = np.clip(np.searchsorted(self.z, slices, side="right") - 1, 0, len(self.z) - 2)
+        part = (slices - self.z[lower]) / (self.z[lower + 1] - self.z[lower])
+        is_upper = part > 0.5
+        halfway = np.flatnonzero(np.abs(part - 0.5) < _HALFWAY)
+        is_upper[halfway] = np.arange(len(halfway)) % 2 == 1
+        return np.asarray(lower + is_upper)
 
     def window(self, index: int) -> tuple[slice, slice]:
         """Rows and columns of the volume that a source slice covers."""
