@@ -57,7 +57,9 @@ def chosen(series: Series, phase: Phase) -> tuple[float, str]:
     ],
 )
 def test_phases_are_told_apart_by(keyword: str, values: tuple[object, ...]) -> None:
-    series = phases(COUNT, COUNT, **{"AcquisitionNumber": (1, 1), "AcquisitionTime": ("090000", "090000"), keyword: values})
+    series = phases(
+        COUNT, COUNT, **{"AcquisitionNumber": (1, 1), "AcquisitionTime": ("090000", "090000"), keyword: values}
+    )
     for phase, offset in ((Phase.FIRST, 0), (Phase.LAST, 10), (Phase.LARGEST, 0)):
         found, mark = chosen(series, phase)
         assert found == pytest.approx(offset, abs=0.1)
