@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
@@ -103,6 +106,10 @@ class SegSettings:
     ceiling: float = 0.2
 
 
+_AS_IT_IS = ReadSettings()
+"""Not written: the texts of plans that choose nothing stay those of before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan(JsonRecord):
     """What one series gets, where its results go, and by which rule.
@@ -122,7 +129,7 @@ class Plan(JsonRecord):
     seg: SegSettings = field(default=SegSettings())
     hold_back: tuple[Check, ...] = ()
     image_library: bool = False
-    reading: ReadSettings = field(default=ReadSettings())
+    reading: Annotated[ReadSettings, Field(exclude_if=_AS_IT_IS.__eq__)] = field(default=_AS_IT_IS)
 
     @property
     def digest(self) -> str:

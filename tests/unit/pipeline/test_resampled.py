@@ -72,6 +72,11 @@ def ellipsoid(series: CtSeries) -> Segmentation:
     return Segmentation(labels, (segment(LUNG_LEFT),))
 
 
+@cache
+def series_of(name: str) -> CtSeries:
+    return SERIES[name]()
+
+
 def stored(series: CtSeries) -> tuple[pipeline.SegmentResult, Store]:
     store = Store()
     return run(series, Engine(ellipsoid(series)), store), store
@@ -79,7 +84,7 @@ def stored(series: CtSeries) -> tuple[pipeline.SegmentResult, Store]:
 
 @pytest.mark.parametrize("name", SERIES)
 def test_volume_and_radiomics_are_within_two_percent_of_the_formula(name: str) -> None:
-    series = SERIES[name]()
+    series = series_of(name)
     result, store = stored(series)
     assert result.volumes_ml["lung_left"] == pytest.approx(VOLUME_ML, rel=0.02)
     measured = pipeline.measure(series, CARD, reference(result), "cpu", context(store))
@@ -90,7 +95,7 @@ def test_volume_and_radiomics_are_within_two_percent_of_the_formula(name: str) -
 
 @pytest.mark.parametrize("name", SERIES)
 def test_stored_masks_lie_where_the_organ_is(name: str) -> None:
-    series = SERIES[name]()
+    series = series_of(name)
     result, store = stored(series)
     ds = store.objects[reference(result).sop_instance_uid]
     frames = seg.decode_seg(ds, series, CARD)
@@ -108,7 +113,7 @@ def test_stored_masks_lie_where_the_organ_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SERIES if name != "upright"])
 def test_every_result_says_what_was_done(name: str) -> None:
-    series = SERIES[name]()
+    series = series_of(name)
     result, store = stored(series)
     assert series.marks
     assert result.notes[: len(series.marks)] == series.marks
@@ -128,20 +133,20 @@ def text_of(ds: Dataset) -> str:
 
 
 def test_an_ordinary_series_has_no_mark_and_its_uid_of_before() -> None:
-    result, store = stored(SERIES["upright"]())
+    result, store = stored(series_of("upright"))
     uid = identity.seg_uid("f" * 64, CARD.digest, seg.SETTINGS)
     assert [*store.objects] == [uid] == [reference(result).sop_instance_uid]
 
 
 def test_another_reading_has_results_of_its_own() -> None:
-    series, store = SERIES["incomplete"](), Store()
+    series, store = series_of("incomplete"), Store()
     first = reference(run(series, Engine(ellipsoid(series)), store)).sop_instance_uid
     assert first != identity.seg_uid("f" * 64, CARD.digest, seg.SETTINGS)
     assert first == identity.seg_uid("f" * 64, CARD.digest, f"{seg.SETTINGS}; missing slices interpolated")
 
 
 def test_reports_on_where_the_scan_lies_name_source_slices() -> None:
-    series = SERIES["two spacings"]()
+    series = series_of("two spacings")
     report = body_report(Output.VIEWER_LANDMARKS, series, whole_body(series))
     known = {str(header.SOPInstanceUID) for header in series.headers}
     (evidence,) = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence

@@ -22,6 +22,7 @@ from orthanc_plugin.domain.plan import (
     SegSettings,
 )
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
 from orthanc_plugin.errors import ModelError, Refusal
 from orthanc_plugin.rules.decide import Skip, decide, explain
 from orthanc_plugin.rules.tags import SeriesTags
@@ -299,6 +300,17 @@ class TestDecision:
             destinations=("pacs",),
             location=NOT_INSTALLED,
         )
+
+    def test_a_rule_chooses_how_a_series_is_read(self) -> None:
+        plain = decide([rule()], CHEST, MODELS)
+        chosen = decide([rule(Phase="first", MissingSlices="interpolate")], CHEST, MODELS)
+        assert isinstance(plain, Plan)
+        assert isinstance(chosen, Plan)
+        assert plain.reading == ReadSettings()
+        assert chosen.reading == ReadSettings(Phase.FIRST, MissingSlices.INTERPOLATE)
+        assert chosen.digest != plain.digest
+        assert Plan.from_json(chosen.to_json()) == chosen
+        assert "reading" not in plain.to_json()
 
     def test_order_of_outputs_is_no_part_of_the_plan(self) -> None:
         one, other = (decide([rule(Outputs=o)], CHEST, MODELS) for o in (["seg", "landmarks"], ["landmarks", "seg"]))

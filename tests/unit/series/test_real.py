@@ -88,6 +88,20 @@ def test_single_slices_of_an_enhanced_conversion_source_are_accepted() -> None:
     assert series.volume.spacing_mm[0] == 4.0
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "marks"),
+    [
+        ("philips_tilt", (54, 603, 512), ["gantry tilt"]),
+        ("ge_irregular_tilt", (135, 611, 512), ["gantry tilt", "the distance"]),
+    ],
+)
+def test_tilted_heads_are_set_upright(name: str, shape: tuple[int, int, int], marks: list[str]) -> None:
+    series = read_series(instances_in(real_ct(f"gantry_tilt/{name}")))
+    assert series.volume.voxels_hu.shape == shape
+    assert [mark[: len(said)] for mark, said in zip(series.marks, marks, strict=True)] == marks
+    assert "18.5 degrees" in series.marks[0]
+
+
 def test_lidc_with_a_frame_of_reference_a_slice_is_one_volume() -> None:
     series = read_series(instances_in(real_ct("lidc_0314_chest/dicom")))
     assert series.volume.voxels_hu.shape == (275, 512, 512)
