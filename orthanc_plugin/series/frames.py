@@ -7,6 +7,7 @@ own pixels and its number. Parts of a concatenation are read like any other inst
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
@@ -42,7 +43,10 @@ _OF_THE_INSTANCE = (
     "SamplesPerPixel", "PhotometricInterpretation",
 )  # fmt: skip
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-_ODD_VALUES = (ValueError, TypeError, LookupError, AttributeError, EOFError, BytesLengthException)
+_ODD_VALUES = (
+    ValueError, TypeError, LookupError, AttributeError, NotImplementedError, ArithmeticError, EOFError, RecursionError,
+    BytesLengthException, struct.error,
+)  # fmt: skip
 
 
 def image_types(ds: Dataset) -> Iterator[str]:
