@@ -48,6 +48,8 @@ class Refusal(StrEnum):
     MISSING_IDENTITY = "missing-identity"
     INVALID_IDENTITY = "invalid-identity"
     TWO_PATIENTS = "two-patients"
+    BAD_UID = "bad-uid"
+    ARCHIVE_REFUSED = "archive-refused"
     GONE = "gone"
 
 

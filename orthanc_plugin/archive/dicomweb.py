@@ -20,6 +20,7 @@ from requests.exceptions import HTTPError, RequestException
 
 from orthanc_plugin.archive.part10 import BROKEN
 from orthanc_plugin.config.archives import ArchiveSettings
+from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -29,6 +30,8 @@ READ_TIMEOUT_S = 120.0
 _AS_STORED = (("application/dicom", "*"),)
 _ANSWER_CHARACTERS = 200
 _ABSENT = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+_ACCOUNT = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
+"""The archive refuses our account: the operator repairs that, so nothing is decided meanwhile."""
 _AWAY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY,
                    HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})  # fmt: skip
 
@@ -77,13 +80,19 @@ class DicomWebArchive:
         self._session.close()
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
-        """Search for the SeriesInstanceUID by QIDO-RS, over all studies and patients."""
+        """Search for the SeriesInstanceUID by QIDO-RS, over all studies and patients.
+
+        A search without matches is no error in QIDO-RS (PS3.18 10.6.3), so 404 means that the address is wrong.
+        """
+        check_uids(series_uid)
         found = self._read(
             lambda: self._client.search_for_series(
                 search_filters={"SeriesInstanceUID": series_uid}, fields=["StudyInstanceUID", "PatientID"]
             )
         )
-        answers = (_dataset(item) for item in found or ())
+        if found is None:
+            raise TransientError(f"archive {self.name}: {self._client.base_url}/series answered 404; check its Url")
+        answers = (_dataset(item) for item in found)
         return tuple(sorted({(str(ds.StudyInstanceUID), str(ds.get("PatientID") or "")) for ds in answers}))
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
@@ -95,19 +104,24 @@ class DicomWebArchive:
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Retrieve the metadata of the series by WADO-RS."""
+        check_uids(study_uid, series_uid)
         found = self._read(lambda: self._client.retrieve_series_metadata(study_uid, series_uid))
         return tuple(_dataset(item) for item in found or ())
 
     def retrieve(self, study_uid: str, series_uid: str) -> Iterator[Dataset]:
         """Retrieve the series by WADO-RS as a stream. Memory holds one instance besides those that the caller keeps."""
+        check_uids(study_uid, series_uid)
         instances = self._read(lambda: self._client.iter_series(study_uid, series_uid, media_types=_AS_STORED))
         if instances is None:
+            if self.same_series_studies(series_uid):
+                raise TransientError(f"archive {self.name} lists the series but does not find it")
             raise InputError(Refusal.GONE, "the archive no longer has the series")
         with _reading(self.name):
             yield from instances
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
         """Retrieve one instance by WADO-RS."""
+        check_uids(study_uid, series_uid, sop_uid)
         return self._read(
             lambda: self._client.retrieve_instance(study_uid, series_uid, sop_uid, media_types=_AS_STORED)
         )
@@ -144,12 +158,19 @@ def _reading(archive: str) -> Iterator[None]:
     except HTTPError as error:
         if (response := error.response) is not None and response.status_code in _ABSENT:
             raise FileNotFoundError(archive) from None
+        if response is not None and _is_final(response.status_code):
+            raise InputError(Refusal.ARCHIVE_REFUSED, f"archive {archive} answered {_status(response)}") from error
         raise TransientError(f"archive {archive} answered {_status(response)}") from error
     except RequestException as error:
         raise TransientError(f"archive {archive}: {type(error).__name__}") from error
     except BROKEN as error:
         # The client and pydicom raise these for parts that are not DICOM. Their text may quote the part.
         raise InputError(Refusal.UNREADABLE, f"an answer of archive {archive} is not valid DICOM") from error
+
+
+def _is_final(status: int) -> bool:
+    """Return whether the archive would answer the same request in the same way whenever it is asked."""
+    return 400 <= status < 500 and status not in (*_ACCOUNT, *_AWAY)
 
 
 def _dataset(item: Mapping[str, object]) -> Dataset:

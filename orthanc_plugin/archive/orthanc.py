@@ -109,6 +109,7 @@ class OrthancFeed:
         found, metadata = self._get(f"/series/{orthanc_id}"), self._get(f"/series/{orthanc_id}/metadata?expand")
         study = self._get(f"/series/{orthanc_id}/study")
         if found is None or metadata is None or study is None:
+            self._object("/system")  # at a wrong address everything is "not found"
             return None
         instances = sorted(_strings(found.get("Instances")))
         source = self._get(f"/instances/{instances[0]}/metadata?expand") if instances else None
@@ -118,6 +119,8 @@ class OrthancFeed:
         """Return Orthanc's id of a series; empty if Orthanc lacks the series."""
         query = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
         found = self._request("POST", "/tools/find", {"Level": "Series", "Query": query})
+        if found is None:
+            raise TransientError(f"archive {self.name} has no /tools/find; check its OrthancUrl")
         return next(iter(_strings(found)), "")
 
     def _series_of(self, rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
@@ -137,7 +140,7 @@ class OrthancFeed:
     def _object(self, path: str) -> Mapping[str, object]:
         found = self._get(path)
         if found is None:
-            raise TransientError(f"archive {self.name} has no {path.split('?')[0]}")
+            raise TransientError(f"archive {self.name} has no {path.split('?')[0]}; check its OrthancUrl")
         return found
 
     def _get(self, path: str) -> Mapping[str, object] | None:

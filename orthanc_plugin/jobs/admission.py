@@ -19,10 +19,13 @@ from orthanc_plugin.archive.dicomweb import open_archive
 from orthanc_plugin.archive.orthanc import Feed, OrthancSeries, open_feed
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
-from orthanc_plugin.errors import EnrichError, InputError, TransientError
+from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.domain.uids import UID_LENGTH, is_uid
+from orthanc_plugin.errors import EnrichError, InputError, Refusal, TransientError
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.hint import WAITING, Hint
+from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
 from orthanc_plugin.jobs.stage import whereabouts
@@ -31,6 +34,9 @@ from orthanc_plugin.rules.installed import installed_models
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 """Wait between two looks at a series whose archive is away; it doubles each time."""
+
+LOOKS_UNTIL_REFUSED = 7
+"""Looks, over about five minutes, until an archive is believed that it refuses a series or does not have it."""
 
 DERIVED = frozenset({"SEG", "SR", "OT", "RTSTRUCT", "RTDOSE", "RTPLAN", "KO", "PR", "REG", "RWV", "DOC", "M3D", "FID"})
 """Modalities of objects that are derived from images, our results among them: they start no job."""
@@ -191,13 +197,19 @@ class Admission:
 
     def _look(self, key: str, watch: _Watch, now: float) -> bool:
         """Look at one series; return False if its archive is away."""
+        sight = None
         try:
             sight = self._sight(watch.hint)
             if sight is None or self._is_decided(key, sight, watch, now):
                 self._drop(key, watch)
                 return True
         except Exception as error:  # the border of one series: the others go on
-            logger.warning("series %s waits: %s", watch.hint.series_instance_uid or key, _loggable(error))
+            if self._is_given_up(error, watch):
+                self._drop(key, watch)
+                return True
+            logger.warning(
+                "series %s waits: %s", loggable_uid((sight or watch).hint.series_instance_uid) or key, _loggable(error)
+            )
             wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**watch.failures)
             self._replace(key, watch, replace(watch, due=now + wait_s, failures=min(watch.failures + 1, 10)))
             return not isinstance(error, TransientError)
@@ -217,11 +229,30 @@ class Admission:
         decided = self._judge.decide(sight.hint, sight.received, self._archives[sight.hint.archive], weighed.refused)
         if sight.received and self._sight(watch.hint) != sight:
             return False  # instances arrived while the headers were read
-        if decided is not None and self._queue.enqueue(*decided):
-            decision, _ = decided
-            logger.info("series %s: %s %s", decision.series_instance_uid, decision.decision, decision.reason)
+        if decided is not None and self._write(*decided):
             self._studies.withdraw(sight.hint, weighed)
         return True
+
+    def _is_given_up(self, error: Exception, watch: _Watch) -> bool:
+        """Write a refusal if the archive has refused, or has not found, the series often enough.
+
+        An Orthanc is never believed that a series is gone while its index lists it: then the address is wrong.
+        """
+        if not isinstance(error, InputError) or watch.failures < LOOKS_UNTIL_REFUSED - 1:
+            return False
+        believed = {Refusal.ARCHIVE_REFUSED} | ({Refusal.GONE} if watch.hint.archive not in self._feeds else set())
+        if error.reason not in believed:
+            return False
+        if (decided := self._judge.refuse(watch.hint, "", error)) is not None:
+            self._write(*decided)
+        return True
+
+    def _write(self, decision: Decision, job: EnrichJob | None) -> bool:
+        written = self._queue.enqueue(decision, job)
+        if written:
+            name = loggable_uid(decision.series_instance_uid)
+            logger.info("series %s: %s %s", name, decision.decision, decision.reason)
+        return written
 
     def _sight(self, hint: Hint) -> _Sight | None:
         """Look at the series now; return None if it is gone, or if it starts no job."""
@@ -239,7 +270,11 @@ class Admission:
             headers = self._archives[hint.archive].headers(hint.study_instance_uid, hint.series_instance_uid)
         except InputError as error:
             return _Sight(hint, error.reason, "")
-        if not headers or headers[0].get("Modality") in DERIVED:
+        if not headers and self._archives[hint.archive].same_series_studies(hint.series_instance_uid):
+            raise TransientError(f"archive {hint.archive} lists the series but does not find it")
+        if not headers:
+            raise InputError(Refusal.GONE, f"archive {hint.archive} does not find the series")
+        if headers[0].get("Modality") in DERIVED:
             return None
         return _Sight(hint, digest(sorted(str(header.get("SOPInstanceUID")) for header in headers)), "")
 
@@ -265,6 +300,11 @@ class Admission:
         with self._lock:
             if self._watched.get(key) is watch:
                 self._watched[key] = successor
+
+
+def loggable_uid(uid: str) -> str:
+    """Return a UID as a log may hold it: a text that is not a UID could forge a line."""
+    return uid if is_uid(uid) or not uid else ascii(uid[:UID_LENGTH])
 
 
 def _loggable(error: Exception) -> str:

@@ -8,7 +8,7 @@ superseded it before its job began.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +19,7 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.domain.job import EnrichJob, JobState
 from orthanc_plugin.domain.plan import Plan
+from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.identity import SeriesIdentity
 from orthanc_plugin.jobs.hint import Hint
@@ -28,6 +29,9 @@ from orthanc_plugin.rules.best import Candidate, candidate_of, is_ranked
 from orthanc_plugin.rules.decide import Skip, decide
 from orthanc_plugin.rules.tags import OrthancMetadata, SeriesTags, series_tags
 from orthanc_plugin.series.identify import identity_of
+
+GONE_AT_MOST = 5
+"""Jobs of one series that may end as `gone` while the archive still has the series; then it gets no further one."""
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +79,21 @@ class Judge:
         Returns
         -------
         tuple of Decision and EnrichJob or None, or None
-            The decision and its job, if it has one; None if the archive holds no such series, or if this content was
-            decided on before.
+            The decision and its job, if it has one; None if this content was decided on before.
 
         Raises
         ------
+        InputError
+            `gone`: the archive answers that it has no such series. Other reasons: it cannot be searched.
         TransientError
             If the archive is away.
         ModelError
             If a rule names a model that is not installed.
         """
+        try:
+            check_uids(hint.study_instance_uid, hint.series_instance_uid)
+        except InputError as error:
+            return self.refuse(hint, received, error)
         places = archive.same_series_studies(hint.series_instance_uid)
         if len(places) > 1:
             said = f"the series belongs to {len(places)} studies or patients"
@@ -92,9 +101,9 @@ class Judge:
         try:
             headers = archive.headers(hint.study_instance_uid, hint.series_instance_uid)
         except InputError as error:
-            return self._row(hint, _unknown(hint, ()), received, Refused(error.reason, str(error)))
+            return self.refuse(hint, received, error)
         if not headers:
-            return None
+            raise InputError(Refusal.GONE, f"archive {hint.archive} does not find the series")
         series, plan = self._judged(headers, hint)
         return self._row(hint, series, received, instead if instead and isinstance(plan, Plan) else plan)
 
@@ -115,10 +124,15 @@ class Judge:
         orthanc = OrthancMetadata(hint.remote_aet, hint.origin) if hint.orthanc_series_id else None
         return series_tags(headers, orthanc, archive=hint.archive, today=self.now().date())
 
+    def refuse(self, hint: Hint, received: str, error: InputError) -> tuple[Decision, EnrichJob | None] | None:
+        """Refuse a series whose headers cannot be had; None if it was refused before and has not come again."""
+        return self._row(hint, _unknown(hint, ()), received, Refused(error.reason, str(error)))
+
     def _judged(self, headers: Sequence[Dataset], hint: Hint) -> tuple[SeriesIdentity, Plan | Refused]:
         """Return the identity of the series, with its plan or the reason why it has none."""
         sops = tuple(str(header.get("SOPInstanceUID", "")) for header in headers)
         try:
+            check_uids(*_uids(headers))
             plan = decide(self.rules, self._tags(headers, hint), self.models, self.test_models)
             if isinstance(plan, Skip) and plan.in_error:
                 logger.error("series %s: %s", hint.series_instance_uid, plan.sentence)
@@ -172,8 +186,18 @@ def generation_of(series: SeriesIdentity, received: str, rows: Sequence[Decision
     if known is None:
         return generation
     received_again = bool(known.received and received) and received != known.received
-    came_again = received_again or known.state is JobState.SUPERSEDED
+    # A worker did not find it: the address was wrong, or it was away for a moment.
+    found_again = known.reason == Refusal.GONE and sum(row.reason == Refusal.GONE for row in rows) < GONE_AT_MOST
+    came_again = received_again or found_again or known.state is JobState.SUPERSEDED
     return generation + 1 if came_again else None
+
+
+def _uids(headers: Sequence[Dataset]) -> Iterator[str]:
+    """Return the UIDs of all instances; the loader tells of those that are missing."""
+    for header in headers:
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            if value := str(header.get(keyword) or ""):
+                yield value
 
 
 def _identity(

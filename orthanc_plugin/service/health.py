@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-import httpx
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from orthanc_plugin import RESULTS_VERSION, __version__
+from orthanc_plugin.archive.probe import find_problem
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.ledger import Ledger
@@ -29,14 +29,11 @@ from orthanc_plugin.service.schema import (
 )
 from orthanc_plugin.service.workers import WorkerState
 
-ARCHIVE_TIMEOUT_S = 5.0
-
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
     """Checks archives, database, workers and the admission loop."""
 
-    client: httpx.AsyncClient
     archives: dict[str, ArchiveSettings]
     ledger: Ledger
     readiness: Readiness
@@ -71,14 +68,8 @@ class HealthCheck:
         )
 
     async def _archive(self, name: str, settings: ArchiveSettings) -> ArchiveHealth:
-        url = f"{settings.orthanc_url}/system" if settings.orthanc_url else f"{settings.url}/studies?limit=1"
-        auth = httpx.BasicAuth(settings.user, settings.password.get_secret_value()) if settings.user else None
-        try:
-            answer = await self.client.get(url, auth=auth, timeout=ARCHIVE_TIMEOUT_S)
-        except httpx.HTTPError as error:
-            return ArchiveHealth(name=name, reachable=False, problem=type(error).__name__)
-        problem = "" if answer.is_success else f"HTTP {answer.status_code}"
-        return ArchiveHealth(name=name, reachable=answer.is_success, problem=problem)
+        problem = await run_in_threadpool(find_problem, settings)
+        return ArchiveHealth(name=name, reachable=not problem, problem=problem)
 
     def _database(self) -> tuple[DatabaseHealth, dict[JobState, int]]:
         kind = self.ledger.engine.dialect.name

@@ -23,6 +23,7 @@ from orthanc_plugin.domain.job import JobState
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Name = Annotated[str, Field(max_length=64)]
+OrthancId = Annotated[str, Field(pattern=r"^([0-9a-f]{8}(-[0-9a-f]{8}){4})?$")]
 
 
 class Shape(BaseModel):
@@ -191,7 +192,10 @@ class HealthStatus(StrEnum):
 
 
 class ArchiveHealth(Shape):
-    """Whether an archive accepts the service's own account."""
+    """Whether an archive gives what the service needs, with the service's own account.
+
+    problem: the address that fails, and how.
+    """
 
     name: str
     reachable: bool
@@ -255,7 +259,7 @@ class HintBody(BaseModel):
     archive: Name
     study_instance_uid: Uid
     series_instance_uid: Uid
-    orthanc_series_id: Name = ""
+    orthanc_series_id: OrthancId = ""
     stable: bool = False
     remote_aet: Name = ""
     remote_ip: Name = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,6 +14,8 @@ from pydicom.uid import generate_uid
 
 from orthanc_plugin.archive.dicomweb import DicomWebArchive
 from orthanc_plugin.archive.orthanc import OrthancFeed
+from orthanc_plugin.archive.probe import find_problem
+from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
 from tests.support.fakes.memory_archive import ct_series, ct_slice
 from tests.support.servers.orthanc_server import OrthancServer, free_port
@@ -28,6 +31,12 @@ def archive(orthanc: OrthancServer) -> Iterator[DicomWebArchive]:
 def feed(orthanc: OrthancServer) -> Iterator[OrthancFeed]:
     with closing(OrthancFeed("local", orthanc.url, orthanc.user, orthanc.password)) as made:
         yield made
+
+
+def settings_of(orthanc: OrthancServer, **changed: str) -> ArchiveSettings:
+    addresses = {"Url": orthanc.dicomweb_url, "OrthancUrl": orthanc.url}
+    account = {"User": orthanc.user, "Password": orthanc.password}
+    return ArchiveSettings.model_validate(addresses | account | changed)
 
 
 def new_series(slices: int = 3, patient: str = "P1", study: str = "") -> list[Dataset]:
@@ -217,3 +226,76 @@ def test_the_feed_tells_content_reception_and_origin(archive: DicomWebArchive, f
     assert after.content != before.content
     assert after.received >= before.received != ""
     assert feed.lookup("1.2.3", "1.2.3") == ""
+
+
+def test_a_right_address_has_no_problem(orthanc: OrthancServer, archive: DicomWebArchive) -> None:
+    store(archive, new_series(1))
+    assert find_problem(settings_of(orthanc)) == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"Url": "{url}/dicom-wob"}, r"/dicom-wob/instances\?limit=1 answered 404"),
+        ({"Url": "{url}/dicom-web/studies"}, r"/dicom-web/studies/instances\?limit=1"),
+        ({"OrthancUrl": "{url}/nowhere"}, "/nowhere/statistics answered 404"),
+        ({"OrthancUrl": "{url}/dicom-web"}, "/dicom-web/statistics"),
+        ({"Password": "wrong"}, "/statistics answered 401"),
+        ({"Url": "http://127.0.0.1:9/dicom-web"}, "ConnectError"),
+    ],
+)
+def test_a_wrong_address_is_named(
+    orthanc: OrthancServer, archive: DicomWebArchive, wrong: dict[str, str], problem: str
+) -> None:
+    store(archive, new_series(1))
+    changed = {key: value.format(url=orthanc.url) for key, value in wrong.items()}
+    assert re.search(problem, find_problem(settings_of(orthanc, **changed)))
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", "lists nothing, but Orthanc holds"),
+        (answer("200 OK", "[]"), "lists nothing, but Orthanc holds"),
+        (answer("200 OK", "<html>", "text/html"), "did not answer in JSON"),
+    ],
+)
+def test_an_address_that_lists_nothing_is_compared_with_the_index(
+    orthanc: OrthancServer, archive: DicomWebArchive, reply: bytes, problem: str
+) -> None:
+    store(archive, new_series(1))
+    with answering(reply) as wrong:
+        assert problem in find_problem(settings_of(orthanc, Url=str(wrong._client.base_url)))
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "405 Method Not Allowed", "422 Unprocessable Entity"])
+def test_a_refusal_that_will_not_change_refuses_the_series(status: str) -> None:
+    with answering(answer(status, "")) as archive, pytest.raises(InputError, match=status) as refusal:
+        archive.headers("1.2.3", "1.2.4")
+    assert refusal.value.reason is Refusal.ARCHIVE_REFUSED
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "408 Timeout", "429 Slow Down", "500 Broken"])
+def test_a_refusal_that_may_change_is_tried_again(status: str) -> None:
+    with answering(answer(status, "")) as archive, pytest.raises(TransientError, match=status):
+        archive.headers("1.2.3", "1.2.4")
+
+
+def test_a_search_that_is_not_found_is_a_wrong_address() -> None:
+    with answering(answer("404 Not Found", "")) as archive, pytest.raises(TransientError, match="check its Url"):
+        archive.same_series_studies("1.2.3")
+
+
+@pytest.mark.parametrize("uid", ["x?_method=DELETE", "1.2/../3", "1.2\n", "1.02"])
+def test_what_is_not_a_uid_reaches_no_address(uid: str) -> None:
+    away = DicomWebArchive("local", f"http://127.0.0.1:{free_port()}/dicom-web")
+    asks = (
+        lambda: away.same_series_studies(uid),
+        lambda: away.headers("1.2", uid),
+        lambda: list(away.retrieve(uid, "1.2")),
+        lambda: away.find("1.2", "1.2", uid),
+    )
+    for ask in asks:
+        with pytest.raises(InputError) as refusal:
+            ask()
+        assert refusal.value.reason is Refusal.BAD_UID

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.admission import Admission, open_admission
+from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
 from tests.support.fakes.memory_archive import ct_series, ct_slice
@@ -27,16 +31,20 @@ class House:
     """A state directory on the shared Orthanc; its changes are read at once (StableAge 0)."""
 
     def __init__(self, directory: Path, orthanc: OrthancServer) -> None:
-        settings = ArchiveSettings(
-            Url=orthanc.dicomweb_url, OrthancUrl=orthanc.url, User=orthanc.user, Password=orthanc.password
-        )
-        self.configuration = Configuration(StateDirectory=directory, StableAge=0, Archives={"local": settings})
-        self.orthanc = orthanc
+        self.directory, self.orthanc = directory, orthanc
         self.archive = DicomWebArchive("local", orthanc.dicomweb_url, orthanc.user, orthanc.password)
-        self.queue = JobQueue(self.configuration.database)
-        self.admission: Admission = open_admission(self.configuration, self.queue)
+        self.queue = JobQueue(f"sqlite:///{directory}/jobs.db")
+        self.admission = self.open()
         self.admission.reconcile(0.0)
         self.uid, self.study = str(generate_uid())[:55] + "1", str(generate_uid())
+
+    def open(self, **addresses: str) -> Admission:
+        """Open admission as a service with these addresses in its settings does."""
+        right = {"Url": self.orthanc.dicomweb_url, "OrthancUrl": self.orthanc.url}
+        account = {"User": self.orthanc.user, "Password": self.orthanc.password}
+        settings = ArchiveSettings.model_validate(right | account | addresses)
+        configuration = Configuration(StateDirectory=self.directory, StableAge=0, Archives={"local": settings})
+        return open_admission(configuration, self.queue)
 
     def slices(self, count: int, patient: str = "P1") -> list[Dataset]:
         return ct_series(count, series=self.uid, study=self.study, patient=patient)
@@ -48,6 +56,30 @@ class House:
         self.admission.reconcile(0.0)
         self.admission.tick(0.0)
         return self.queue.ledger.of_series("local", self.uid)
+
+
+@contextmanager
+def answering(status: int, body: bytes = b"") -> Iterator[str]:
+    """A web server that gives every request the same answer, as a proxy before the wrong address may."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/dicom+json")
+            if status != 204:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/dicom-web"
+        finally:
+            server.shutdown()
 
 
 @pytest.fixture
@@ -82,3 +114,58 @@ def test_one_series_under_two_patients_is_refused(house: House) -> None:
     first, conflict = house.send([stranger])
     assert first.state is JobState.SUPERSEDED
     assert conflict.reason == Refusal.TWO_PATIENTS
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (200, b"[]"), (204, b""), (404, b"")])
+def test_a_wrong_address_loses_no_series(
+    house: House, status: int, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    for ds in house.slices(20):
+        house.archive.store(ds)
+    with answering(status, body) as url, closing(house.open(Url=url)) as admission:
+        admission.tick(0.0)
+        admission.tick(1.0)
+        assert house.queue.ledger.of_series("local", house.uid) == ()
+    assert f"series {house.uid} waits" in caplog.text
+    with closing(house.open()) as repaired:
+        repaired.tick(0.0)
+        (row,) = house.queue.ledger.of_series("local", house.uid)
+        assert row.state is JobState.QUEUED
+
+
+def test_a_wrong_address_of_orthanc_loses_no_hint(house: House) -> None:
+    for ds in house.slices(20):
+        house.archive.store(ds)
+    with closing(house.open(OrthancUrl=f"{house.orthanc.url}/nowhere")) as admission:
+        admission.hint(Hint("local", house.study, house.uid, stable=True))
+        admission.tick(0.0)
+        assert admission.waiting == 1
+    with closing(house.open()) as repaired:
+        repaired.tick(0.0)
+        assert len(house.queue.ledger.of_series("local", house.uid)) == 1
+
+
+def rows_of(house: House) -> tuple[Decision, ...]:
+    """Decisions on the study: Orthanc's index may write a SeriesInstanceUID in another way."""
+    return tuple(row for row in house.queue.ledger.decisions() if row.study_instance_uid == house.study)
+
+
+@pytest.mark.parametrize("uid", ["x?_method=DELETE", "1.02.3", "1.2." + "3" * 64, "1.2/../3"])
+def test_a_series_without_a_valid_uid_is_skipped_and_stays_in_the_archive(
+    house: House, uid: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.uid = uid
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of such UIDs
+        instances = house.slices(3)
+        for number, ds in enumerate(instances):
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{house.study[:60]}.{number + 1}"
+        house.send(instances)
+    (row,) = rows_of(house)
+    assert (row.state, row.reason, row.detail) == (
+        JobState.SKIPPED, Refusal.BAD_UID, "a UID of the series is not valid (DICOM PS3.5 9.1)",
+    )  # fmt: skip
+    house.admission.tick(1000.0)
+    assert rows_of(house) == (row,)
+    found = house.orthanc.rest("/tools/find", "POST", {"Level": "Series", "Query": {"StudyInstanceUID": house.study}})
+    assert len(found) == 1  # type: ignore[arg-type]

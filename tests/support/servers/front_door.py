@@ -138,8 +138,19 @@ def _orthanc() -> Starlette:
         right = request.headers.get("authorization") == RIGHT._auth_header
         return JSONResponse({"Version": "1.10.1"}) if right else Response(status_code=401)
 
+    def nothing(request: Request) -> Response:
+        return JSONResponse([])
+
+    def statistics(request: Request) -> Response:
+        return JSONResponse({"CountInstances": 0})
+
     return Starlette(
-        routes=[Route("/system", system), Route("/dicom-web/{path:path}", system, methods=["GET", "POST"])]
+        routes=[
+            Route("/system", system),
+            Route("/statistics", statistics),
+            Route("/dicom-web/instances", nothing),
+            Route("/dicom-web/{path:path}", system, methods=["GET", "POST"]),
+        ]
     )
 
 

@@ -371,3 +371,44 @@ def test_archives_without_changes_take_hints(house: House) -> None:
     house.hint(stable=False, now=0.0)
     house.admission.tick(STABLE_AGE_S)
     assert len(house.rows()) == 1
+
+
+def test_an_archive_without_an_index_is_believed_in_the_end_that_a_series_is_gone(house: House) -> None:
+    house.start(feed=False)
+    house.hint()
+    for now in range(0, 400, 5):
+        assert house.admission.waiting == (now <= 320)
+        house.admission.tick(float(now))
+    (row,) = house.rows()
+    assert (row.state, row.reason) == (JobState.SKIPPED, Refusal.GONE)
+    house.archive.put(*ct_series())
+    house.hint(now=500.0)
+    assert [row.state for row in house.rows()] == [JobState.SKIPPED, JobState.QUEUED]
+
+
+def test_an_archive_that_refuses_every_search_ends_in_a_row(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(series_uid: str) -> tuple[tuple[str, str], ...]:
+        raise InputError(Refusal.ARCHIVE_REFUSED, "archive local answered 400 Bad Request")
+
+    monkeypatch.setattr(house.archive, "same_series_studies", refuse)
+    house.archive.put(*ct_series())
+    house.hint()
+    for now in range(0, 400, 5):
+        house.admission.tick(float(now))
+    (row,) = house.rows()
+    assert (row.state, row.reason) == (JobState.SKIPPED, Refusal.ARCHIVE_REFUSED)
+
+
+def test_a_job_that_did_not_find_its_series_is_made_again_while_the_index_lists_it(house: House) -> None:
+    """A worker with a wrong address: each job ends as gone. The sixth is not made."""
+    house.archive.put(*ct_series())
+    house.hint()
+    for now in range(1, 20):
+        if house.rows()[-1].state is JobState.QUEUED:
+            row = house.rows()[-1]
+            gone = StageOutcome(StageView("retrieve", 0.1, 1.0), None, JobState.SKIPPED, Refusal.GONE, "gone")
+            house.queue.ledger.start(row.job_id)
+            Steps(house.queue).close(EnrichJob.from_json(row.argument), row.job_id, [gone])
+        house.admission.reconcile(now * 1000.0)
+        house.admission.tick(now * 1000.0)
+    assert [row.generation for row in house.rows()] == [0, 1, 2, 3, 4]

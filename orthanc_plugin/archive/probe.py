@@ -1,0 +1,82 @@
+"""Ask an archive what the service needs of it, and say which address does not give it.
+
+"Not found" says nothing about a series if the address is wrong: Orthanc answers 404, 204 or `[]` there. So one instance
+is looked up in Orthanc's index, by QIDO-RS and by WADO-RS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import httpx
+
+from orthanc_plugin.config.archives import ArchiveSettings
+from orthanc_plugin.domain.uids import is_uid
+
+TIMEOUT_S = 5.0
+_DICOM_JSON = {"Accept": "application/dicom+json"}
+_STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
+
+
+class _Wrong(Exception):
+    """What is wrong with which address."""
+
+
+def find_problem(settings: ArchiveSettings) -> str:
+    """Ask Orthanc, if the archive is one, then for one instance by QIDO-RS and for its metadata by WADO-RS.
+
+    Returns
+    -------
+    str
+        What is wrong, with the address; empty if nothing is.
+    """
+    auth = httpx.BasicAuth(settings.user, settings.password.get_secret_value()) if settings.user else None
+    with httpx.Client(auth=auth, timeout=TIMEOUT_S, trust_env=False, headers=_DICOM_JSON) as client:
+        try:
+            _examine(client, settings.url, settings.orthanc_url)
+        except _Wrong as problem:
+            return str(problem)
+    return ""
+
+
+def _examine(client: httpx.Client, url: str, orthanc_url: str) -> None:
+    held = _held_by_orthanc(client, f"{orthanc_url}/statistics") if orthanc_url else 0
+    search = f"{url}/instances?limit=1"
+    listed = _ask(client, search)
+    if not isinstance(listed, list):
+        raise _Wrong(f"{search} did not answer in DICOM JSON")
+    if not listed and held:
+        raise _Wrong(f"{search} lists nothing, but Orthanc holds {held} instances")
+    uids = [_value(listed[0], tag) for tag in (_STUDY, _SERIES, _INSTANCE)] if listed else []
+    if uids and all(map(is_uid, uids)):
+        study, series, instance = uids
+        metadata = f"{url}/studies/{study}/series/{series}/instances/{instance}/metadata"
+        if not _ask(client, metadata):
+            raise _Wrong(f"{metadata} is empty")
+
+
+def _held_by_orthanc(client: httpx.Client, address: str) -> int:
+    answer = _ask(client, address)
+    if not isinstance(answer, dict) or "CountInstances" not in answer:
+        raise _Wrong(f"{address} did not answer as an Orthanc does")
+    return int(answer["CountInstances"])
+
+
+def _ask(client: httpx.Client, address: str) -> object:
+    """Return the answer as JSON; an empty list for 204."""
+    try:
+        answer = client.get(address)
+        if not answer.is_success:
+            raise _Wrong(f"{address} answered {answer.status_code}")
+        return answer.json() if answer.content else []
+    except httpx.HTTPError as error:
+        raise _Wrong(f"{address}: {type(error).__name__}") from None
+    except ValueError:
+        raise _Wrong(f"{address} did not answer in JSON") from None
+
+
+def _value(item: object, tag: str) -> str:
+    """Return the first value of an attribute in the DICOM JSON model (PS3.18 F.2)."""
+    element = item.get(tag) if isinstance(item, Mapping) else None
+    values = element.get("Value") if isinstance(element, Mapping) else None
+    return str(values[0]) if isinstance(values, list) and values else ""
