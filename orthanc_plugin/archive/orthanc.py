@@ -53,8 +53,20 @@ class Changes:
     done: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The change after which series count. `read_before`: an earlier service has read up to there."""
+
+    since: int
+    read_before: bool
+
+
 class Feed(Protocol):
     """The list of changes that reconcile reads from an archive (see `OrthancFeed`)."""
+
+    def mark(self) -> Mark | None:
+        """Return where a service begins that has no record; None if the archive keeps no such mark."""
+        ...
 
     def last_sequence(self) -> int:
         """Return the sequence number of the newest change."""
@@ -94,6 +106,16 @@ class OrthancFeed:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def mark(self) -> Mark | None:
+        """Return the mark that our plugin keeps in Orthanc's database; None without the plugin."""
+        status = self._get("/enrichment/status")
+        if status is None or "changes" not in status:
+            return None
+        kept = status["changes"]
+        if not isinstance(kept, dict):
+            raise TransientError(f"archive {self.name} does not say yet from which change series count")
+        return Mark(int(kept["since"]), bool(kept["read_before"]))
 
     def last_sequence(self) -> int:
         """Return the sequence number of the newest change."""

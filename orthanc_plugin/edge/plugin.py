@@ -42,7 +42,11 @@ STOP_STEPS: tuple[tuple[signal.Signals | None, float], ...] = (
 )
 EXIT_CONFIGURATION = 78  # sysexits.h, EX_CONFIG
 STDERR_MAX_BYTES = 1_000_000
+ANSWER_MAX_BYTES = 4096
 HINTS_OFF = "Enrichment.Service.Secret is empty: no hints are sent, the service finds series by ReconcileSeconds"
+
+MARK_PROPERTY = 20811  # Orthanc leaves its global properties from 1024 on to plugins
+MARK_LOOKS_BACK = 100
 
 # Of Orthanc's own settings, these decide about the section, and the service gets them. It gets nothing else.
 ORTHANC_KEYS = ("HttpPort", "SslEnabled", "RemoteAccessAllowed", "AuthenticationEnabled")
@@ -254,17 +258,69 @@ def _rest(path: str) -> Json:
     return answer
 
 
-def post_hint(address: str, secret: str, hint: Hint) -> int:
-    """Send one hint to the service, without proxies or redirects, and return the HTTP status."""
+def post_hint(address: str, secret: str, hint: Hint) -> tuple[int, int]:
+    """Send one hint to the service, without proxies or redirects.
+
+    Returns
+    -------
+    (int, int)
+        The HTTP status, and the last change of Orthanc that the service has read (0: unknown).
+    """
     at = urllib.parse.urlsplit(address)
     connect = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
     connection = connect(at.netloc, timeout=HINT_TIMEOUT_S)
     try:
         headers = {"Content-Type": "application/json", "X-Enrichment-Secret": secret}
         connection.request("POST", at.path + HINTS_PATH, json.dumps(asdict(hint)), headers)
-        return connection.getresponse().status
+        answer = connection.getresponse()
+        return answer.status, _changes_read(answer.read(ANSWER_MAX_BYTES))
     finally:
         connection.close()
+
+
+def _changes_read(answer: bytes) -> int:
+    with contextlib.suppress(ValueError, AttributeError):
+        read = json.loads(answer).get("changes_read")
+        return read if isinstance(read, int) else 0
+    return 0
+
+
+class Mark:
+    """The change of Orthanc from which series count, kept in Orthanc's own database.
+
+    It is set when the plugin is loaded for the first time, even if no service can start, and it moves to what a
+    service has read. A service that has no record of its own, the first one or one whose state is lost, begins here.
+    """
+
+    def __init__(self) -> None:
+        self._loaded = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        self.report: Json | None = None
+
+    def read(self) -> None:
+        """Read the mark, or set it; call this when Orthanc has started."""
+        try:
+            kept = orthanc.GetGlobalProperty(MARK_PROPERTY, "")
+            if kept:
+                self.report = json.loads(kept)
+            else:
+                self._keep({"since": self._last_change_before_load(), "read_before": False})
+        except Exception as error:  # Orthanc would log the message; the service waits and the page shows no mark
+            log_error(f"the change from which series count cannot be kept: {describe(error)}")
+
+    def move(self, changes_read: int) -> None:
+        """Move the mark forward to what the service has read."""
+        if self.report is not None and changes_read > self.report["since"]:
+            self._keep({"since": changes_read, "read_before": True})
+
+    def _keep(self, report: Json) -> None:
+        orthanc.SetGlobalProperty(MARK_PROPERTY, json.dumps(report))
+        self.report = report
+
+    def _last_change_before_load(self) -> int:
+        """Orthanc takes series a moment before it says that it has started, so its last change is too late."""
+        since = max(0, int(_rest("/changes?last")["Last"]) - MARK_LOOKS_BACK)
+        rows = _rest(f"/changes?since={since}&limit={MARK_LOOKS_BACK}")["Changes"]
+        return max((int(row["Seq"]) for row in rows if row["Date"] < self._loaded), default=since)
 
 
 class Hints:
@@ -273,7 +329,8 @@ class Hints:
     A hint only saves time: the service's reconcile finds a series whose hint was lost (full queue, restart).
     """
 
-    def __init__(self, settings: Settings, address: Callable[[], str]) -> None:
+    def __init__(self, settings: Settings, address: Callable[[], str], mark: Mark) -> None:
+        self._mark = mark
         self.sent = self.refused = self.dropped = 0
         self.error = "" if settings.secret else HINTS_OFF
         self._settings, self._address = settings, address
@@ -333,7 +390,7 @@ class Hints:
 
     def _send(self, address: str, hint: Hint) -> None:
         try:
-            status = post_hint(address, self._settings.secret, hint)
+            status, changes_read = post_hint(address, self._settings.secret, hint)
         except (OSError, http.client.HTTPException) as error:
             self._try_later(hint, type(error).__name__)
             return
@@ -345,6 +402,7 @@ class Hints:
         else:
             self.sent += 1
             self.error = ""
+            self._mark.move(changes_read)
 
     def _try_later(self, hint: Hint, why: str) -> None:
         self._complain(f"the service does not take hints ({why}); they are kept and sent later")
@@ -522,8 +580,9 @@ class Edge:
 
     def __init__(self, settings: Settings | None, error: str = "") -> None:
         self._error = error
+        self.mark = Mark()
         self.service = Service(settings) if settings else None
-        self.hints = Hints(settings, lambda: self.status.address) if settings else None
+        self.hints = Hints(settings, lambda: self.status.address, self.mark) if settings else None
         self._url = settings.url if settings else ""
         # This object keeps the callbacks, and the module keeps this object: Python plugin 5.0 drops its own reference
         # only after the interpreter has ended, and Orthanc 1.12.7 then crashes at exit if that was the last one.
@@ -546,6 +605,8 @@ class Edge:
 
     def on_change(self, change: int, level: int, resource: str) -> None:
         """Handle Orthanc's changes. Events come one by one, so nothing slow may happen here."""
+        if change == orthanc.ChangeType.ORTHANC_STARTED:
+            self.mark.read()
         if self.service is None or self.hints is None:
             return
         if change == orthanc.ChangeType.STABLE_SERIES:
@@ -573,6 +634,7 @@ class Edge:
             "url": status.address,
             "dashboard": self.link,
             "starts": status.starts,
+            "changes": self.mark.report,
             "hints": {name: getattr(hints, name) for name in counts} if hints else {},
         }
 

@@ -1,6 +1,7 @@
 """Reconcile: find the series that an Orthanc received while the service was not running.
 
-Each archive has a watermark: the last change that was read. The first start sets it, so older series come only by
+Each archive has a watermark: the last change that was read. The first start takes it from the mark that our plugin keeps
+in Orthanc's database since it was first loaded; without the plugin, it is the last change. Older series come only by
 backfill. Each changed series becomes a hint. Hints are kept before the watermark moves, so a crash repeats work and
 loses none.
 """
@@ -17,6 +18,25 @@ from orthanc_plugin.jobs.ledger import Ledger
 logger = logging.getLogger(__name__)
 
 
+def watermark_key(archive: str) -> str:
+    """Return the key of the note that holds the watermark of an archive."""
+    return f"changes:{archive}"
+
+
+def _first_watermark(archive: str, feed: Feed, last: int) -> int:
+    mark = feed.mark()
+    since = last if mark is None else mark.since
+    logger.info("archive %s: series count that were received after change number %d", archive, since)
+    if mark is not None and mark.read_before:
+        logger.warning(
+            "archive %s: a service read the changes up to number %d, but this job database knows nothing of it (is it"
+            " new, or was it deleted?); series received before are not looked at again",
+            archive,
+            since,
+        )
+    return since
+
+
 def read_changes(archive: str, feed: Feed, ledger: Ledger, keep: Callable[[Hint], None]) -> None:
     """Give `keep` a hint for each series that changed since the watermark, then move the watermark.
 
@@ -25,13 +45,11 @@ def read_changes(archive: str, feed: Feed, ledger: Ledger, keep: Callable[[Hint]
     TransientError
         If the archive is away; the changes read so far are kept.
     """
-    key = f"changes:{archive}"
+    key = watermark_key(archive)
     watermark, last = ledger.note(key), feed.last_sequence()
+    since = _first_watermark(archive, feed, last) if watermark is None else int(watermark)
     if watermark is None:
-        ledger.keep_note(key, str(last))
-        logger.info("archive %s: reads changes from number %d on", archive, last)
-        return
-    since = int(watermark)
+        ledger.keep_note(key, str(since))
     if since > last:
         logger.warning(
             "archive %s has a new index: its last change is %d, but %d were read; reads all of them",

@@ -21,6 +21,7 @@ from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.reconcile import watermark_key
 from orthanc_plugin.results.sr.radiomics_table import TableRow, to_csv, to_json
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.routes import answer, guarded, in_thread, known_job, problem
@@ -132,12 +133,17 @@ class Api:
         body = await _hint_body(request)
         try:
             hint = Hint(**HintBody.model_validate_json(body).model_dump())
-            await run_in_threadpool(self._take_hint, hint)
+            read = await run_in_threadpool(self._keep_hint, hint)
         except ValidationError as error:
             return problem(400, _broken_rules(error))
         except EnrichError as error:
             return problem(400, str(error))
-        return answer(Accepted(), 202)
+        return answer(Accepted(changes_read=read), 202)
+
+    def _keep_hint(self, hint: Hint) -> int | None:
+        self._take_hint(hint)
+        watermark = self._queue.ledger.note(watermark_key(hint.archive))
+        return int(watermark) if watermark is not None else None
 
     def _job(self, job_id: str) -> Job:
         return Job.model_validate(self._queue.show(job_id))

@@ -269,9 +269,13 @@ class HintBody(BaseModel):
 
 
 class Accepted(Shape):
-    """The request was accepted and will be handled."""
+    """The request was accepted and will be handled.
+
+    changes_read: last change of that archive that the service has read; null if it has read none.
+    """
 
     accepted: bool = True
+    changes_read: int | None = None
 
 
 class Problem(Shape):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
+from orthanc_plugin.archive.orthanc import Mark, OrthancFeed
 from orthanc_plugin.config.read import load_configuration, parse_document
 from tests.support.fakes.service import fake_python
 from tests.support.servers.orthanc_server import PLUGIN_SCRIPT, OrthancServer, wait_until
@@ -192,3 +194,35 @@ def test_routes_need_orthancs_login_and_a_plain_get(edge: Edge) -> None:
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert f"0;url={edge.status()['dashboard']}" in client.get("/enrichment/dashboard").text
     assert "enrichment-dashboard" in client.get("/plugins/explorer.js").text
+
+
+def test_series_count_from_the_first_start_even_if_no_service_can_start(edge: Edge) -> None:
+    right = edge.server.enrichment["Service"]  # type: ignore[index]
+    edge.server.plugin = None
+    edge.server.start()
+    stow(edge, slice_of("CT"))
+    wait_until(lambda: edge.server.rest("/changes?last")["Last"] >= 4)  # type: ignore[index,operator,call-overload]
+    edge.server.stop()
+    time.sleep(1.1)  # the changes of Orthanc have whole seconds
+    edge.server.plugin = PLUGIN_SCRIPT
+    edge.section(Service={"Python": "/nowhere/bin/python"})
+    edge.server.start()
+    stow(edge, slice_of("CT", "1.2.826.0.1.3680043.10.4"))
+    feed = OrthancFeed("local", edge.server.url, edge.server.user, edge.server.password)
+    with closing(feed):
+        mark = wait_until(lambda: edge.status()["changes"] and feed.mark(), what="the mark")
+        assert isinstance(mark, Mark)
+        assert not mark.read_before
+        (counted,) = feed.changes(mark.since).orthanc_series_ids
+        series = feed.series(counted)
+        assert series is not None
+        assert series.series_instance_uid == "1.2.826.0.1.3680043.10.4"
+        edge.server.stop()
+        edge.section(fake={"Read": mark.since + 1}, Service=right)
+        edge.start()
+        assert feed.mark() == mark
+        stow(edge, slice_of("CT"))
+        wait_until(lambda: feed.mark() == Mark(mark.since + 1, True), what="a mark that moved")
+        edge.server.restart()
+        wait_until(lambda: edge.status()["changes"])
+        assert feed.mark() == Mark(mark.since + 1, True)

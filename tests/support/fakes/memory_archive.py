@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from orthanc_plugin.archive.orthanc import Changes, OrthancSeries
+from orthanc_plugin.archive.orthanc import Changes, Mark, OrthancSeries
 from orthanc_plugin.errors import TransientError
 from orthanc_plugin.identity import digest
 
@@ -26,6 +26,7 @@ class MemoryArchive:
         self.away = False
         self.seconds = 0
         self.asked = 0
+        self.kept_mark: Mark | None = None
 
     def put(self, *instances: Dataset) -> None:
         for ds in instances:
@@ -61,6 +62,10 @@ class MemoryArchive:
     def store(self, ds: Dataset) -> None:
         self._answer()
         self.put(ds)
+
+    def mark(self) -> Mark | None:
+        self._answer()
+        return self.kept_mark
 
     def last_sequence(self) -> int:
         self._answer()

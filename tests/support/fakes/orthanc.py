@@ -49,7 +49,11 @@ class FakeOrthanc(ModuleType):
     def __init__(self, configuration: str) -> None:
         super().__init__("orthanc")
         self.configuration = configuration
-        self.answers: dict[str, object] = {}
+        self.answers: dict[str, object] = {
+            "/changes?last": {"Last": 0},
+            "/changes?since=0&limit=100": {"Changes": []},
+        }
+        self.properties: dict[int, str] = {}
         self.log: list[str] = []
         self.routes: dict[str, Callable[..., Any]] = {}
         self.on_change: Callable[[int, int, str], None] | None = None
@@ -57,6 +61,12 @@ class FakeOrthanc(ModuleType):
 
     def GetConfiguration(self) -> str:
         return self.configuration
+
+    def GetGlobalProperty(self, property: int, default: str) -> str:
+        return self.properties.get(property, default)
+
+    def SetGlobalProperty(self, property: int, value: str) -> None:
+        self.properties[property] = value
 
     def LogError(self, message: str) -> None:
         self.log.append("E " + message)

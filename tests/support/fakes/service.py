@@ -42,8 +42,11 @@ def main() -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             right = self.headers["X-Enrichment-Secret"] == secret
             note("hint", path=self.path, right_secret=right, body=body)
+            answer = json.dumps({"accepted": right, "changes_read": fake.get("Read")}).encode()
             self.send_response(202 if right else 403)
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
+            self.wfile.write(answer)
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass

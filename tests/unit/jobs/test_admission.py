@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
+from orthanc_plugin.archive.orthanc import Mark
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
@@ -412,3 +413,20 @@ def test_a_job_that_did_not_find_its_series_is_made_again_while_the_index_lists_
         house.admission.reconcile(now * 1000.0)
         house.admission.tick(now * 1000.0)
     assert [row.generation for row in house.rows()] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_the_first_start_begins_at_the_mark_that_the_plugin_keeps(
+    tmp_path: Path, read_before: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(tmp_path)
+    house.queue.ledger.drop_note("changes:local")
+    house.archive.put(*ct_series(series="1.2.4"))
+    house.archive.kept_mark = Mark(len(house.archive.rows), read_before)
+    house.archive.put(*ct_series())
+    house.start()
+    house.admission.tick(0.0)
+    house.admission.tick(STABLE_AGE_S)
+    assert (len(house.rows()), len(house.rows("1.2.4"))) == (1, 0)
+    assert ("series received before are not looked at again" in caplog.text) is read_before
+    house.queue.close()
