@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add `list`, `show`, `retry` and `radiomics`."""
     listing = commands.add("list", list_jobs, "list jobs, newest first")
-    listing.add_argument("--state", type=_job_state, help="only jobs in this state")
+    listing.add_argument(
+        "--state", type=_job_state, help="only jobs in this state; skipped: also the series that no rule takes"
+    )
     listing.add_argument("--limit", type=int, default=50, help="at most so many jobs (default: 50)")
     for name, command, text in (
         ("show", show_job, "show one job with its stages and objects, as JSON"),
@@ -36,20 +38,23 @@ def _job_state(text: str) -> JobState:
 
 def _queue(desk: Desk) -> JobQueue:
     from orthanc_plugin.jobs.queue import JobQueue
+    from orthanc_plugin.jobs.state import check_database
 
+    check_database(desk.configuration)
     return JobQueue(desk.configuration.database)
 
 
 def list_jobs(desk: Desk) -> None:
     """List jobs, newest first."""
-    jobs = _queue(desk).list(state=desk.options.state, limit=desk.options.limit)
+    state = desk.options.state
+    jobs = _queue(desk).list(state=state, limit=desk.options.limit, without_job=state == "skipped")
     if desk.options.json:
         desk.print_json([dataclasses.asdict(job) for job in jobs])
         return
     for job in jobs:  # not a table, which would cut the ids that `jobs show` needs
-        desk.console.print(f"{job.id} [bold]{job.state}[/bold]", soft_wrap=True)
+        desk.console.print(f"{job.id or 'no job:'} [bold]{job.state}[/bold]", soft_wrap=True)
         desk.console.print(
-            f"  rule {job.rule}, series {job.series_instance_uid}, {job.created_at:%Y-%m-%d %H:%M:%S} UTC"
+            f"  rule {job.rule or 'none'}, series {job.series_instance_uid}, {job.created_at:%Y-%m-%d %H:%M:%S} UTC"
         )
         if job.error:
             desk.console.print(f"  {job.error}", soft_wrap=True, markup=False)

@@ -84,9 +84,11 @@ class JobQueue:
         self._client.cancel_workflows(list(superseded))
         return True
 
-    def list(self, state: str | None = None, limit: int = 50, offset: int = 0) -> tuple[JobView, ...]:
-        """Return the jobs as the ledger has them, newest first."""
-        rows = self.ledger.decisions(state=state, jobs_only=True, limit=limit, offset=offset)
+    def list(
+        self, state: str | None = None, limit: int = 50, offset: int = 0, *, without_job: bool = False
+    ) -> tuple[JobView, ...]:
+        """Return the jobs as the ledger has them, newest first; `without_job`: also skips, which have no job."""
+        rows = self.ledger.decisions(state=state, jobs_only=not without_job, limit=limit, offset=offset)
         return tuple(_view(row, row.summary) for row in rows)
 
     def show(self, job_id: str) -> JobView:

@@ -1,8 +1,8 @@
 """Reconcile: find the series that an Orthanc received while the service was not running.
 
-Each archive has a watermark: the last change that was read. The first start takes it from the mark that our plugin keeps
-in Orthanc's database since it was first loaded; without the plugin, it is the last change. Older series come only by
-backfill. Each changed series becomes a hint. Hints are kept before the watermark moves, so a crash repeats work and
+Each archive has a watermark: the last change that was read. The first start takes it from the mark that our plugin has
+kept in Orthanc's database since it was first loaded; without the plugin, it is the last change. Older series come only
+by backfill. Each changed series becomes a hint. Hints are kept before the watermark moves, so a crash repeats work and
 loses none.
 """
 

@@ -29,6 +29,8 @@ from orthanc_plugin.service.schema import Accepted, HintBody, Job, JobList, Seri
 
 ROOT = "/enrichment/api/v1"
 HINT_BYTES = 32 * 1024
+PAGE = ("state", "limit", "offset")
+"""Query parameters of the lists."""
 DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 50, 500, 1_000_000
 
 
@@ -65,13 +67,13 @@ class Api:
         """Return all routes of the API."""
         return [
             Route(f"{ROOT}/health", guarded(self.health)),
-            Route(f"{ROOT}/jobs", in_thread(self.jobs)),
+            Route(f"{ROOT}/jobs", in_thread(self.jobs, PAGE)),
             Route(f"{ROOT}/jobs/{{id}}", in_thread(self.job)),
             Route(f"{ROOT}/jobs/{{id}}/retry", in_thread(self.retry), methods=["POST"]),
             Route(f"{ROOT}/jobs/{{id}}/radiomics.csv", in_thread(self.radiomics_csv)),
             Route(f"{ROOT}/jobs/{{id}}/radiomics.json", in_thread(self.radiomics_json)),
             Route(f"{ROOT}/jobs/{{id}}/preview.png", in_thread(self.preview)),
-            Route(f"{ROOT}/series", in_thread(self.series)),
+            Route(f"{ROOT}/series", in_thread(self.series, PAGE)),
             Route(f"{ROOT}/hints", guarded(self.hints), methods=["POST"]),
         ]
 

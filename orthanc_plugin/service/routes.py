@@ -58,21 +58,39 @@ def known_job(queue: JobQueue, request: Request) -> str:
     return job_id
 
 
-def in_thread(handler: BlockingHandler) -> Handler:
+def _check_query(request: Request, known: tuple[str, ...]) -> None:
+    """Raise 400 for a query parameter that the route does not have, or has twice."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if not set(names) <= set(known):
+        allowed = f"may have the parameters {', '.join(known)}" if known else "has no parameters"
+        raise HTTPException(400, f"unknown query parameter: this route {allowed}")
+    if len(set(names)) < len(names):
+        raise HTTPException(400, "a query parameter is given twice")
+
+
+def in_thread(handler: BlockingHandler, query: tuple[str, ...] = ()) -> Handler:
     """Run a blocking handler in a thread, so that its database calls do not block the server."""
 
     async def handle(request: Request) -> Response:
         return await run_in_threadpool(handler, request)
 
-    return guarded(handle)
+    return guarded(handle, query)
 
 
-def guarded(handler: Handler) -> Handler:
-    """Wrap a handler so that every exception becomes an answer."""
+def guarded(handler: Handler, query: tuple[str, ...] = ()) -> Handler:
+    """Wrap a handler so that every exception becomes an answer.
+
+    Parameters
+    ----------
+    handler : callable
+    query : tuple of str
+        Parameters that the route has. Any other is refused: a filter that is ignored looks like an answer.
+    """
 
     @functools.wraps(handler)
     async def handle(request: Request) -> Response:
         try:
+            _check_query(request, query)
             return await handler(request)
         except (HTTPException, ClientDisconnect):
             raise

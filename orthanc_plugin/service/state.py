@@ -9,6 +9,7 @@ from pathlib import Path
 
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.jobs.executor import take_lock
+from orthanc_plugin.jobs.state import check_owner
 
 LOCK_FILE = "service.lock"
 _OURS = {LOCK_FILE, "jobs.db", "id", "service.stderr.log"}
@@ -25,9 +26,10 @@ def own_state(directory: Path) -> Iterator[Path]:
     Raises
     ------
     ConfigError
-        If another service holds the directory, or it cannot be created or written.
+        If another service holds the directory, another user owns it or a file in it, or it cannot be created or written.
     """
     os.umask(0o077)
+    check_owner(directory)
     lock = _open_lock(directory)
     try:
         if not take_lock(lock, PREDECESSOR_STOP_S):

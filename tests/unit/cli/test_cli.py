@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +16,7 @@ from orthanc_plugin.cli import main as cli
 from orthanc_plugin.jobs.queue import JobQueue
 from tests.support.cases.realct import ROOT
 from tests.support.fakes.memory_archive import ct_series
-from tests.support.servers.front_door import enqueue
+from tests.support.servers.front_door import enqueue, skipped
 
 
 def commands(parser: argparse.ArgumentParser, path: str = "") -> Iterator[str]:
@@ -111,3 +112,53 @@ def test_rules_of_a_folder_are_told_with_any_description(tmp_path: Path, capsys:
     assert cli.main(["rules", "test", str(tmp_path), "--json"]) == cli.EXIT_DONE
     (verdict,) = json.loads(capsys.readouterr().out)
     assert (verdict["takes"], verdict["description"]) == ("", ds.SeriesDescription)
+
+
+def test_reading_commands_create_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENRICHMENT__STATE_DIRECTORY", str(tmp_path / "state"))
+    for words in (["list"], ["show", "1"], ["retry", "1"], ["radiomics", "1"]):
+        assert cli.main(["jobs", *words, "--json"]) == cli.EXIT_CONFIG
+        assert "no service has run with these settings" in json.loads(capsys.readouterr().out)["error"]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "jobs.db").touch()
+    assert cli.main(["jobs", "list", "--json"]) == cli.EXIT_CONFIG
+    assert [file.stat().st_size for file in (tmp_path / "state").iterdir()] == [0]
+
+
+@pytest.mark.parametrize("theirs", ["state", "state/jobs.db"])
+def test_a_state_directory_of_another_user_is_a_clear_error(
+    theirs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENRICHMENT__STATE_DIRECTORY", str(tmp_path / "state"))
+    with closing(JobQueue(f"sqlite:///{tmp_path}/state/jobs.db")):
+        before = sorted((tmp_path / "state").iterdir())
+    stat = Path.stat
+
+    def owned(path: Path, **more: bool) -> os.stat_result:
+        found = list(stat(path, **more))
+        found[4] += path == tmp_path / theirs
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "stat", owned)
+    for words in (["jobs", "list"], ["service"], ["worker"]):
+        assert cli.main([*words, "--json"]) == cli.EXIT_CONFIG
+        assert "belongs to the user" in json.loads(capsys.readouterr().out)["error"]
+    assert sorted((tmp_path / "state").iterdir()) == before
+
+
+def test_series_that_no_rule_takes_are_listed_as_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENRICHMENT__STATE_DIRECTORY", str(tmp_path / "state"))
+    with closing(JobQueue(f"sqlite:///{tmp_path}/state/jobs.db")) as queue:
+        queue.enqueue(skipped("1.2.4"))
+        enqueue(queue, "1.2.3")
+    assert cli.main(["jobs", "list", "--state", "skipped"]) == cli.EXIT_DONE
+    told = capsys.readouterr().out
+    assert "no job: skipped" in told
+    assert "1.2.4" in told
+    assert "2 slices, 20 are needed" in told
+    assert "1.2.3," not in told

@@ -17,7 +17,7 @@ from orthanc_plugin.service.api import HINT_BYTES, Api
 from orthanc_plugin.service.schema import Error, Health, Job, JobList, SeriesList, api_schema
 from tests.support.cases.location_case import CHEST as LOCATION
 from tests.support.cases.location_case import NOWHERE
-from tests.support.servers.front_door import SECRET, FrontDoor, enqueue, finish, front_door, skipped
+from tests.support.servers.front_door import RIGHT, SECRET, FrontDoor, enqueue, finish, front_door, skipped
 
 ROOT = Path(__file__).resolve().parents[3]
 API = "/enrichment/api/v1"
@@ -96,6 +96,12 @@ def test_failed_job_is_queued_again_and_an_open_one_is_not(door: FrontDoor) -> N
         ("GET", "/jobs?limit=501", 400, "bad-request"),
         ("GET", "/series?offset=-1", 400, "bad-request"),
         ("GET", "/series?limit=²", 400, "bad-request"),
+        ("GET", "/series?series_instance_uid=1.2.3", 400, "bad-request"),
+        ("GET", "/jobs?State=done", 400, "bad-request"),
+        ("GET", "/jobs?limit=1&limit=2", 400, "bad-request"),
+        ("GET", "/health?verbose=1", 400, "bad-request"),
+        ("GET", "/jobs/none?limit=1", 400, "bad-request"),
+        ("POST", "/jobs/none/retry?force=1", 400, "bad-request"),
     ],
 )
 def test_refusals_have_a_code_and_a_message(door: FrontDoor, method: str, path: str, status: int, code: str) -> None:
@@ -201,3 +207,14 @@ def test_every_route_is_documented() -> None:
         if line.startswith("### `")
     }
     assert described == {f"`{'POST' if 'POST' in (r.methods or ()) else 'GET'} {r.path}`" for r in routes}
+
+
+def test_no_route_ignores_a_query_parameter(door: FrontDoor) -> None:
+    pages = ["/", "/enrichment", "/enrichment/", "/enrichment/jobs/none"]
+    routes = Api.routes(Api(None, None, None, None))  # type: ignore[arg-type]
+    asks = [("GET", page) for page in pages] + [(m, r.path) for r in routes for m in (r.methods or ()) if m != "HEAD"]
+    for method, path in asks:
+        auth = None if path.endswith("/hints") else RIGHT
+        headers = {"X-Enrichment-Secret": SECRET}
+        answer = door.ask(f"{path.replace('{id}', 'none')}?unknown=1", method, auth, headers=headers)
+        assert (answer.status_code, "unknown query parameter" in answer.text) == (400, True), path
