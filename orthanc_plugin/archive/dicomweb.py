@@ -7,6 +7,7 @@ Orthanc answers 200 to a second object with the same UID and keeps the first, so
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,12 @@ _ACCOUNT = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTH
 """The archive refuses our account: the operator repairs that, so nothing is decided meanwhile."""
 _AWAY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY,
                    HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})  # fmt: skip
+
+_ALWAYS_THERE = ("SOPClassUID", "ImageType", "Rows", "FrameOfReferenceUID")
+"""What every CT image has (PS3.3 A.3.3, A.38): a header without it may be cut short."""
+_OWN = ("ImagePositionPatient", "SliceLocation", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier")
+_SETTING = 'set DicomWeb.SeriesMetadata of that Orthanc to "Full"'
+logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -67,6 +74,7 @@ class DicomWebArchive:
         timeouts_s: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
     ) -> None:
         self.name = name
+        self._warned = False
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.max_redirects = 0
@@ -106,7 +114,7 @@ class DicomWebArchive:
         """Retrieve the metadata of the series by WADO-RS."""
         check_uids(study_uid, series_uid)
         found = self._read(lambda: self._client.retrieve_series_metadata(study_uid, series_uid))
-        return tuple(_dataset(item) for item in found or ())
+        return self._completed(study_uid, series_uid, tuple(_dataset(item) for item in found or ()))
 
     def retrieve(self, study_uid: str, series_uid: str) -> Iterator[Dataset]:
         """Retrieve the series by WADO-RS as a stream. Memory holds one instance besides those that the caller keeps."""
@@ -137,6 +145,34 @@ class DicomWebArchive:
         except RequestException as error:
             raise TransientError(f"archive {self.name}: {type(error).__name__}") from error
         _check_stored(self.name, answer, str(ds.SOPInstanceUID))
+
+    def _completed(self, study_uid: str, series_uid: str, headers: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+        """Complete headers that the archive has cut short by the header of one instance.
+
+        With `DicomWeb.SeriesMetadata` "MainDicomTags" or "Extrapolate", Orthanc leaves out the SOP class and more.
+
+        Raises
+        ------
+        TransientError
+            If the header of the instance is cut short as well: the operator must change a setting.
+        """
+        if all(keyword in header for header in headers for keyword in _ALWAYS_THERE):
+            return headers
+        sample = headers[len(headers) // 2]
+        whole = self._header(study_uid, series_uid, str(sample.get("SOPInstanceUID", "")))
+        if "SOPClassUID" not in sample and (whole is None or "SOPClassUID" not in whole):
+            raise TransientError(f"archive {self.name} gives no whole headers; {_SETTING}")
+        if whole is None or all(element.tag in sample for element in whole):
+            return headers
+        if not self._warned:
+            logger.warning("archive %s: one instance speaks for the headers of its series; %s", self.name, _SETTING)
+            self._warned = True
+        return tuple(_filled(header, whole) for header in headers)
+
+    def _header(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
+        check_uids(sop_uid)
+        found = self._read(lambda: self._client.retrieve_instance_metadata(study_uid, series_uid, sop_uid))
+        return _dataset(found) if found else None
 
     def _read(self, request: Callable[[], Answer]) -> Answer | None:
         """Run a read request; None if the archive has no such object."""
@@ -178,6 +214,14 @@ def _dataset(item: Mapping[str, object]) -> Dataset:
         return Dataset.from_json(dict(item), bulk_data_uri_handler=lambda *_: None)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(Refusal.UNREADABLE, "the archive's metadata is not valid DICOM JSON") from error
+
+
+def _filled(header: Dataset, whole: Dataset) -> Dataset:
+    """Return the header with what it lacks; a position is never that of another instance."""
+    filled = Dataset()
+    filled.update({element.tag: element for element in whole if element.keyword not in _OWN})
+    filled.update(header)
+    return filled
 
 
 def _status(response: requests.Response | None) -> str:

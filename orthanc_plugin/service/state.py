@@ -26,7 +26,7 @@ def own_state(directory: Path) -> Iterator[Path]:
     Raises
     ------
     ConfigError
-        If another service holds the directory, another user owns it or a file in it, or it cannot be created or written.
+        If another service holds the directory, another user owns it or a file in it, or it cannot be written.
     """
     os.umask(0o077)
     check_owner(directory)

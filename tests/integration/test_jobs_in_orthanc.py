@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from orthanc_plugin import identity
 from orthanc_plugin.archive.dicomweb import DicomWebArchive
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
@@ -23,6 +25,7 @@ from orthanc_plugin.jobs.admission import Admission, open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.series.read import read_series
 from tests.support.fakes.memory_archive import ct_series, ct_slice
 from tests.support.servers.orthanc_server import OrthancServer, wait_until
 
@@ -169,3 +172,41 @@ def test_a_series_without_a_valid_uid_is_skipped_and_stays_in_the_archive(
     assert rows_of(house) == (row,)
     found = house.orthanc.rest("/tools/find", "POST", {"Level": "Series", "Query": {"StudyInstanceUID": house.study}})
     assert len(found) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["MainDicomTags", "Extrapolate"])
+def test_headers_that_orthanc_cuts_short_are_completed_and_the_setting_is_named(
+    tmp_path: Path, new_orthanc: Callable[..., OrthancServer], mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    dicomweb = {"Enable": True, "Root": "/dicom-web/", "SeriesMetadata": mode, "StudiesMetadata": mode}
+    made = House(tmp_path, new_orthanc(settings={"DicomWeb": dicomweb}).start())
+    with closing(made.queue), closing(made.admission), closing(made.archive):
+        (row,) = made.send(made.slices(20))
+        series = read_series(made.archive.retrieve(made.study, made.uid))
+        scout = ct_slice(1, series="1.2.77", study=made.study)
+        scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        made.send([scout])
+        (other,) = made.queue.ledger.of_series("local", "1.2.77")
+    assert row.state is JobState.QUEUED
+    assert identity.fingerprint(series.identity, row.generation) == row.fingerprint
+    assert "ImageType: LOCALIZER" in other.detail
+    assert 'set DicomWeb.SeriesMetadata of that Orthanc to "Full"' in caplog.text
+
+
+def test_a_series_without_any_whole_header_is_decided_on_once_the_setting_is_repaired(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cut(*_: object) -> list[dict[str, object]]:
+        return [{"00080018": {"vr": "UI", "Value": ["1.2.3.4"]}, "00080060": {"vr": "CS", "Value": ["CT"]}}]
+
+    for ds in house.slices(20):
+        house.archive.store(ds)
+    with monkeypatch.context() as patched:
+        patched.setattr(DICOMwebClient, "retrieve_series_metadata", cut)
+        house.admission.reconcile(0.0)
+        house.admission.tick(0.0)
+        assert house.queue.ledger.of_series("local", house.uid) == ()
+        assert "gives no whole headers" in caplog.text
+    house.admission.tick(100.0)
+    (row,) = house.queue.ledger.of_series("local", house.uid)
+    assert row.state is JobState.QUEUED
