@@ -100,11 +100,19 @@ class Match(Settings):
     )
     remote_aet: tuple[str, ...] = Field(default=(), alias="RemoteAET", description="a list of calling AE titles")
     origin: tuple[str, ...] = Field(default=(), description='a list such as ["DicomProtocol", "RestApi", "Plugins"]')
+    anonymized_from: bool | None = Field(default=False, description="true, false or null (any)")
+    modified_from: bool | None = Field(default=False, description="true, false or null (any)")
 
     @property
     def orthanc_keys(self) -> tuple[str, ...]:
         """Keys in use that only Orthanc's own metadata can answer."""
-        return ("RemoteAET",) * bool(self.remote_aet) + ("Origin",) * bool(self.origin)
+        uses = {
+            "RemoteAET": bool(self.remote_aet),
+            "Origin": bool(self.origin),
+            "AnonymizedFrom": self.anonymized_from is True,
+            "ModifiedFrom": self.modified_from is True,
+        }
+        return tuple(key for key, used in uses.items() if used)
 
 
 class Rule(Settings):

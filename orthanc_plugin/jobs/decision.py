@@ -121,7 +121,8 @@ class Judge:
         return candidate_of(plan.rule, hint.series_instance_uid, self._tags(headers, hint))
 
     def _tags(self, headers: Sequence[Dataset], hint: Hint) -> SeriesTags:
-        orthanc = OrthancMetadata(hint.remote_aet, hint.origin) if hint.orthanc_series_id else None
+        copied = (bool(hint.anonymized_from), bool(hint.modified_from))
+        orthanc = OrthancMetadata(hint.remote_aet, hint.origin, *copied) if hint.orthanc_series_id else None
         return series_tags(headers, orthanc, archive=hint.archive, today=self.now().date())
 
     def refuse(self, hint: Hint, received: str, error: InputError) -> tuple[Decision, EnrichJob | None] | None:

@@ -54,6 +54,8 @@ def failures_of(match: Match, tags: SeriesTags) -> Iterator[Failure]:
         yield from _image_failures(match, tags)
     yield from _known_to_orthanc("RemoteAET", tags.remote_aet, match.remote_aet)
     yield from _known_to_orthanc("Origin", tags.origin, match.origin)
+    yield from _copy("AnonymizedFrom", tags.anonymized, match.anonymized_from)
+    yield from _copy("ModifiedFrom", tags.modified, match.modified_from)
 
 
 def _names(sop_classes: Iterable[str]) -> list[str]:
@@ -128,3 +130,11 @@ def _known_to_orthanc(criterion: str, found: str | None, wanted: Sequence[str]) 
         yield Failure(criterion, "only Orthanc's own metadata tell it", " or ".join(wanted), undecidable=True)
     elif wanted:
         yield from _listed(criterion, (found,) if found else (), wanted)
+
+
+def _copy(criterion: str, found: bool | None, wanted: bool | None) -> Iterator[Failure]:
+    """Compare whether Orthanc made the series from another one; an archive that does not know has no such copies."""
+    if found is None and wanted:
+        yield Failure(criterion, "only Orthanc's own metadata tell it", _truth(wanted), undecidable=True)
+    elif None not in (found, wanted) and found is not wanted:
+        yield Failure(criterion, _truth(found), _truth(wanted))

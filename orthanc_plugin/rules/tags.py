@@ -48,10 +48,15 @@ _SAME_DIRECTION_DECIMALS = 4  # direction cosines and pixel spacings that differ
 
 @dataclass(frozen=True, slots=True)
 class OrthancMetadata:
-    """What only Orthanc knows of a series: who sent it, and how it came in (both may be empty)."""
+    """What only Orthanc knows of a series: who sent it, and how it came in (both may be empty).
+
+    anonymized, modified: whether Orthanc made the series from another one by `/anonymize` or `/modify`.
+    """
 
     remote_aet: str
     origin: str
+    anonymized: bool = False
+    modified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class SeriesTags:
     slice_thickness_mm, spacing_mm: largest SliceThickness; usual step between positions; None if unknown.
     localizers: how many images were set aside as localizers.
     time_points: how many images there are at a typical position.
-    remote_aet, origin: None where the archive cannot tell.
+    remote_aet, origin, anonymized, modified: as in OrthancMetadata; None where the archive cannot tell.
     complete: whether the archive gave whole headers (an Orthanc with DicomWeb.SeriesMetadata "MainDicomTags" does not).
     phantom: whether every image says that it is no patient: QualityControlImage YES (PS3.3 C.7.6.1).
     images_per_position: largest number of images at one position.
@@ -94,6 +99,8 @@ class SeriesTags:
     origin: str | None
     complete: bool
     phantom: bool = False
+    anonymized: bool | None = None
+    modified: bool | None = None
     localizers: int = 0
     images_per_position: int | None = None
     orientations: int | None = None
@@ -163,6 +170,8 @@ def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: 
         origin=orthanc.origin if orthanc else None,
         complete=all(_values(_whole(header), "ImageType") or _values(_whole(header), "Rows") for header in kept),
         phantom=all(_values(_whole(header), "QualityControlImage") == ("YES",) for header in kept),
+        anonymized=orthanc.anonymized if orthanc else None,
+        modified=orthanc.modified if orthanc else None,
         localizers=len(instances) - len(kept),
         images_per_position=layout.images_per_position,
         orientations=layout.orientations,

@@ -33,8 +33,8 @@ from tests.support.servers.orthanc_server import OrthancServer, wait_until
 class House:
     """A state directory on the shared Orthanc; its changes are read at once (StableAge 0)."""
 
-    def __init__(self, directory: Path, orthanc: OrthancServer) -> None:
-        self.directory, self.orthanc = directory, orthanc
+    def __init__(self, directory: Path, orthanc: OrthancServer, **settings: object) -> None:
+        self.directory, self.orthanc, self.settings = directory, orthanc, settings
         self.archive = DicomWebArchive("local", orthanc.dicomweb_url, orthanc.user, orthanc.password)
         self.queue = JobQueue(f"sqlite:///{directory}/jobs.db")
         self.admission = self.open()
@@ -46,7 +46,9 @@ class House:
         right = {"Url": self.orthanc.dicomweb_url, "OrthancUrl": self.orthanc.url}
         account = {"User": self.orthanc.user, "Password": self.orthanc.password}
         settings = ArchiveSettings.model_validate(right | account | addresses)
-        configuration = Configuration(StateDirectory=self.directory, StableAge=0, Archives={"local": settings})
+        configuration = Configuration.model_validate(
+            {"StateDirectory": self.directory, "StableAge": 0, "Archives": {"local": settings}} | self.settings
+        )
         return open_admission(configuration, self.queue)
 
     def slices(self, count: int, patient: str = "P1") -> list[Dataset]:
@@ -210,3 +212,27 @@ def test_a_series_without_any_whole_header_is_decided_on_once_the_setting_is_rep
     house.admission.tick(100.0)
     (row,) = house.queue.ledger.of_series("local", house.uid)
     assert row.state is JobState.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("route", "options", "criterion"),
+    [("anonymize", {}, "AnonymizedFrom"), ("modify", {"Replace": {"StudyDescription": "x"}}, "ModifiedFrom")],
+)
+def test_a_copy_is_enriched_only_if_a_rule_says_so(
+    tmp_path: Path, house: House, route: str, options: dict[str, object], criterion: str
+) -> None:
+    house.send(house.slices(20))
+    query = {"Level": "Study", "Query": {"StudyInstanceUID": house.study}}
+    (study,) = house.orthanc.rest("/tools/find", "POST", query)  # type: ignore[misc]
+    made = house.orthanc.rest(f"/studies/{study}/{route}", "POST", options)
+    copy = house.orthanc.rest(made["Path"])["MainDicomTags"]["StudyInstanceUID"]  # type: ignore[index,call-overload]
+    house.study = str(copy)
+    house.send([])
+    (row,) = rows_of(house)
+    assert (row.state, row.detail) == (JobState.SKIPPED, f"rule default: {criterion}: true, wanted false")
+    other = House(tmp_path / "other", house.orthanc, Rules=[{"Name": "copies", "Match": {criterion: None}}])
+    with closing(other.queue), closing(other.admission), closing(other.archive):
+        other.study = house.study
+        other.queue.ledger.keep_note("changes:local", "0")
+        other.send([])
+        assert [(row.state, row.rule) for row in rows_of(other)] == [(JobState.QUEUED, "copies")]

@@ -241,6 +241,8 @@ class TestCriteria:
             ({"RescaleType": ["HU", "US"]}, {"rescale_types": ("US",)}),
             ({"TimePoints": None}, {"time_points": 9}),
             ({"Modality": [], "SOPClass": []}, {"modality": ("PT",), "sop_class_uids": ("1.2",)}),
+            ({"AnonymizedFrom": None}, {"anonymized": True}),
+            ({"ModifiedFrom": True}, {"modified": True}),
         ],
     )
     def test_guards_of_the_default_are_loosened_only_by_writing_so(
@@ -253,13 +255,19 @@ class TestCriteria:
 class TestWhatTheArchiveCannotTell:
     NO_ORTHANC = replace(CHEST, remote_aet=None, origin=None)
 
-    @pytest.mark.parametrize("criteria", [{"RemoteAET": ["CT1"]}, {"Origin": ["DicomProtocol"]}])
+    @pytest.mark.parametrize(
+        "criteria",
+        [{"RemoteAET": ["CT1"]}, {"Origin": ["DicomProtocol"]}, {"AnonymizedFrom": True}, {"ModifiedFrom": True}],
+    )
     def test_is_an_error_of_the_rule_and_no_later_rule_takes_the_series(self, criteria: dict[str, Any]) -> None:
         refused = skip([matching(**criteria), DEFAULT_RULE], self.NO_ORTHANC)
         assert refused.in_error
         assert refused.reason is Refusal.RULE_ERROR
         assert refused.sentence.startswith("rule a is in error: ")
         assert "cannot be decided" in refused.sentence
+
+    def test_copies_are_excluded_without_asking_an_archive_that_cannot_tell(self) -> None:
+        assert isinstance(decide([DEFAULT_RULE], self.NO_ORTHANC, MODELS), Plan)
 
     def test_does_not_matter_where_the_rule_fails_anyway(self) -> None:
         assert isinstance(
