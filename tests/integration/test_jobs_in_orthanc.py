@@ -25,7 +25,7 @@ from orthanc_plugin.jobs.admission import Admission, open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.series.read import read_series
+from orthanc_plugin.series.identify import identity_of
 from tests.support.fakes.memory_archive import ct_series, ct_slice
 from tests.support.servers.orthanc_server import OrthancServer, wait_until
 
@@ -184,13 +184,13 @@ def test_headers_that_orthanc_cuts_short_are_completed_and_the_setting_is_named(
     made = House(tmp_path, new_orthanc(settings={"DicomWeb": dicomweb}).start())
     with closing(made.queue), closing(made.admission), closing(made.archive):
         (row,) = made.send(made.slices(20))
-        series = read_series(made.archive.retrieve(made.study, made.uid))
+        held = identity_of(tuple(made.archive.retrieve(made.study, made.uid)))
         scout = ct_slice(1, series="1.2.77", study=made.study)
         scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
         made.send([scout])
         (other,) = made.queue.ledger.of_series("local", "1.2.77")
     assert row.state is JobState.QUEUED
-    assert identity.fingerprint(series.identity, row.generation) == row.fingerprint
+    assert identity.fingerprint(held, row.generation) == row.fingerprint
     assert "ImageType: LOCALIZER" in other.detail
     assert 'set DicomWeb.SeriesMetadata of that Orthanc to "Full"' in caplog.text
 
