@@ -150,6 +150,18 @@ def test_hint_becomes_a_decision(running: httpx.Client, series: list[Path]) -> N
     assert (row["decision"], row["state"], row["reason"]) == ("skip", "skipped", "no-rule")
 
 
+def test_health_names_the_address_that_fails(orthanc: OrthancServer, tmp_path: Path, series: list[Path]) -> None:
+    orthanc.stow(series)
+    content = section(orthanc, tmp_path / "state", Workers=0)
+    content["Archives"]["local"]["Url"] = f"{orthanc.url}/dicom-wob"  # type: ignore[index]
+    with service(content) as (_, said):
+        account = (orthanc.user, orthanc.password)
+        address = f"http://127.0.0.1:{said['port']}/enrichment/api/v1/health"
+        health = httpx.get(address, auth=account, trust_env=False, timeout=60).json()
+    problem = f"{orthanc.url}/dicom-wob/instances?limit=1 answered 404"
+    assert (health["status"], health["archives"][0]["problem"]) == ("degraded", problem)
+
+
 def test_second_service_on_the_same_state_is_refused(
     running: httpx.Client, orthanc: OrthancServer, state: Path
 ) -> None:
