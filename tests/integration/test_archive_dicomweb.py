@@ -217,3 +217,27 @@ def test_the_feed_tells_content_reception_and_origin(archive: DicomWebArchive, f
     assert after.content != before.content
     assert after.received >= before.received != ""
     assert feed.lookup("1.2.3", "1.2.3") == ""
+
+
+def test_an_instance_that_comes_during_retrieval_is_told(archive: DicomWebArchive) -> None:
+    *first, late = new_series(4)
+    store(archive, first)
+    coming = archive.retrieve(*place(first[0]))
+    next(coming)
+    archive.store(late)
+    with pytest.raises(TransientError, match="the series changed"):
+        list(coming)
+    assert len(list(archive.retrieve(*place(first[0])))) == 4
+
+
+def test_an_instance_that_goes_during_retrieval_is_told(orthanc: OrthancServer, archive: DicomWebArchive) -> None:
+    series = new_series(4)
+    store(archive, series)
+    coming = archive.retrieve(*place(series[0]))
+    sent = next(coming)
+    query = {"Level": "Instance", "Query": {"SOPInstanceUID": str(sent.SOPInstanceUID)}}
+    (orthanc_id,) = orthanc.rest("/tools/find", "POST", query)
+    orthanc.rest(f"/instances/{orthanc_id}", "DELETE")
+    with pytest.raises(TransientError):
+        list(coming)
+    assert len(list(archive.retrieve(*place(series[0])))) == 3
