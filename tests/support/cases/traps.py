@@ -289,7 +289,10 @@ def _is_right(trap: str, voxels: NDArray[Any], affine: NDArray[np.float64]) -> b
 
 
 def _agrees(series: Series, voxels: NDArray[Any], affine: NDArray[np.float64]) -> bool:
-    """Compare the stored pixels, at the place that their own headers give, with a volume interpolated there."""
+    """Compare the stored pixels, at the place that their own headers give, with a volume interpolated there.
+
+    A reader may move a tilted slice by whole pixels, at most half a pixel from its place: either row may hold the value.
+    """
     stored, found = [], []
     inverse = np.linalg.inv(affine)
     rows, columns = np.mgrid[4:44:3, 4:44:3].reshape(2, -1)
@@ -298,9 +301,16 @@ def _agrees(series: Series, voxels: NDArray[Any], affine: NDArray[np.float64]) -
         step_down, step_along = (float(mm) for mm in ds.PixelSpacing)
         place = np.array(ds.ImagePositionPatient, float)[:, None]
         place = place + along[:, None] * columns * step_along + down[:, None] * rows * step_down
-        x, y, z = (inverse @ np.vstack([place, np.ones(place.shape[1])]))[:3]
-        found.append(ndimage.map_coordinates(voxels.astype(np.float32), [z, y, x], order=1, cval=-1024))
-        stored.append(ds.pixel_array[rows, columns] * float(ds.RescaleSlope) + float(ds.RescaleIntercept))
+        x, y, z = np.round((inverse @ np.vstack([place, np.ones(place.shape[1])]))[:3], 4)
+        pixels = ds.pixel_array[rows, columns] * float(ds.RescaleSlope) + float(ds.RescaleIntercept)
+        beside = np.array(
+            [
+                ndimage.map_coordinates(voxels.astype(np.float32), [z, row, x], order=1, cval=-1024)
+                for row in (np.floor(y), np.ceil(y))
+            ]
+        )
+        found.append(np.take_along_axis(beside, np.abs(beside - pixels).argmin(axis=0)[None], axis=0)[0])
+        stored.append(pixels)
     return bool(np.corrcoef(np.concatenate(stored), np.concatenate(found))[0, 1] >= _LEAST_CORRELATION)
 
 
