@@ -19,7 +19,8 @@ from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import Dataset
 from requests.exceptions import HTTPError, RequestException
 
-from orthanc_plugin.archive.part10 import BROKEN
+from orthanc_plugin.archive.multipart import BrokenOff, TooLong, boundary_of, parts
+from orthanc_plugin.archive.part10 import BROKEN, LARGEST_FILE_BYTES, Damaged, NotDicom, parse_instance
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
@@ -28,7 +29,11 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
 """Limit between two bytes from the archive. Orthanc starts to send a series of 300 slices within a second."""
 
-_AS_STORED = (("application/dicom", "*"),)
+LARGEST_SERIES_BYTES = 2**32
+"""Of one retrieval; the largest series that is read takes half of that uncompressed (`series/limits.py`)."""
+
+_AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+_CHUNK_BYTES = 1 << 20
 _ANSWER_CHARACTERS = 200
 _ABSENT = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _ACCOUNT = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
@@ -80,6 +85,7 @@ class DicomWebArchive:
         self._session.max_redirects = 0
         if user:
             self._session.auth = (user, password)
+        self._timeouts_s = timeouts_s
         self._client = DICOMwebClient(url.rstrip("/"), session=self._session, timeout=timeouts_s, permissive_uid=True)
         self._client.set_http_retry_params(retry=False)
 
@@ -119,20 +125,21 @@ class DicomWebArchive:
     def retrieve(self, study_uid: str, series_uid: str) -> Iterator[Dataset]:
         """Retrieve the series by WADO-RS as a stream. Memory holds one instance besides those that the caller keeps."""
         check_uids(study_uid, series_uid)
-        instances = self._read(lambda: self._client.iter_series(study_uid, series_uid, media_types=_AS_STORED))
-        if instances is None:
+        sent: set[str] = set()
+        for ds in self._instances("studies", study_uid, "series", series_uid):
+            sent.add(str(ds.get("SOPInstanceUID")))
+            yield ds
+        if not sent:
             if self.same_series_studies(series_uid):
                 raise TransientError(f"archive {self.name} lists the series but does not find it")
             raise InputError(Refusal.GONE, "the archive no longer has the series")
-        with _reading(self.name):
-            yield from instances
+        self._check_unchanged(study_uid, series_uid, sent)
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
         """Retrieve one instance by WADO-RS."""
         check_uids(study_uid, series_uid, sop_uid)
-        return self._read(
-            lambda: self._client.retrieve_instance(study_uid, series_uid, sop_uid, media_types=_AS_STORED)
-        )
+        found = list(self._instances("studies", study_uid, "series", series_uid, "instances", sop_uid))
+        return found[0] if found else None
 
     def store(self, ds: Dataset) -> None:
         """Store one instance by STOW-RS. The answer must list it as stored; the HTTP status alone is not enough."""
@@ -174,6 +181,46 @@ class DicomWebArchive:
         found = self._read(lambda: self._client.retrieve_instance_metadata(study_uid, series_uid, sop_uid))
         return _dataset(found) if found else None
 
+    def _instances(self, *resource: str) -> Iterator[Dataset]:
+        """Retrieve and parse what a resource holds; nothing if the archive lacks it."""
+        try:
+            with _reading(self.name), self._get(resource) as answer:
+                total = 0
+                for part in _parts(answer):
+                    if (total := total + len(part)) > LARGEST_SERIES_BYTES:
+                        raise TooLong
+                    yield parse_instance(part)
+        except FileNotFoundError:
+            return
+
+    def _get(self, resource: tuple[str, ...]) -> requests.Response:
+        # Uncompressed transfer: what a compressed one grows to is not known before it is there.
+        headers = {"Accept": _AS_STORED, "Accept-Encoding": "identity"}
+        url = f"{self._client.base_url}/{'/'.join(resource)}"
+        answer = self._session.get(url, headers=headers, stream=True, timeout=self._timeouts_s)
+        answer.raise_for_status()
+        return answer
+
+    def _check_unchanged(self, study_uid: str, series_uid: str, sent: set[str]) -> None:
+        """Compare what was sent with what the archive has now; a retry sees the series as it is then."""
+        has = self._listed(study_uid, series_uid, {})
+        if missing := len(has - sent):
+            raise TransientError(
+                f"archive {self.name} did not send {missing} instance(s) that it lists: the series changed meanwhile"
+            )
+        # An archive may cut a long list short, so one that it left out is asked for by name.
+        gone = next(iter(sorted(sent - has)), "")
+        if gone and not self._listed(study_uid, series_uid, {"SOPInstanceUID": gone}):
+            raise TransientError(f"archive {self.name} removed an instance while it was retrieved: the series changed")
+
+    def _listed(self, study_uid: str, series_uid: str, filters: dict[str, str]) -> set[str]:
+        found = self._read(
+            lambda: self._client.search_for_instances(
+                study_uid, series_uid, search_filters=filters, fields=["SOPInstanceUID"]
+            )
+        )
+        return {str(_dataset(item).get("SOPInstanceUID")) for item in found or ()}
+
     def _read(self, request: Callable[[], Answer]) -> Answer | None:
         """Run a read request; None if the archive has no such object."""
         try:
@@ -199,7 +246,11 @@ def _reading(archive: str) -> Iterator[None]:
         raise TransientError(f"archive {archive} answered {_status(response)}") from error
     except RequestException as error:
         raise TransientError(f"archive {archive}: {type(error).__name__}") from error
-    except BROKEN as error:
+    except BrokenOff as error:
+        raise TransientError(f"archive {archive}: the answer broke off before its last part") from error
+    except TooLong as error:
+        raise InputError(Refusal.TOO_LARGE, f"archive {archive} sends more than any CT series holds") from error
+    except (*BROKEN, Damaged, NotDicom) as error:
         # The client and pydicom raise these for parts that are not DICOM. Their text may quote the part.
         raise InputError(Refusal.UNREADABLE, f"an answer of archive {archive} is not valid DICOM") from error
 
@@ -207,6 +258,29 @@ def _reading(archive: str) -> Iterator[None]:
 def _is_final(status: int) -> bool:
     """Return whether the archive would answer the same request in the same way whenever it is asked."""
     return 400 <= status < 500 and status not in (*_ACCOUNT, *_AWAY)
+
+
+def _parts(answer: requests.Response) -> Iterator[bytes]:
+    """Split an answer; some servers send a single instance without the multipart around it."""
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise ValueError("the answer is encoded though it was asked for as it is")
+    chunks = answer.iter_content(_CHUNK_BYTES)
+    content_type = answer.headers.get("Content-Type", "")
+    if boundary := boundary_of(content_type):
+        yield from parts(chunks, boundary, LARGEST_FILE_BYTES)
+    elif content_type.startswith("application/dicom"):
+        yield _whole(chunks)
+    else:
+        raise ValueError("the answer is neither multipart nor DICOM")
+
+
+def _whole(chunks: Iterator[bytes]) -> bytes:
+    content = bytearray()
+    for chunk in chunks:
+        content += chunk
+        if len(content) > LARGEST_FILE_BYTES:
+            raise TooLong
+    return bytes(content)
 
 
 def _dataset(item: Mapping[str, object]) -> Dataset:

@@ -1,4 +1,6 @@
-"""DICOM files from a disk, read with bounds: no damage ends a command, no lie about a length takes the memory.
+"""DICOM instances from a disk or an archive, read with bounds.
+
+No damage ends a command, and no lie about a length takes the memory.
 
 pydicom reads what stands in a file. This module looks first: whether it is DICOM at all (with or without preamble),
 whether its deflated part stays within bounds, and whether the elements asked for are whole.
@@ -18,7 +20,7 @@ from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -64,6 +66,17 @@ class _Opened:
     meta: FileMetaDataset
 
 
+def parse_instance(content: bytes) -> Dataset:
+    """Read one instance that came over the network.
+
+    Raises
+    ------
+    NotDicom, Damaged
+        As `read_instance`.
+    """
+    return _read(_opened(content), [], stop_before_pixels=False)
+
+
 def read_instance(file: Path, *, tags: Sequence[str] = (), stop_before_pixels: bool = False) -> Dataset:
     """Read one file.
 
@@ -82,11 +95,14 @@ def read_instance(file: Path, *, tags: Sequence[str] = (), stop_before_pixels: b
     Damaged
         It is DICOM, but it, or one of `tags`, cannot be read whole.
     """
-    opened = _open(file)
+    return _read(_open(file), list(tags), stop_before_pixels)
+
+
+def _read(opened: _Opened, tags: list[str], stop_before_pixels: bool) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # texts may quote values; the loader judges these
-            ds = _parse(opened, list(tags), stop_before_pixels)
+            ds = _parse(opened, tags, stop_before_pixels)
     except DAMAGE:
         raise Damaged(_seen(opened)) from None
     last = [] if tags or not ds else [max(ds.keys())]
@@ -102,16 +118,26 @@ def _open(file: Path) -> _Opened:
         content = file.read_bytes()
     except OSError:
         raise Damaged from None
+    return _opened(content)
+
+
+def _opened(content: bytes) -> _Opened:
     has_prefix = content[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == _PREFIX
     if not has_prefix and content[:2] not in _FIRST_GROUPS:
         raise NotDicom
+    return _Opened(content, has_prefix, _meta(content) if has_prefix else FileMetaDataset())
+
+
+def _meta(content: bytes) -> FileMetaDataset:
+    """Read the file meta information only: pydicom's own functions inflate what follows."""
+    stream = BytesIO(content)
+    stream.seek(_PREAMBLE_BYTES + len(_PREFIX))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            meta = read_file_meta_info(file) if has_prefix else FileMetaDataset()
+            return FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != 2))
     except DAMAGE:
-        meta = FileMetaDataset()
-    return _Opened(content, has_prefix, meta)
+        return FileMetaDataset()
 
 
 def _parse(opened: _Opened, tags: list[str], stop_before_pixels: bool) -> Dataset:

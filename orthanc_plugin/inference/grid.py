@@ -57,13 +57,25 @@ def canonical_turn(volume: Volume) -> Turn:
     """
     directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
     towards = directions[::-1, ::-1]  # rows: patient z, y, x; columns: array axes z, y, x
-    if abs(towards[0, 0]) < np.cos(np.radians(_MAX_OBLIQUE_DEGREES)):
+    axes = axial_axes(np.abs(towards))
+    if axes is None:
         raise InputError(Refusal.NOT_AXIAL, "the slices are not axial")
-    nearness = np.abs(towards)
-    crossed = nearness[1, 2] + nearness[2, 1] > nearness[1, 1] + nearness[2, 2] + _HALF_WAY
-    axes = (0, 2, 1) if crossed else (0, 1, 2)
     flipped = [bool(towards[row, axis] < 0) for row, axis in enumerate(axes)]
     return Turn(axes, (flipped[0], flipped[1], flipped[2]))
+
+
+def axial_axes(nearness: NDArray[np.floating]) -> tuple[int, int, int] | None:
+    """Match array axes to patient z, y and x; None where the slices lie more than 30 degrees off the axial plane.
+
+    Parameters
+    ----------
+    nearness : ndarray, shape (3, 3)
+        Size of the cosine between patient axis (rows: z, y, x) and array axis (columns: z, y, x).
+    """
+    if nearness[0, 0] < np.cos(np.radians(_MAX_OBLIQUE_DEGREES)):
+        return None
+    crossed = nearness[1, 2] + nearness[2, 1] > nearness[1, 1] + nearness[2, 2] + _HALF_WAY
+    return (0, 2, 1) if crossed else (0, 1, 2)
 
 
 def _linear(size_in: int, size_out: int) -> Any:

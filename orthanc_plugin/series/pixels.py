@@ -182,11 +182,13 @@ def fill_hu(stored: Stored, rescale: Rescale, padding: tuple[int, int] | None, o
     """Write one slice in HU into `out` (rows, columns), air instead of padding; True where anything was replaced."""
     np.multiply(stored, np.float32(rescale.slope), out=out, casting="same_kind")
     out += np.float32(rescale.intercept)
-    outside = out < AIR_HU
-    if padding is not None:
-        outside |= (stored >= padding[0]) & (stored <= padding[1])
-    out[outside] = AIR_HU
-    return bool(outside.any())
+    replaced = bool(out.min(initial=AIR_HU) < AIR_HU)
+    np.maximum(out, np.float32(AIR_HU), out=out)
+    if padding is None:
+        return replaced
+    padded = (stored >= padding[0]) & (stored <= padding[1])
+    np.copyto(out, np.float32(AIR_HU), where=padded)
+    return replaced or bool(padded.any())
 
 
 def _stored_value(ds: Dataset, keyword: str) -> int | None:

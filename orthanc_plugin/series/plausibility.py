@@ -34,9 +34,17 @@ _GAP_TOP_HU, _MOST_GAP, _LEAST_BONE_HU = -200.0, 0.1, 150.0
 _SOFT_HU = (-160.0, 140.0)
 _LEAST_FAT_OR_AIR, _LEAST_SOFT, _LEAST_BODY = 1e-3, 0.1, 1e-4
 _LEAST_AIR = 0.01
+_MOST_GAP_OF_BODY = 0.6
+"""Lung, foam and blurred borders of real CT and phantoms make up to 0.22, a body at half the slope at least 0.72."""
+_DENSE_HU, _MOST_DENSE, _DENSE_PER_AIR = 700.0, 0.25, 5.0
+"""A quarter of bone, and five times as much bone as air, is air turned into bone."""
+_LEAST_CUT_BELOW = 0.2
+_LOWEST_TOP_HU, _MOST_CUT_ABOVE, _LEAST_CUT_VOXELS = 500.0, 5e-3, 50
+_WRAP_SPAN_HU, _WRAP_REACH, _WRAP_JUMP, _NOTED_JUMPS = 2048.0, 0.95, 0.75, 0.02
 _NOTED_BELOW, _MOST_BELOW, _MOST_ABOVE = 1e-4, 0.05, 0.01
 _SPIKE_SHARE, _SPIKE_FACTOR = 0.02, 10
 _SLICE_AIR, _SLICE_MOST = 0.05, 0.2
+_BLANK_SHARE = 0.9
 _PADDING_WIDTH_HU = 100.0
 _STEP_HU = 5
 _PLACES_HU, _PLACE_WIDTH_HU = (-1000.0, -100.0, 45.0), 30.0
@@ -53,7 +61,11 @@ class Figures:
     bone_hu: the value that one voxel in a thousand exceeds.
     below_share, above_share: parts below -1300 HU other than one padding value, and above 10,000 HU.
     body_share: part above air.
+    dense_share: part above 700 HU.
     soft_share: part of the body that is fat or soft tissue.
+    light_share: part of the body that is lighter than fat.
+    cut_below_share: part that holds the lowest value, where that is neither air nor padding.
+    cut_above_share: part of the body that holds the highest value.
     offset_hu: by how much air, fat and soft tissue lie above their usual places.
     """
 
@@ -67,7 +79,11 @@ class Figures:
     below_share: float
     above_share: float
     body_share: float
+    dense_share: float
     soft_share: float
+    light_share: float
+    cut_below_share: float
+    cut_above_share: float
     offset_hu: int
 
 
@@ -76,9 +92,10 @@ def figures_of(sample: Sample) -> Figures:
     offset = _offset_hu(sample)
     body = sample[sample > _AIR_TOP_HU + offset]
     soft = (body >= _SOFT_HU[0] + offset) & (body <= _SOFT_HU[1] + offset)
+    lowest, highest = float(sample.min()), float(sample.max())
     return Figures(
-        lowest_hu=float(sample.min()),
-        highest_hu=float(sample.max()),
+        lowest_hu=lowest,
+        highest_hu=highest,
         values=len(np.unique(sample)),
         air_share=float((sample < _AIR_TOP_HU).mean()),
         gap_share=float(((sample > _AIR_TOP_HU) & (sample < _GAP_TOP_HU)).mean()),
@@ -87,7 +104,11 @@ def figures_of(sample: Sample) -> Figures:
         below_share=_below_share(sample),
         above_share=float((sample > _HIGHEST_HU).mean()),
         body_share=len(body) / len(sample),
+        dense_share=float((sample > _DENSE_HU).mean()),
         soft_share=float(soft.mean()) if len(body) else 0.0,
+        light_share=float((body < _GAP_TOP_HU + offset).mean()) if len(body) else 0.0,
+        cut_below_share=float((sample == lowest).mean()) if lowest > _AIR_TOP_HU else 0.0,
+        cut_above_share=_cut_above_share(body, highest),
         offset_hu=offset,
     )
 
@@ -116,6 +137,33 @@ def check_plausible(slices: Sequence[Sample]) -> tuple[str, ...]:
     return tuple(_notes(found))
 
 
+def fills_11_bits(samples: Sequence[Sample]) -> bool:
+    """Tell whether bone may have wrapped; with 12 bits, metal beside air would look the same, so that is not asked."""
+    filled = [sample for sample in samples if len(sample)]
+    span = max(float(sample.max()) for sample in filled) - min(float(sample.min()) for sample in filled)
+    return _WRAP_REACH * _WRAP_SPAN_HU < span < _WRAP_SPAN_HU
+
+
+def wrapped(planes: Sequence[Sample]) -> tuple[str, ...]:
+    """Note bone that has become air because BitsStored is too small for it: dense voxels right beside air.
+
+    Parameters
+    ----------
+    planes : sequence of ndarray, shape (rows, columns)
+        Slices in HU, neighbours along a row side by side; rows may be left out.
+
+    Returns
+    -------
+    tuple of str
+        One note or none.
+    """
+    jumps = sum(int((np.abs(np.diff(plane)) > _WRAP_JUMP * _WRAP_SPAN_HU).sum()) for plane in planes)
+    dense = sum(int((plane > _DENSE_HU).sum()) for plane in planes)
+    if jumps <= _NOTED_JUMPS * dense:
+        return ()
+    return ("dense bone touches air in many places, and all values fit into 11 bits: bone may have become air",)
+
+
 def sampling_step(voxels: int) -> int:
     """Every how many rows and columns to look at, so that the sample of the volume stays small."""
     return max(1, int(np.ceil(np.sqrt(voxels / SAMPLE_VOXELS))))
@@ -132,8 +180,16 @@ def _fault(found: Figures) -> str:
         return f"only {found.low_share:.2%} of the voxels lie below -50 HU: there is no air near -1000 HU and no fat"
     if found.air_share < _LEAST_FAT_OR_AIR and (found.gap_share > _MOST_GAP or found.bone_hu < _LEAST_BONE_HU):
         return "there is no air near -1000 HU, and what is left is not the inside of a body: the slope is wrong"
+    if found.cut_below_share > _LEAST_CUT_BELOW:
+        return f"{found.cut_below_share:.0%} of the voxels hold the lowest value: everything below it was cut off"
+    if found.highest_hu < _LOWEST_TOP_HU and found.cut_above_share > _MOST_CUT_ABOVE:
+        return f"{found.cut_above_share:.1%} of the body hold the highest value: everything above it was cut off"
+    if found.dense_share > max(_MOST_DENSE, _DENSE_PER_AIR * found.air_share):
+        return f"{found.dense_share:.0%} of the voxels lie above 700 HU and few are air: the values are inverted"
     if found.body_share < _LEAST_BODY:
         return f"only {found.body_share:.3%} of the voxels are denser than air"
+    if found.light_share > _MOST_GAP_OF_BODY:
+        return "most of what is denser than air lies between lung and fat (-700 to -200 HU): the slope is wrong"
     if found.soft_share < _LEAST_SOFT:
         return f"only {found.soft_share:.1%} of what is denser than air is fat or soft tissue (-160 to 140 HU)"
     if abs(found.offset_hu) > LARGEST_OFFSET_HU:
@@ -161,11 +217,20 @@ def _check_slices(slices: Sequence[Sample], whole: Figures) -> None:
 
 
 def _is_unlike(sample: Sample, whole: Figures) -> bool:
-    if sample.min() == sample.max():  # a blank slice
-        return False
     outside = float((sample > _HIGHEST_HU).mean()) + _below_share(sample)
     no_air = whole.low_share > _SLICE_AIR and not (sample <= _FAT_TOP_HU).any()
-    return outside > _SLICE_MOST or no_air
+    if not (outside > _SLICE_MOST or no_air):
+        return False
+    return _commonest_share(sample) <= _BLANK_SHARE  # not blank, or nearly: a head's top where air was painted over
+
+
+def _commonest_share(sample: Sample) -> float:
+    return float(np.unique(sample, return_counts=True)[1].max() / len(sample))
+
+
+def _cut_above_share(body: Sample, highest: float) -> float:
+    count = int(np.count_nonzero(body == highest))
+    return count / len(body) if count >= _LEAST_CUT_VOXELS else 0.0
 
 
 def _below_share(sample: Sample) -> float:
@@ -175,13 +240,17 @@ def _below_share(sample: Sample) -> float:
         return 0.0
     values, counts = np.unique(below, return_counts=True)
     padding = values[counts.argmax()]
-    return float(np.count_nonzero(np.abs(below - padding) > _PADDING_WIDTH_HU) / len(sample))
+    others = np.abs(values - padding) > _PADDING_WIDTH_HU
+    left = counts[others]  # a reformatted series has a second padding value, without blur
+    second = left.max(initial=0) if left.max(initial=0) > _SPIKE_SHARE * len(sample) else 0
+    return float((left.sum() - second) / len(sample))
 
 
 def _offset_hu(sample: Sample) -> int:
     """Find the shift at which air, fat and soft tissue of a sample fit best to -1000, -100 and 45 HU; 0 without air."""
     edges = np.arange(-1600.0, 801.0, _STEP_HU)
-    shares = np.histogram(_without_border(sample), edges)[0] / len(sample)
+    inside = _without_border(sample)
+    shares = np.histogram(inside, edges)[0] / len(sample)
     centres = edges[:-1] + _STEP_HU / 2
     shifts = np.arange(-400, 401, _STEP_HU)
     air, fat, soft = (
@@ -191,7 +260,10 @@ def _offset_hu(sample: Sample) -> int:
     fit = np.where(air >= _LEAST_AIR, np.sqrt(air) + np.sqrt(tissue), 0.0)
     best = int(fit.argmax())
     here = int(np.searchsorted(shifts, 0))
-    return int(shifts[best]) if fit[best] > 1.1 * fit[here] else 0
+    # Where the air around a body was painted over, its lungs look like shifted air: then tissue has to fit better too.
+    painted = len(inside) < len(sample) / 2
+    believed = fit[best] > 1.1 * fit[here] and not (painted and tissue[best] < tissue[here])
+    return int(shifts[best]) if believed else 0
 
 
 def _without_border(sample: Sample) -> Sample:

@@ -42,7 +42,7 @@ from orthanc_plugin.series.identify import identity_of
 from orthanc_plugin.series.limits import check_extent, check_voxels
 from orthanc_plugin.series.phases import choose_phase
 from orthanc_plugin.series.pixels import Rescale, Stored, decode, fill_hu, padding_of, rescale_of, sample_hu
-from orthanc_plugin.series.plausibility import check_plausible, sampling_step
+from orthanc_plugin.series.plausibility import check_plausible, fills_11_bits, sampling_step, wrapped
 from orthanc_plugin.series.resampling import resample
 
 MIN_SLICES = 3
@@ -135,7 +135,11 @@ def read_series(instances: Iterable[Dataset], settings: ReadSettings = _AS_IT_IS
     headers = tuple(s.header for s in slices)
     frame = _frame_of_reference(headers, who, notes)
     _note_pixels(headers, notes)
-    notes += check_plausible(_samples(slices))
+    samples = _samples(slices)
+    notes += check_plausible(samples)
+    if fills_11_bits(samples):
+        notes += wrapped(_rows(slices))
+    del samples
     voxels = _voxels(slices, notes)
     if grid.placement is not None:
         voxels = resample(voxels, grid.placement, grid.shape)
@@ -318,6 +322,15 @@ def _frame_of_reference(headers: Sequence[Dataset], who: SeriesIdentity, notes: 
 def _samples(slices: Sequence[_Slice]) -> list[Voxels]:
     step = sampling_step(len(slices) * slices[0].stored.size)
     return [sample_hu(s.stored[::step, ::step], s.rescale, padding_of(s.header, s.rescale)) for s in slices]
+
+
+def _rows(slices: Sequence[_Slice]) -> list[Voxels]:
+    """Give some rows of each slice in HU, whole, so that neighbours lie side by side."""
+    step = sampling_step(len(slices) * slices[0].stored.size)
+    return [
+        s.stored[::step].astype(np.float32) * np.float32(s.rescale.slope) + np.float32(s.rescale.intercept)
+        for s in slices
+    ]
 
 
 def _voxels(slices: list[_Slice], notes: list[str]) -> Voxels:

@@ -299,3 +299,27 @@ def test_what_is_not_a_uid_reaches_no_address(uid: str) -> None:
         with pytest.raises(InputError) as refusal:
             ask()
         assert refusal.value.reason is Refusal.BAD_UID
+
+
+def test_an_instance_that_comes_during_retrieval_is_told(archive: DicomWebArchive) -> None:
+    *first, late = new_series(4)
+    store(archive, first)
+    coming = archive.retrieve(*place(first[0]))
+    next(coming)
+    archive.store(late)
+    with pytest.raises(TransientError, match="the series changed"):
+        list(coming)
+    assert len(list(archive.retrieve(*place(first[0])))) == 4
+
+
+def test_an_instance_that_goes_during_retrieval_is_told(orthanc: OrthancServer, archive: DicomWebArchive) -> None:
+    series = new_series(4)
+    store(archive, series)
+    coming = archive.retrieve(*place(series[0]))
+    sent = next(coming)
+    query = {"Level": "Instance", "Query": {"SOPInstanceUID": str(sent.SOPInstanceUID)}}
+    (orthanc_id,) = orthanc.rest("/tools/find", "POST", query)
+    orthanc.rest(f"/instances/{orthanc_id}", "DELETE")
+    with pytest.raises(TransientError):
+        list(coming)
+    assert len(list(archive.retrieve(*place(series[0])))) == 3

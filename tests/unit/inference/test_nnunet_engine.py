@@ -208,3 +208,14 @@ def test_low_resolution_is_averaged_with_the_cascade_that_begins_with_it(tmp_pat
     low = replace(SAME_GRID, graphs=("low.onnx",))
     full = replace(SAME_GRID, graphs=("full.onnx",), previous=Previous(Part((low,), (0, 1, 2))))
     np.testing.assert_array_equal(labels_of(tmp_path, Part((low, full), (0, 1, 2))), expected())
+
+
+def test_rows_at_45_degrees_are_read_as_stored(tmp_path: Path) -> None:
+    """The labels lie on the voxels of the tissue, so at its place in the patient."""
+    soft_and_hard(tmp_path)
+    engine = NnunetEngine(nnunet_case.card(tmp_path, Part((SAME_GRID,), (0, 1, 2))), Provider.CPU)
+    half = np.sqrt(0.5)
+    turn = np.array([[half, -half, 0, 0], [half, half, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    volume = ct()
+    turned = Volume(volume.voxels_hu, volume.spacing_mm, turn @ volume.affine)
+    np.testing.assert_array_equal(engine.segment(turned).labels, expected())

@@ -11,6 +11,7 @@ from scipy import ndimage
 from orthanc_plugin.catalog.nnunet import Configuration, Framework, Normalisation, Part, Previous, Resampling, Scheme
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal
+from orthanc_plugin.inference.grid import canonical_turn
 from orthanc_plugin.inference.nnunet.orientation import network_turn
 from orthanc_plugin.inference.nnunet.preprocess import Prepared, preprocess
 from orthanc_plugin.phantoms.dicom import PatientPosition, StorageOrder, encode_phantom
@@ -106,6 +107,35 @@ def test_a_volume_halfway_between_two_axes_is_refused(degrees: float) -> None:
     with pytest.raises(InputError, match="too oblique") as refused:
         network_turn(volume(image(), tilted(degrees)), AXIAL)
     assert refused.value.reason is Refusal.NOT_AXIAL
+
+
+@pytest.mark.parametrize("degrees", [45, 44.9, 45.1, 135, 225, -45])
+def test_rows_halfway_between_two_axes_are_turned_as_the_classical_engine_does(degrees: float) -> None:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turned = volume(image(), np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
+    assert network_turn(turned, AXIAL) == canonical_turn(turned)
+
+
+@pytest.mark.parametrize("degrees", [45, -135])
+def test_an_organ_of_a_series_with_rows_at_45_degrees_lies_at_the_same_place_of_the_patient(degrees: float) -> None:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turned = volume(image(), np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
+    organ = np.zeros(turned.voxels_hu.shape, np.uint8)
+    organ[3, 2, 4] = 1
+    turn = network_turn(turned, AXIAL)
+    seen = turn.forward(organ)
+    z, y, x = (int(index) for index in np.argwhere(seen)[0])
+    back = turn.backward(seen)
+    assert np.array_equal(back, organ)
+    step = [turn.forward(np.indices(organ.shape)[axis]) for axis in (2, 1, 0)]
+
+    def at(z: int, y: int, x: int) -> np.ndarray:
+        return turned.affine @ [*(axis[z, y, x] for axis in step), 1]
+
+    assert np.allclose(at(z, y, x), turned.affine @ [4, 2, 3, 1])
+    toward_left, toward_back = at(z, y, x + 1) - at(z, y, x), at(z, y + 1, x) - at(z, y, x)
+    assert toward_left[0] > 0.5 * np.linalg.norm(toward_left)
+    assert toward_back[1] > 0.5 * np.linalg.norm(toward_back)
 
 
 def test_a_card_may_want_other_directions() -> None:
