@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables changelog conformance bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
+.PHONY: help setup demo test check docs docs-tables input-tables changelog conformance bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ docs: setup ## Build the documentation site into .site
 
 docs-tables: setup ## Write the tables of docs/reference out of the code
 	$(RUN)python -m scripts.docs_tables
+
+input-tables: setup ## Measure the check of HU and compare readers on the traps; writes docs/geometry.md (minutes)
+	$(RUN)python -m scripts.plausibility_table
+	$(RUN)python -m scripts.traps_table
 
 changelog: setup ## Show what the next release brings; VERSION=1.2.3 gathers it into CHANGELOG.md
 	$(RUN)towncrier build $(if $(VERSION),--version "$(VERSION)" --yes,--version Unreleased --draft)

@@ -1,12 +1,10 @@
 """Write into docs/geometry.md what this project and other readers make of each trap.
 
-Usage: python -m scripts.traps_table. It replaces the block between the two marks. dcm2niix must be installed
-(`pip install dcm2niix` in any environment, its folder in PATH); highdicom and SimpleITK come with this project.
+Usage: python -m scripts.traps_table. It replaces the block between the two marks. All readers come with `make setup`.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -32,8 +30,6 @@ def rows() -> Iterator[str]:
 
 def main() -> None:
     """Replace the block of the page."""
-    if shutil.which("dcm2niix") is None:
-        raise SystemExit("dcm2niix is not in PATH; install it (pip install dcm2niix) and try again")
     before, rest = PAGE.read_text().split(BEGIN)
     PAGE.write_text("\n".join([before + BEGIN, "", *rows(), "", END + rest.split(END)[1]]))
 

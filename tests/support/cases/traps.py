@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from copy import deepcopy
@@ -37,6 +38,7 @@ Found = list[tuple[NDArray[Any], NDArray[np.float64]]]
 
 PHANTOM = make_phantom((24, 48, 48), (6.0, 8.0, 8.0))
 _LEAST_CORRELATION = 0.98
+DCM2NIIX = Path(sys.executable).with_name("dcm2niix")
 _TOLERANCE_HU, _TOLERANCE_VOXELS = 1.5, 0.1
 
 
@@ -243,7 +245,7 @@ def by_dcm2niix(folder: Path) -> Reading:
 def _converted(folder: Path) -> tuple[Found, set[str]]:
     """Run dcm2niix; the warnings come without their numbers."""
     with tempfile.TemporaryDirectory() as out:
-        done = subprocess.run(["dcm2niix", "-o", out, str(folder)], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([DCM2NIIX, "-o", out, str(folder)], capture_output=True, text=True, timeout=60)
         if done.returncode:
             raise RuntimeError(done.returncode)
         said = {

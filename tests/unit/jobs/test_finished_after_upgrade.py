@@ -66,7 +66,8 @@ def test_both_jobs_are_finished_and_recorded_steps_are_not_run_again(url: str, q
         DBOS.launch()
         wait_until(lambda: all(job.state is JobState.DONE for job in queue.list()), 60, "the end of both jobs")
         wait_until(lambda: len(far.instances) == 2, 60, "the delivery")
-        steps = {job: [s["function_name"] for s in DBOS.list_workflow_steps(job)] for job in (half.id, waits.id)}
+        wait_until(lambda: all(steps_of(job)[-1:] == ["close"] for job in (half.id, waits.id)), 60, "the last steps")
+        steps = {job: steps_of(job) for job in (half.id, waits.id)}
     finally:
         DBOS.destroy(destroy_registry=True)
     assert steps == {
@@ -78,6 +79,11 @@ def test_both_jobs_are_finished_and_recorded_steps_are_not_run_again(url: str, q
     assert [stored.kind for stored in queue.show(waits.id).objects] == kinds
     assert [stored.kind for stored in queue.show(half.id).objects] == [Output.BODY_LANDMARKS, *kinds]
     assert len(process.stored) == 5
+
+
+def steps_of(job_id: str) -> list[str]:
+    """List the steps that the engine has recorded; the last one is written after the job's end."""
+    return [step["function_name"] for step in DBOS.list_workflow_steps(job_id)]
 
 
 def store_what_was_stored(process: HandProcess, queue: JobQueue, job_id: str) -> None:
