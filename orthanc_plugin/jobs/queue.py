@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, StageOutcome
 from orthanc_plugin.errors import EnrichError, TransientError
+from orthanc_plugin.jobs.heartbeat import Heartbeats
 from orthanc_plugin.jobs.ledger import Decision, Ledger, make_database_file
 from orthanc_plugin.jobs.record import DeliveryView, JobView, Summary, summarise
 
@@ -23,6 +24,11 @@ ENRICH, DELIVER = "enrich", "deliver"
 """Names of the two workflows, and of their queues."""
 POLL_S = 1.0
 DELIVERIES_AT_ONCE = 2
+MOST_TAKE_OVERS = 2
+"""Take-overs of one workflow: after three dead workers it ends, as after three crashes of one worker."""
+TAKEN_OVER = "taken-over:"
+"""Prefix of the ledger's notes that count take-overs."""
+NO_WORKER_SURVIVED = "the worker died each time it ran this job"
 
 _STATES = {
     "ENQUEUED": JobState.QUEUED,
@@ -47,11 +53,14 @@ class JobQueue:
         If the database cannot be opened.
     """
 
+    version = APPLICATION_VERSION
+
     def __init__(self, database_url: str) -> None:
         make_database_file(database_url)
         try:
             DBOS.migrate(database_url)
             self.ledger = Ledger(database_url)
+            self.heartbeats = Heartbeats(self.ledger.engine)
         except DBAPIError as error:
             said = str(error.orig).partition("\n")[0]  # the driver names host and user, never the password
             raise TransientError(f"the job database cannot be opened: {said}") from error
@@ -116,6 +125,7 @@ class JobQueue:
             If there is no such job, or it has not ended.
         """
         row = self._row(job_id)
+        self.ledger.drop_note(f"{TAKEN_OVER}{row.job_id}")
         if not self.ledger.reopen(row.job_id):
             raise EnrichError(f"job {row.job_id} is {row.state}; only a job that ended can be retried")
         self._run_again(ENRICH, row.job_id, row.argument)
@@ -148,6 +158,38 @@ class JobQueue:
         for job in jobs:
             self._client.resume_workflow(job.workflow_id, queue_name=job.queue_name or ENRICH)
         return len(jobs)
+
+    def held_by(self, executor_id: str) -> frozenset[str]:
+        """Return the workflows that the engine counts as running on a worker."""
+        held = self._client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False)
+        return frozenset(workflow.workflow_id for workflow in held)
+
+    def holders(self) -> frozenset[str]:
+        """Return the workers on which the engine counts a workflow as running."""
+        running = self._client.list_workflows(status="PENDING", load_input=False)
+        return frozenset(workflow.executor_id for workflow in running if workflow.executor_id)
+
+    def resume(self, workflow_id: str) -> None:
+        """Return a running workflow to its queue; recorded steps are kept."""
+        for workflow in self._client.list_workflows(workflow_ids=[workflow_id], status="PENDING", load_input=False):
+            self._client.resume_workflow(workflow_id, queue_name=workflow.queue_name or ENRICH)
+
+    def take_over(self, executor_id: str) -> int:
+        """Return the workflows of a dead worker to the queue, and say how many there were.
+
+        A workflow that several workers in a row did not survive ends here: `settle` writes that it failed.
+        """
+        held = self.held_by(executor_id)
+        for workflow_id in held:
+            key = f"{TAKEN_OVER}{workflow_id}"
+            times = int(self.ledger.note(key) or 0) + 1
+            if times > MOST_TAKE_OVERS:
+                self.ledger.end(workflow_id, JobState.FAILED, "failed", NO_WORKER_SURVIVED)
+                self._client.cancel_workflow(workflow_id)
+            else:
+                self.ledger.keep_note(key, str(times))
+                self.resume(workflow_id)
+        return len(held)
 
     def settle(self) -> None:
         """End jobs in the ledger that the engine ended without their worker: cancelled or poisonous ones."""
@@ -193,7 +235,7 @@ def _delivery_error(workflow: WorkflowStatus) -> str:
 
 def _error_text(workflow: WorkflowStatus) -> str:
     if workflow.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-        return "the worker died each time it ran this job"
+        return NO_WORKER_SURVIVED
     if workflow.status == "CANCELLED":
         return "cancelled"
     if workflow.status == "SUCCESS":

@@ -15,15 +15,18 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
+import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from orthanc_plugin.archive.dicomweb import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.jobs.executor import executor_id, lock_slot
+from orthanc_plugin.jobs.heartbeat import AtWork
 from orthanc_plugin.jobs.queue import APPLICATION_NAME, APPLICATION_VERSION, JobQueue
 from orthanc_plugin.jobs.sessions import warm_sessions
 from orthanc_plugin.jobs.steps import Steps
+from orthanc_plugin.jobs.watch import Pace, Watch
 from orthanc_plugin.jobs.workflow import Retries, register_workflows
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ def run_worker(
     slot: int,
     parent_is_stdin: bool,
     retries: Retries | None = None,
+    pace: Pace | None = None,
 ) -> NoReturn:
     """Take jobs until told to stop, then end the process at once and abandon the step that runs.
 
@@ -47,6 +51,8 @@ def run_worker(
         Whether to stop when stdin ends.
     retries : Retries, optional
         How often to try a step again while an archive is away.
+    pace : Pace, optional
+        How often to beat, and when another worker counts as dead.
 
     Raises
     ------
@@ -60,8 +66,11 @@ def run_worker(
     queue = JobQueue(configuration.database)
     archives: dict[str, Archive] = {name: open_archive(name, a) for name, a in configuration.archives.items()}
     DBOS(config=engine_configuration(configuration.database, me))
-    register_workflows(warm_sessions(configuration, archives), Steps(queue), retries or Retries())
+    at_work = AtWork()
+    register_workflows(warm_sessions(configuration, archives), Steps(queue), retries or Retries(), at_work)
+    queue.heartbeats.beat(me, queue.version, ())
     DBOS.launch()
+    threading.Thread(target=Watch(queue, me, at_work, pace).run, args=(stopping,), name="watch", daemon=True).start()
     logger.info("worker %s takes jobs", me)
     stopping.wait()
     logger.info("worker %s stops", me)
@@ -105,6 +114,8 @@ def _leave(queue: JobQueue, me: str) -> NoReturn:
     """Stop taking jobs, return the unfinished one to the queue, and end the process."""
     DBOS.destroy()
     # If the engine recovered it, that would count as a crash, and three crashes end a job.
-    queue.resume_dead(me)
+    with suppress(sa.exc.SQLAlchemyError):  # without a database the others find out by the silence
+        queue.resume_dead(me)
+        queue.heartbeats.forget(me)
     logging.shutdown()
     os._exit(0)

@@ -6,17 +6,19 @@ is therefore deterministic, without clock and without I/O outside its steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import sqlalchemy as sa
 from dbos import DBOS, StepOptions
 
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
 from orthanc_plugin.errors import EnrichError, StoreError, TransientError
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
+from orthanc_plugin.jobs.heartbeat import AtWork
 from orthanc_plugin.jobs.queue import DELIVER, ENRICH
 from orthanc_plugin.jobs.sessions import Sessions
 from orthanc_plugin.jobs.stage import run_stage
@@ -38,18 +40,39 @@ class Retries:
     first_wait_s: float = 5.0
 
 
-def register_workflows(sessions: Sessions, steps: Steps, retries: Retries) -> None:
+class AbandonedError(BaseException):
+    """The database refused what a workflow must record.
+
+    The engine records every `Exception` as the end of the workflow. This one leaves it open, and the watch of the
+    worker resumes it at the first step that is not recorded.
+    """
+
+
+def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_work: AtWork | None = None) -> None:
     """Register the two workflows with the engine: once in a process, before the engine launches."""
+    working = at_work or AtWork()
 
     @DBOS.workflow(name=ENRICH, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def enrich(argument: str) -> str:
-        return run_job(sessions, steps, EnrichJob.from_json(argument), retries)
+        with _at_work(working):
+            return run_job(sessions, steps, EnrichJob.from_json(argument), retries)
 
     @DBOS.workflow(name=DELIVER, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def deliver(argument: str) -> None:
-        outcome = _step(retries, DELIVER, partial(_copied, sessions.archives, Delivery.from_json(argument)))
+        with _at_work(working):
+            outcome = _step(retries, DELIVER, partial(_copied, sessions.archives, Delivery.from_json(argument)))
         if outcome.state is not JobState.RUNNING:
             raise EnrichError(outcome.detail)  # the engine keeps it as the error of the delivery
+
+
+@contextmanager
+def _at_work(at_work: AtWork) -> Iterator[None]:
+    """Count the workflow as worked on, and leave it open if the database fails."""
+    with at_work.on(str(DBOS.workflow_id)):
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise AbandonedError from error
 
 
 def _copied(archives: Mapping[str, Archive], delivery: Delivery) -> Found:
@@ -59,11 +82,11 @@ def _copied(archives: Mapping[str, Archive], delivery: Delivery) -> Found:
 def run_job(sessions: Sessions, steps: Steps, job: EnrichJob, retries: Retries) -> str:
     """Run the steps of one job and return the state in which it ended."""
     job_id = str(DBOS.workflow_id)
-    if not DBOS.run_step({"name": "begin"}, steps.begin, job_id):
+    if not DBOS.run_step(_options("begin", retries), steps.begin, job_id):
         return JobState.SUPERSEDED
     with closing(sessions.open(job)) as session:
         outcomes = list(stages_of(session, partial(_step, retries)))
-    DBOS.run_step({"name": "close"}, steps.close, job, job_id, outcomes)
+    DBOS.run_step(_options("close", retries), steps.close, job, job_id, outcomes)
     return ending(outcomes).state
 
 
@@ -91,4 +114,4 @@ def _options(name: str, retries: Retries) -> StepOptions:
 
 
 def _worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, (TransientError, StoreError))
+    return isinstance(error, (TransientError, StoreError, sa.exc.DBAPIError))

@@ -1,0 +1,123 @@
+"""Heartbeats: each worker writes every few seconds that it lives, and which jobs it works on.
+
+A worker is dead for the others when its beat has not changed for a while on their own clocks, so clocks that differ or
+jump do no harm. Of several workers that see this, one wins the right to take the jobs over.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+_schema = sa.MetaData()
+_workers = sa.Table(
+    "enrichment_workers",
+    _schema,
+    sa.Column("executor_id", sa.Text, primary_key=True),
+    sa.Column("beat", sa.Integer, nullable=False),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("works_on", sa.Text, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The last sign of life of a worker.
+
+    beat: a number that each sign raises.
+    at: time of the sign on the clock of the worker.
+    version: version of the workflow steps that it runs; empty for a worker of a release without heartbeats.
+    works_on: workflows that it works on.
+    """
+
+    executor_id: str
+    beat: int
+    at: datetime
+    version: str
+    works_on: tuple[str, ...]
+
+
+class AtWork:
+    """The workflows that this process works on now."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: Counter[str] = Counter()
+
+    @contextmanager
+    def on(self, workflow_id: str) -> Iterator[None]:
+        """Count a workflow as worked on. The engine may start one again while a stale run of it still ends."""
+        self._add(workflow_id, 1)
+        try:
+            yield
+        finally:
+            self._add(workflow_id, -1)
+
+    def ids(self) -> frozenset[str]:
+        """Return the workflows that are worked on."""
+        with self._lock:
+            return frozenset(+self._running)
+
+    def _add(self, workflow_id: str, number: int) -> None:
+        with self._lock:
+            self._running[workflow_id] += number
+            self._running = +self._running
+
+
+class Heartbeats:
+    """The table of the workers' last signs of life; a missing table is created.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        Engine of the job database.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        _schema.create_all(engine)
+
+    def beat(self, executor_id: str, version: str, works_on: Iterable[str]) -> None:
+        """Write a sign of life."""
+        row = {"at": _now(), "version": version, "works_on": json.dumps(sorted(works_on))}
+        same = _workers.c.executor_id == executor_id
+        with self._engine.begin() as connection:
+            if not connection.execute(sa.update(_workers).where(same).values(beat=_workers.c.beat + 1, **row)).rowcount:
+                connection.execute(sa.insert(_workers).values(executor_id=executor_id, beat=0, **row))
+
+    def all(self) -> Mapping[str, Beat]:
+        """Return the last sign of life of each worker."""
+        with self._engine.connect() as connection:
+            return {row.executor_id: _beat(row) for row in connection.execute(sa.select(_workers))}
+
+    def claim(self, dead: Beat) -> bool:
+        """Win the right to take over the jobs of a dead worker; False if it lives or another worker was faster.
+
+        If the winner dies too, the right is free again after the same wait: the beat counts on.
+        """
+        same = sa.and_(_workers.c.executor_id == dead.executor_id, _workers.c.beat == dead.beat)
+        with self._engine.begin() as connection:
+            return connection.execute(sa.update(_workers).where(same).values(beat=dead.beat + 1)).rowcount > 0
+
+    def forget(self, executor_id: str) -> None:
+        """Remove a worker that stopped, or whose jobs were taken over."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(_workers).where(_workers.c.executor_id == executor_id))
+
+
+def _beat(row: sa.Row[tuple[object, ...]]) -> Beat:
+    return Beat(
+        row.executor_id, row.beat, datetime.fromisoformat(row.at), row.version, tuple(json.loads(row.works_on))
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

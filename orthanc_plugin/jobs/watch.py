@@ -1,0 +1,102 @@
+"""The watch of a worker: it shows that the worker lives, and brings back workflows that nobody works on.
+
+Nobody works on a workflow if its worker died, or if its worker lost the database in the middle of it and does others
+since. The engine resumes neither by itself: it only gives a worker that starts again the jobs that it had.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from orthanc_plugin.jobs.heartbeat import AtWork, Beat
+from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.stage import whereabouts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds between two beats, until a silent worker counts as dead, and until a workflow counts as left alone.
+
+    A worker beats in a thread of its own, so `dead_s` need not cover a long stage. It covers a computer that swaps.
+    """
+
+    beat_s: float = 5.0
+    dead_s: float = 30.0
+    idle_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A beat, and when this process first saw it."""
+
+    beat: int
+    since: float
+
+
+class Watch:
+    """Beats for a worker and looks after its workflows and those of dead workers.
+
+    Parameters
+    ----------
+    queue : JobQueue
+        The jobs.
+    me : str
+        Executor id of this worker.
+    at_work : AtWork
+        The workflows that this worker works on.
+    pace : Pace
+        How often, and how patiently.
+    """
+
+    def __init__(self, queue: JobQueue, me: str, at_work: AtWork, pace: Pace | None = None) -> None:
+        self._queue, self._me, self._at_work, self._pace = queue, me, at_work, pace or Pace()
+        self._seen: dict[str, _Seen] = {}
+        self._idle: dict[str, float] = {}
+
+    def run(self, stopping: threading.Event) -> None:
+        """Look until `stopping` is set. This thread's border: it catches every exception."""
+        while not stopping.is_set():
+            try:
+                self.look(time.monotonic())
+            except Exception as error:  # the database is away or full: the next look tries again
+                logger.warning("watch of worker %s: %s %s", self._me, type(error).__name__, whereabouts(error))
+            stopping.wait(self._pace.beat_s)
+
+    def look(self, now: float) -> None:
+        """Beat, then bring back what nobody works on; `now` is in monotonic seconds."""
+        self._queue.heartbeats.beat(self._me, self._queue.version, self._at_work.ids())
+        self._resume_idle(now)
+        self._take_over(now)
+
+    def _resume_idle(self, now: float) -> None:
+        held, working = self._queue.held_by(self._me), self._at_work.ids()
+        self._idle = {job: self._idle.get(job, now) for job in held if job not in working}
+        for job, since in list(self._idle.items()):
+            if now - since >= self._pace.idle_s:
+                logger.warning("workflow %s: nobody works on it; it runs again", job)
+                self._queue.resume(job)
+                del self._idle[job]
+
+    def _take_over(self, now: float) -> None:
+        beats = self._queue.heartbeats.all()
+        for unknown in self._queue.holders() - beats.keys():  # a worker of a release without heartbeats, or a lost row
+            self._queue.heartbeats.beat(unknown, "", ())
+        self._seen = {
+            name: seen if (seen := self._seen.get(name)) and seen.beat == beat.beat else _Seen(beat.beat, now)
+            for name, beat in beats.items()
+            if name != self._me
+        }
+        for name, seen in self._seen.items():
+            if now - seen.since >= self._pace.dead_s:
+                self._bury(beats[name])
+
+    def _bury(self, dead: Beat) -> None:
+        if self._queue.heartbeats.claim(dead):
+            jobs = self._queue.take_over(dead.executor_id)
+            self._queue.heartbeats.forget(dead.executor_id)
+            logger.warning("worker %s is silent: %d of its workflows return to the queue", dead.executor_id, jobs)
