@@ -1,4 +1,4 @@
-"""The commands of `orthanc-enrich jobs`: they list, show and retry jobs, and print what a job measured."""
+"""The commands of `orthanc-enrich jobs`: they list jobs, act on them and on the queue, and print what a job measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Commands) -> None:
-    """Add `list`, `show`, `retry` and `radiomics`."""
+    """Add the commands on one job, on deliveries and on the queue."""
     listing = commands.add("list", list_jobs, "list jobs, newest first")
     listing.add_argument(
         "--state", type=_job_state, help="only jobs in this state; skipped: also the series that no rule takes"
@@ -22,10 +22,22 @@ def add_commands(commands: Commands) -> None:
     listing.add_argument("--limit", type=int, default=50, help="at most so many jobs (default: 50)")
     for name, command, text in (
         ("show", show_job, "show one job with its stages and objects, as JSON"),
-        ("retry", retry_job, "run a job again that ended"),
+        ("retry", retry_job, "run a job again that ended or is stuck, with its deliveries that failed"),
+        ("cancel", cancel_job, "end an open job within seconds (--to: only its delivery to one destination)"),
         ("radiomics", print_radiomics, "print the numbers of a job's radiomics reports as CSV (--json: as JSON)"),
     ):
-        commands.add(name, command, text).add_argument("job", help="id of the job")
+        added = commands.add(name, command, text)
+        added.add_argument("job", help="id of the job")
+        if name in ("retry", "cancel"):
+            added.add_argument("--to", metavar="ARCHIVE", help="only the delivery to this destination")
+    again = commands.add("retry-all", retry_all, "run all jobs again that ended for a reason")
+    again.add_argument("--reason", default="failed", help="failed (default), cancelled, or the code of a skip")
+    again.add_argument("--text", default="", help="only jobs whose error contains this text")
+    deliveries = commands.add("deliveries", list_deliveries, "list deliveries to further destinations, newest first")
+    deliveries.add_argument("--state", type=_job_state, help="only deliveries in this state")
+    deliveries.add_argument("--limit", type=int, default=50, help="at most so many deliveries (default: 50)")
+    commands.add("pause", pause, "let workers take no new job; running ones go on")
+    commands.add("resume", resume, "let workers take jobs again")
 
 
 def _job_state(text: str) -> JobState:
@@ -52,7 +64,8 @@ def list_jobs(desk: Desk) -> None:
         desk.print_json([dataclasses.asdict(job) for job in jobs])
         return
     for job in jobs:  # not a table, which would cut the ids that `jobs show` needs
-        desk.console.print(f"{job.id or 'no job:'} [bold]{job.state}[/bold]", soft_wrap=True)
+        stuck = " (stuck: no worker works on it)" if job.stuck else ""
+        desk.console.print(f"{job.id or 'no job:'} [bold]{job.state}[/bold]{stuck}", soft_wrap=True)
         desk.console.print(
             f"  rule {job.rule or 'none'}, series {job.series_instance_uid}, {job.created_at:%Y-%m-%d %H:%M:%S} UTC"
         )
@@ -66,9 +79,53 @@ def show_job(desk: Desk) -> None:
 
 
 def retry_job(desk: Desk) -> None:
-    """Run a job again that ended."""
-    _queue(desk).retry(desk.options.job)
-    desk.say({"retried": desk.options.job})
+    """Run a job again that ended or is stuck."""
+    queue, to = _queue(desk), desk.options.to
+    if to:
+        queue.deliveries.retry(desk.options.job, to)
+    else:
+        queue.retry(desk.options.job)
+    desk.say({"retried": desk.options.job} | ({"to": to} if to else {}))
+
+
+def cancel_job(desk: Desk) -> None:
+    """End an open job, or one of its deliveries."""
+    queue, to = _queue(desk), desk.options.to
+    if to:
+        queue.deliveries.cancel(desk.options.job, to)
+    else:
+        queue.cancel(desk.options.job)
+    desk.say({"cancelled": desk.options.job} | ({"to": to} if to else {}))
+
+
+def retry_all(desk: Desk) -> None:
+    """Run all jobs again that ended for a reason."""
+    jobs = _queue(desk).retry_all(desk.options.reason, desk.options.text)
+    desk.say({"retried": list(jobs)}, f"retried: {len(jobs)} jobs")
+
+
+def list_deliveries(desk: Desk) -> None:
+    """List deliveries, newest first."""
+    found = _queue(desk).deliveries.list(desk.options.state, desk.options.limit)
+    if desk.options.json:
+        desk.print_json([dataclasses.asdict(delivery) for delivery in found])
+        return
+    for delivery in found:
+        desk.console.print(f"{delivery.job_id} to {delivery.destination} [bold]{delivery.state}[/bold]", soft_wrap=True)
+        if delivery.error:
+            desk.console.print(f"  {delivery.error}", soft_wrap=True, markup=False)
+
+
+def pause(desk: Desk) -> None:
+    """Let workers take no new job."""
+    _queue(desk).pause(True)
+    desk.say({"paused": True})
+
+
+def resume(desk: Desk) -> None:
+    """Let workers take jobs again."""
+    _queue(desk).pause(False)
+    desk.say({"paused": False})
 
 
 def print_radiomics(desk: Desk) -> None:

@@ -17,7 +17,7 @@ from orthanc_plugin.errors import Refusal
 
 
 class JobState(StrEnum):
-    """Where a decision stands; the last four are final."""
+    """Where a decision stands; the last five are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -25,6 +25,7 @@ class JobState(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
 
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)

@@ -6,9 +6,9 @@ jump do no harm. Of several workers that see this, one wins the right to take th
 
 from __future__ import annotations
 
+import ctypes
 import json
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,30 +46,45 @@ class Beat:
 
 
 class AtWork:
-    """The workflows that this process works on now."""
+    """The workflows that this process works on now, each in a thread of its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: Counter[str] = Counter()
+        self._threads: dict[int, str] = {}
 
     @contextmanager
     def on(self, workflow_id: str) -> Iterator[None]:
-        """Count a workflow as worked on. The engine may start one again while a stale run of it still ends."""
-        self._add(workflow_id, 1)
+        """Count a workflow as worked on by this thread."""
+        me = threading.get_ident()
+        with self._lock:
+            self._threads[me] = workflow_id
         try:
             yield
         finally:
-            self._add(workflow_id, -1)
+            with self._lock:
+                del self._threads[me]
+                _raise_in(me, None)  # an interrupt that came too late must not hit the next workflow
 
     def ids(self) -> frozenset[str]:
         """Return the workflows that are worked on."""
         with self._lock:
-            return frozenset(+self._running)
+            return frozenset(self._threads.values())
 
-    def _add(self, workflow_id: str, number: int) -> None:
+    def interrupt(self, workflow_id: str) -> None:
+        """Raise InterruptedJob where the workflow runs, as soon as its thread is back in Python code."""
         with self._lock:
-            self._running[workflow_id] += number
-            self._running = +self._running
+            for thread, running in self._threads.items():
+                if running == workflow_id:
+                    _raise_in(thread, InterruptedJob)
+
+
+class InterruptedJob(BaseException):
+    """A person cancelled the workflow that this thread works on. The engine has recorded its end already."""
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an error in another thread, or take back one that was not raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)
 
 
 class Heartbeats:
@@ -114,9 +129,7 @@ class Heartbeats:
 
 
 def _beat(row: sa.Row[tuple[object, ...]]) -> Beat:
-    return Beat(
-        row.executor_id, row.beat, datetime.fromisoformat(row.at), row.version, tuple(json.loads(row.works_on))
-    )
+    return Beat(row.executor_id, row.beat, datetime.fromisoformat(row.at), row.version, tuple(json.loads(row.works_on)))
 
 
 def _now() -> str:

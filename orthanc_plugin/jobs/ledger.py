@@ -177,6 +177,18 @@ class Ledger:
         """Return the jobs that are queued or running."""
         return self._rows(sa.select(_decisions).where(_decisions.c.state.in_(OPEN_STATES)).order_by(_decisions.c.id))
 
+    def ended_for(self, reason: str, text: str = "") -> tuple[str, ...]:
+        """Return the jobs that ended for a reason, oldest first, whose detail contains a text; superseded ones stay."""
+        query = sa.select(_decisions.c.job_id).where(
+            _decisions.c.job_id != "",
+            _decisions.c.state.not_in(OPEN_STATES),
+            _decisions.c.superseded_by == "",
+            _decisions.c.reason == reason,
+            _decisions.c.detail.contains(text, autoescape=True),
+        )
+        with self.engine.connect() as connection:
+            return tuple(connection.execute(query.order_by(_decisions.c.id)).scalars())
+
     def decisions(
         self, *, state: str | None = None, jobs_only: bool = False, limit: int = 50, offset: int = 0
     ) -> tuple[Decision, ...]:
@@ -238,6 +250,10 @@ class Ledger:
         """Write that a job that ended is queued again; return False if it has not ended."""
         ends = tuple(set(JobState) - set(OPEN_STATES))
         return self._move(job_id, ends, state=JobState.QUEUED, reason="", detail="", started_at="", ended_at="")
+
+    def check_writable(self) -> None:
+        """Write something; raise sqlalchemy's DBAPIError if the database does not take it (disk full, read-only)."""
+        self.keep_note("written", _text_of_time(datetime.now(UTC)))
 
     def note(self, key: str) -> str | None:
         """Return the note of a key."""

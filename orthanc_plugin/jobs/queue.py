@@ -1,41 +1,44 @@
 """The queue: takes decisions with their jobs, and tells how the jobs go.
 
 It is a client of the job engine (DBOS); the workers are other processes, see `worker`. The database holds JSON only.
-One transaction writes a job and its row in the ledger. The names and the version that DBOS records are declared here.
+One transaction writes a job and its row in the ledger. `deliveries` are workflows of their own.
 """
 
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, StageOutcome
 from orthanc_plugin.errors import EnrichError, TransientError
+from orthanc_plugin.jobs.deliveries import Deliveries
+from orthanc_plugin.jobs.engine import (
+    APPLICATION_VERSION,
+    DELIVER,
+    DELIVER_TO,
+    ENRICH,
+    NO_WORKER_SURVIVED,
+    STATE_OF,
+    error_text,
+)
 from orthanc_plugin.jobs.heartbeat import Heartbeats
 from orthanc_plugin.jobs.ledger import Decision, Ledger, make_database_file
 from orthanc_plugin.jobs.record import DeliveryView, JobView, Summary, summarise
 
-APPLICATION_NAME = "enrich"
-APPLICATION_VERSION = "steps-1"
-"""Raise it when the steps of the workflow change: a worker resumes only jobs of its own version."""
-ENRICH, DELIVER = "enrich", "deliver"
-"""Names of the two workflows, and of their queues."""
 POLL_S = 1.0
-DELIVERIES_AT_ONCE = 2
+OLD_DELIVERIES_AT_ONCE = 2
 MOST_TAKE_OVERS = 2
 """Take-overs of one workflow: after three dead workers it ends, as after three crashes of one worker."""
 TAKEN_OVER = "taken-over:"
 """Prefix of the ledger's notes that count take-overs."""
-NO_WORKER_SURVIVED = "the worker died each time it ran this job"
+PAUSED = "paused"
+"""The ledger's note that says that no worker takes a new job."""
+STUCK_S = 120.0
+"""A running job is stuck when no worker has said for so long that it works on it."""
 
-_STATES = {
-    "ENQUEUED": JobState.QUEUED,
-    "DELAYED": JobState.QUEUED,
-    "PENDING": JobState.RUNNING,
-    "SUCCESS": JobState.DONE,
-}
 logger = logging.getLogger(__name__)
 
 
@@ -53,8 +56,6 @@ class JobQueue:
         If the database cannot be opened.
     """
 
-    version = APPLICATION_VERSION
-
     def __init__(self, database_url: str) -> None:
         make_database_file(database_url)
         try:
@@ -66,8 +67,10 @@ class JobQueue:
             raise TransientError(f"the job database cannot be opened: {said}") from error
         self._client = DBOSClient(system_database_url=database_url, serializer=DBOSPortableJSONSerializer())
         # The database holds the limits, and a worker needs them when it first asks for jobs.
-        self._client.register_queue(ENRICH, worker_concurrency=1, polling_interval_sec=POLL_S)
-        self._client.register_queue(DELIVER, worker_concurrency=DELIVERIES_AT_ONCE, polling_interval_sec=POLL_S)
+        self._register_jobs()
+        self._client.register_queue(DELIVER, worker_concurrency=OLD_DELIVERIES_AT_ONCE, polling_interval_sec=POLL_S)
+        self._client.register_queue(DELIVER_TO, partition_worker_concurrency=1, polling_interval_sec=POLL_S)
+        self.deliveries = Deliveries(self._client)
 
     def close(self) -> None:
         """Close the connections."""
@@ -87,7 +90,7 @@ class JobQueue:
                 self.ledger.add(connection, decision)
                 superseded = self.ledger.supersede(connection, decision)
                 if job is not None:
-                    self._client.enqueue_in_transaction(connection, _options(ENRICH, decision.job_id), job.to_json())
+                    self._client.enqueue_in_transaction(connection, _options(decision.job_id), job.to_json())
         except IntegrityError:
             return False
         self._client.cancel_workflows(list(superseded))
@@ -98,45 +101,95 @@ class JobQueue:
     ) -> tuple[JobView, ...]:
         """Return the jobs as the ledger has them, newest first; `without_job`: also skips, which have no job."""
         rows = self.ledger.decisions(state=state, jobs_only=not without_job, limit=limit, offset=offset)
-        return tuple(_view(row, row.summary) for row in rows)
+        stuck = self.stuck() if any(row.state is JobState.RUNNING for row in rows) else frozenset()
+        return tuple(_view(row, row.summary, stuck=row.job_id in stuck) for row in rows)
 
     def show(self, job_id: str) -> JobView:
         """Return a job with its stages so far and its deliveries; raise EnrichError if there is no such job."""
         row = self._row(job_id)
-        deliveries = tuple(
-            DeliveryView(w.workflow_id.rpartition(":")[2], _STATES.get(w.status, JobState.FAILED), _delivery_error(w))
-            for w in self._client.list_workflows(workflow_id_prefix=f"{DELIVER}:{row.job_id}:")
-        )
+        deliveries = self.deliveries.of_job(row.job_id)
         if row.state is not JobState.RUNNING:
             return _view(row, row.summary, deliveries=deliveries)
         stage = self._client.get_event(row.job_id, "stage", timeout_seconds=0.05) or ""
-        return _view(row, self._progress(row.job_id), str(stage), deliveries)
+        return _view(row, self._progress(row.job_id), str(stage), deliveries, row.job_id in self.stuck())
+
+    def stuck(self) -> frozenset[str]:
+        """Return the running jobs that no worker has said for a while to work on."""
+        since = datetime.now(UTC) - timedelta(seconds=STUCK_S)
+        alive = [beat for beat in self.heartbeats.all().values() if beat.at > since]
+        worked_on = {workflow_id for beat in alive for workflow_id in beat.works_on}
+        running = (row for row in self.ledger.open_jobs() if row.started_at is not None and row.started_at < since)
+        return frozenset(row.job_id for row in running if row.job_id not in worked_on)
 
     def job(self, job_id: str) -> EnrichJob:
         """Return what the worker was told; raise EnrichError if there is no such job."""
         return EnrichJob.from_json(self._row(job_id).argument)
 
     def retry(self, job_id: str) -> None:
-        """Run a job that ended again, from its first step; it adopts what is stored already.
+        """Run a job again that ended, from its first step (it adopts what is stored already), or one that is stuck.
 
         Raises
         ------
         EnrichError
-            If there is no such job, or it has not ended.
+            If there is no such job, or it is open and not stuck.
         """
         row = self._row(job_id)
         self.ledger.drop_note(f"{TAKEN_OVER}{row.job_id}")
+        if row.state is JobState.RUNNING and row.job_id in self.stuck():
+            self.resume(row.job_id)
+            return
         if not self.ledger.reopen(row.job_id):
-            raise EnrichError(f"job {row.job_id} is {row.state}; only a job that ended can be retried")
-        self._run_again(ENRICH, row.job_id, row.argument)
-        for delivery in self._client.list_workflows(workflow_id_prefix=f"{DELIVER}:{row.job_id}:", status="ERROR"):
-            self._client.rewind_workflow(delivery.workflow_id, queue_name=DELIVER)
+            raise EnrichError(f"job {row.job_id} is {row.state}; only a job that ended or is stuck can be retried")
+        self._run_again(row.job_id, row.argument)
+        self.deliveries.retry_failed(row.job_id)
+
+    def retry_all(self, reason: str, text: str = "") -> tuple[str, ...]:
+        """Run every job again that ended for a reason and was not superseded.
+
+        Parameters
+        ----------
+        reason : str
+            The reason in the ledger: `failed`, `cancelled`, or the code of a skip.
+        text : str
+            Only jobs whose error contains this text.
+        """
+        ended = self.ledger.ended_for(reason, text)
+        for job_id in ended:
+            self.retry(job_id)
+        return ended
 
     def cancel(self, job_id: str) -> None:
-        """End an open job after the stage that runs now; raise EnrichError if there is no such job."""
+        """End an open job; its worker gives up the stage that runs.
+
+        Raises
+        ------
+        EnrichError
+            If there is no such job, or it has ended.
+        """
         row = self._row(job_id)
+        if not self.ledger.end(row.job_id, JobState.CANCELLED, "cancelled", "cancelled by a person"):
+            raise EnrichError(f"job {row.job_id} is {row.state}; only an open job can be cancelled")
         self._client.cancel_workflow(row.job_id)
-        self.ledger.end(row.job_id, JobState.FAILED, "cancelled", "cancelled by a person")
+
+    def cancelled(self, workflow_ids: frozenset[str]) -> frozenset[str]:
+        """Return those of these workflows that are cancelled."""
+        if not workflow_ids:
+            return frozenset()
+        found = self._client.list_workflows(workflow_ids=[*workflow_ids], status="CANCELLED", load_input=False)
+        return frozenset(workflow.workflow_id for workflow in found)
+
+    @property
+    def paused(self) -> bool:
+        """Whether workers take no new job."""
+        return self.ledger.note(PAUSED) is not None
+
+    def pause(self, paused: bool) -> None:
+        """Let workers take no new job, or let them take jobs again. Running jobs and deliveries go on."""
+        if paused:
+            self.ledger.keep_note(PAUSED, "yes")
+        else:
+            self.ledger.drop_note(PAUSED)
+        self._register_jobs()
 
     def withdraw(self, job_id: str, reason: str, detail: str) -> bool:
         """Skip a job that no worker has begun; return False if one has."""
@@ -144,10 +197,6 @@ class JobQueue:
             return False
         self._client.cancel_workflow(job_id)
         return True
-
-    def deliver(self, job_id: str, destination: str, argument: str) -> None:
-        """Queue the copy of a job's results to one destination; further calls for the same copy do nothing."""
-        self._client.enqueue(_options(DELIVER, f"{DELIVER}:{job_id}:{destination}"), argument)
 
     def resume_dead(self, executor_id: str) -> int:
         """Return the jobs of a worker that is gone for good to the queue, and say how many there were.
@@ -192,15 +241,48 @@ class JobQueue:
         return len(held)
 
     def settle(self) -> None:
-        """End jobs in the ledger that the engine ended without their worker: cancelled or poisonous ones."""
+        """Bring the ledger and the engine together.
+
+        Jobs that the engine ended without their worker end in the ledger, too. Jobs that the engine lost, or that
+        `adopt` did not queue again before its process died, are queued again.
+        """
         rows = {row.job_id: row for row in self.ledger.open_jobs()}
         if not rows:
             return
-        for workflow in self._client.list_workflows(workflow_ids=[*rows], load_input=False):
-            if _STATES.get(workflow.status) in OPEN_STATES:
+        known = {w.workflow_id: w for w in self._client.list_workflows(workflow_ids=[*rows], load_input=False)}
+        for job_id, row in rows.items():
+            workflow = known.get(job_id)
+            if workflow is None or workflow.status == "CANCELLED":
+                self._run_again(job_id, row.argument)
+            elif STATE_OF.get(workflow.status) in OPEN_STATES:
                 continue
-            if self.ledger.end(workflow.workflow_id, JobState.FAILED, "failed", _error_text(workflow)):
-                logger.warning("job %s ended as %s", workflow.workflow_id, workflow.status)
+            elif self.ledger.end(job_id, JobState.FAILED, "failed", error_text(workflow)):
+                logger.warning("job %s ended as %s", job_id, workflow.status)
+
+    def adopt(self, living: frozenset[str]) -> int:
+        """Queue the waiting workflows of other versions under this one, and say how many there were.
+
+        Parameters
+        ----------
+        living : frozenset of str
+            Versions that have a living worker; their workflows stay with them.
+        """
+        waiting = self._client.list_workflows(status=["ENQUEUED", "DELAYED"], load_input=False)
+        others = [w for w in waiting if w.app_version not in (None, APPLICATION_VERSION, *living)]
+        for workflow in others:
+            self._client.cancel_workflow(workflow.workflow_id)
+            self._client.rewind_workflow(
+                workflow.workflow_id,
+                queue_name=workflow.queue_name,
+                queue_partition_key=workflow.queue_partition_key,
+                application_version=APPLICATION_VERSION,
+            )
+            logger.info("workflow %s of version %s begins anew", workflow.workflow_id, workflow.app_version)
+        return len(others)
+
+    def _register_jobs(self) -> None:
+        at_once = 0 if self.paused else 1
+        self._client.register_queue(ENRICH, worker_concurrency=at_once, polling_interval_sec=POLL_S)
 
     def _row(self, job_id: str) -> Decision:
         row = self.ledger.of_job(job_id)
@@ -208,11 +290,11 @@ class JobQueue:
             raise EnrichError(f"there is no job {job_id}")
         return row
 
-    def _run_again(self, workflow: str, workflow_id: str, argument: str) -> None:
-        if self._client.list_workflows(workflow_ids=[workflow_id], load_input=False):
-            self._client.rewind_workflow(workflow_id, queue_name=workflow, application_version=APPLICATION_VERSION)
+    def _run_again(self, job_id: str, argument: str) -> None:
+        if self._client.list_workflows(workflow_ids=[job_id], load_input=False):
+            self._client.rewind_workflow(job_id, queue_name=ENRICH, application_version=APPLICATION_VERSION)
         else:
-            self._client.enqueue(_options(workflow, workflow_id), argument)
+            self._client.enqueue(_options(job_id), argument)
 
     def _progress(self, job_id: str) -> Summary:
         steps = self._client.list_workflow_steps(job_id)
@@ -220,32 +302,20 @@ class JobQueue:
         return summarise(outcomes)
 
 
-def _options(workflow: str, workflow_id: str) -> EnqueueOptions:
+def _options(job_id: str) -> EnqueueOptions:
     return {
-        "queue_name": workflow,
-        "workflow_name": workflow,
-        "workflow_id": workflow_id,
+        "queue_name": ENRICH,
+        "workflow_name": ENRICH,
+        "workflow_id": job_id,
         "app_version": APPLICATION_VERSION,
     }
 
 
-def _delivery_error(workflow: WorkflowStatus) -> str:
-    return _error_text(workflow) if _STATES.get(workflow.status) is None else ""
-
-
-def _error_text(workflow: WorkflowStatus) -> str:
-    if workflow.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-        return NO_WORKER_SURVIVED
-    if workflow.status == "CANCELLED":
-        return "cancelled"
-    if workflow.status == "SUCCESS":
-        return "the retry did not begin; retry the job again"
-    return str(workflow.error) if workflow.error is not None else ""
-
-
-def _view(row: Decision, summary: Summary, stage: str = "", deliveries: tuple[DeliveryView, ...] = ()) -> JobView:
+def _view(
+    row: Decision, summary: Summary, stage: str = "", deliveries: tuple[DeliveryView, ...] = (), stuck: bool = False
+) -> JobView:
     error = "" if row.state in OPEN_STATES else row.detail or row.reason
     return JobView(
         row.job_id, row.state, row.archive, row.study_instance_uid, row.series_instance_uid, row.rule,
-        row.first_seen, row.started_at, row.ended_at, error, summary.stages, summary.objects, stage, deliveries,
+        row.first_seen, row.started_at, row.ended_at, error, summary.stages, summary.objects, stage, deliveries, stuck,
     )  # fmt: skip

@@ -34,11 +34,17 @@ class DeliveryView:
     destination: str
     state: JobState
     error: str
+    job_id: str = ""
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as the API and the command line show it. Times are UTC."""
+    """A job as the API and the command line show it. Times are UTC.
+
+    stuck: the job is running, but no worker says that it works on it.
+    """
 
     id: str
     state: JobState
@@ -54,6 +60,7 @@ class JobView:
     objects: tuple[StoredObject, ...]
     stage: str = ""
     deliveries: tuple[DeliveryView, ...] = field(default=())
+    stuck: bool = False
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:

@@ -32,7 +32,7 @@ class Steps:
         if end.state is JobState.DONE:
             for destination in job.plan.destinations:
                 delivery = Delivery(job.plan.home_archive, destination, summary.objects)
-                self.queue.deliver(job_id, destination, delivery.to_json())
+                self.queue.deliveries.add(job_id, destination, delivery.to_json())
         if end.reason == Refusal.GONE:  # deleting an instance makes no event, so what is left needs a hint
             hint = Hint(job.archive, job.study_instance_uid, job.series_instance_uid)
             self.queue.ledger.keep_note(hint.key, hint.to_json())

@@ -9,11 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from orthanc_plugin.jobs.engine import APPLICATION_VERSION
 from orthanc_plugin.jobs.heartbeat import AtWork, Beat
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.stage import whereabouts
+
+LOOK_S = 1.0
+"""Seconds between two looks at what was cancelled."""
+STUBBORN_S = 3.0
+"""A cancelled stage that still runs after so long is ended with its process."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +58,22 @@ class Watch:
         The workflows that this worker works on.
     pace : Pace
         How often, and how patiently.
+    start_again : callable
+        Ends this process and starts another in its place.
     """
 
-    def __init__(self, queue: JobQueue, me: str, at_work: AtWork, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        me: str,
+        at_work: AtWork,
+        pace: Pace | None = None,
+        start_again: Callable[[], object] = lambda: None,
+    ) -> None:
         self._queue, self._me, self._at_work, self._pace = queue, me, at_work, pace or Pace()
+        self._start_again = start_again
+        self._next_beat = 0.0
+        self._interrupted: dict[str, float] = {}
         self._seen: dict[str, _Seen] = {}
         self._idle: dict[str, float] = {}
 
@@ -65,13 +84,27 @@ class Watch:
                 self.look(time.monotonic())
             except Exception as error:  # the database is away or full: the next look tries again
                 logger.warning("watch of worker %s: %s %s", self._me, type(error).__name__, whereabouts(error))
-            stopping.wait(self._pace.beat_s)
+            stopping.wait(min(LOOK_S, self._pace.beat_s))
 
     def look(self, now: float) -> None:
-        """Beat, then bring back what nobody works on; `now` is in monotonic seconds."""
-        self._queue.heartbeats.beat(self._me, self._queue.version, self._at_work.ids())
+        """Do what is due; `now` is in monotonic seconds."""
+        self._give_up_cancelled(now)
+        if now < self._next_beat:
+            return
+        self._queue.heartbeats.beat(self._me, APPLICATION_VERSION, self._at_work.ids())
+        self._next_beat = now + self._pace.beat_s
         self._resume_idle(now)
         self._take_over(now)
+
+    def _give_up_cancelled(self, now: float) -> None:
+        """Interrupt the stages of cancelled workflows; end the process if one does not stop, as in a long C call."""
+        cancelled = self._queue.cancelled(self._at_work.ids())
+        self._interrupted = {job: self._interrupted.get(job, now) for job in cancelled}
+        for job, since in self._interrupted.items():
+            self._at_work.interrupt(job)
+            if now - since >= STUBBORN_S:
+                logger.warning("workflow %s is cancelled but does not stop; the worker starts again", job)
+                self._start_again()
 
     def _resume_idle(self, now: float) -> None:
         held, working = self._queue.held_by(self._me), self._at_work.ids()
@@ -94,6 +127,8 @@ class Watch:
         for name, seen in self._seen.items():
             if now - seen.since >= self._pace.dead_s:
                 self._bury(beats[name])
+        alive = (name for name, seen in self._seen.items() if now - seen.since < self._pace.dead_s)
+        self._queue.adopt(frozenset(beats[name].version for name in alive))
 
     def _bury(self, dead: Beat) -> None:
         if self._queue.heartbeats.claim(dead):

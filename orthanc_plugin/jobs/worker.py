@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -21,9 +23,10 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from orthanc_plugin.archive.dicomweb import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
+from orthanc_plugin.jobs.engine import APPLICATION_NAME, APPLICATION_VERSION
 from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.heartbeat import AtWork
-from orthanc_plugin.jobs.queue import APPLICATION_NAME, APPLICATION_VERSION, JobQueue
+from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.sessions import warm_sessions
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.watch import Pace, Watch
@@ -68,9 +71,10 @@ def run_worker(
     DBOS(config=engine_configuration(configuration.database, me))
     at_work = AtWork()
     register_workflows(warm_sessions(configuration, archives), Steps(queue), retries or Retries(), at_work)
-    queue.heartbeats.beat(me, queue.version, ())
+    queue.heartbeats.beat(me, APPLICATION_VERSION, ())
     DBOS.launch()
-    threading.Thread(target=Watch(queue, me, at_work, pace).run, args=(stopping,), name="watch", daemon=True).start()
+    watch = Watch(queue, me, at_work, pace, partial(_start_again, queue, me, parent_is_stdin))
+    threading.Thread(target=watch.run, args=(stopping,), name="watch", daemon=True).start()
     logger.info("worker %s takes jobs", me)
     stopping.wait()
     logger.info("worker %s stops", me)
@@ -110,12 +114,24 @@ def _stop_event(parent_is_stdin: bool) -> threading.Event:
     return stopping
 
 
+def _start_again(queue: JobQueue, me: str, parent_is_stdin: bool) -> NoReturn:
+    """End this process; the parent starts the next one, or this one becomes it."""
+    _return_jobs(queue, me)
+    if not parent_is_stdin:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
+    os._exit(0)
+
+
 def _leave(queue: JobQueue, me: str) -> NoReturn:
-    """Stop taking jobs, return the unfinished one to the queue, and end the process."""
+    """Stop taking jobs, return the unfinished ones to the queue, and end the process."""
+    _return_jobs(queue, me)
+    os._exit(0)
+
+
+def _return_jobs(queue: JobQueue, me: str) -> None:
     DBOS.destroy()
     # If the engine recovered it, that would count as a crash, and three crashes end a job.
     with suppress(sa.exc.SQLAlchemyError):  # without a database the others find out by the silence
         queue.resume_dead(me)
         queue.heartbeats.forget(me)
     logging.shutdown()
-    os._exit(0)

@@ -6,9 +6,10 @@ is therefore deterministic, without clock and without I/O outside its steps.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import sqlalchemy as sa
@@ -18,13 +19,14 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
 from orthanc_plugin.errors import EnrichError, StoreError, TransientError
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
+from orthanc_plugin.jobs.engine import DELIVER, ENRICH
 from orthanc_plugin.jobs.heartbeat import AtWork
-from orthanc_plugin.jobs.queue import DELIVER, ENRICH
 from orthanc_plugin.jobs.sessions import Sessions
 from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.pipeline.order import stages_of
 
+SHORT_SLEEP_S = 0.5
 MAX_RECOVERY_ATTEMPTS = 2
 """Further runs of a job that kills its worker: it ends after three runs (the default of the engine is 100)."""
 
@@ -38,6 +40,12 @@ class Retries:
 
     tries: int = 8
     first_wait_s: float = 5.0
+
+    def pause(self, tries: int) -> None:
+        """Wait before a try, the first being 1; in short sleeps, between which a cancelled job can be interrupted."""
+        until = time.monotonic() + (self.first_wait_s * 2 ** (tries - 2) if tries > 1 else 0.0)
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, SHORT_SLEEP_S))
 
 
 class AbandonedError(BaseException):
@@ -97,9 +105,10 @@ def _step(retries: Retries, name: str, body: Callable[[], Found]) -> StageOutcom
         DBOS.set_event("stage", name)
         status = DBOS.step_status
         tries = (status.current_attempt or 0) + 1 if status is not None else retries.tries
+        retries.pause(tries)
         return run_stage(name, body, last_try=tries >= retries.tries).to_json()
 
-    return StageOutcome.from_json(DBOS.run_step(_options(name, retries), attempt))
+    return StageOutcome.from_json(DBOS.run_step(_options(name, replace(retries, first_wait_s=0.0)), attempt))
 
 
 def _options(name: str, retries: Retries) -> StepOptions:

@@ -25,7 +25,18 @@ from orthanc_plugin.jobs.reconcile import watermark_key
 from orthanc_plugin.results.sr.radiomics_table import TableRow, to_csv, to_json
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.routes import answer, guarded, in_thread, known_job, problem
-from orthanc_plugin.service.schema import Accepted, HintBody, Job, JobList, SeriesDecision, SeriesList
+from orthanc_plugin.service.schema import (
+    Accepted,
+    Delivery,
+    DeliveryList,
+    HintBody,
+    Job,
+    JobList,
+    Paused,
+    Retried,
+    SeriesDecision,
+    SeriesList,
+)
 
 ROOT = "/enrichment/api/v1"
 HINT_BYTES = 32 * 1024
@@ -70,6 +81,19 @@ class Api:
             Route(f"{ROOT}/jobs", in_thread(self.jobs, PAGE)),
             Route(f"{ROOT}/jobs/{{id}}", in_thread(self.job)),
             Route(f"{ROOT}/jobs/{{id}}/retry", in_thread(self.retry), methods=["POST"]),
+            Route(f"{ROOT}/jobs/{{id}}/cancel", in_thread(self.cancel), methods=["POST"]),
+            Route(
+                f"{ROOT}/jobs/{{id}}/deliveries/{{destination}}/retry", in_thread(self.retry_delivery), methods=["POST"]
+            ),
+            Route(
+                f"{ROOT}/jobs/{{id}}/deliveries/{{destination}}/cancel",
+                in_thread(self.cancel_delivery),
+                methods=["POST"],
+            ),
+            Route(f"{ROOT}/deliveries", in_thread(self.deliveries)),
+            Route(f"{ROOT}/retry", in_thread(self.retry_all), methods=["POST"]),
+            Route(f"{ROOT}/pause", in_thread(self.pause), methods=["POST"]),
+            Route(f"{ROOT}/resume", in_thread(self.resume), methods=["POST"]),
             Route(f"{ROOT}/jobs/{{id}}/radiomics.csv", in_thread(self.radiomics_csv)),
             Route(f"{ROOT}/jobs/{{id}}/radiomics.json", in_thread(self.radiomics_json)),
             Route(f"{ROOT}/jobs/{{id}}/preview.png", in_thread(self.preview)),
@@ -93,13 +117,44 @@ class Api:
         return answer(self._job(known_job(self._queue, request)))
 
     def retry(self, request: Request) -> Response:
-        """Run an ended job again. Answers 409 while the job is open."""
-        job_id = known_job(self._queue, request)
-        try:
-            self._queue.retry(job_id)
-        except EnrichError as error:
-            return problem(409, str(error))
-        return answer(self._job(job_id))
+        """Run a job again that ended or is stuck. Answers 409 while the job is open."""
+        return self._act(request, self._queue.retry)
+
+    def cancel(self, request: Request) -> Response:
+        """End an open job. Answers 409 if the job has ended."""
+        return self._act(request, self._queue.cancel)
+
+    def retry_delivery(self, request: Request) -> Response:
+        """Run a delivery again that failed or was cancelled. Answers 409 if it is open, is done or does not exist."""
+        destination = str(request.path_params["destination"])
+        return self._act(request, lambda job_id: self._queue.deliveries.retry(job_id, destination))
+
+    def cancel_delivery(self, request: Request) -> Response:
+        """End an open delivery. Answers 409 if it has ended or does not exist."""
+        destination = str(request.path_params["destination"])
+        return self._act(request, lambda job_id: self._queue.deliveries.cancel(job_id, destination))
+
+    def deliveries(self, request: Request) -> Response:
+        """List deliveries, newest first."""
+        page = _page(request)
+        found = self._queue.deliveries.list(page.state, page.limit, page.offset)
+        deliveries = tuple(Delivery.model_validate(delivery) for delivery in found)
+        return answer(DeliveryList(deliveries=deliveries, limit=page.limit, offset=page.offset))
+
+    def retry_all(self, request: Request) -> Response:
+        """Run all jobs again that ended for a reason."""
+        reason = request.query_params.get("reason") or "failed"
+        return answer(Retried(jobs=self._queue.retry_all(reason, request.query_params.get("text") or "")))
+
+    def pause(self, request: Request) -> Response:
+        """Let workers take no new job."""
+        self._queue.pause(True)
+        return answer(Paused(paused=True))
+
+    def resume(self, request: Request) -> Response:
+        """Let workers take jobs again."""
+        self._queue.pause(False)
+        return answer(Paused(paused=False))
 
     def radiomics_csv(self, request: Request) -> Response:
         """Return the values of the job's radiomics reports as CSV."""
@@ -146,6 +201,15 @@ class Api:
         self._take_hint(hint)
         watermark = self._queue.ledger.note(watermark_key(hint.archive))
         return int(watermark) if watermark is not None else None
+
+    def _act(self, request: Request, act: Callable[[str], None]) -> Response:
+        """Do something with the job in the path and return the job; answer 409 if its state does not allow that."""
+        job_id = known_job(self._queue, request)
+        try:
+            act(job_id)
+        except EnrichError as error:
+            return problem(409, str(error))
+        return answer(self._job(job_id))
 
     def _job(self, job_id: str) -> Job:
         return Job.model_validate(self._queue.show(job_id))

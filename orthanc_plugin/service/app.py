@@ -62,7 +62,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
     login, transfers = _client(20), _client(_MOST_TRANSFERS)
     archives = backstage.configuration.archives
     health = HealthCheck(
-        archives, backstage.queue.ledger, backstage.readiness, backstage.started_at,
+        archives, backstage.queue, backstage.readiness, backstage.started_at,
         backstage.admission_state, backstage.workers,
     )  # fmt: skip
     api = Api(backstage.queue, health, backstage.take_hint, StoredResults(backstage.queue, archives))

@@ -13,9 +13,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.jobs.deliveries import UNFINISHED
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import JobView
+from orthanc_plugin.jobs.record import DeliveryView, JobView
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.routes import guarded
 
@@ -55,16 +56,19 @@ class Dashboard:
     async def page(self, request: Request) -> Response:
         """Render the dashboard."""
         health = await self._health.look()
-        jobs, decisions = await run_in_threadpool(self._rows) if health.database.ok else ((), ())
+        jobs, decisions, deliveries = await run_in_threadpool(self._rows) if health.database.ok else ((), (), ())
         return HTMLResponse(
-            self._page.render(health=health, jobs=jobs, decisions=decisions, states=list(JobState), rows=ROWS)
+            self._page.render(
+                health=health, jobs=jobs, decisions=decisions, deliveries=deliveries, states=list(JobState), rows=ROWS
+            )
         )
 
-    def _rows(self) -> tuple[tuple[JobView, ...], tuple[Decision, ...]]:
+    def _rows(self) -> tuple[tuple[JobView, ...], tuple[Decision, ...], tuple[DeliveryView, ...]]:
         jobs = tuple(
             self._queue.show(job.id) if job.state is JobState.RUNNING else job for job in self._queue.list(limit=ROWS)
         )
-        return jobs, self._queue.ledger.decisions(limit=ROWS)
+        open_deliveries = (d for state in UNFINISHED for d in self._queue.deliveries.list(state, ROWS))
+        return jobs, self._queue.ledger.decisions(limit=ROWS), tuple(open_deliveries)
 
 
 def page_templates() -> Environment:

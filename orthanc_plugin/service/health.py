@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from orthanc_plugin import RESULTS_VERSION, __version__
 from orthanc_plugin.archive.probe import find_problem
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.job import JobState
-from orthanc_plugin.jobs.ledger import Ledger
+from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.incident import describe
 from orthanc_plugin.service.readiness import Readiness
@@ -31,11 +31,21 @@ from orthanc_plugin.service.workers import WorkerState
 
 
 @dataclass(frozen=True, slots=True)
+class _Work:
+    """What the database says of the work (see `schema.Health`)."""
+
+    counts: dict[JobState, int] = field(default_factory=dict)
+    deliveries: dict[JobState, int] = field(default_factory=dict)
+    stuck: tuple[str, ...] = ()
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class HealthCheck:
     """Checks archives, database, workers and the admission loop."""
 
     archives: dict[str, ArchiveSettings]
-    ledger: Ledger
+    queue: JobQueue
     readiness: Readiness
     started_at: datetime
     admission: Callable[[], AdmissionState]
@@ -44,11 +54,12 @@ class HealthCheck:
     async def look(self) -> Health:
         """Check everything now."""
         archives = await asyncio.gather(*[self._archive(name, settings) for name, settings in self.archives.items()])
-        database, counts = await run_in_threadpool(self._database)
+        database, work = await run_in_threadpool(self._database)
         admission = AdmissionHealth.model_validate(self.admission())
         workers = tuple(WorkerHealth.model_validate(worker) for worker in self.workers())
         healthy = (
             database.ok
+            and not work.stuck
             and not admission.error
             and all(archive.reachable for archive in archives)
             and all(worker.pid is not None for worker in workers)
@@ -64,17 +75,25 @@ class HealthCheck:
             archives=tuple(archives),
             workers=workers,
             models=tuple(ModelHealth.model_validate(card) for card in self.readiness.models),
-            counts=counts,
+            counts=work.counts,
+            deliveries=work.deliveries,
+            stuck=work.stuck,
+            paused=work.paused,
         )
 
     async def _archive(self, name: str, settings: ArchiveSettings) -> ArchiveHealth:
         problem = await run_in_threadpool(find_problem, settings)
         return ArchiveHealth(name=name, reachable=not problem, problem=problem)
 
-    def _database(self) -> tuple[DatabaseHealth, dict[JobState, int]]:
-        kind = self.ledger.engine.dialect.name
+    def _database(self) -> tuple[DatabaseHealth, _Work]:
+        queue, kind = self.queue, self.queue.ledger.engine.dialect.name
         try:
-            counts = self.ledger.counts()
+            stuck = tuple(sorted(queue.stuck()))
+            work = _Work(queue.ledger.counts(), queue.deliveries.counts(), stuck, queue.paused)
         except sa.exc.SQLAlchemyError as error:
-            return DatabaseHealth(ok=False, kind=kind, problem=describe(error)), {}
-        return DatabaseHealth(ok=True, kind=kind, problem=""), counts
+            return DatabaseHealth(ok=False, kind=kind, problem=describe(error)), _Work()
+        try:
+            queue.ledger.check_writable()
+        except sa.exc.SQLAlchemyError as error:
+            return DatabaseHealth(ok=False, kind=kind, problem=f"cannot be written: {describe(error)}"), work
+        return DatabaseHealth(ok=True, kind=kind, problem=""), work

@@ -63,6 +63,9 @@ class Delivery(Shape):
     destination: str
     state: JobState
     error: str
+    job_id: str
+    created_at: datetime | None
+    ended_at: datetime | None
 
 
 class Landmark(Shape):
@@ -122,6 +125,7 @@ class CheckResult(Shape):
 class Job(Shape):
     """The enrichment of one series. `stage`: the stage that runs now.
 
+    stuck: it is running, but no worker says that it works on it; it can be retried or cancelled.
     error: why there is no result, or why one was held back.
     Lists of jobs leave out deliveries, location and checks.
     """
@@ -142,6 +146,27 @@ class Job(Shape):
     deliveries: tuple[Delivery, ...]
     location: Location | None
     checks: tuple[CheckResult, ...]
+    stuck: bool
+
+
+class DeliveryList(Shape):
+    """Deliveries, newest first."""
+
+    deliveries: tuple[Delivery, ...]
+    limit: int
+    offset: int
+
+
+class Retried(Shape):
+    """The jobs that run again."""
+
+    jobs: tuple[str, ...]
+
+
+class Paused(Shape):
+    """Whether workers take no new job."""
+
+    paused: bool
 
 
 class JobList(Shape):
@@ -236,7 +261,11 @@ class ModelHealth(Shape):
 
 
 class Health(Shape):
-    """Health of the service. `provider`: execution provider that models run on; `counts`: decisions by state."""
+    """Health of the service. `provider`: execution provider that models run on; `counts`: decisions by state.
+
+    deliveries: deliveries that are not done, by state. stuck: running jobs that no worker works on.
+    paused: workers take no new job, because a person said so.
+    """
 
     status: HealthStatus
     version: str
@@ -249,6 +278,9 @@ class Health(Shape):
     workers: tuple[WorkerHealth, ...]
     models: tuple[ModelHealth, ...]
     counts: dict[JobState, int]
+    deliveries: dict[JobState, int]
+    stuck: tuple[str, ...]
+    paused: bool
 
 
 class HintBody(BaseModel):
@@ -293,7 +325,7 @@ class Error(Shape):
 
 def api_schema() -> str:
     """Write the JSON Schema (2020-12) of all bodies, as committed in `docs/api-v1.schema.json`."""
-    answers = (Health, JobList, Job, SeriesList, Accepted, Error)
+    answers = (Health, JobList, Job, DeliveryList, Retried, Paused, SeriesList, Accepted, Error)
     models = [*((model, "serialization") for model in answers), (HintBody, "validation")]
     _, schema = models_json_schema(models, title="Enrichment API v1")  # type: ignore[arg-type]
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"

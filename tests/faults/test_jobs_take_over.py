@@ -55,7 +55,9 @@ def test_another_worker_takes_over_and_the_one_that_returns_neither_doubles_nor_
     with place.worker("a") as first:
         wait_until(lambda: place.begun(SEGMENT), 30, "the second stage")
         with place.worker("b") as second:
-            wait_until(lambda: {note.pid for note in place.begun(SEGMENT)} == {first.pid, second.pid}, 30, "both at work")
+            wait_until(
+                lambda: {note.pid for note in place.begun(SEGMENT)} == {first.pid, second.pid}, 30, "both at work"
+            )
             first.send_signal(signal.SIGKILL)
             first.wait()
             wait_until(lambda: all_done(queue), 60, "the end of the jobs")
@@ -95,3 +97,14 @@ def test_a_job_that_kills_every_worker_ends(place: StubSite, queue: JobQueue) ->
 
 def _log(place: StubSite, name: str) -> str:
     return (place.directory / f"{name}.log").read_text()
+
+
+def test_a_cancelled_stage_ends_within_five_seconds_and_the_next_job_runs(place: StubSite, queue: JobQueue) -> None:
+    long = StubSite(place.directory, place.database, seconds=60.0)
+    first, second = enqueue(queue, 1), enqueue(queue, 2)
+    with long.worker("a"):
+        wait_until(lambda: place.begun(SEGMENT), 30, "the second stage")
+        queue.cancel(first)
+        assert queue.show(first).state is JobState.CANCELLED
+        wait_until(lambda: {note.job for note in place.begun(SEGMENT)} == {first, second}, 5, "the next job")
+    assert not place.ends(SEGMENT)

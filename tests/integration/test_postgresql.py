@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,7 +21,9 @@ from orthanc_plugin.jobs.admission import open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.watch import Pace
 from orthanc_plugin.phantoms.dicom import encode_phantom
+from tests.faults.stub_site import StubSite, all_done, enqueue
 from tests.support.cases.enriched import small_chest
 from tests.support.servers.orthanc_server import OrthancServer, wait_until
 from tests.support.servers.postgresql import PASSWORD, PostgreSql, postgresql
@@ -103,3 +106,18 @@ def test_a_worker_with_a_configuration_of_its_own_carries_a_job_out(
                 worker.kill()
     assert PASSWORD not in log.read_text()
     assert not list((tmp_path / "state").glob("*.db"))
+
+
+def test_another_worker_takes_over_within_a_minute(tmp_path: Path) -> None:
+    """With the default pace: two workers, each with a state directory of its own, one of them killed in mid-job."""
+    with postgresql() as server, closing(JobQueue(server.url)) as queue:
+        place = StubSite(tmp_path, server.url, seconds=5.0, pace=Pace())
+        jobs = [enqueue(queue, number) for number in range(2)]
+        with place.worker("a") as first, place.worker("b"):
+            wait_until(lambda: len(place.begun("segment stub")) == 2, 60, "both at work")
+            first.kill()
+            killed = time.monotonic()
+            wait_until(lambda: len(place.begun("segment stub")) == 3, 60, "the take-over")
+            assert time.monotonic() - killed < 60
+            wait_until(lambda: all_done(queue), 30, "the end of the jobs")
+    assert place.ends("segment stub") == dict.fromkeys(jobs, 1)

@@ -19,11 +19,11 @@ async function refresh() {
 }
 
 document.addEventListener("click", async (event) => {
-  const job = event.target.dataset?.retry;
-  if (!job) return;
+  const act = event.target.dataset?.act;
+  if (!act) return;
   event.target.disabled = true;
   // Absolute: a page opened as http://user:password@host would make a relative address one that fetch refuses.
-  const address = new URL(`/enrichment/api/v1/jobs/${encodeURIComponent(job)}/retry`, location.origin);
+  const address = new URL(`/enrichment/api/v1/${act}`, location.origin);
   const answer = await fetch(address, { method: "POST" });
   event.target.blur();
   if (answer.ok) await refresh();

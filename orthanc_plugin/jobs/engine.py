@@ -1,0 +1,43 @@
+"""The names and the version that the job engine (DBOS) records, and its states in our words."""
+
+from __future__ import annotations
+
+from dbos import WorkflowStatus
+
+from orthanc_plugin.domain.job import JobState
+
+APPLICATION_NAME = "enrich"
+APPLICATION_VERSION = "steps-1"
+"""Raise it when the steps of the workflow change: jobs of another version then begin anew (`JobQueue.adopt`)."""
+ENRICH, DELIVER = "enrich", "deliver"
+"""Names of the two workflows, and of their queues."""
+DELIVER_TO = "deliver-to"
+"""Queue of deliveries with one partition for each destination; 0.1.0 put them all in the queue `deliver`."""
+NO_WORKER_SURVIVED = "the worker died each time it ran this job"
+
+STATE_OF = {
+    "ENQUEUED": JobState.QUEUED,
+    "DELAYED": JobState.QUEUED,
+    "PENDING": JobState.RUNNING,
+    "SUCCESS": JobState.DONE,
+    "CANCELLED": JobState.CANCELLED,
+}
+_FAILED = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+
+
+def statuses_of(state: JobState | None) -> list[str] | None:
+    """Return the engine's words for a state; None for all."""
+    if state is None:
+        return None
+    return _FAILED if state is JobState.FAILED else [word for word, same in STATE_OF.items() if same is state]
+
+
+def error_text(workflow: WorkflowStatus) -> str:
+    """Say why a workflow has no result."""
+    if workflow.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        return NO_WORKER_SURVIVED
+    if workflow.status == "CANCELLED":
+        return "cancelled"
+    if workflow.status == "SUCCESS":
+        return "the retry did not begin; retry the job again"
+    return str(workflow.error) if workflow.error is not None else ""
