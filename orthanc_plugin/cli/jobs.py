@@ -1,4 +1,4 @@
-"""The commands of `orthanc-enrich jobs`: they list jobs, act on them and on the queue, and print what a job measured."""
+"""The commands of `orthanc-enrich jobs`: list jobs, act on them and on the queue, print what a job measured."""
 
 from __future__ import annotations
 

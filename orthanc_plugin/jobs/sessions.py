@@ -6,21 +6,27 @@ The pipeline knows neither archives nor configuration; it gets loader, store and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
+
+from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
+from orthanc_plugin.archive.orthanc import Feed, open_feed
 from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.archive.removal import OrthancRemoval, open_removal
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, Refusal
 from orthanc_plugin.inference.providers import Provider
+from orthanc_plugin.jobs.source import GuardedStore, Source
 from orthanc_plugin.pipeline import Context, ReadBack
 from orthanc_plugin.pipeline.engines import Engines
 from orthanc_plugin.pipeline.session import Models, Session
 from orthanc_plugin.results.headers import check_identity
+from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.series.read import read_series
 
 
@@ -49,6 +55,7 @@ class Sessions:
     models: models that the process keeps loaded.
     clock: time that results carry.
     load: reads the series of a job from its archive.
+    feeds, removals: index of each archive that is an Orthanc, and how to remove results there.
     """
 
     configuration: Configuration
@@ -56,19 +63,19 @@ class Sessions:
     models: Models
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     load: Callable[[Archive, EnrichJob], CtSeries] = load_series
+    feeds: Mapping[str, Feed] = field(default_factory=dict)
+    removals: Mapping[str, OrthancRemoval] = field(default_factory=dict)
 
     def open(self, job: EnrichJob) -> Session:
         """Open the session of a job; nothing is read before its first stage runs."""
-        return Session(job, self.models, partial(self._series, job), partial(self._context, job))
+        source = cache(lambda: Source(job, self._archive(job.archive), self.feeds.get(job.archive), self.load))
+        return Session(job, self.models, lambda: source().read(), lambda kept: self._context(job, source(), kept))
 
-    def _series(self, job: EnrichJob) -> CtSeries:
-        return self.load(self._archive(job.archive), job)
-
-    def _context(self, job: EnrichJob, read_back: ReadBack) -> Context:
+    def _context(self, job: EnrichJob, source: Source, read_back: ReadBack) -> Context:
         plan, configuration = job.plan, self.configuration
         return Context(
             fingerprint=job.fingerprint,
-            store=self._archive(plan.home_archive),
+            store=self._store(plan.home_archive, source),
             clock=self.clock,
             title=configuration.report_title.code,
             read_back=read_back,
@@ -80,6 +87,10 @@ class Sessions:
             memory_mib=configuration.radiomics_memory_mib,
         )
 
+    def _store(self, home: str, source: Source) -> GuardedStore:
+        removal = self.removals.get(home)
+        return GuardedStore(self._archive(home), source, partial(_remove, removal) if removal is not None else None)
+
     def _archive(self, name: str) -> Archive:
         archive = self.archives.get(name)
         if archive is None:
@@ -90,4 +101,11 @@ class Sessions:
 def warm_sessions(configuration: Configuration, archives: Mapping[str, Archive]) -> Sessions:
     """Make the sessions of a process, with models that stay loaded from job to job."""
     engines = Engines(configuration.models_directory, Provider(configuration.provider))
-    return Sessions(configuration, archives, engines)
+    settings = configuration.archives.items()
+    feeds = {name: feed for name, s in settings if (feed := open_feed(name, s)) is not None}
+    removals = {name: removal for name, s in settings if (removal := open_removal(name, s)) is not None}
+    return Sessions(configuration, archives, engines, feeds=feeds, removals=removals)
+
+
+def _remove(removal: OrthancRemoval, ds: Dataset) -> bool:
+    return removal.remove(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, MANUFACTURER)

@@ -1,0 +1,102 @@
+"""The source of a job: no result is stored, or stays, where the series is no longer what was decided on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from orthanc_plugin.archive.orthanc import Feed
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
+from orthanc_plugin.identity import digest
+
+
+class Source:
+    """The series of one job in its archive.
+
+    Parameters
+    ----------
+    job : EnrichJob
+        The job.
+    archive : Archive
+        The archive that holds the series.
+    feed : Feed or None
+        The index of the archive if that is an Orthanc. It costs a few small requests, where DICOMweb costs the
+        metadata of all instances.
+    load : callable
+        Reads the series and vouches that it has the content of the job.
+    """
+
+    def __init__(
+        self, job: EnrichJob, archive: Archive, feed: Feed | None, load: Callable[[Archive, EnrichJob], CtSeries]
+    ) -> None:
+        self._job, self._archive, self._feed, self._load = job, archive, feed, load
+        self._content = ""
+
+    def read(self) -> CtSeries:
+        """Read the series; raise InputError (`gone`) if it changes meanwhile."""
+        before = self._look()
+        series = self._load(self._archive, self._job)
+        if self._look() != before:
+            raise InputError(Refusal.GONE, "the series changed while it was read; a new decision follows")
+        self._content = before
+        return series
+
+    def is_there(self) -> bool:
+        """Tell whether the archive still holds the content that was read."""
+        return self._look() == self._content
+
+    def _look(self) -> str:
+        """Return a digest of the identity and the instances of the series as the archive holds it now."""
+        study, series = self._job.study_instance_uid, self._job.series_instance_uid
+        if self._feed is not None:
+            found = self._feed.series(orthanc_id) if (orthanc_id := self._feed.lookup(study, series)) else None
+            return found.content if found is not None else ""
+        headers = self._archive.headers(study, series)
+        return digest(sorted(f"{header.get('PatientID')}\n{header.get('SOPInstanceUID')}" for header in headers))
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedStore:
+    """The home archive of a job: it looks after the source before and after each store.
+
+    remove: takes back an object that was just stored; None if the archive cannot do that.
+    """
+
+    home: Archive
+    source: Source
+    remove: Callable[[Dataset], bool] | None
+
+    def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
+        """Return the stored object, or None."""
+        return self.home.find(study_uid, series_uid, sop_uid)
+
+    def store(self, ds: Dataset) -> None:
+        """Store one object.
+
+        Raises
+        ------
+        InputError
+            The source is gone or changed; what was stored in that moment is taken back.
+        """
+        if not self.source.is_there():
+            raise InputError(Refusal.GONE, "the series changed or was deleted before its result was stored")
+        self.home.store(ds)
+        if self.source.is_there():
+            return
+        raise InputError(
+            Refusal.GONE, f"the series changed or was deleted while its result was stored; {self._undo(ds)}"
+        )
+
+    def _undo(self, ds: Dataset) -> str:
+        if self.remove is None:
+            return f"{ds.SOPInstanceUID} is still in archive {self.home.name}"
+        try:
+            self.remove(ds)
+        except (StoreError, TransientError) as error:
+            return f"{ds.SOPInstanceUID} is still there: {error}"
+        return "the result was withdrawn"

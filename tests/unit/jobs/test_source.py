@@ -1,0 +1,114 @@
+"""No result is stored, or stays, where its source is no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+from pydicom.dataset import Dataset
+
+from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.errors import Refusal, StoreError
+from orthanc_plugin.results.provenance import MANUFACTURER
+from tests.support.cases.location_case import CHEST
+from tests.support.cases.results_case import CARD
+from tests.support.fakes.hand_job import HandProcess, job, run
+from tests.support.fakes.memory_archive import MemoryArchive, ct_series
+
+JOB = job(None, Output.LANDMARKS)
+SEGMENT = f"segment {CARD.name}"
+
+
+@dataclass
+class Removal:
+    """Removes from an archive in memory, or refuses."""
+
+    archive: MemoryArchive
+    refuses: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def remove(self, study_uid: str, series_uid: str, sop_uid: str, manufacturer: str) -> bool:
+        self.asked.append(manufacturer)
+        if self.refuses:
+            raise StoreError("archive local has another object under this UID; it stays")
+        self.archive.instances = {k: ds for k, ds in self.archive.instances.items() if k[3] != sop_uid}
+        return True
+
+
+@pytest.fixture(params=["orthanc", "dicomweb"])
+def process(request: pytest.FixtureRequest) -> HandProcess:
+    made = HandProcess(CHEST)
+    made.archive.put(*ct_series(3, series=JOB.series_instance_uid, study=JOB.study_instance_uid))
+    if request.param == "orthanc":
+        made.sessions = replace(made.sessions, feeds={"local": made.archive})
+    return made
+
+
+def lose(process: HandProcess, after: str) -> None:
+    """Delete the source when the engine has found something, or as soon as an object is stored."""
+    store, segment = process.archive.store, process.engine.segment
+
+    def forget() -> None:
+        process.archive.delete(JOB.series_instance_uid)
+
+    def then(act: Callable[..., object]) -> Callable[..., object]:
+        def both(*arguments: object) -> object:
+            answer = act(*arguments)
+            forget()
+            return answer
+
+        return both
+
+    if after == "segment":
+        process.engine.segment = then(segment)  # type: ignore[method-assign, assignment]
+    else:
+        process.archive.store = then(store)  # type: ignore[method-assign, assignment]
+
+
+def results(process: HandProcess) -> list[Dataset]:
+    return [ds for ds in process.stored.values() if ds.Modality in ("SEG", "SR")]
+
+
+def test_results_are_stored_while_the_source_is_there(process: HandProcess) -> None:
+    outcomes = run(process, JOB)
+    assert all(outcome.state is JobState.RUNNING for outcome in outcomes.values())
+    assert len(results(process)) == 2
+
+
+def test_nothing_is_stored_after_the_source_was_deleted(process: HandProcess) -> None:
+    lose(process, after="segment")
+    outcome = run(process, JOB)[SEGMENT]
+    assert (outcome.state, outcome.reason) == (JobState.SKIPPED, Refusal.GONE)
+    assert results(process) == []
+
+
+def test_what_was_stored_in_the_same_moment_is_withdrawn(process: HandProcess) -> None:
+    lose(process, after="store")
+    removal = Removal(process.archive)
+    process.sessions = replace(process.sessions, removals={"local": removal})  # type: ignore[dict-item]
+    outcome = run(process, JOB)[SEGMENT]
+    assert (outcome.state, outcome.reason) == (JobState.SKIPPED, Refusal.GONE)
+    assert "was withdrawn" in outcome.detail
+    assert (results(process), removal.asked) == ([], [MANUFACTURER])
+
+
+def test_what_cannot_be_withdrawn_is_named(process: HandProcess) -> None:
+    lose(process, after="store")
+    removal = Removal(process.archive, refuses=True)
+    process.sessions = replace(process.sessions, removals={"local": removal})  # type: ignore[dict-item]
+    detail = run(process, JOB)[SEGMENT].detail
+    (left,) = results(process)
+    assert str(left.SOPInstanceUID) in detail
+
+
+def test_a_late_slice_counts_as_another_source(process: HandProcess) -> None:
+    segment = process.engine.segment
+
+    def late(volume: object) -> object:
+        process.archive.put(*ct_series(4, series=JOB.series_instance_uid, study=JOB.study_instance_uid))
+        return segment(volume)  # type: ignore[arg-type]
+
+    process.engine.segment = late  # type: ignore[method-assign, assignment]
+    assert run(process, JOB)[SEGMENT].reason == Refusal.GONE
