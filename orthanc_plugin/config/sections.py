@@ -88,6 +88,7 @@ class Configuration(Settings):
     reconcile_s: float = Field(
         default=300.0, alias="ReconcileSeconds", gt=0, le=86400, description="seconds, above 0 to 86400"
     )
+    keep_superseded: bool = Field(default=False, description="true or false")
     workers: int = Field(default=1, ge=0, le=64, description="0 (only remote workers) to 64")
     radiomics_processes: int = Field(
         default=0, ge=0, le=64, description="1 to 64, or 0 for one per core that each worker has"

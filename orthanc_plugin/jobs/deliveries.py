@@ -1,21 +1,24 @@
-"""The deliveries in the job engine: one line of them for each destination, so that a dead one delays no other.
+"""The deliveries in the job engine: one line of them for each archive, so that a dead one delays no other.
 
-A delivery is a workflow of its own. It has the states of a job, and is retried and cancelled like one.
+A delivery copies results to an archive, or withdraws outdated ones from it. It is a workflow of its own, has the states
+of a job, and is retried and cancelled like one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 
-from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.domain.job import OPEN_STATES, JobState
 from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.jobs.engine import (
     APPLICATION_VERSION,
     DELIVER,
     DELIVER_TO,
     STATE_OF,
+    WITHDRAW,
     error_text,
     statuses_of,
 )
@@ -38,12 +41,24 @@ class Deliveries:
     def __init__(self, client: DBOSClient) -> None:
         self._client = client
 
-    def add(self, job_id: str, destination: str, argument: str) -> None:
-        """Queue the copy of a job's results to one destination; further calls for the same copy do nothing."""
+    def add(self, job_id: str, destination: str, argument: str, kind: str = DELIVER) -> None:
+        """Queue a delivery of a job's results; further calls for the same one do nothing.
+
+        Parameters
+        ----------
+        job_id : str
+            The job whose results are copied or withdrawn.
+        destination : str
+            The archive that gets or loses them.
+        argument : str
+            What the worker is told.
+        kind : str
+            `deliver` or `withdraw`.
+        """
         options: EnqueueOptions = {
             "queue_name": DELIVER_TO,
-            "workflow_name": DELIVER,
-            "workflow_id": _id(job_id, destination),
+            "workflow_name": kind,
+            "workflow_id": f"{kind}:{job_id}:{destination}",
             "app_version": APPLICATION_VERSION,
             "queue_partition_key": destination,
         }
@@ -51,13 +66,19 @@ class Deliveries:
 
     def of_job(self, job_id: str) -> tuple[DeliveryView, ...]:
         """Return the deliveries of one job."""
-        found = self._client.list_workflows(workflow_id_prefix=f"{DELIVER}:{job_id}:", load_input=False)
+        prefixes = [f"{kind}:{job_id}:" for kind in (DELIVER, WITHDRAW)]
+        found = self._client.list_workflows(workflow_id_prefix=prefixes, load_input=False)
         return tuple(_view(workflow) for workflow in found)
 
     def list(self, state: JobState | None = None, limit: int = 50, offset: int = 0) -> tuple[DeliveryView, ...]:
         """Return deliveries of one state, or all, newest first."""
         found = self._client.list_workflows(
-            name=DELIVER, status=statuses_of(state), limit=limit, offset=offset, sort_desc=True, load_input=False
+            name=[DELIVER, WITHDRAW],
+            status=statuses_of(state),
+            limit=limit,
+            offset=offset,
+            sort_desc=True,
+            load_input=False,
         )
         return tuple(_view(workflow) for workflow in found)
 
@@ -67,52 +88,50 @@ class Deliveries:
         return {state: number for state, number in counted.items() if number}
 
     def retry(self, job_id: str, destination: str) -> None:
-        """Run a delivery again that failed or was cancelled; raise EnrichError if there is none."""
-        found = self._one(job_id, destination)
-        if STATE_OF.get(found.status, JobState.FAILED) not in (JobState.FAILED, JobState.CANCELLED):
-            raise EnrichError(
-                f"the delivery to {destination} is {_view(found).state}; only one that ended can be retried"
-            )
-        self._run_again(found.workflow_id, destination)
+        """Run the deliveries of a job to one archive again that failed or were cancelled.
 
-    def retry_failed(self, job_id: str) -> int:
-        """Run every delivery of a job again that failed or was cancelled, and say how many there were."""
-        ended = [d for d in self.of_job(job_id) if d.state in (JobState.FAILED, JobState.CANCELLED)]
-        for delivery in ended:
-            self._run_again(_id(job_id, delivery.destination), delivery.destination)
-        return len(ended)
+        Raises
+        ------
+        EnrichError
+            If there is none.
+        """
+        if not self._run_again([d for d in self.of_job(job_id) if d.destination == destination]):
+            raise EnrichError(f"job {job_id} has no delivery to {destination} that failed or was cancelled")
+
+    def retry_failed(self, job_id: str) -> None:
+        """Run every delivery of a job again that failed or was cancelled."""
+        self._run_again(self.of_job(job_id))
 
     def cancel(self, job_id: str, destination: str) -> None:
-        """End an open delivery; raise EnrichError if there is none."""
-        found = _view(self._one(job_id, destination))
-        if found.state not in (JobState.QUEUED, JobState.RUNNING):
-            raise EnrichError(f"the delivery to {destination} is {found.state}; only an open one can be cancelled")
-        self._client.cancel_workflow(_id(job_id, destination))
+        """End the open deliveries of a job to one archive; raise EnrichError if there is none."""
+        opened = [d for d in self.of_job(job_id) if d.destination == destination and d.state in OPEN_STATES]
+        if not opened:
+            raise EnrichError(f"job {job_id} has no open delivery to {destination}")
+        self._client.cancel_workflows([_id(delivery) for delivery in opened])
 
-    def _one(self, job_id: str, destination: str) -> WorkflowStatus:
-        found = self._client.list_workflows(workflow_ids=[_id(job_id, destination)], load_input=False)
-        if not found:
-            raise EnrichError(f"job {job_id} has no delivery to {destination}")
-        return found[0]
-
-    def _run_again(self, workflow_id: str, destination: str) -> None:
-        self._client.rewind_workflow(
-            workflow_id,
-            queue_name=DELIVER_TO,
-            queue_partition_key=destination,
-            application_version=APPLICATION_VERSION,
-        )
+    def _run_again(self, deliveries: Sequence[DeliveryView]) -> int:
+        ended = [d for d in deliveries if d.state in (JobState.FAILED, JobState.CANCELLED)]
+        for delivery in ended:
+            self._client.rewind_workflow(
+                _id(delivery),
+                queue_name=DELIVER_TO,
+                queue_partition_key=delivery.destination,
+                application_version=APPLICATION_VERSION,
+            )
+        return len(ended)
 
 
-def _id(job_id: str, destination: str) -> str:
-    return f"{DELIVER}:{job_id}:{destination}"
+def _id(delivery: DeliveryView) -> str:
+    return f"{delivery.kind}:{delivery.job_id}:{delivery.destination}"
 
 
 def _view(workflow: WorkflowStatus) -> DeliveryView:
-    _, job_id, destination = workflow.workflow_id.split(":", 2)
+    kind, job_id, destination = workflow.workflow_id.split(":", 2)
     state = STATE_OF.get(workflow.status, JobState.FAILED)
     error = error_text(workflow) if state in (JobState.FAILED, JobState.CANCELLED) else ""
-    return DeliveryView(destination, state, error, job_id, _time(workflow.created_at), _time(workflow.completed_at))
+    return DeliveryView(
+        destination, state, error, kind, job_id, _time(workflow.created_at), _time(workflow.completed_at)
+    )
 
 
 def _time(milliseconds: int | None) -> datetime | None:

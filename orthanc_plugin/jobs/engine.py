@@ -9,10 +9,10 @@ from orthanc_plugin.domain.job import JobState
 APPLICATION_NAME = "enrich"
 APPLICATION_VERSION = "steps-1"
 """Raise it when the steps of the workflow change: jobs of another version then begin anew (`JobQueue.adopt`)."""
-ENRICH, DELIVER = "enrich", "deliver"
-"""Names of the two workflows, and of their queues."""
+ENRICH, DELIVER, WITHDRAW = "enrich", "deliver", "withdraw"
+"""Names of the workflows; jobs have a queue of the same name."""
 DELIVER_TO = "deliver-to"
-"""Queue of deliveries with one partition for each destination; 0.1.0 put them all in the queue `deliver`."""
+"""Queue of deliveries and withdrawals with one partition for each archive. 0.1.0 used one queue `deliver` for all."""
 NO_WORKER_SURVIVED = "the worker died each time it ran this job"
 
 STATE_OF = {

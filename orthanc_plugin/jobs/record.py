@@ -29,11 +29,15 @@ def summarise(outcomes: Sequence[StageOutcome]) -> Summary:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """The copy of a job's results to one further destination."""
+    """The copy of a job's results to one further destination, or the withdrawal of outdated ones from an archive.
+
+    kind: `deliver` or `withdraw`.
+    """
 
     destination: str
     state: JobState
     error: str
+    kind: str = "deliver"
     job_id: str = ""
     created_at: datetime | None = None
     ended_at: datetime | None = None

@@ -70,7 +70,12 @@ def run_worker(
     archives: dict[str, Archive] = {name: open_archive(name, a) for name, a in configuration.archives.items()}
     DBOS(config=engine_configuration(configuration.database, me))
     at_work = AtWork()
-    register_workflows(warm_sessions(configuration, archives), Steps(queue), retries or Retries(), at_work)
+    register_workflows(
+        warm_sessions(configuration, archives),
+        Steps(queue, configuration.keep_superseded),
+        retries or Retries(),
+        at_work,
+    )
     queue.heartbeats.beat(me, APPLICATION_VERSION, ())
     DBOS.launch()
     watch = Watch(queue, me, at_work, pace, partial(_start_again, queue, me, parent_is_stdin))

@@ -16,14 +16,16 @@ import sqlalchemy as sa
 from dbos import DBOS, StepOptions
 
 from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.archive.removal import OrthancRemoval
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
 from orthanc_plugin.errors import EnrichError, StoreError, TransientError
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
-from orthanc_plugin.jobs.engine import DELIVER, ENRICH
+from orthanc_plugin.jobs.engine import DELIVER, ENRICH, WITHDRAW
 from orthanc_plugin.jobs.heartbeat import AtWork
 from orthanc_plugin.jobs.sessions import Sessions
 from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.jobs.steps import Steps
+from orthanc_plugin.jobs.withdrawal import Withdrawal, withdraw
 from orthanc_plugin.pipeline.order import stages_of
 
 SHORT_SLEEP_S = 0.5
@@ -57,7 +59,7 @@ class AbandonedError(BaseException):
 
 
 def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_work: AtWork | None = None) -> None:
-    """Register the two workflows with the engine: once in a process, before the engine launches."""
+    """Register the workflows with the engine: once in a process, before the engine launches."""
     working = at_work or AtWork()
 
     @DBOS.workflow(name=ENRICH, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
@@ -65,12 +67,21 @@ def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_wo
         with _at_work(working):
             return run_job(sessions, steps, EnrichJob.from_json(argument), retries)
 
+    @DBOS.workflow(name=WITHDRAW, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
+    def withdraw_results(argument: str) -> None:
+        body = partial(_withdrawn, sessions.removals, Withdrawal.from_json(argument))
+        with _at_work(working):
+            _need(_step(retries, WITHDRAW, body))
+
     @DBOS.workflow(name=DELIVER, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def deliver(argument: str) -> None:
         with _at_work(working):
-            outcome = _step(retries, DELIVER, partial(_copied, sessions.archives, Delivery.from_json(argument)))
-        if outcome.state is not JobState.RUNNING:
-            raise EnrichError(outcome.detail)  # the engine keeps it as the error of the delivery
+            _need(_step(retries, DELIVER, partial(_copied, sessions.archives, Delivery.from_json(argument))))
+
+
+def _need(outcome: StageOutcome) -> None:
+    if outcome.state is not JobState.RUNNING:
+        raise EnrichError(outcome.detail)  # the engine keeps it as the error of the delivery
 
 
 @contextmanager
@@ -81,6 +92,10 @@ def _at_work(at_work: AtWork) -> Iterator[None]:
             yield
         except sa.exc.DBAPIError as error:
             raise AbandonedError from error
+
+
+def _withdrawn(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal) -> Found:
+    return Found(notes=(f"{withdraw(removals, withdrawal)} objects withdrawn",))
 
 
 def _copied(archives: Mapping[str, Archive], delivery: Delivery) -> Found:

@@ -58,11 +58,15 @@ class StoredObject(Shape):
 
 
 class Delivery(Shape):
-    """The copy of a job's results to one further destination."""
+    """The copy of a job's results to one further destination, or the withdrawal of outdated ones from an archive.
+
+    kind: `deliver` or `withdraw`.
+    """
 
     destination: str
     state: JobState
     error: str
+    kind: str
     job_id: str
     created_at: datetime | None
     ended_at: datetime | None

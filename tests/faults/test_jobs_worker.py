@@ -191,7 +191,9 @@ def test_killed_after_a_step_it_ends_with_the_same_objects(
 
 
 def test_what_is_done_with_a_job(tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]) -> None:
-    """A retried job adopts; one more slice makes another job; a series that changed before its job ran is gone."""
+    """A retried job adopts; one more slice makes another job, whose results replace the earlier ones; a series that
+    changed before its job ran is gone, and so are its results.
+    """
     place = site(tmp_path, empty)
     send(empty, phantom[:-2])
     with queue_of(place) as queue, place.worker():
@@ -208,11 +210,43 @@ def test_what_is_done_with_a_job(tmp_path: Path, empty: OrthancServer, phantom: 
         row = queue.ledger.of_job(first)
         assert row is not None
         assert row.superseded_by
-        assert results_in(empty) == 8
+        wait_until(lambda: results_in(empty) == 4, 30, "the withdrawal of the first results")
+        wait_until(lambda: [d.state for d in queue.show(first).deliveries] == [JobState.DONE], 30, "its record")
+        assert queue.show(first).deliveries[0].kind == "withdraw"
         send(empty, phantom[-1:])
         queue.retry(late)
         gone = ended(queue, late, place)
         assert (gone.state, queue.ledger.of_job(late).reason) == (JobState.SKIPPED, "gone")  # type: ignore[union-attr]
+        wait_until(lambda: results_in(empty) == 0, 30, "the withdrawal of results without a source")
+
+
+def test_superseded_results_stay_if_the_settings_say_so(
+    tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]
+) -> None:
+    plain = site(tmp_path, empty)
+    place = Site(plain.directory, {**plain.section, "KeepSuperseded": True})
+    with queue_of(place) as queue, place.worker():
+        for slices in (phantom[:-1], phantom[-1:]):
+            send(empty, slices)
+            assert ended(queue, admit(place, queue, phantom[0]), place).state is JobState.DONE
+        assert results_in(empty) == 8
+        assert not queue.deliveries.list()
+
+
+def test_a_source_that_is_deleted_during_the_job_leaves_no_result(
+    tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]
+) -> None:
+    place = site(tmp_path, empty)
+    send(empty, phantom)
+    with queue_of(place) as queue, place.worker():
+        job = admit(place, queue, phantom[0])
+        wait_until(lambda: queue.show(job).stage.startswith("measure"), WITHIN_S, "a stored SEG")
+        for patient in empty.rest("/patients"):  # type: ignore[attr-defined]
+            empty.rest(f"/patients/{patient}", "DELETE")
+        view = ended(queue, job, place)
+        assert (view.state, queue.ledger.of_job(job).reason) == (JobState.SKIPPED, "gone"), view.error  # type: ignore[union-attr]
+        wait_until(lambda: queue.deliveries.list()[0].state is JobState.DONE, 30, "the withdrawal")
+    assert empty.rest("/patients") == []
 
 
 def test_an_archive_that_refuses_ends_the_job_with_its_answer(

@@ -47,7 +47,7 @@ def test_hostile_text_stays_text(door: FrontDoor) -> None:
     page = door.ask("/enrichment/").text
     assert page.count("&lt;script&gt;alert(1)") >= 4
     assert "<script>alert" not in page
-    assert f'data-retry="{job_id}"' in page
+    assert f'data-act="jobs/{job_id}/retry"' in page
 
 
 def test_page_needs_nothing_from_outside_and_no_inline_code(door: FrontDoor) -> None:

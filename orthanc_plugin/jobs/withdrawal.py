@@ -1,0 +1,60 @@
+"""Withdrawal: remove results that no longer count from one archive, because newer ones or no source are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orthanc_plugin.archive.removal import OrthancRemoval
+from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.domain.json_record import JsonRecord
+from orthanc_plugin.domain.plan import StoredObject
+from orthanc_plugin.errors import EnrichError
+from orthanc_plugin.jobs.ledger import Decision
+from orthanc_plugin.results.provenance import MANUFACTURER
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal(JsonRecord):
+    """The objects to remove from `archive`, the name of an archive."""
+
+    archive: str
+    objects: tuple[StoredObject, ...]
+
+
+def withdraw(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal) -> int:
+    """Remove the objects that the archive still has.
+
+    Returns
+    -------
+    int
+        Number of objects removed.
+
+    Raises
+    ------
+    EnrichError
+        If the archive is not an Orthanc; the message names the objects that are still there.
+    StoreError
+        If the archive refuses, or has another object under one of the UIDs.
+    TransientError
+        If the archive does not respond.
+    """
+    removal = removals.get(withdrawal.archive)
+    if removal is None:
+        left = ", ".join(item.sop_instance_uid for item in withdrawal.objects)
+        raise EnrichError(
+            f"archive {withdrawal.archive} is not an Orthanc: remove there by hand what is outdated: {left}"
+        )
+    return sum(
+        removal.remove(item.study_instance_uid, item.series_instance_uid, item.sop_instance_uid, MANUFACTURER)
+        for item in withdrawal.objects
+    )
+
+
+def withdrawals_of(outdated: Decision) -> tuple[Withdrawal, ...]:
+    """Return what is to be withdrawn of a job whose results no longer count: from its home and its destinations."""
+    if not outdated.summary.objects:
+        return ()
+    plan = EnrichJob.from_json(outdated.argument).plan
+    archives = dict.fromkeys((plan.home_archive, *plan.destinations))
+    return tuple(Withdrawal(archive, outdated.summary.objects) for archive in archives)
