@@ -40,6 +40,10 @@ class OrthancRemoval:
         auth = httpx.BasicAuth(user, password) if user else None
         self._http = httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=TIMEOUT, trust_env=False)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
     def remove(self, study_uid: str, series_uid: str, sop_uid: str, manufacturer: str) -> bool:
         """Remove one instance.
 

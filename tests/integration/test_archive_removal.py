@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,9 @@ def stored(orthanc: OrthancServer, tmp_path: Path) -> Iterator[Dataset]:
 
 
 @pytest.fixture
-def removal(orthanc: OrthancServer) -> OrthancRemoval:
-    return OrthancRemoval("local", orthanc.url, orthanc.user, orthanc.password)
+def removal(orthanc: OrthancServer) -> Iterator[OrthancRemoval]:
+    with closing(OrthancRemoval("local", orthanc.url, orthanc.user, orthanc.password)) as opened:
+        yield opened
 
 
 def uids(ds: Dataset) -> tuple[str, str, str]:
@@ -61,7 +63,8 @@ def test_an_object_of_somebody_else_stays(removal: OrthancRemoval, stored: Datas
 
 
 def test_an_archive_that_is_away_or_refuses(orthanc: OrthancServer, stored: Dataset) -> None:
-    with pytest.raises(TransientError):
-        OrthancRemoval("away", f"http://127.0.0.1:{free_port()}").remove(*uids(stored), MANUFACTURER)
-    with pytest.raises(StoreError, match="401"):
-        OrthancRemoval("local", orthanc.url, "nobody", "wrong").remove(*uids(stored), MANUFACTURER)
+    with closing(OrthancRemoval("away", f"http://127.0.0.1:{free_port()}")) as away, pytest.raises(TransientError):
+        away.remove(*uids(stored), MANUFACTURER)
+    stranger = OrthancRemoval("local", orthanc.url, "nobody", "wrong")
+    with closing(stranger), pytest.raises(StoreError, match="401"):
+        stranger.remove(*uids(stored), MANUFACTURER)

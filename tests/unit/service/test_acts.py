@@ -1,0 +1,137 @@
+"""What an operator sees and does about jobs and deliveries that wait, failed or are stuck: API, dashboard, commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from orthanc_plugin.cli import main as cli
+from orthanc_plugin.cli.desk import EXIT_DONE
+from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.jobs import ledger
+from orthanc_plugin.jobs.engine import ENRICH
+from tests.support.servers.front_door import FrontDoor, enqueue, finish, front_door
+
+API = "/enrichment/api/v1"
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[FrontDoor]:
+    with front_door(tmp_path) as door:
+        yield door
+
+
+def fail(door: FrontDoor, job_id: str, detail: str) -> None:
+    finish(door.queue, job_id, JobState.FAILED, detail=detail)
+    door.queue._client.cancel_workflow(job_id)  # no worker runs here to end the engine's part
+
+
+def begin(door: FrontDoor, job_id: str, ago: timedelta) -> None:
+    """Let the ledger say that the job began some time ago; no worker runs here."""
+    assert door.queue.ledger.start(job_id)
+    began = (datetime.now(UTC) - ago).isoformat(timespec="milliseconds")
+    with door.queue.ledger.begin() as connection:
+        connection.execute(sa.update(ledger._decisions).values(started_at=began))
+
+
+def test_an_open_job_is_cancelled_once_and_can_be_retried(door: FrontDoor) -> None:
+    job_id = enqueue(door.queue, "1.2.100")
+    answer = door.ask(f"{API}/jobs/{job_id}/cancel", "POST")
+    assert (answer.status_code, answer.json()["state"], answer.json()["error"]) == (
+        200, "cancelled", "cancelled by a person"
+    )  # fmt: skip
+    assert door.ask(f"{API}/jobs/{job_id}/cancel", "POST").status_code == 409
+    assert f'data-act="jobs/{job_id}/retry"' in door.ask("/enrichment/").text
+    assert door.ask(f"{API}/jobs/{job_id}/retry", "POST").json()["state"] == "queued"
+
+
+def test_all_jobs_of_a_reason_are_retried(door: FrontDoor) -> None:
+    away, refused, done = (enqueue(door.queue, f"1.2.{number}") for number in range(3))
+    fail(door, away, "TransientError: archive local: ConnectionError")
+    fail(door, refused, "StoreError: archive local answered 507")
+    finish(door.queue, done)
+    answer = door.ask(f"{API}/retry?reason=failed&text=ConnectionError", "POST")
+    assert answer.json() == {"jobs": [away]}
+    assert door.ask(f"{API}/retry", "POST").json() == {"jobs": [refused]}
+    assert door.queue.show(done).state is JobState.DONE
+
+
+def test_a_job_that_nobody_works_on_is_stuck_and_goes_on_when_retried(door: FrontDoor) -> None:
+    job_id = enqueue(door.queue, "1.2.100")
+    begin(door, job_id, timedelta(minutes=1))
+    assert door.ask(f"{API}/health").json()["stuck"] == []
+    assert door.ask(f"{API}/jobs/{job_id}/retry", "POST").status_code == 409
+    begin(door, job_id, timedelta(minutes=5))
+    health = door.ask(f"{API}/health").json()
+    assert (health["stuck"], health["status"]) == ([job_id], "degraded")
+    assert door.ask(f"{API}/jobs").json()["jobs"][0]["stuck"]
+    assert '<strong class="bad">stuck</strong>' in door.ask("/enrichment/").text
+    assert door.ask(f"{API}/jobs/{job_id}/retry", "POST").status_code == 200
+    assert door.ask(f"{API}/jobs/{job_id}/cancel", "POST").json()["state"] == "cancelled"
+
+
+def test_a_job_that_a_living_worker_works_on_is_not_stuck(door: FrontDoor) -> None:
+    job_id = enqueue(door.queue, "1.2.100")
+    begin(door, job_id, timedelta(hours=5))
+    door.queue.heartbeats.beat("worker-0", "steps-1", [job_id])
+    assert door.queue.stuck() == frozenset()
+
+
+def test_a_paused_queue_stays_paused_for_every_new_process(door: FrontDoor) -> None:
+    assert door.ask(f"{API}/pause", "POST").json() == {"paused": True}
+    health = door.ask(f"{API}/health").json()
+    assert (health["paused"], health["status"]) == (True, "ok")
+    door.queue._register_jobs()  # as each process does that opens the database
+    queue = door.queue._client.retrieve_queue(ENRICH)
+    assert queue is not None
+    assert queue.worker_concurrency == 0
+    assert 'data-act="resume"' in door.ask("/enrichment/").text
+    assert door.ask(f"{API}/resume", "POST").json() == {"paused": False}
+    assert queue.worker_concurrency == 1
+
+
+def test_a_database_that_cannot_be_written_makes_health_degraded(
+    door: FrontDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(key: str, value: str) -> None:
+        raise sa.exc.OperationalError("UPDATE", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(door.queue.ledger, "keep_note", full)
+    health = door.ask(f"{API}/health").json()
+    assert (health["status"], health["database"]["ok"]) == ("degraded", False)
+    assert "cannot be written" in health["database"]["problem"]
+
+
+def test_deliveries_are_listed_counted_cancelled_and_retried(door: FrontDoor) -> None:
+    job_id = enqueue(door.queue, "1.2.100")
+    door.queue.deliveries.add(job_id, "far", "{}")
+    (listed,) = door.ask(f"{API}/deliveries?state=queued").json()["deliveries"]
+    assert (listed["job_id"], listed["destination"], listed["kind"]) == (job_id, "far", "deliver")
+    assert door.ask(f"{API}/health").json()["deliveries"] == {"queued": 1}
+    address = f"{API}/jobs/{job_id}/deliveries/far"
+    assert door.ask(f"{address}/retry", "POST").status_code == 409
+    assert "/deliveries/far/cancel" in door.ask("/enrichment/").text
+    assert door.ask(f"{address}/cancel", "POST").json()["deliveries"][0]["state"] == "cancelled"
+    assert door.ask(f"{address}/retry", "POST").json()["deliveries"][0]["state"] == "queued"
+
+
+def test_the_commands_do_the_same(
+    door: FrontDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENRICHMENT__STATE_DIRECTORY", str(tmp_path))
+    job_id = enqueue(door.queue, "1.2.100")
+    door.queue.deliveries.add(job_id, "far", "{}")
+    for arguments in (["pause"], ["resume"], ["cancel", job_id], ["cancel", job_id, "--to", "far"]):
+        assert cli.main(["jobs", *arguments, "--json"]) == EXIT_DONE
+    capsys.readouterr()
+    assert cli.main(["jobs", "deliveries", "--state", "cancelled", "--json"]) == EXIT_DONE
+    assert [row["destination"] for row in json.loads(capsys.readouterr().out)] == ["far"]
+    assert cli.main(["jobs", "retry", job_id, "--to", "far"]) == EXIT_DONE
+    capsys.readouterr()
+    assert cli.main(["jobs", "retry-all", "--reason", "cancelled", "--json"]) == EXIT_DONE
+    assert json.loads(capsys.readouterr().out) == {"retried": [job_id]}
