@@ -7,6 +7,7 @@ One transaction writes a job and its row in the ledger. `deliveries` are workflo
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
@@ -138,6 +139,8 @@ class JobQueue:
         if row.state is JobState.RUNNING and row.job_id in self.stuck():
             self.resume(row.job_id)
             return
+        if row.state not in OPEN_STATES:
+            self._await_end(row.job_id)
         if not self.ledger.reopen(row.job_id):
             raise EnrichError(f"job {row.job_id} is {row.state}; only a job that ended or is stuck can be retried")
         self._run_again(row.job_id, row.argument)
@@ -289,6 +292,14 @@ class JobQueue:
         if row is None:
             raise EnrichError(f"there is no job {job_id}")
         return row
+
+    def _await_end(self, job_id: str) -> None:
+        """Wait a moment for the engine: a job ends in the ledger first, and the engine retries only what ended."""
+        for _ in range(50):
+            if not self._client.list_workflows(workflow_ids=[job_id], status=["PENDING"], load_input=False):
+                return
+            time.sleep(0.1)
+        raise EnrichError(f"the worker of job {job_id} still ends it; retry the job later")
 
     def _run_again(self, job_id: str, argument: str) -> None:
         if self._client.list_workflows(workflow_ids=[job_id], load_input=False):

@@ -33,7 +33,7 @@ class Steps:
         return self.queue.ledger.start(job_id)
 
     def close(self, job: EnrichJob, job_id: str, outcomes: Sequence[StageOutcome]) -> None:
-        """Queue the deliveries, then write the end of the job."""
+        """Queue deliveries and withdrawals, then write the end of the job."""
         end, summary = ending(outcomes), self._with_earlier(job_id, summarise(outcomes))
         if end.state is JobState.DONE:
             for destination in job.plan.destinations:
@@ -42,9 +42,9 @@ class Steps:
         if end.reason == Refusal.GONE:  # deleting an instance makes no event, so what is left needs a hint
             hint = Hint(job.archive, job.study_instance_uid, job.series_instance_uid)
             self.queue.ledger.keep_note(hint.key, hint.to_json())
-        self.queue.ledger.end(job_id, end.state, end.reason, end.detail, summary)
         if not self.keep_superseded:
-            self._withdraw_outdated(job, job_id, end)
+            self._withdraw_outdated(job, job_id, end, summary)
+        self.queue.ledger.end(job_id, end.state, end.reason, end.detail, summary)
         logger.info("job %s: %s %s", job_id, end.state, end.reason)
 
     def _with_earlier(self, job_id: str, summary: Summary) -> Summary:
@@ -54,12 +54,12 @@ class Steps:
         earlier = row.summary.objects if row is not None else ()
         return replace(summary, objects=(*summary.objects, *(o for o in earlier if o.sop_instance_uid not in known)))
 
-    def _withdraw_outdated(self, job: EnrichJob, job_id: str, end: Ending) -> None:
+    def _withdraw_outdated(self, job: EnrichJob, job_id: str, end: Ending, summary: Summary) -> None:
         """Queue the withdrawal of earlier results that this job supersedes, or of its own if its source is gone."""
         rows = self.queue.ledger.of_series(job.archive, job.series_instance_uid)
         mine = next((row for row in rows if row.job_id == job_id), None)
         if end.reason == Refusal.GONE:
-            outdated = [row for row in rows if row is mine]
+            outdated = [replace(mine, summary=summary)] if mine is not None else []
         elif end.state is JobState.DONE and mine is not None and not mine.superseded_by:
             outdated = [row for row in rows if row.superseded_by and row.state not in OPEN_STATES]
         else:
