@@ -33,6 +33,8 @@ POLL_S = 1.0
 OLD_DELIVERIES_AT_ONCE = 2
 MOST_TAKE_OVERS = 2
 """Take-overs of one workflow: after three dead workers it ends, as after three crashes of one worker."""
+MOST_LOOKED_AT = 200
+"""Waiting workflows whose version one look checks; there may be a hundred thousand."""
 TAKEN_OVER = "taken-over:"
 """Prefix of the ledger's notes that count take-overs."""
 PAUSED = "paused"
@@ -270,7 +272,10 @@ class JobQueue:
         living : frozenset of str
             Versions that have a living worker; their workflows stay with them.
         """
-        waiting = self._client.list_workflows(status=["ENQUEUED", "DELAYED"], load_input=False)
+        # Oldest first: those of an earlier version come before ours, and the window moves on as workers take jobs.
+        waiting = self._client.list_workflows(
+            status=["ENQUEUED", "DELAYED"], limit=MOST_LOOKED_AT, sort_desc=False, load_input=False
+        )
         others = [w for w in waiting if w.app_version not in (None, APPLICATION_VERSION, *living)]
         for workflow in others:
             self._client.cancel_workflow(workflow.workflow_id)

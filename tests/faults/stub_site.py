@@ -18,7 +18,7 @@ from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.watch import Pace
 from tests.support.fakes.hand_job import job as hand_job
 
-SHORT = Pace(beat_s=0.5, dead_s=3.0, idle_s=2.0)
+SHORT = Pace(beat_s=0.5, dead_s=6.0, idle_s=2.0)
 
 
 @dataclass(frozen=True)

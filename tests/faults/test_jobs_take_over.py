@@ -51,20 +51,18 @@ def test_a_job_that_a_full_disk_interrupted_goes_on_in_the_same_worker(place: St
 def test_another_worker_takes_over_and_the_one_that_returns_neither_doubles_nor_loses(
     place: StubSite, queue: JobQueue
 ) -> None:
-    jobs = [enqueue(queue, number) for number in range(3)]
-    with place.worker("a") as first:
-        wait_until(lambda: place.begun(SEGMENT), 30, "the second stage")
-        with place.worker("b") as second:
-            wait_until(
-                lambda: {note.pid for note in place.begun(SEGMENT)} == {first.pid, second.pid}, 30, "both at work"
-            )
-            first.send_signal(signal.SIGKILL)
-            first.wait()
-            wait_until(lambda: all_done(queue), 60, "the end of the jobs")
-            with place.worker("a"):
-                wait_until(lambda: _log(place, "a").count("takes jobs") == 2, 30, "the return of the first")
-                late = enqueue(queue, 9)
-                wait_until(lambda: all_done(queue), 30, "the end of the last job")
+    with place.worker("a") as first, place.worker("b") as second:
+        wait_until(lambda: all("takes jobs" in _log(place, name) for name in "ab"), 60, "both workers")
+        jobs = [enqueue(queue, number) for number in range(3)]
+        at_work = {first.pid, second.pid}
+        wait_until(lambda: {note.pid for note in place.begun(SEGMENT)} == at_work, 30, "both at work")
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        wait_until(lambda: all_done(queue), 60, "the end of the jobs")
+        with place.worker("a"):
+            wait_until(lambda: _log(place, "a").count("takes jobs") == 2, 30, "the return of the first")
+            late = enqueue(queue, 9)
+            wait_until(lambda: all_done(queue), 30, "the end of the last job")
     assert place.ends(SEGMENT) == dict.fromkeys([*jobs, late], 1)
 
 
