@@ -84,13 +84,17 @@ def states(queue: JobQueue) -> dict[tuple[str, str], JobState]:
     return {(d.job_id, d.destination): d.state for d in queue.deliveries.list()}
 
 
+def slow_states(queue: JobQueue) -> list[str]:
+    return sorted(state for (_, to), state in states(queue).items() if to == "slow")
+
+
 def test_a_destination_that_hangs_delays_no_other(queue: JobQueue, archives: dict[str, MemoryArchive]) -> None:
     for number in range(3):
         deliver(queue, f"j{number}", "slow")
     deliver(queue, "j0", "well")
     wait_until(lambda: states(queue)["j0", "well"] is JobState.DONE, 20, "the delivery to the archive that is well")
     assert len(archives["well"].instances) == 1
-    assert sorted(state for (_, to), state in states(queue).items() if to == "slow") == ["queued", "queued", "running"]
+    wait_until(lambda: slow_states(queue) == ["queued", "queued", "running"], 20, "one at a time at the other")
     archives["slow"].let_go.set()  # type: ignore[attr-defined]
     wait_until(lambda: set(states(queue).values()) == {JobState.DONE}, 20, "the others")
 
