@@ -19,16 +19,17 @@ from orthanc_plugin.domain.masks import Labels, Mask, Segmentation
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.airway import Airway, find_airway
 from orthanc_plugin.inference.borders import Found, fine_labels
+from orthanc_plugin.inference.edges import Framed, ImageEdge, image_edge, in_open_air
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing, canonical_turn, resize
-from orthanc_plugin.inference.lungs import find_lungs, without_vessels
+from orthanc_plugin.inference.lungs import find_lungs, has_vessels, without_vessels
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.inference.segments import segments_present
 
 _LOW_HU, _HIGH_HU = -1024.0, 3071.0
-_AIR_ABOVE_HU = -970.0  # median of a border patch: open air lies below, cut lung above
-_CUT_MM2, _WALL_VOXELS = 500.0, 3
 _CUT_NOTE = "the lungs are cut by the edge of the image: no lungs, no airways"
-_VESSELS_HU = 40.0  # measured: lungs of cip_ct64 58, table foam there 27
+_SIDES_NOTE = "the middle of the body lies at the edge of the image: no lungs, no airways"
+_SHARE_BEYOND = 0.03  # of a lung that is kept although the edge of the image cuts it
+_SPINE_VOXELS, _HALF_MM = 11, 60.0
 _LARYNX_ABOVE_APEX_MM = 35.0
 
 
@@ -73,22 +74,33 @@ class ClassicalChestEngine:
         return _Scan(hu, spacing_mm, grids[0], shrunk[0], grids[1], shrunk[1])
 
     def _find(self, scan: _Scan) -> tuple[Found, tuple[str, ...]]:
-        """Find all structures; if a lung opens at the image's edge and is lost, look again with walls."""
-        found = self._find_within(scan, scan.hu)
-        if found.lung_count < 2:
-            walls = _cut_lung_at_the_edge(scan)
-            walled = self._find_within(scan, np.where(walls, 0.0, scan.hu).astype(np.float32)) if walls.any() else found
-            if walled.lung_count > found.lung_count and _has_vessels(scan.hu, walled):
-                body = found.body | walled.lungs.left | walled.lungs.right
-                return replace(found.without_chest(), body=body), (_CUT_NOTE,)
-        return found, _notes(found)
+        """Find all structures; if a lung is missing, look again as if the body went on beyond the image's edge."""
+        found = self._find_within(scan, in_open_air(scan.hu))
+        if found.lung_count == 2:
+            return found, _notes(found)
+        edge = image_edge(scan.fine_hu, scan.hu, found.body, scan.grid)
+        spine_x = _spine_x(found.bone)
+        sides_known = spine_x is not None and _shows_both_halves(spine_x, found.body, scan.grid.spacing_mm[2])
+        whole = self._find_within(scan, edge.framed(close_lung=False), edge.valid, spine_x)
+        if whole.lung_count > found.lung_count and sides_known:
+            found = whole
+        if found.lung_count == 2 or not edge.cuts_lung:
+            return found, _notes(found)
+        closed = self._find_within(scan, edge.framed(close_lung=True), edge.valid, spine_x)
+        return _with_cut_lungs(found, closed, edge, sides_known=sides_known)
 
-    def _find_within(self, scan: _Scan, hu: Field) -> Found:
-        coded = self._map(hu)
+    def _find_within(
+        self, scan: _Scan, framed: Framed, valid: Mask | None = None, spine_x: float | None = None
+    ) -> Found:
+        hu = scan.hu
+        coded = self._map(framed)
+        if valid is not None:
+            coded = np.where(valid, coded, OUTSIDE)
         body, bone = _big_parts(coded != OUTSIDE), coded == BONE
         air = np.isin(coded, (LUNG, AIR)) & (hu < AIR_HU) & body
         lung_z = _extent(air & (coded == LUNG))
         middle_x = float(np.median(np.nonzero(body[lung_z[0] : lung_z[1] + 1])[2])) if body.any() else 0.0
+        middle_x = middle_x if spine_x is None else spine_x
         airway = self._airway(scan, body, middle_x, lung_z)
         tree = np.zeros(hu.shape, bool) if airway is None else resize(airway.tree, hu.shape)
         reach = hu.shape[0] - 1 if airway is None else _lowest(tree, airway, scan)
@@ -96,11 +108,9 @@ class ClassicalChestEngine:
         found = Found(body, without_vessels(bone & body, lungs), lungs, airway)
         return found if found.lung_count else found.without_chest()
 
-    def _map(self, hu: Field) -> Labels:
-        """Run the graph with a frame of open air around every slice."""
-        framed = np.pad(hu, ((0, 0), (1, 1), (1, 1)), constant_values=-1000.0)
-        (coded,) = self._session.run(["labels"], {"hu": framed[None, None]})
-        return np.asarray(coded[0, 0, :, 1:-1, 1:-1])
+    def _map(self, framed: Framed) -> Labels:
+        (coded,) = self._session.run(["labels"], {"hu": framed.hu[None, None]})
+        return np.asarray(framed.inner(coded[0, 0]))
 
     def _airway(self, scan: _Scan, body: Mask, middle_x: float, lung_z: tuple[int, int]) -> Airway | None:
         shape = scan.airway_grid.shape
@@ -129,34 +139,47 @@ def _extent(mask: Mask) -> tuple[int, int]:
     return z.start, z.stop - 1
 
 
+def _spine_x(bone: Mask) -> float | None:
+    """Return the x index of the spine: the columns with most bone. It tells the sides where the body is cut."""
+    columns = ndimage.uniform_filter1d(bone.sum(axis=(0, 1)).astype(float), _SPINE_VOXELS, mode="constant")
+    return float(columns.argmax()) if bone.any() else None
+
+
+def _shows_both_halves(middle_x: float, body: Mask, mm: float) -> bool:
+    columns = np.flatnonzero(body.any(axis=(0, 1)))
+    return bool(columns.size and min(middle_x - columns[0], columns[-1] - middle_x) * mm >= _HALF_MM)
+
+
 def _lowest(tree: Mask, airway: Airway, scan: _Scan) -> int:
     """Return the slice that a lung reaches at least: the carina, or the lowest visible part of the tree."""
     ratio = scan.grid.shape[0] / scan.airway_grid.shape[0]
     return int(np.argwhere(tree.any(axis=(1, 2)))[0, 0]) if airway.carina_z is None else int(airway.carina_z * ratio)
 
 
-def _cut_lung_at_the_edge(scan: _Scan) -> Mask:
-    """Make walls where lung, not open air, meets the edge of the image or its padding."""
-    padding = np.all(scan.fine_hu == scan.fine_hu[0], axis=0)
-    valid = ~resize(padding[None], (1, *scan.grid.shape[1:]))[0]
-    edge = valid & ~ndimage.binary_erosion(valid, np.ones((3, 3), bool))
-    labels, count = ndimage.label((scan.hu < AIR_HU) & edge)
-    numbers = np.arange(1, count + 1)
-    if not count:
-        return np.zeros(scan.hu.shape, bool)
-    area = np.bincount(labels.ravel(), minlength=count + 1)[1:] * scan.grid.spacing_mm[0] * scan.grid.spacing_mm[1]
-    lung_like = ndimage.median(scan.hu, labels, numbers) > _AIR_ABOVE_HU
-    if not (lung_like & (area >= _CUT_MM2)).any():
-        return np.zeros(scan.hu.shape, bool)
-    closed = edge & ~np.isin(labels, numbers[~lung_like])
-    return np.asarray(ndimage.binary_dilation(closed, np.ones((1, 3, 3), bool), iterations=_WALL_VOXELS))
+def _with_cut_lungs(
+    found: Found, closed: Found, edge: ImageEdge, *, sides_known: bool
+) -> tuple[Found, tuple[str, ...]]:
+    """Withhold the lungs that the edge cuts, and keep the other one.
 
-
-def _has_vessels(hu: Field, found: Found) -> bool:
-    """Check that what looks like lung has vessels; the foam of a table has none."""
-    inside = ndimage.binary_erosion(found.lungs.left | found.lungs.right, iterations=2, border_value=1)
-    middle, bright = np.percentile(hu[inside], (50, 95)) if inside.any() else (0.0, 0.0)
-    return bool(bright - middle > _VESSELS_HU)
+    `found` are the structures with a cut lung open to the outside, `closed` those with that lung closed by a wall.
+    """
+    lungs = {side: lung for side, lung in closed.lungs.sides.items() if lung.any() and has_vessels(edge.hu, lung)}
+    if lungs and not sides_known:
+        body = found.body | np.logical_or.reduce(list(lungs.values()))
+        return replace(found.without_chest(), body=body), (_SIDES_NOTE,)
+    beyond = {side: edge.share_beyond(lung) for side, lung in lungs.items()}
+    kept = [side for side, share in beyond.items() if share <= _SHARE_BEYOND]
+    cut = [side for side in lungs if side not in kept]
+    if len(kept) > found.lung_count:
+        body = closed.body
+        found = replace(closed, lungs=closed.lungs.only(*kept))
+    else:
+        body = found.body | np.logical_or.reduce([np.zeros_like(found.body), *(lungs[side] for side in cut)])
+    if not found.lung_count and cut:
+        return replace(found.without_chest(), body=body), (_CUT_NOTE,)
+    notes = [f"the {side} lung is cut by the edge of the image: not segmented" for side in cut]
+    notes += [f"the {side} lung touches the edge of the image and may be incomplete" for side in kept if beyond[side]]
+    return replace(found, body=body), (*notes, *_notes(found))
 
 
 def _notes(found: Found) -> tuple[str, ...]:

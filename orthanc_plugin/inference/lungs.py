@@ -21,6 +21,8 @@ _JOINED_SHARE = 0.15
 _BONE_SHELL_MM, _BONE_SHELL_SHARE = 9.0, 0.65
 _CLOSING_MM = 8.0
 _BETWEEN_SHARE = 0.8
+_VESSELS_HU = 40.0  # measured: lungs of cip_ct64 58, table foam there 27
+_WHOLE_ML, _WHOLE_HU = 500.0, (-950.0, -600.0)  # a lung that needs no trachea to tell it from bowel gas
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,15 @@ class Lungs:
 
     left: Mask
     right: Mask
+
+    @property
+    def sides(self) -> dict[str, Mask]:
+        """The masks by the name of their side."""
+        return {"left": self.left, "right": self.right}
+
+    def only(self, *sides: str) -> Lungs:
+        """Return the same without the lungs of the other sides."""
+        return Lungs(**{name: lung & (name in sides) for name, lung in self.sides.items()})
 
 
 def _cut_in_two(core: Mask, middle_x: float) -> NDArray[np.int32]:
@@ -124,18 +135,28 @@ def find_lungs(
     median = ndimage.median(hu, cores, numbers)
     centre_x = np.array([centre[2] for centre in ndimage.center_of_mass(cores > 0, cores, numbers)])
     tops = np.array([box[0].stop - 1 for box in ndimage.find_objects(parts)])
+    placed = tops >= lowest_top_z
+    if not airway.any():
+        placed |= (volume >= _WHOLE_ML) & (median > _WHOLE_HU[0]) & (median < _WHOLE_HU[1])
     lungs = []
     for left in (True, False):
         side = (centre_x > middle_x) == left
-        main = (
-            side & (volume >= _SMALLEST_ML) & (median > _LUNG_HU[0]) & (median < _LUNG_HU[1]) & (tops >= lowest_top_z)
-        )
+        main = side & (volume >= _SMALLEST_ML) & (median > _LUNG_HU[0]) & (median < _LUNG_HU[1]) & placed
+        if not airway.any():
+            main &= np.array([m and has_vessels(hu, parts == n) for n, m in zip(numbers, main, strict=True)])
         main &= np.array([m and not _in_bone(parts == n, bone, spacing_mm) for n, m in zip(numbers, main, strict=True)])
         extra = side & (volume >= _SMALLEST_PART_ML) & (median > _PART_HU[0]) & (median < _PART_HU[1])
         chosen = main | (extra & main.any())
         lungs.append(np.isin(parts, numbers[chosen]) & region)
     left_lung, right_lung = (_closed(lung, spacing_mm) & ~airway for lung in lungs)
     return Lungs(left_lung & ~lungs[1], right_lung & ~left_lung)
+
+
+def has_vessels(hu: Field, lung: Mask) -> bool:
+    """Check that what looks like lung has vessels; table foam, bowel gas and test objects have none."""
+    inside = ndimage.binary_erosion(lung, iterations=2, border_value=1)
+    middle, bright = np.percentile(hu[inside], (50, 95)) if inside.any() else (0.0, 0.0)
+    return bool(bright - middle > _VESSELS_HU)
 
 
 def without_vessels(bone: Mask, lungs: Lungs) -> Mask:

@@ -184,11 +184,10 @@ def test_bowel_gas_and_hollow_skulls_are_no_lungs(name: str) -> None:
     ("y", "x"),
     [
         (slice(8, 56), slice(8, 56)),
-        (slice(2, 62), slice(2, 62)),
         (slice(None), slice(0, 34)),
         (slice(12, 60), slice(20, 64)),
     ],
-    ids=["200 mm", "250 mm", "one side", "off centre"],
+    ids=["200 mm", "one side", "off centre"],
 )
 def test_lungs_cut_by_the_image_are_refused(y: slice, x: slice) -> None:
     found = engine().segment(cropped(volume_of("cip_ct64/dicom"), y, x))

@@ -1,0 +1,131 @@
+"""Continue a scan beyond the edge of its image, where the body goes on, and find what that edge cuts.
+
+The graph needs air around a body. Where a chest wall lies at the edge of the image or of the reconstruction circle,
+that air would leave a wall too thin to hold, and the lungs behind it would count as outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import Delaunay
+
+from orthanc_plugin.catalog.chest_graph import AIR_HU
+from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.inference.grid import CoarseGrid, Field, resize
+
+_WALL_VOXELS = 5
+_MARGIN = _WALL_VOXELS + 1
+_WALL_HU, _OPEN_AIR_HU = 0.0, -1000.0
+_AIR_ABOVE_HU = -970.0  # median of a border patch: open air lies below, cut lung above
+_CUT_MM2 = 500.0
+_INWARD = 0.9
+_SQUARE = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """A scan with a frame around every slice.
+
+    hu: (z, y, x) float32, the frame included.
+    margin: width of the frame in voxels.
+    """
+
+    hu: Field
+    margin: int
+
+    def inner(self, coded: Field) -> Field:
+        """Cut the frame off."""
+        return coded[:, self.margin : -self.margin, self.margin : -self.margin]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEdge:
+    """The edge of the image, or of the circle that was reconstructed in it.
+
+    hu: (z, y, x) float32, the scan on its coarse grid.
+    valid: (y, x) bool, inside the edge.
+    lung: (z, y, x) bool, air on the outermost valid voxels that may be lung.
+    cuts_lung: whether a patch of it is large enough to be a cut lung.
+    """
+
+    hu: Field
+    valid: Mask
+    lung: Mask
+    cuts_lung: bool
+
+    def framed(self, *, close_lung: bool) -> Framed:
+        """Continue tissue beyond the edge; with `close_lung`, close what may be a cut lung by tissue, too."""
+        solid = self.hu >= AIR_HU
+        if close_lung:
+            solid = solid | self.lung
+        valid = np.pad(self.valid, _MARGIN)
+        away, at = ndimage.distance_transform_edt(~valid, return_indices=True)
+        wall = (away > 0) & (away <= _WALL_VOXELS)
+        inside = np.pad(self.hu, ((0, 0), *[(_MARGIN, _MARGIN)] * 2), constant_values=_OPEN_AIR_HU)
+        beyond = np.where(np.pad(solid, ((0, 0), *[(_MARGIN, _MARGIN)] * 2))[:, at[0], at[1]], _WALL_HU, _OPEN_AIR_HU)
+        return Framed(np.where(valid, inside, np.where(wall, beyond, _OPEN_AIR_HU)).astype(np.float32), _MARGIN)
+
+    def share_beyond(self, lung: Mask) -> float:
+        """Estimate which part of a lung lies beyond the edge; 0 if the lung does not reach it.
+
+        Sections of a rounded end shrink about evenly. So the area in the last three layers of voxels before the edge
+        tells how far the lung goes on.
+        """
+        depth = ndimage.distance_transform_cdt(np.pad(self.valid, 1), "chessboard")[1:-1, 1:-1]
+        air = lung & (self.hu < AIR_HU)
+        last, *_, third = (float(air[:, depth == layer].sum()) for layer in (1, 2, 3))
+        if not last:
+            return 0.0
+        shrinks = (third - last) / 2
+        beyond = last * last / (2 * shrinks) if shrinks > 0 else np.inf
+        return float(beyond / (beyond + lung.sum())) if np.isfinite(beyond) else 1.0
+
+
+def in_open_air(hu: Field) -> Framed:
+    """Put a frame of open air around every slice, as around a body that the image shows whole."""
+    return Framed(np.pad(hu, ((0, 0), (1, 1), (1, 1)), constant_values=_OPEN_AIR_HU), 1)
+
+
+def image_edge(fine_hu: Field, hu: Field, body: Mask, grid: CoarseGrid) -> ImageEdge:
+    """Find the edge of an image and what lies on it.
+
+    Parameters
+    ----------
+    fine_hu, hu : (z, y, x) float32
+        The canonical scan at full resolution, where padding is known because it never changes, and on the coarse grid.
+    body : (z, y, x) bool
+        On the coarse grid, as far as it is known: a cut lung may be missing.
+    grid : CoarseGrid
+        The grid of `hu`.
+    """
+    padding = np.all(fine_hu == fine_hu[0], axis=0)
+    valid = ~resize(padding[None], (1, *grid.shape[1:]))[0]
+    line = valid & ~ndimage.binary_erosion(valid, _SQUARE)
+    labels, count = ndimage.label((hu < AIR_HU) & _within(body, line))
+    numbers = np.arange(1, count + 1)
+    if not count:
+        return ImageEdge(hu, valid, np.zeros(hu.shape, bool), False)
+    area = np.bincount(labels.ravel(), minlength=count + 1)[1:] * grid.spacing_mm[0] * grid.spacing_mm[1]
+    lung_like = ndimage.median(hu, labels, numbers) > _AIR_ABOVE_HU
+    return ImageEdge(hu, valid, np.isin(labels, numbers[lung_like]), bool((lung_like & (area >= _CUT_MM2)).any()))
+
+
+def _within(body: Mask, line: Mask) -> Mask:
+    """Find the pixels of a line that lie in the convex hull of the body, slice by slice; air of a couch does not.
+
+    A circular edge runs outside the hull of what it cuts, so pixels are tested a little further inside.
+    """
+    within = np.zeros(body.shape, bool)
+    pixels = np.argwhere(line)
+    for z, section in enumerate(body):
+        rows = np.flatnonzero(section.any(axis=1))
+        ends = [(y, x) for y in rows for x in (section[y].argmax(), section.shape[1] - 1 - section[y, ::-1].argmax())]
+        if len(rows) < 2 or len(set(ends)) < 4:
+            continue
+        middle = np.mean(ends, axis=0)
+        inside = Delaunay(ends).find_simplex(middle + _INWARD * (pixels - middle)) >= 0
+        within[z][tuple(pixels[inside].T)] = True
+    return within
