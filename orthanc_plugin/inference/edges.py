@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import Delaunay
+from scipy.spatial import Delaunay, QhullError
 
 from orthanc_plugin.catalog.chest_graph import AIR_HU
 from orthanc_plugin.domain.masks import Mask
@@ -126,6 +126,9 @@ def _within(body: Mask, line: Mask) -> Mask:
         if len(rows) < 2 or len(set(ends)) < 4:
             continue
         middle = np.mean(ends, axis=0)
-        inside = Delaunay(ends).find_simplex(middle + _INWARD * (pixels - middle)) >= 0
+        try:
+            inside = Delaunay(ends).find_simplex(middle + _INWARD * (pixels - middle)) >= 0
+        except QhullError:  # a body one voxel wide has no hull
+            continue
         within[z][tuple(pixels[inside].T)] = True
     return within
