@@ -23,9 +23,7 @@ from tests.support.cases.odd_chests import (
     cropped,
     filled,
     half_filled_at_edge,
-    in_circle,
     with_voxels,
-    without_body,
 )
 
 SIDES = {"left": (LEFT, RIGHT), "right": (RIGHT, LEFT)}
