@@ -154,24 +154,19 @@ def _complete(case: _Case, segment: Segment) -> _Finding | None:
 
 
 def _one_piece(case: _Case, segment: Segment) -> _Finding | None:
-    """Pieces of a cut structure that reach the same end count as one, because they may meet beyond it."""
+    """Not for structures that are cut: what is left of one may really be several pieces."""
     structure = structure_of(segment)
-    if structure is None or not structure.single:
+    if structure is None or not structure.single or not case.margin(segment):
         return None
-    first, last = case.profiles[segment.number].slices
-    ends = (first <= case.searched[0], last >= case.searched[1])
-    sizes_ml = _piece_sizes(_mask(case, segment), ends) * case.volume.voxel_ml
+    sizes_ml = _piece_sizes(_mask(case, segment)) * case.volume.voxel_ml
     pieces = 1 + int((sizes_ml[1:] >= min(PIECE_ML, PIECE_PART * sizes_ml.sum())).sum())
     detail = "one piece" if pieces == 1 else f"{pieces} pieces, the second of {sizes_ml[1]:.1f} mL"
     return _Finding(Check.ONE_PIECE, pieces == 1, pieces, PIECES, detail)
 
 
-def _piece_sizes(mask: Mask, joined: tuple[bool, bool]) -> NDArray[np.intp]:
-    """Count the voxels of the components (26 neighbours), largest first; `joined` ends (first, last slice) connect."""
-    before, after = (int(end) for end in joined)
-    framed = np.pad(mask, ((before, after), (0, 0), (0, 0)), constant_values=True)
-    numbered, pieces = ndimage.label(framed, np.ones((3, 3, 3)))
-    numbered = numbered[before : len(framed) - after]
+def _piece_sizes(mask: Mask) -> NDArray[np.intp]:
+    """Count the voxels of the components (26 neighbours), largest first."""
+    numbered, pieces = ndimage.label(mask, np.ones((3, 3, 3)))
     # Plane by plane, because one count over a pair of lungs would widen 15 M labels to 8 bytes each.
     sizes = sum((np.bincount(plane.ravel(), minlength=pieces + 1) for plane in numbered), np.zeros(pieces + 1, np.intp))
     return np.sort(sizes[1:])[::-1]
