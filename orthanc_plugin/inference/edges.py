@@ -21,7 +21,7 @@ _MARGIN = _WALL_VOXELS + 1
 _WALL_HU, _OPEN_AIR_HU = 0.0, -1000.0
 _AIR_ABOVE_HU = -970.0  # median of a border patch: open air lies below, cut lung above
 _CUT_MM2 = 500.0
-_INWARD = 0.9
+_INWARD = 0.8
 _SQUARE = np.ones((3, 3), bool)
 
 

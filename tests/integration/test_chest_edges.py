@@ -23,7 +23,9 @@ from tests.support.cases.odd_chests import (
     cropped,
     filled,
     half_filled_at_edge,
+    in_circle,
     with_voxels,
+    without_body,
 )
 
 SIDES = {"left": (LEFT, RIGHT), "right": (RIGHT, LEFT)}
@@ -100,4 +102,21 @@ def test_missing_lung_at_the_edge_keeps_the_other_lung_and_the_airway(side: str,
     assert dice(found.labels == kept, truth == kept) > 0.97
     assert dice(found.labels == AIRWAY, truth == AIRWAY) > 0.9
     assert f"only the {side} lung was found" in found.notes
+    assert CUT not in told(found)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_lung_at_the_reconstruction_circle_is_withheld_and_the_other_stays(side: str) -> None:
+    made, (kept, _) = phantom(), SIDES["right" if side == "left" else "left"]
+    size = made.labels.shape[2]
+    centre = (size / 2, size / 2 + (-1 if side == "left" else 1) * 0.16 * size)
+    found = engine().segment(in_circle(made.volume, 0.46 * size, centre))
+    assert one_lung(found, "right" if side == "left" else "left")
+    assert dice(found.labels == kept, made.labels == kept) > 0.95
+    assert f"the {side} lung is {CUT}: not segmented" in found.notes
+
+
+def test_a_couch_is_no_chest() -> None:
+    found = engine().segment(without_body(phantom().volume))
+    assert not any(key.startswith(("lung", "airway")) for key in keys(found))
     assert CUT not in told(found)
