@@ -43,6 +43,7 @@ class Refusal(StrEnum):
     REVERSED = "reversed"
     INVALID_SPACING = "invalid-spacing"
     HELD_BACK = "held-back"
+    INPUT_QUALITY = "input-quality"
     MULTI_FRAME = "multi-frame"
     MIXED_IDENTITY = "mixed-identity"
     MISSING_IDENTITY = "missing-identity"

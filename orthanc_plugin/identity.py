@@ -87,6 +87,11 @@ def body_sr_uid(series_fingerprint: str, model_digest: str, kind: str, settings:
     return _uid("body-sr", series_fingerprint, model_digest, kind, settings, str(RESULTS_VERSION))
 
 
+def input_sr_uid(series_fingerprint: str, method_digest: str, settings: str) -> str:
+    """SOPInstanceUID of the report on what a series is worth as input."""
+    return _uid("input-sr", series_fingerprint, method_digest, settings, str(RESULTS_VERSION))
+
+
 def series_uid(sop_instance_uid: str) -> str:
     """Return the SeriesInstanceUID of a result: one series per object (OHIF shows only the last SEG of a series)."""
     return _uid("series", sop_instance_uid)

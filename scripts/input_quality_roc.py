@@ -222,7 +222,7 @@ def table() -> str:
 
 
 def _body(volume: Volume) -> NDArray[np.bool_]:
-    """The body in the middle slice, as (1, y, x)."""
+    """Find the body in the middle slice, as (1, y, x)."""
     middle = volume.voxels_hu[len(volume.voxels_hu) // 2]
     return body_mask(middle, volume.spacing_mm[1:])[None]
 

@@ -103,10 +103,11 @@ def _read(opened: _Opened, tags: list[str], stop_before_pixels: bool) -> Dataset
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # texts may quote values; the loader judges these
             ds = _parse(opened, tags, stop_before_pixels)
+            last = [] if tags or not ds else [max(ds.keys())]
+            is_cut = any(_is_cut(ds, tag) for tag in tags or last)
     except DAMAGE:
         raise Damaged(_seen(opened)) from None
-    last = [] if tags or not ds else [max(ds.keys())]
-    if any(_is_cut(ds, tag) for tag in tags or last):
+    if is_cut:
         raise Damaged(_seen(opened))
     return ds
 
@@ -135,7 +136,9 @@ def _meta(content: bytes) -> FileMetaDataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != 2))
+            meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != 2))
+            meta.get("TransferSyntaxUID")  # pydicom parses it only now, and may not know what the damage made of it
+            return meta
     except DAMAGE:
         return FileMetaDataset()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from pydicom import dcmread
@@ -20,7 +21,9 @@ from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, StageView, ending
 from orthanc_plugin.domain.plan import Output, Plan
+from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, Refusal
+from orthanc_plugin.jobs.inspection import Inspection, inspect_series
 from orthanc_plugin.jobs.numbers import as_png
 from orthanc_plugin.jobs.sessions import Sessions, warm_sessions
 from orthanc_plugin.jobs.stage import run_stage
@@ -32,6 +35,7 @@ from orthanc_plugin.rules.installed import Installed, installed_models
 from orthanc_plugin.rules.installed import check_rules as check_models
 from orthanc_plugin.rules.tags import SeriesTags, series_tags
 from orthanc_plugin.series.identify import identity_of
+from orthanc_plugin.series.read import read_series
 
 ARCHIVE = "folder"
 
@@ -131,6 +135,36 @@ def _verdict(
     better = skip_for_better(uid, study)
     reason, detail = (better.reason, better.sentence) if better else ("", "")
     return SeriesVerdict(uid, description, takes, told, reason, detail, unread, study)
+
+
+def inspect_folder(
+    directory: Path, configuration: Configuration, series_uid: str | None = None
+) -> Iterator[tuple[Inspection, CtSeries | None]]:
+    """Inspect each series of a folder, or the one of that UID; the volume comes along where it could be read.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such folder or series, or a rule names a model that is not installed.
+    """
+    archive, installed = _open(directory, directory), _installed(configuration)
+    chosen = [series for series in archive.series if series_uid in (None, series.series_instance_uid)]
+    if not chosen:
+        raise ConfigError(f"{directory} holds no series {series_uid}")
+    for series in chosen:
+        uids = series.study_instance_uid, series.series_instance_uid
+        yield inspect_series(
+            uids[1],
+            configuration.rules,
+            partial(_tags, series, archive),
+            partial(archive.headers, *uids),
+            partial(_read, archive, *uids),
+            installed.test_models,
+        )
+
+
+def _read(archive: FolderArchive, study_uid: str, series_uid: str) -> CtSeries:
+    return read_series(archive.retrieve(study_uid, series_uid))
 
 
 def _open(directory: Path, out: Path) -> FolderArchive:

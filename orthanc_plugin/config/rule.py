@@ -16,6 +16,7 @@ from orthanc_plugin.config.rule_sets import RuleSet, with_rule_set
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.image_kind import ImageKind
+from orthanc_plugin.domain.input_quality import REFUSABLE, InputCheck, InputLimits
 from orthanc_plugin.domain.plan import Guard, Output, SegEncoding
 from orthanc_plugin.domain.reading import MissingSlices, Phase
 
@@ -31,7 +32,9 @@ RuleOutput = Literal[
     Output.CHECKS,
     Output.RTSTRUCT,
     Output.PREVIEW,
+    Output.INPUT_QUALITY,
 ]
+_LIMITS = InputLimits()
 _FURTHER = ", ".join(f'"{output}"' for output in get_args(RuleOutput)[1:])
 
 
@@ -115,6 +118,31 @@ class Match(Settings):
         return tuple(key for key, used in uses.items() if used)
 
 
+class InputQuality(Settings):
+    """When a check of the input fails, and which failures refuse the series instead of being noted."""
+
+    max_noise: float = Field(default=_LIMITS.max_noise_hu, gt=0, le=1000, description="HU, above 0 to 1000")
+    max_truncated: float = Field(
+        default=_LIMITS.max_truncated, ge=0, le=1, description="a fraction of the body's outline, 0 to 1"
+    )
+    max_metal: float = Field(default=_LIMITS.max_metal, ge=0, le=1, description="a fraction of the slices, 0 to 1")
+    refuse: tuple[InputCheck, ...] = Field(
+        default=(), description="a list of " + ", ".join(f'"{check}"' for check in REFUSABLE)
+    )
+
+    @model_validator(mode="after")
+    def _refusable(self) -> InputQuality:
+        if unknown := [check for check in self.refuse if check not in REFUSABLE]:
+            raise ValueError(f'Refuse cannot name "{unknown[0]}": it is no fault of the pixels, or needs a model')
+        return self
+
+    @property
+    def limits(self) -> InputLimits:
+        """The limits as plans pin them."""
+        refuse = tuple(check for check in REFUSABLE if check in self.refuse)
+        return InputLimits(self.max_noise, self.max_truncated, self.max_metal, refuse)
+
+
 class Rule(Settings):
     """One rule: criteria, and what a series that meets them gets."""
 
@@ -150,6 +178,7 @@ class Rule(Settings):
         default=(),
         description="a list of " + ", ".join(f'"{check}"' for check in Check if check is not Check.AGREEMENT),
     )
+    input_quality: InputQuality = Field(default=InputQuality(), description="an object of limits")
     locate: str = Field(
         default=DEFAULT_LOCATOR, description="an installed body part regression model, or empty: not located"
     )

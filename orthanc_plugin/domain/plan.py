@@ -11,6 +11,7 @@ from pydantic import Field
 
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
+from orthanc_plugin.domain.input_quality import InputLimits
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.reading import ReadSettings
@@ -29,6 +30,7 @@ class Output(StrEnum):
     CHECKS = "checks"
     RTSTRUCT = "rtstruct"
     PREVIEW = "preview"
+    INPUT_QUALITY = "input-quality"
 
 
 BODY_OUTPUTS = (Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.VIEWER_LANDMARKS)
@@ -117,6 +119,7 @@ class Plan(JsonRecord):
     hold_back: a SEG that fails one of these checks is not stored.
     image_library: whether the radiomics report lists every source slice.
     reading: what the loader may do beyond vouching for the series.
+    input_limits: when a check of the input fails, and which failures refuse the series.
     """
 
     rule: str
@@ -130,6 +133,7 @@ class Plan(JsonRecord):
     hold_back: tuple[Check, ...] = ()
     image_library: bool = False
     reading: Annotated[ReadSettings, Field(exclude_if=_AS_IT_IS.__eq__)] = field(default=_AS_IT_IS)
+    input_limits: InputLimits = field(default=InputLimits())
 
     @property
     def digest(self) -> str:
@@ -142,4 +146,4 @@ class Plan(JsonRecord):
         return digest(json.dumps(content, sort_keys=True))
 
 
-_LATER = ("radiomics", "seg", "hold_back", "image_library", "reading")
+_LATER = ("radiomics", "seg", "hold_back", "image_library", "reading", "input_limits")

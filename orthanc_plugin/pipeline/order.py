@@ -47,6 +47,8 @@ def _all_stages(session: Session, run: Run) -> Iterator[StageOutcome]:
             yield run(f"{verb} {model.name}", partial(stage, model, seg))
     if found and Output.CHECKS in plan.outputs:
         yield run("check", partial(session.check, found, located))
+    if Output.INPUT_QUALITY in plan.outputs:
+        yield run(f"report {Output.INPUT_QUALITY}", partial(session.report_input, found, located))
 
 
 def _guard(wanted: Location, located: StageOutcome) -> Found:

@@ -13,14 +13,16 @@ from typing import Protocol
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.domain.body import BodyLocation
+from orthanc_plugin.domain.input_quality import InputFigure
 from orthanc_plugin.domain.job import EnrichJob, Found, StageOutcome
 from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.plan import Output, PlannedModel, StoredObject
 from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.errors import EncodingError, StoreError
 from orthanc_plugin.inference.engine import SegmentationEngine
-from orthanc_plugin.pipeline import closing, location, organs
+from orthanc_plugin.pipeline import closing, location, organs, scan
 from orthanc_plugin.pipeline.context import Context, ReadBack, ReportResult
+from orthanc_plugin.quality.scan import measure_scan
 
 _Report = Callable[[CtSeries, ModelCard, StoredObject, str, Context], ReportResult]
 
@@ -87,13 +89,14 @@ class Session:
 
     def close(self) -> None:
         """Let go of the series, the masks and the results of this job."""
-        for held in ("_series", "_context"):
+        for held in ("_series", "_figures", "_context"):
             self.__dict__.pop(held, None)
         self._engines, self._crop = {}, None
 
     def retrieve(self) -> Found:
         """Read the series and vouch for it."""
-        return Found(notes=(*self._series.notes, *self._series.marks))
+        told = scan.told(scan.refuse_unfit(self._figures, self.job.plan.input_limits))
+        return Found(notes=(*self._series.notes, *self._series.marks, *told))
 
     def locate(self, model: PlannedModel) -> Found:
         """Find the place of the series in the body."""
@@ -147,6 +150,16 @@ class Session:
         """Store a stored SEG in another form."""
         return self._reported(partial(closing.export, kind), model, segmented)
 
+    def report_input(
+        self, segmented: Sequence[tuple[PlannedModel, StageOutcome]], located: StageOutcome | None = None
+    ) -> Found:
+        """Store what the series is worth as input, with what the models of the job tell of it."""
+        masks = [(self._models.card(model), _seg(outcome)) for model, outcome in segmented]
+        place = location_of(located) if located is not None else None
+        limits = self.job.plan.input_limits
+        result, figures = scan.report(self._series, self._figures, limits, masks, place, self._context)
+        return Found(result.stored, notes=(*result.notes, *scan.told(figures)))
+
     def _reported(self, make: _Report, model: PlannedModel, segmented: StageOutcome) -> Found:
         card, provider = self._models.card(model), segmented.stage.provider
         result = make(self._series, card, _seg(segmented), provider, self._context)
@@ -155,6 +168,10 @@ class Session:
     @cached_property
     def _series(self) -> CtSeries:
         return self._load()
+
+    @cached_property
+    def _figures(self) -> tuple[InputFigure, ...]:
+        return measure_scan(self._series, self.job.plan.input_limits)
 
     @cached_property
     def _context(self) -> Context:

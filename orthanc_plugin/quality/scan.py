@@ -224,7 +224,7 @@ def _mode(deviations: NDArray[np.float32]) -> float | None:
 
 
 def _number(series: CtSeries, keyword: str) -> float | None:
-    """The one value that all slices have; None where they have none, several or no number."""
+    """Give the one value that all slices have; None where they have none, several or no number."""
     found = set(_numbers(series, keyword))
     return found.pop() if len(found) == 1 else None
 

@@ -137,6 +137,7 @@ def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: 
         seg=SegSettings(rule.seg_encoding, rule.seg_ceiling),
         hold_back=tuple(check for check in Check if check in rule.hold_back),
         reading=ReadSettings(rule.phase, rule.missing_slices),
+        input_limits=rule.input_quality.limits,
     )
 
 

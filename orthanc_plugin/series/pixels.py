@@ -80,8 +80,11 @@ def decode(ds: Dataset) -> Stored:
             )
         _check_length(ds, uid.UID(str(syntax or "")))
         stored, _ = get_decoder(syntax).as_array(ds, decoding_plugin=_PLUGINS.get(syntax, ""))
-    except _DECODER_ERRORS as error:
-        # What decoders raise depends on the library and the damage; their texts may quote header values.
+    except BaseException as error:
+        # What decoders raise depends on the library and the damage; their texts may quote header values. A decoder in
+        # Rust panics outside the tree of Exception, by a class that cannot be imported.
+        if not isinstance(error, _DECODER_ERRORS) and type(error).__name__ != "PanicException":
+            raise
         name = getattr(syntax, "name", "unknown transfer syntax")
         message = f"a slice cannot be decoded ({name}, {type(error).__name__}); send the series again uncompressed"
         raise InputError(Refusal.UNREADABLE, message) from None

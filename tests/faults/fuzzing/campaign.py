@@ -110,7 +110,10 @@ def table(reads: Sequence[Read]) -> str:
         lines.append(f"| {name} | " + " | ".join(str(counts[head]) for head in heads) + " |")
     reasons = Counter(outcome for read in reads for outcome in read.outcomes if _group(outcome) == "refused")
     told = ", ".join(f"`{reason}` {number}" for reason, number in reasons.most_common())
-    return "\n".join(lines) + f"\n\nReasons: {told}. Largest memory of a worker: {max(r.peak_mib for r in reads):.0f} MiB.\n"
+    return (
+        "\n".join(lines)
+        + f"\n\nReasons: {told}. Largest memory of a worker: {max(r.peak_mib for r in reads):.0f} MiB.\n"
+    )
 
 
 def _group(outcome: str) -> str:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tests.faults.fuzzing.corpus import Files
@@ -25,8 +24,8 @@ config.settings.reading_validation_mode = config.IGNORE
 Mutation = Callable[[Files, random.Random], Files]
 
 _TEXTS = (
-    "", " ", "nan", "inf", "-inf", "1e309", "-0", "0", "1e-300", "99999999999999999999", "abc", "\\", "1\\2\\3\\4\\5\\6\\7",
-    "\u00e4\u00f6", "\x00", "\x1b$B", "1.2.3.0.01", "1." * 200, "A" * 70000, "None", "0x10", "1,5", "--1",
+    "", " ", "nan", "inf", "-inf", "1e309", "-0", "0", "1e-300", "99999999999999999999", "abc", "\\",
+    "1\\2\\3\\4\\5\\6\\7", "\u00e4\u00f6", "\x00", "\x1b$B", "1.2.3.0.01", "1." * 200, "A" * 70000, "None", "0x10", "1,5", "--1",
 )  # fmt: skip
 _NUMBERS = (0, 1, 2, 3, 7, 8, 12, 15, 16, 17, 31, 32, 63, 64, 65, 255, 512, 4096, 32767, 32768, 65535)
 _GEOMETRY = (
@@ -121,7 +120,9 @@ def _length(files: Files, chance: random.Random) -> Files:
             return file[:-1]
         at = chance.choice(places)
         if file[at : at + 2] in _LONG_VRS:
-            lie = struct.pack("<I", chance.choice((0, 1, 3, 0xFFFFFFFF, 0xFFFFFFFE, 0x7FFFFFFF, chance.randrange(1 << 20))))
+            lie = struct.pack(
+                "<I", chance.choice((0, 1, 3, 0xFFFFFFFF, 0xFFFFFFFE, 0x7FFFFFFF, chance.randrange(1 << 20)))
+            )
             return file[: at + 4] + lie + file[at + 8 :]
         lie = struct.pack("<H", chance.choice((0, 1, 3, 7, 0xFFFF, chance.randrange(1 << 10))))
         return file[: at + 2] + lie + file[at + 4 :]
@@ -130,7 +131,23 @@ def _length(files: Files, chance: random.Random) -> Files:
 
 
 _LONG_VRS = {b"OB", b"OW", b"SQ", b"UN", b"UT"}
-_VRS = _LONG_VRS | {b"CS", b"DS", b"IS", b"UI", b"US", b"LO", b"SH", b"PN", b"DA", b"TM", b"ST", b"LT", b"AS", b"UL", b"FD"}
+_VRS = _LONG_VRS | {
+    b"CS",
+    b"DS",
+    b"IS",
+    b"UI",
+    b"US",
+    b"LO",
+    b"SH",
+    b"PN",
+    b"DA",
+    b"TM",
+    b"ST",
+    b"LT",
+    b"AS",
+    b"UL",
+    b"FD",
+}
 
 
 def _edited(edit: Callable[[FileDataset, random.Random], None]) -> Mutation:
@@ -183,7 +200,9 @@ def _any_element(ds: FileDataset, chance: random.Random) -> None:
 
 def _pixels(ds: FileDataset, chance: random.Random) -> None:
     data = ds.get("PixelData") or b""
-    ds.PixelData = chance.choice((b"", data[:-2], data + b"\0\0", data[: len(data) // 2], data * 2, b"\xff" * len(data)))
+    ds.PixelData = chance.choice(
+        (b"", data[:-2], data + b"\0\0", data[: len(data) // 2], data * 2, b"\xff" * len(data))
+    )
 
 
 def _harmless(ds: FileDataset, chance: random.Random) -> None:
@@ -194,18 +213,26 @@ def _harmless(ds: FileDataset, chance: random.Random) -> None:
         block.add_new(chance.randrange(0x10, 0x20), "OB", chance.randbytes(2 * chance.randrange(50)))
 
 
-def _nested(ds: FileDataset, chance: random.Random) -> None:
-    depth, inner = chance.choice((1, 2, 10, 100, 400)), Dataset()
-    inner.CodeValue = "1"
-    for _ in range(depth):
-        outer = Dataset()
-        outer.ConceptCodeSequence = Sequence([inner] * (2 if depth < 3 else 1))
-        inner = outer
-    ds.RequestAttributesSequence = Sequence([inner])
+def _nested(files: Files, chance: random.Random) -> Files:
+    """Put sequences within sequences before the pixels, closed or left open."""
+    depth = chance.choice((1, 2, 10, 100, 400, 5000))
+    opening = b"\x40\x00\x75\x02SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    closing = b"\xfe\xff\x0d\xe0\x00\x00\x00\x00\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+    nest = opening * depth + closing * chance.choice((depth, depth, depth - 1))
+
+    def change(file: bytes) -> bytes:
+        at = max(0, file.find(b"\xe0\x7f\x10\x00"))
+        return file[:at] + nest + file[at:]
+
+    return _some(files, chance, change)
 
 
 def _open_sequence(ds: FileDataset, chance: random.Random) -> None:
-    raw = b"\xfe\xff\x00\xe0" + chance.choice((b"\xff\xff\xff\xff", b"\x10\x00\x00\x00", b"\x00\x00\x00\x80")) + b"\x08\x00"
+    raw = (
+        b"\xfe\xff\x00\xe0"
+        + chance.choice((b"\xff\xff\xff\xff", b"\x10\x00\x00\x00", b"\x00\x00\x00\x80"))
+        + b"\x08\x00"
+    )
     ds.add_new("ReferencedImageSequence", "UN", raw * chance.choice((1, 3, 50)))
 
 
@@ -275,7 +302,14 @@ def _shuffled(files: Files, chance: random.Random) -> Files:
 
 
 def _junk(files: Files, chance: random.Random) -> Files:
-    junk = (b"", b"\0" * 200, b"DICM", b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM" + chance.randbytes(300), b"%PDF-1.7 a text")
+    junk = (
+        b"",
+        b"\0" * 200,
+        b"DICM",
+        b"\0" * 128 + b"DICM",
+        b"\0" * 128 + b"DICM" + chance.randbytes(300),
+        b"%PDF-1.7 a text",
+    )
     return (*files, *chance.sample(junk, chance.randrange(1, 4)))
 
 
@@ -292,7 +326,7 @@ MUTATIONS: dict[str, Mutation] = {
     "any element": _edited(_any_element),
     "pixel data": _edited(_pixels),
     "harmless elements": _edited(_harmless),
-    "nested sequences": _edited(_nested),
+    "nested sequences": _nested,
     "open sequences": _edited(_open_sequence),
     "transfer syntax, written": _edited(_syntax),
     "transfer syntax, named": _with_syntax,

@@ -28,7 +28,7 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EnrichError, InputError
 from orthanc_plugin.quality.scan import measure_scan
 from orthanc_plugin.results.headers import check_identity
-from orthanc_plugin.rules.rules import explain
+from orthanc_plugin.rules.decide import explain
 from orthanc_plugin.rules.tags import series_tags
 from orthanc_plugin.series.identify import identity_of
 from orthanc_plugin.series.read import read_series
