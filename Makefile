@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables changelog conformance bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
+.PHONY: help setup demo test check docs docs-tables input-tables changelog conformance fuzz bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ changelog: setup ## Show what the next release brings; VERSION=1.2.3 gathers it 
 
 conformance: setup ## Read every object of every real series by independent readers; writes docs/conformance.md
 	$(RUN)python -m pytest tests/integration/test_conformance*.py --matrix --matrix-page -q -n auto --dist loadfile -o timeout=1800
+
+fuzz: setup ## Read 10,000 seeded mutations of CT series as `run` does; writes docs/input-quality.md
+	$(RUN)python -m tests.faults.fuzzing.campaign --write
 
 bench: setup ## Measure seconds and memory of the main job
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s

@@ -103,6 +103,8 @@ def _read(opened: _Opened, tags: list[str], stop_before_pixels: bool) -> Dataset
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # texts may quote values; the loader judges these
             ds = _parse(opened, tags, stop_before_pixels)
+            for keyword in ("MediaStorageSOPClassUID", "TransferSyntaxUID"):
+                ds.file_meta.get(keyword)  # parsed only now
             last = [] if tags or not ds else [max(ds.keys())]
             is_cut = any(_is_cut(ds, tag) for tag in tags or last)
     except DAMAGE:

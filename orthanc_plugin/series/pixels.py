@@ -103,6 +103,8 @@ def _check_length(ds: Dataset, syntax: uid.UID) -> None:
     """
     rows, columns = int(ds.Rows), int(ds.Columns)
     if syntax.is_compressed and syntax != uid.DeflatedExplicitVRLittleEndian:
+        if ds.BitsAllocated not in (8, 16) or not 1 <= ds.BitsStored <= ds.BitsAllocated:  # gdcm ends the process
+            raise InputError(Refusal.UNREADABLE, "BitsAllocated or BitsStored fits no CT; export the series again")
         stated = stated_size(ds.PixelData)
         if stated not in (None, (rows, columns)):
             message = f"a compressed slice has {stated[0]} x {stated[1]} pixels" if stated else ""

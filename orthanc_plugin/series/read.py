@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -161,7 +162,8 @@ def _decoded(instances: Iterable[Dataset], aside: _Aside) -> Iterator[_Slice]:
         pending: deque[Future[_Slice]] = deque()
         voxels = 0
         for ds in _single_slices(instances, aside):
-            voxels += _voxel_count(ds)
+            with _readable():
+                voxels += _voxel_count(ds)
             check_voxels(voxels)
             pending.append(pool.submit(_slice, ds))
             if len(pending) > 2 * _THREADS:
@@ -172,14 +174,26 @@ def _decoded(instances: Iterable[Dataset], aside: _Aside) -> Iterator[_Slice]:
 
 def _single_slices(instances: Iterable[Dataset], aside: _Aside) -> Iterator[Dataset]:
     for ds in instances:
-        _check_kind(ds)
-        if says_localizer((*_image_type(ds), *image_types(ds))):
+        with _readable():
+            _check_kind(ds)
+            is_localizer, has_frames = says_localizer((*_image_type(ds), *image_types(ds))), is_multi_frame(ds)
+        if is_localizer:
             aside.localizers.append(_header(ds))
-        elif is_multi_frame(ds):
+        elif has_frames:
             aside.multi_frame.append(_header(ds))
             yield from single_frames(ds)
         else:
             yield ds
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Refuse an instance of which pydicom tells only when a value is asked for that it is damaged."""
+    try:
+        yield
+    except (NotImplementedError, BytesLengthException) as error:
+        message = f"a header value cannot be read ({type(error).__name__}); copy or export the series again"
+        raise InputError(Refusal.UNREADABLE, message) from None
 
 
 def _voxel_count(ds: Dataset) -> int:
@@ -190,7 +204,7 @@ def _voxel_count(ds: Dataset) -> int:
 
 
 def _check_kind(ds: Dataset) -> None:
-    sop_class = ds.get("SOPClassUID")
+    sop_class = str(ds.get("SOPClassUID") or "")
     if ds.get("Modality") != "CT":
         raise InputError(Refusal.NOT_CT, "Modality is not CT")
     if not is_multi_frame(ds) and frame_count(ds) > 1:
@@ -213,7 +227,8 @@ def _header(ds: Dataset) -> Dataset:
 
 
 def _slice(ds: Dataset) -> _Slice:
-    rescale, plane, stored = rescale_of(ds), slice_plane(ds), decode(ds)
+    with _readable():
+        rescale, plane, stored = rescale_of(ds), slice_plane(ds), decode(ds)
     return _Slice(_header(ds), plane, stored, rescale)
 
 

@@ -1,0 +1,28 @@
+"""A part of the mutations in every run of the suite; `make fuzz` runs 10,000."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.fuzzing.campaign import campaign, table
+from tests.faults.fuzzing.corpus import DATA
+from tests.faults.fuzzing.reading import read_case
+
+FOUND = (26, 110, 215, 567, 622, 2330, 2848)
+"""Cases that once ended in an untyped error or took the process with them."""
+
+
+@pytest.mark.timeout(300)
+def test_mutated_series_end_in_a_reason_or_the_same_volume() -> None:
+    reads = [*campaign(250, seed=1, real=False, jobs=2, seconds=40)]
+    assert [read for read in reads if read.faults] == []
+    assert "| all |" in table(reads)
+
+
+@pytest.mark.real_ct
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("number", FOUND)
+def test_cases_that_once_failed(number: int) -> None:
+    if not DATA.is_dir():
+        pytest.skip("the numbers hold for the real CT; set ENRICH_TEST_DATA")
+    assert read_case(number, 0, real=True).faults == ()
