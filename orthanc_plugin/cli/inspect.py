@@ -1,4 +1,4 @@
-"""The command `inspect`: what would be done with each series of a folder, and why, without a model and without a store."""
+"""The command `inspect`: what would be done with each series of a folder, and why; no model runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would be done with a series, and why: each check with its figure, before any model runs and nothing is stored."""
+"""What would be done with a series, and why: each check with its figure, before any model runs."""
 
 from __future__ import annotations
 

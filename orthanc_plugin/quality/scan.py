@@ -56,7 +56,7 @@ def measure_scan(series: CtSeries, limits: InputLimits) -> tuple[InputFigure, ..
     Returns
     -------
     tuple of InputFigure
-        One for each check, in the order of `InputCheck`; `contrast` and `body-part` need models (`quality.scan_models`).
+        One for each check, in the order of `InputCheck`; `scan_models` asks the two that need models.
     """
     volume = series.volume
     return (
@@ -192,7 +192,7 @@ def _share(found: list[Outline]) -> float:
 
 
 def _patch_deviations(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Standard deviation of all patches that hold soft tissue only, and of those that hold air only."""
+    """Measure the standard deviation of all patches that hold soft tissue only, and of those that hold air only."""
     sizes = [_odd(_PATCH_MM / step) for step in volume.spacing_mm[1:]]
     pairs = [_deviations(volume.voxels_hu[index], sizes) for index in spread(volume, _NOISE_SLICES)]
     return np.concatenate([soft for soft, _ in pairs]), np.concatenate([air for _, air in pairs])
@@ -214,7 +214,7 @@ def _odd(voxels: float) -> int:
 
 
 def _mode(deviations: NDArray[np.float32]) -> float | None:
-    """The commonest value, smoothed over three bins; None of too few patches."""
+    """Find the commonest value, smoothed over three bins; None of too few patches."""
     if len(deviations) < _LEAST_PATCHES:
         return None
     width = max(_BIN_HU, float(np.median(deviations)) / 20)
