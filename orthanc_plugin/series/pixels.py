@@ -57,6 +57,17 @@ class Rescale:
     intercept: float
 
 
+class _Panics:
+    """Turn the panic of a decoder in Rust into a ValueError: its class is no Exception, and cannot be imported."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is not None and kind.__name__ == "PanicException":
+            raise ValueError("the decoder panicked") from None
+
+
 def decode(ds: Dataset) -> Stored:
     """Pixels of one single-frame instance as stored, before rescaling.
 
@@ -79,12 +90,10 @@ def decode(ds: Dataset) -> Stored:
                 Refusal.NOT_HU, "an instance is not a MONOCHROME2 image: it is a picture without CT values"
             )
         _check_length(ds, uid.UID(str(syntax or "")))
-        stored, _ = get_decoder(syntax).as_array(ds, decoding_plugin=_PLUGINS.get(syntax, ""))
-    except BaseException as error:
-        # What decoders raise depends on the library and the damage; their texts may quote header values. A decoder in
-        # Rust panics outside the tree of Exception, by a class that cannot be imported.
-        if not isinstance(error, _DECODER_ERRORS) and type(error).__name__ != "PanicException":
-            raise
+        with _Panics():
+            stored, _ = get_decoder(syntax).as_array(ds, decoding_plugin=_PLUGINS.get(syntax, ""))
+    except _DECODER_ERRORS as error:
+        # What decoders raise depends on the library and the damage; their texts may quote header values.
         name = getattr(syntax, "name", "unknown transfer syntax")
         message = f"a slice cannot be decoded ({name}, {type(error).__name__}); send the series again uncompressed"
         raise InputError(Refusal.UNREADABLE, message) from None

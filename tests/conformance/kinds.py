@@ -15,16 +15,19 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.codes import REPORT_TITLE
+from orthanc_plugin.domain.input_quality import InputLimits
 from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.plan import Output, SegEncoding
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.quality.masks import check_masks
+from orthanc_plugin.quality.scan import measure_scan
 from orthanc_plugin.radiomics.features import measure_segments
 from orthanc_plugin.results import seg
 from orthanc_plugin.results.rt.structure_set import encode_rtstruct
 from orthanc_plugin.results.sc.preview import encode_preview
 from orthanc_plugin.results.sr.checks import encode_checks_sr
+from orthanc_plugin.results.sr.input_quality import encode_input_sr, method_card
 from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
 from tests.conformance import readers
 from tests.conformance.cases import Case
@@ -79,6 +82,12 @@ def _thinned(volume: Volume, kept: Segmentation) -> tuple[Volume, Segmentation]:
     return replace(volume, voxels_hu=voxels), replace(kept, labels=labels)
 
 
+def _input_quality(case: Case) -> Dataset:
+    limits = InputLimits()
+    provenance = provenance_of(case.series, "2.25.1010", method_card(limits))
+    return encode_input_sr(provenance, measure_scan(case.series, limits), limits, title=REPORT_TITLE)
+
+
 def _checks(case: Case) -> Dataset:
     results = check_masks(case.series.volume, case.kept, case.card)
     models = [provenance_of(case.series, "2.25.1004", case.card)]
@@ -118,6 +127,7 @@ KINDS: dict[str, Kind] = {
     "body regions": _body(Output.BODY_REGIONS),
     "viewer landmarks": _body(Output.VIEWER_LANDMARKS, "Imaging Measurement Report"),
     "checks": Kind(Output.CHECKS, _checks, _REPORT),
+    "input quality": Kind(Output.INPUT_QUALITY, _input_quality, _REPORT),
     "RTSTRUCT": Kind(
         Output.RTSTRUCT,
         partial(_of_seg, encode_rtstruct),

@@ -29,6 +29,7 @@ from orthanc_plugin.results.sr import (
     body_regions,
     body_scan,
     checks,
+    input_quality,
     landmarks,
     radiomics,
     viewer_landmarks,
@@ -117,6 +118,7 @@ def test_series_numbers_of_results() -> None:
         "RT structure set": structure_set,
         "preview": preview,
         "quality checks": checks,
+        "input quality": input_quality,
     }
     assert dict(told) == {name: str(module.SERIES_NUMBER) for name, module in modules.items()}
 

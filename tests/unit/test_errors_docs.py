@@ -52,7 +52,7 @@ def test_who_gives_a_reason_is_who_the_page_says() -> None:
         "loader": ("series/",),
         "archive": ("archive/",),
         "decision": ("jobs/decision.py",),
-        "worker": ("jobs/sessions.py", "pipeline/guards.py", "domain/job.py"),
+        "worker": ("jobs/sessions.py", "pipeline/guards.py", "pipeline/scan.py", "domain/job.py"),
         "model": ("inference/",),
     }
     for reason, told in re.findall(r"^\| `([a-z-]+)` \| ([a-z, ]+) \|", PAGE, re.MULTILINE):
