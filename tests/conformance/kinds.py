@@ -127,7 +127,6 @@ KINDS: dict[str, Kind] = {
     "body regions": _body(Output.BODY_REGIONS),
     "viewer landmarks": _body(Output.VIEWER_LANDMARKS, "Imaging Measurement Report"),
     "checks": Kind(Output.CHECKS, _checks, _REPORT),
-    "input quality": Kind(Output.INPUT_QUALITY, _input_quality, _REPORT),
     "RTSTRUCT": Kind(
         Output.RTSTRUCT,
         partial(_of_seg, encode_rtstruct),
@@ -138,6 +137,7 @@ KINDS: dict[str, Kind] = {
         partial(_of_seg, encode_preview),
         (lambda case, path: readers.dcmtk_reads_dataset(path), lambda case, path: readers.itk_reads_picture(path)),
     ),
+    "input quality": Kind(Output.INPUT_QUALITY, _input_quality, _REPORT),
 }
 
 
