@@ -21,6 +21,7 @@ from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, StageView, ending
 from orthanc_plugin.domain.plan import Output, Plan
+from orthanc_plugin.domain.reading import ReadSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, Refusal
 from orthanc_plugin.jobs.inspection import Inspection, inspect_series
@@ -148,23 +149,32 @@ def inspect_folder(
         If there is no such folder or series, or a rule names a model that is not installed.
     """
     archive, installed = _open(directory, directory), _installed(configuration)
-    chosen = [series for series in archive.series if series_uid in (None, series.series_instance_uid)]
+    studies = rank_studies(archive, configuration.rules, installed.test_models)
+    chosen = [s for s in by_rank(archive.series, studies) if series_uid in (None, s.series_instance_uid)]
     if not chosen:
         raise ConfigError(f"{directory} holds no series {series_uid}")
     for series in chosen:
         uids = series.study_instance_uid, series.series_instance_uid
-        yield inspect_series(
+        inspected = inspect_series(
             uids[1],
             configuration.rules,
             partial(_tags, series, archive),
             partial(archive.headers, *uids),
             partial(_read, archive, *uids),
+            partial(_better, series, studies),
             installed.test_models,
         )
+        if inspected[0].reason not in ("", Refusal.BETTER_SERIES):
+            studies = without(studies, series)
+        yield inspected
 
 
-def _read(archive: FolderArchive, study_uid: str, series_uid: str) -> CtSeries:
-    return read_series(archive.retrieve(study_uid, series_uid))
+def _read(archive: FolderArchive, study_uid: str, series_uid: str, reading: ReadSettings) -> CtSeries:
+    return read_series(archive.retrieve(study_uid, series_uid), reading)
+
+
+def _better(series: FolderSeries, studies: Studies, rule: str) -> Skip | None:
+    return skip_for_better(series.series_instance_uid, studies.get((series.study_instance_uid, rule), ()))
 
 
 def _open(directory: Path, out: Path) -> FolderArchive:
@@ -195,8 +205,8 @@ def _plan(
     plan = decide(rules, _tags(series, archive), installed.digests, installed.test_models)
     if isinstance(plan, Skip):
         return plan
-    study = studies.get((series.study_instance_uid, plan.rule), ())
-    return skip_for_better(series.series_instance_uid, study) or replace(plan, home_archive=ARCHIVE, destinations=())
+    better = _better(series, studies, plan.rule)
+    return better or replace(plan, home_archive=ARCHIVE, destinations=())
 
 
 def _enrich(

@@ -18,7 +18,7 @@ from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.image_kind import ImageKind
 from orthanc_plugin.domain.input_quality import REFUSABLE, InputCheck, InputLimits
 from orthanc_plugin.domain.plan import Guard, Output, SegEncoding
-from orthanc_plugin.domain.reading import MissingSlices, Phase
+from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
 
 DEFAULT_LOCATOR = "bpr"
 _REGIONS = ", ".join(f'"{region}"' for region in Region)
@@ -203,6 +203,11 @@ class Rule(Settings):
         if Check.AGREEMENT in self.hold_back:
             raise ValueError('HoldBack cannot name "agreement": it is only known after the segmentations are stored')
         return self
+
+    @property
+    def reading(self) -> ReadSettings:
+        """What the loader may do, as plans pin it."""
+        return ReadSettings(self.phase, self.missing_slices)
 
     @property
     def location_keys(self) -> tuple[str, ...]:

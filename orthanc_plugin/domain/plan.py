@@ -108,7 +108,7 @@ class SegSettings:
     ceiling: float = 0.2
 
 
-_AS_IT_IS = ReadSettings()
+_AS_IT_IS, _LIMITS = ReadSettings(), InputLimits()
 """Not written: the texts of plans that choose nothing stay those of before."""
 
 
@@ -133,7 +133,7 @@ class Plan(JsonRecord):
     hold_back: tuple[Check, ...] = ()
     image_library: bool = False
     reading: Annotated[ReadSettings, Field(exclude_if=_AS_IT_IS.__eq__)] = field(default=_AS_IT_IS)
-    input_limits: InputLimits = field(default=InputLimits())
+    input_limits: Annotated[InputLimits, Field(exclude_if=_LIMITS.__eq__)] = field(default=_LIMITS)
 
     @property
     def digest(self) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.domain.input_quality import InputFigure, InputLimits
+from orthanc_plugin.domain.reading import ReadSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError, InputError, Refusal
 from orthanc_plugin.quality.scan import measure_scan
 from orthanc_plugin.results.headers import check_identity
-from orthanc_plugin.rules.decide import RuleVerdict, explain
+from orthanc_plugin.rules.decide import RuleVerdict, Skip, explain
 from orthanc_plugin.rules.tags import SeriesTags
 from orthanc_plugin.series.identify import identity_of
 
@@ -70,7 +72,8 @@ def inspect_series(
     rules: Sequence[Rule],
     tags_of: Callable[[], SeriesTags],
     headers: Callable[[], Sequence[Dataset]],
-    read: Callable[[], CtSeries] | None,
+    read: Callable[[ReadSettings], CtSeries],
+    better: Callable[[str], Skip | None],
     test_models: Iterable[str] = (),
 ) -> tuple[Inspection, CtSeries | None]:
     """Go through the steps until one refuses the series; rules are told even where none takes it.
@@ -81,8 +84,10 @@ def inspect_series(
     rules : sequence of Rule
     tags_of, headers : callable
         Give what rules judge, and the headers; may raise InputError.
-    read : callable, optional
-        Reads the volume; without it pixels and input quality are not asked.
+    read : callable
+        Reads the volume as the rule says.
+    better : callable
+        Gives the skip where the rule of that name enriches another series of the study instead.
     test_models : iterable of str
         Models that were trained on phantoms only.
 
@@ -100,15 +105,15 @@ def inspect_series(
     steps.append(Inspected(Step.HEADERS, StepState.PASSED, "", _in_words(tags)))
     verdicts = explain(rules, tags, frozenset(test_models))
     rule = next((rule for rule, verdict in zip(rules, verdicts, strict=True) if verdict.matches), None)
-    steps.append(_judged(rule, verdicts))
+    steps.append(_judged(rule, verdicts, better))
     series: CtSeries | None = None
     figures: tuple[InputFigure, ...] = ()
     try:
         identity_of(headers())
         steps.append(Inspected(Step.IDENTITY, StepState.PASSED, "", "one patient, study and series, valid UIDs"))
-        if read is not None:
-            series = _vouched(read, steps)
-            figures = _measured(series, InputLimits() if rule is None else rule.input_quality.limits, steps)
+        reading = ReadSettings() if rule is None else rule.reading
+        series = _vouched(partial(read, reading), steps)
+        figures = _measured(series, InputLimits() if rule is None else rule.input_quality.limits, steps)
     except InputError as error:
         steps.append(_refused(Step.IDENTITY if len(steps) < 3 else Step.PIXELS, error))
     return _ended(series_instance_uid, steps, rule, verdicts, figures), series
@@ -139,8 +144,10 @@ def _measured(series: CtSeries, limits: InputLimits, steps: list[Inspected]) -> 
     return figures
 
 
-def _judged(rule: Rule | None, verdicts: Sequence[RuleVerdict]) -> Inspected:
+def _judged(rule: Rule | None, verdicts: Sequence[RuleVerdict], better: Callable[[str], Skip | None]) -> Inspected:
     if rule is not None:
+        if (skip := better(rule.name)) is not None:
+            return Inspected(Step.RULES, StepState.REFUSED, skip.reason, skip.sentence)
         return Inspected(Step.RULES, StepState.PASSED, "", f"rule {rule.name} takes the series")
     told = ". ".join(f"rule {verdict.rule}: {'; '.join(verdict.reasons)}" for verdict in verdicts)
     return Inspected(Step.RULES, StepState.REFUSED, Refusal.NO_RULE, told or "there are no rules")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Output, Plan, PlannedModel, SegSettings
-from orthanc_plugin.domain.reading import ReadSettings
 from orthanc_plugin.errors import ModelError, Refusal
 from orthanc_plugin.rules.criteria import Failure, failures_of
 from orthanc_plugin.rules.tags import SeriesTags
@@ -136,7 +135,7 @@ def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: 
         image_library=rule.radiomics_settings.image_library,
         seg=SegSettings(rule.seg_encoding, rule.seg_ceiling),
         hold_back=tuple(check for check in Check if check in rule.hold_back),
-        reading=ReadSettings(rule.phase, rule.missing_slices),
+        reading=rule.reading,
         input_limits=rule.input_quality.limits,
     )
 
