@@ -127,8 +127,9 @@ def _vouched(read: Callable[[], CtSeries], steps: list[Inspected]) -> CtSeries:
         raise InputError(Refusal.INVALID_IDENTITY, str(error)) from None
     size = " x ".join(map(str, series.volume.voxels_hu.shape))
     spacing = " x ".join(f"{step:.3f}" for step in series.volume.spacing_mm)
-    detail = "; ".join((f"{size} voxels of {spacing} mm (z, y, x)", *series.notes))
-    steps.append(Inspected(Step.PIXELS, StepState.NOTED if series.notes else StepState.PASSED, "", detail))
+    notes = (*series.notes, *series.marks)
+    detail = "; ".join((f"{size} voxels of {spacing} mm (z, y, x)", *notes))
+    steps.append(Inspected(Step.PIXELS, StepState.NOTED if notes else StepState.PASSED, "", detail))
     return series
 
 

@@ -11,9 +11,11 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import VR
 
 from orthanc_plugin import RESULTS_VERSION, __version__, identity
+from orthanc_plugin.domain.input_quality import InputLimits
 from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.results.sr.input_quality import method_card
 from tests.conformance.cases import FEW, Case
-from tests.conformance.kinds import KINDS
+from tests.conformance.kinds import KINDS, Kind
 from tests.support.cases.results_case import CARD, small_series
 
 ALLOWED = {
@@ -45,10 +47,15 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def made(request: pytest.FixtureRequest, case: Case) -> Dataset:
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]
+
+
+@pytest.fixture(scope="module")
+def made(kind: Kind, case: Case) -> Dataset:
     """Encode an object and read it back."""
     buffer = io.BytesIO()
-    ds = KINDS[request.param].make(case)
+    ds = kind.make(case)
     assert ds is not None
     ds.save_as(buffer, enforce_file_format=True)
     return pydicom.dcmread(io.BytesIO(buffer.getvalue()))
@@ -74,12 +81,13 @@ def test_what_identifies_the_patient_stands_in_its_own_attribute_alone(made: Dat
     assert [keyword for keyword, text in texts(made) if any(value in text for value in NOWHERE.values())] == []
 
 
-def test_its_model_is_contributing_equipment_with_all_that_repeats_the_run(made: Dataset) -> None:
-    (model,) = (item for item in made.ContributingEquipmentSequence if item.get("ManufacturerModelName") == CARD.name)
-    assert (model.Manufacturer, model.SoftwareVersions) == (CARD.manufacturer, CARD.version)
-    assert model.DeviceUID == identity.device_uid(CARD.digest)
+def test_its_model_is_contributing_equipment_with_all_that_repeats_the_run(made: Dataset, kind: Kind) -> None:
+    card = method_card(InputLimits()) if kind.output is Output.INPUT_QUALITY else CARD
+    (model,) = (item for item in made.ContributingEquipmentSequence if item.get("ManufacturerModelName") == card.name)
+    assert (model.Manufacturer, model.SoftwareVersions) == (card.manufacturer, card.version)
+    assert model.DeviceUID == identity.device_uid(card.digest)
     assert model.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
-    facts = (f"model_sha256={CARD.digest}", f"software=orthanc-enrichment {__version__}", "provider=CPU")
+    facts = (f"model_sha256={card.digest}", f"software=orthanc-enrichment {__version__}", "provider=CPU")
     for fact in (*facts, f"results_version={RESULTS_VERSION}"):
         assert fact in model.ContributionDescription
 
