@@ -111,7 +111,7 @@ def _count(ds: Dataset, keyword: str) -> int:
 
 def is_multi_frame(ds: Dataset) -> bool:
     """Tell whether it is an instance of a multi-frame CT."""
-    return ds.get("SOPClassUID") in MULTI_FRAME_CT
+    return str(ds.get("SOPClassUID") or "") in MULTI_FRAME_CT  # a damaged one may hold several values
 
 
 def _items(ds: Dataset, keyword: str) -> list[Dataset]:

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests.faults.fuzzing.corpus import DATA
-from tests.faults.fuzzing.reading import Read, read_case, serve
+from tests.faults.fuzzing.reading import Read, case, read_case, serve
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "input-quality.md"
 MARKS = ("<!-- fuzz -->\n", "<!-- end of fuzz -->")
@@ -49,7 +49,8 @@ class Worker:
             process.join(5)
             fault = f"crash: the process ended with {process.exitcode}"
         self.stop()
-        return Read(number, "", "", (), (fault,), 0.0)
+        source, mutation, _, _ = case(number, self._seed, self._real)
+        return Read(number, source, mutation, (), (fault,), 0.0)
 
     def stop(self) -> None:
         """End the process."""
