@@ -105,6 +105,8 @@ def _read(opened: _Opened, tags: list[str], stop_before_pixels: bool) -> Dataset
             ds = _parse(opened, tags, stop_before_pixels)
             for keyword in ("MediaStorageSOPClassUID", "TransferSyntaxUID"):
                 ds.file_meta.get(keyword)  # parsed only now
+            for tag in tags:
+                ds.get(tag)
             last = [] if tags or not ds else [max(ds.keys())]
             is_cut = any(_is_cut(ds, tag) for tag in tags or last)
     except DAMAGE:

@@ -8,8 +8,8 @@ from tests.faults.fuzzing.campaign import campaign, table
 from tests.faults.fuzzing.corpus import DATA
 from tests.faults.fuzzing.reading import read_case
 
-FOUND = (26, 110, 215, 567, 622, 2330, 2848)
-"""Cases that once ended in an untyped error or took the process with them."""
+FOUND = (*((0, number) for number in (26, 110, 215, 567, 622, 2330, 2848)), (20261130, 852), (20261130, 1151))
+"""Seed and number of cases that once ended in an untyped error or took the process with them."""
 
 
 @pytest.mark.timeout(300)
@@ -22,8 +22,8 @@ def test_mutated_series_end_in_a_reason_or_the_same_volume() -> None:
 
 @pytest.mark.real_ct
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("number", FOUND)
-def test_cases_that_once_failed(number: int) -> None:
+@pytest.mark.parametrize(("seed", "number"), FOUND)
+def test_cases_that_once_failed(seed: int, number: int) -> None:
     if not DATA.is_dir():
         pytest.skip("the numbers hold for the real CT; set ENRICH_TEST_DATA")
-    assert read_case(number, 0, real=True).faults == ()
+    assert read_case(number, seed, real=True).faults == ()
