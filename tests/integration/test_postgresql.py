@@ -93,7 +93,7 @@ def test_a_worker_with_a_configuration_of_its_own_carries_a_job_out(
     with closing(JobQueue(configuration.database)) as queue, closing(open_admission(configuration, queue)) as admission:
         admission.hint(Hint("local", str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), stable=True))
         admission.tick(0.0)
-        (job,) = queue.list()
+        (job,) = [each for each in queue.list() if each.series_instance_uid == ds.SeriesInstanceUID]
         with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as worker:
             try:
                 ends = (JobState.DONE, JobState.FAILED, JobState.SKIPPED)
