@@ -118,6 +118,8 @@ def _read(opened: _Opened, tags: list[str], stop_before_pixels: bool) -> Dataset
 
 def _open(file: Path) -> _Opened:
     try:
+        with file.open("rb") as stream:
+            _has_prefix(stream.read(_PREAMBLE_BYTES + len(_PREFIX)))
         if file.stat().st_size > LARGEST_FILE_BYTES:
             raise Damaged
         content = file.read_bytes()
@@ -127,10 +129,17 @@ def _open(file: Path) -> _Opened:
 
 
 def _opened(content: bytes) -> _Opened:
-    has_prefix = content[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == _PREFIX
-    if not has_prefix and content[:2] not in _FIRST_GROUPS:
-        raise NotDicom
+    has_prefix = _has_prefix(content)
     return _Opened(content, has_prefix, _meta(content) if has_prefix else FileMetaDataset())
+
+
+def _has_prefix(content: bytes) -> bool:
+    """Tell whether bytes begin as a DICOM file with preamble; raise NotDicom if not even as one without."""
+    if content[_PREAMBLE_BYTES : _PREAMBLE_BYTES + len(_PREFIX)] == _PREFIX:
+        return True
+    if content[:2] not in _FIRST_GROUPS:
+        raise NotDicom
+    return False
 
 
 def _meta(content: bytes) -> FileMetaDataset:

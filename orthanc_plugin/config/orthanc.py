@@ -5,6 +5,8 @@ The plugin passes these settings on, so the service that it starts and every com
 
 from __future__ import annotations
 
+import re
+
 from orthanc_plugin.config.orthanc_json import JsonObject
 
 EXPOSED = "RemoteAccessAllowed is true and AuthenticationEnabled is false: anybody could read the images"
@@ -29,7 +31,8 @@ def with_local_archive(archives: object, document: JsonObject) -> object:
     if not isinstance(archives, dict) or not isinstance(local, dict):
         return archives
     own = _own_addresses(document)
-    if str(local.get("Url", own["Url"])).rstrip("/") != own["Url"]:
+    url = re.sub(r"(?<=://)(localhost|\[::1\])(?=[:/])", "127.0.0.1", str(local.get("Url", own["Url"])))
+    if url.rstrip("/") != own["Url"]:
         return archives
     return {**archives, "local": own | local}
 

@@ -99,8 +99,13 @@ class Deliveries:
             raise EnrichError(f"job {job_id} has no delivery to {destination} that failed or was cancelled")
 
     def retry_failed(self, job_id: str) -> None:
-        """Run every delivery of a job again that failed or was cancelled."""
-        self._run_again(self.of_job(job_id))
+        """Run every copy of a job's results again that failed or was cancelled; withdrawals only by `retry`."""
+        self._run_again([delivery for delivery in self.of_job(job_id) if delivery.kind == DELIVER])
+
+    def cancel_withdrawals(self, job_id: str) -> None:
+        """End the open withdrawals of a job that runs again: it makes the same objects."""
+        opened = [d for d in self.of_job(job_id) if d.kind == WITHDRAW and d.state in OPEN_STATES]
+        self._client.cancel_workflows([_id(delivery) for delivery in opened])
 
     def cancel(self, job_id: str, destination: str) -> None:
         """End the open deliveries of a job to one archive; raise EnrichError if there is none."""
@@ -119,6 +124,11 @@ class Deliveries:
                 application_version=APPLICATION_VERSION,
             )
         return len(ended)
+
+
+def job_of(workflow_id: str) -> str:
+    """Return the job of a delivery, given the id of its workflow."""
+    return workflow_id.split(":", 2)[1]
 
 
 def _id(delivery: DeliveryView) -> str:

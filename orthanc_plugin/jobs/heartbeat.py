@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,9 +62,18 @@ class AtWork:
         try:
             yield
         finally:
-            with self._lock:
-                del self._threads[me]
-                _raise_in(me, None)  # an interrupt that came too late must not hit the next workflow
+            self._forget(me)
+
+    def _forget(self, me: int) -> None:
+        """Forget this thread. An interrupt that comes this late arrives here, and must not hit the next workflow."""
+        while True:
+            try:
+                with self._lock:
+                    self._threads.pop(me, None)
+                time.sleep(0)  # the interpreter raises what is pending after a call
+                return
+            except InterruptedJob:
+                continue
 
     def ids(self) -> frozenset[str]:
         """Return the workflows that are worked on."""
@@ -75,16 +85,19 @@ class AtWork:
         with self._lock:
             for thread, running in self._threads.items():
                 if running == workflow_id:
-                    _raise_in(thread, InterruptedJob)
+                    _interrupt(thread)
 
 
 class InterruptedJob(BaseException):
     """A person cancelled the workflow that this thread works on. The engine has recorded its end already."""
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Raise an error in another thread, or take back one that was not raised yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)
+def _interrupt(thread: int) -> None:
+    """Raise InterruptedJob in another thread.
+
+    It is never taken back with NULL: CPython 3.11 would then look for it for ever, and hang where code is traced.
+    """
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(InterruptedJob))
 
 
 class Heartbeats:

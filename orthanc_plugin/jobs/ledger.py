@@ -173,6 +173,23 @@ class Ledger:
         """Return the row of a job."""
         return next(iter(self._rows(sa.select(_decisions).where(_decisions.c.job_id == job_id))), None)
 
+    def still_counts(self, job_id: str) -> bool:
+        """Tell whether the results of a job are valid: its own row says so, or a job on the same content elsewhere.
+
+        The same CT in two archives has one fingerprint, so the jobs of both share their results.
+        """
+        same = sa.select(_decisions.c.fingerprint).where(_decisions.c.job_id == job_id).scalar_subquery()
+        valid = sa.select(_decisions.c.id).where(
+            _decisions.c.fingerprint == same,
+            _decisions.c.superseded_by == "",
+            sa.or_(
+                _decisions.c.state == JobState.DONE,
+                sa.and_(_decisions.c.job_id != job_id, _decisions.c.state.in_(OPEN_STATES)),
+            ),
+        )
+        with self.engine.connect() as connection:
+            return connection.execute(valid.limit(1)).first() is not None
+
     def open_jobs(self) -> tuple[Decision, ...]:
         """Return the jobs that are queued or running."""
         return self._rows(sa.select(_decisions).where(_decisions.c.state.in_(OPEN_STATES)).order_by(_decisions.c.id))

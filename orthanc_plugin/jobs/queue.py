@@ -134,15 +134,18 @@ class JobQueue:
         Raises
         ------
         EnrichError
-            If there is no such job, or it is open and not stuck.
+            If there is no such job, it is open and not stuck, or a newer one supersedes it.
         """
         row = self._row(job_id)
         self.ledger.drop_note(f"{TAKEN_OVER}{row.job_id}")
         if row.state is JobState.RUNNING and row.job_id in self.stuck():
             self.resume(row.job_id)
             return
+        if row.superseded_by:
+            raise EnrichError(f"job {row.job_id} is superseded: a newer job has the series")
         if row.state not in OPEN_STATES:
             self._await_end(row.job_id)
+        self.deliveries.cancel_withdrawals(row.job_id)
         if not self.ledger.reopen(row.job_id):
             raise EnrichError(f"job {row.job_id} is {row.state}; only a job that ended or is stuck can be retried")
         self._run_again(row.job_id, row.argument)

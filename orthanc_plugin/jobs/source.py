@@ -40,7 +40,14 @@ class Source:
     def read(self) -> CtSeries:
         """Read the series; raise InputError (`gone`) if it changes meanwhile."""
         before = self._look()
-        series = self._load(self._archive, self._job)
+        try:
+            series = self._load(self._archive, self._job)
+        except InputError as error:
+            if error.reason is Refusal.GONE and self._is_missed():
+                raise TransientError(
+                    f"archive {self._archive.name} does not find a series that its index lists; check its Url"
+                ) from None
+            raise
         if self._look() != before:
             raise InputError(Refusal.GONE, "the series changed while it was read; a new decision follows")
         self._content = before
@@ -49,6 +56,11 @@ class Source:
     def is_there(self) -> bool:
         """Tell whether the archive still holds the content that was read."""
         return self._look() == self._content
+
+    def _is_missed(self) -> bool:
+        """Tell whether the index lists the series and DICOMweb does not find it: a wrong address, no deletion."""
+        listed = self._feed is not None and self._look() != ""
+        return listed and not self._archive.headers(self._job.study_instance_uid, self._job.series_instance_uid)
 
     def _look(self) -> str:
         """Return a digest of the identity and the instances of the series as the archive holds it now."""

@@ -75,6 +75,7 @@ class Watch:
         self._next_beat = 0.0
         self._interrupted: dict[str, float] = {}
         self._seen: dict[str, _Seen] = {}
+        self._looked = 0.0
         self._idle: dict[str, float] = {}
 
     def run(self, stopping: threading.Event) -> None:
@@ -117,6 +118,9 @@ class Watch:
 
     def _take_over(self, now: float) -> None:
         beats = self._queue.heartbeats.all()
+        if now - self._looked > self._pace.dead_s / 2:  # we were away ourselves: the silence of others says nothing
+            self._seen = {}
+        self._looked = now
         for unknown in self._queue.holders() - beats.keys():  # a worker of a release without heartbeats, or a lost row
             self._queue.heartbeats.beat(unknown, "", ())
         self._seen = {

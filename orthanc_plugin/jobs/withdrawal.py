@@ -9,7 +9,7 @@ from orthanc_plugin.archive.removal import OrthancRemoval
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import StoredObject
-from orthanc_plugin.errors import EnrichError
+from orthanc_plugin.errors import EnrichError, StoreError
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.results.provenance import MANUFACTURER
 
@@ -45,10 +45,17 @@ def withdraw(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal) -> 
         raise EnrichError(
             f"archive {withdrawal.archive} is not an Orthanc: remove there by hand what is outdated: {left}"
         )
-    return sum(
-        removal.remove(item.study_instance_uid, item.series_instance_uid, item.sop_instance_uid, MANUFACTURER)
-        for item in withdrawal.objects
-    )
+    removed, refused = 0, []
+    for item in withdrawal.objects:
+        try:
+            removed += removal.remove(
+                item.study_instance_uid, item.series_instance_uid, item.sop_instance_uid, MANUFACTURER
+            )
+        except StoreError as error:  # the others are removed all the same
+            refused.append(str(error))
+    if refused:
+        raise StoreError("; ".join(refused))
+    return removed
 
 
 def withdrawals_of(outdated: Decision) -> tuple[Withdrawal, ...]:

@@ -19,6 +19,7 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.archive.removal import OrthancRemoval
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
 from orthanc_plugin.errors import EnrichError, StoreError, TransientError
+from orthanc_plugin.jobs.deliveries import job_of
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
 from orthanc_plugin.jobs.engine import DELIVER, ENRICH, WITHDRAW
 from orthanc_plugin.jobs.heartbeat import AtWork
@@ -69,7 +70,7 @@ def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_wo
 
     @DBOS.workflow(name=WITHDRAW, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def withdraw_results(argument: str) -> None:
-        body = partial(_withdrawn, sessions.removals, Withdrawal.from_json(argument))
+        body = partial(_withdrawn, sessions.removals, Withdrawal.from_json(argument), steps, str(DBOS.workflow_id))
         with _at_work(working):
             _need(_step(retries, WITHDRAW, body))
 
@@ -94,7 +95,9 @@ def _at_work(at_work: AtWork) -> Iterator[None]:
             raise AbandonedError from error
 
 
-def _withdrawn(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal) -> Found:
+def _withdrawn(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal, steps: Steps, workflow_id: str) -> Found:
+    if steps.queue.ledger.still_counts(job_of(workflow_id)):
+        return Found(notes=("nothing withdrawn: the results are valid again, or those of another job, too",))
     return Found(notes=(f"{withdraw(removals, withdrawal)} objects withdrawn",))
 
 

@@ -71,6 +71,11 @@ CASES = (
     Case("DicomWeb is a text", started(DicomWeb="on"), OWN),
     Case("the root of the server", started(DicomWeb={"Root": "/"}), {**OWN, "Url": "http://127.0.0.1:8042"}),
     Case("its own address written", started(_archive(Url=OWN["Url"] + "/") | {"Rules": BY_SENDER}), OWN),
+    Case(
+        "its own address as localhost",
+        started(_archive(Url=OWN["Url"].replace("127.0.0.1", "localhost"))),
+        {**OWN, "Url": OWN["Url"].replace("127.0.0.1", "localhost")},
+    ),
     Case("OrthancUrl empty on purpose", started(_archive(OrthancUrl="")), {**OWN, "OrthancUrl": ""}),
     Case("another address", started(_archive(Url="http://pacs/rs")), {"Url": "http://pacs/rs", "OrthancUrl": ""}),
     Case("a rule that another address cannot answer", started(_archive(Url="http://pacs/rs") | {"Rules": BY_SENDER})),

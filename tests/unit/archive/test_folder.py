@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orthanc_plugin.archive import part10
 from orthanc_plugin.archive.folder import FolderArchive
 from orthanc_plugin.errors import InputError, Refusal, StoreError
 from tests.support.fakes.memory_archive import ct_series, ct_slice
@@ -84,3 +85,13 @@ def test_an_out_folder_that_cannot_be_made_is_a_store_error(source: Path, tmp_pa
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be written"):
         FolderArchive(source, tmp_path / "file" / "out").store(ct_slice(1))
+
+
+def test_a_large_file_of_another_kind_is_no_damaged_dicom_file(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "all.zip").write_bytes(b"PK" + bytes(200_000))
+    monkeypatch.setattr(part10, "LARGEST_FILE_BYTES", 100_000)
+    archive = FolderArchive(source, tmp_path / "out")
+    assert "all.zip" in {file.name for file in archive.skipped}
+    assert len(archive.headers("1.2", "1.2.3")) == 3

@@ -127,3 +127,17 @@ def test_what_cannot_be_withdrawn_is_listed(queue: JobQueue, archives: dict[str,
     (failed,) = queue.deliveries.list(JobState.FAILED)
     assert (failed.kind, failed.destination) == (WITHDRAW, "well")
     assert OBJECT.sop_instance_uid in failed.error
+
+
+def test_a_retry_of_the_job_runs_no_withdrawal_again(queue: JobQueue, archives: dict[str, MemoryArchive]) -> None:
+    queue.deliveries.add("j0", "well", Withdrawal("well", (OBJECT,)).to_json(), WITHDRAW)
+    wait_until(lambda: queue.deliveries.list(JobState.FAILED), 20, "the failure")
+    queue.deliveries.retry_failed("j0")
+    assert queue.deliveries.counts() == {JobState.FAILED: 1}
+
+
+def test_open_withdrawals_of_a_job_that_runs_again_end(queue: JobQueue) -> None:
+    queue.deliveries.add("j0", "well", Withdrawal("well", (OBJECT,)).to_json(), WITHDRAW)
+    deliver(queue, "j0", "away")
+    queue.deliveries.cancel_withdrawals("j0")
+    assert [d.kind for d in queue.deliveries.list(JobState.CANCELLED)] == [WITHDRAW]

@@ -99,3 +99,30 @@ def test_notes_are_kept_replaced_and_dropped(ledger: Ledger) -> None:
     ledger.drop_note("waiting:a")
     assert ledger.note("waiting:a") is None
     assert ledger.note("changes:a") == "7"
+
+
+@pytest.mark.parametrize(
+    ("state", "other", "counts"),
+    [
+        (JobState.DONE, None, True),
+        (JobState.RUNNING, None, False),
+        (JobState.SKIPPED, None, False),
+        (JobState.SKIPPED, JobState.DONE, True),
+        (JobState.SKIPPED, JobState.QUEUED, True),
+        (JobState.SKIPPED, JobState.FAILED, False),
+    ],
+)
+def test_results_count_while_any_job_on_the_same_content_is_valid(
+    ledger: Ledger, state: JobState, other: JobState | None, counts: bool
+) -> None:
+    add(ledger, replace(ROW, state=state))
+    if other is not None:
+        add(ledger, replace(ROW, archive="twin", job_id="j2", state=other))
+    assert ledger.still_counts("j1") is counts
+
+
+def test_superseded_results_do_not_count_but_those_of_a_twin_do(ledger: Ledger) -> None:
+    add(ledger, replace(ROW, state=JobState.DONE), replace(ROW, fingerprint="f2", job_id="j2"))
+    assert not ledger.still_counts("j1")
+    add(ledger, replace(ROW, archive="twin", job_id="j3", state=JobState.DONE))
+    assert ledger.still_counts("j1")

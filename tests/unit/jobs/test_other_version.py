@@ -85,3 +85,14 @@ def test_a_job_that_the_engine_lost_is_queued_again(jobs: JobQueue) -> None:
     jobs._client.delete_workflow(waits.id)
     jobs.settle()
     assert [w.status for w in jobs._client.list_workflows(workflow_ids=[waits.id])] == ["ENQUEUED"]
+
+
+def test_a_worker_that_was_away_itself_does_not_bury_the_others(jobs: JobQueue) -> None:
+    watched = Watch(jobs, "worker-9", AtWork(), Pace(beat_s=0.0, dead_s=5.0, idle_s=100.0))
+    jobs.heartbeats.beat("worker-1", OLD, ())
+    watched.look(0.0)
+    watched.look(60.0)  # the database was away for a minute: nobody could beat
+    assert "worker-1" in jobs.heartbeats.all()
+    for second in range(61, 67):
+        watched.look(float(second))
+    assert "worker-1" not in jobs.heartbeats.all()

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 from pydicom.dataset import Dataset
 
-from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.domain.job import EnrichJob, JobState
 from orthanc_plugin.domain.plan import Output
-from orthanc_plugin.errors import Refusal, StoreError
+from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
+from orthanc_plugin.jobs.source import Source
 from orthanc_plugin.results.provenance import MANUFACTURER
 from tests.support.cases.location_case import CHEST
 from tests.support.cases.results_case import CARD
@@ -112,3 +115,20 @@ def test_a_late_slice_counts_as_another_source(process: HandProcess) -> None:
 
     process.engine.segment = late  # type: ignore[method-assign, assignment]
     assert run(process, JOB)[SEGMENT].reason == Refusal.GONE
+
+
+def test_a_series_that_the_index_lists_is_not_gone(process: HandProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process.archive, "headers", lambda *uids: ())
+    source = Source(JOB, process.archive, process.archive, lost)
+    with pytest.raises(TransientError, match="does not find a series that its index lists"):
+        source.read()
+
+
+def test_a_series_that_changed_is_gone_although_the_index_lists_it(process: HandProcess) -> None:
+    with pytest.raises(InputError) as refusal:
+        Source(JOB, process.archive, process.archive, lost).read()
+    assert refusal.value.reason is Refusal.GONE
+
+
+def lost(archive: Archive, job: EnrichJob) -> CtSeries:
+    raise InputError(Refusal.GONE, "not found, or not the content that was decided on")
