@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.fuzzing.campaign import campaign, table
-from tests.faults.fuzzing.corpus import DATA
 from tests.faults.fuzzing.reading import read_case
+from tests.support.cases.realct import real_ct
 
 FOUND = (*((0, number) for number in (26, 110, 215, 567, 622, 2330, 2848)), (20261130, 852), (20261130, 1151))
 """Seed and number of cases that once ended in an untyped error or took the process with them."""
@@ -24,6 +24,5 @@ def test_mutated_series_end_in_a_reason_or_the_same_volume() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("seed", "number"), FOUND)
 def test_cases_that_once_failed(seed: int, number: int) -> None:
-    if not DATA.is_dir():
-        pytest.skip("the numbers hold for the real CT; set ENRICH_TEST_DATA")
+    real_ct(".")  # the numbers hold for the real CT
     assert read_case(number, seed, real=True).faults == ()
