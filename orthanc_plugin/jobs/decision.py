@@ -189,7 +189,9 @@ def generation_of(series: SeriesIdentity, received: str, rows: Sequence[Decision
     received_again = bool(known.received and received) and received != known.received
     # A worker did not find it: the address was wrong, or it was away for a moment.
     found_again = known.reason == Refusal.GONE and sum(row.reason == Refusal.GONE for row in rows) < GONE_AT_MOST
-    came_again = received_again or found_again or known.state is JobState.SUPERSEDED
+    # Another content took its place meanwhile, and its results may be withdrawn.
+    replaced = bool(known.superseded_by) or known.state is JobState.SUPERSEDED
+    came_again = received_again or found_again or replaced
     return generation + 1 if came_again else None
 
 

@@ -69,6 +69,8 @@ class Source:
             found = self._feed.series(orthanc_id) if (orthanc_id := self._feed.lookup(study, series)) else None
             return found.content if found is not None else ""
         headers = self._archive.headers(study, series)
+        if not headers and self._archive.same_series_studies(series):
+            raise TransientError(f"archive {self._archive.name} lists the series but does not find it")
         return digest(sorted(f"{header.get('PatientID')}\n{header.get('SOPInstanceUID')}" for header in headers))
 
 

@@ -117,6 +117,15 @@ def test_late_slice_makes_a_new_job(house: House) -> None:
     assert new.state is JobState.QUEUED
 
 
+def test_a_content_that_returns_after_another_one_is_made_again(house: House) -> None:
+    for slices in (20, 21, 20, 20):  # its own results may be withdrawn; nothing was received again
+        house.archive.delete("1.2.3")
+        house.archive.put(*ct_series(slices))
+        house.hint()
+    assert [row.generation for row in house.rows()] == [0, 0, 1]
+    assert house.rows()[2].state is JobState.QUEUED
+
+
 def test_another_patient_under_the_same_uid_is_another_content(house: House) -> None:
     for patient in ("P1", "P2", "P1"):
         house.archive.delete("1.2.3")

@@ -132,3 +132,11 @@ def test_a_series_that_changed_is_gone_although_the_index_lists_it(process: Hand
 
 def lost(archive: Archive, job: EnrichJob) -> CtSeries:
     raise InputError(Refusal.GONE, "not found, or not the content that was decided on")
+
+
+def test_an_archive_without_an_index_that_lists_the_series_has_not_lost_it(
+    process: HandProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process.archive, "headers", lambda *uids: ())
+    with pytest.raises(TransientError, match="lists the series but does not find it"):
+        Source(JOB, process.archive, None, lost).is_there()
