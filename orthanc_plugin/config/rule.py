@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, IPvAnyNetwork, model_validator
 
 from orthanc_plugin.config.base import Pattern, Range, Settings
 from orthanc_plugin.config.radiomics_options import RadiomicsOptions
@@ -102,6 +102,9 @@ class Match(Settings):
         default=("HU",), description='a list such as ["HU"]; an absent RescaleType is HU'
     )
     remote_aet: tuple[str, ...] = Field(default=(), alias="RemoteAET", description="a list of calling AE titles")
+    remote_ip: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), alias="RemoteIP", description='a list of addresses or networks such as ["10.0.0.7", "10.1.0.0/16"]'
+    )
     origin: tuple[str, ...] = Field(default=(), description='a list such as ["DicomProtocol", "RestApi", "Plugins"]')
     anonymized_from: bool | None = Field(default=False, description="true, false or null (any)")
     modified_from: bool | None = Field(default=False, description="true, false or null (any)")
@@ -111,6 +114,7 @@ class Match(Settings):
         """Keys in use that only Orthanc's own metadata can answer."""
         uses = {
             "RemoteAET": bool(self.remote_aet),
+            "RemoteIP": bool(self.remote_ip),
             "Origin": bool(self.origin),
             "AnonymizedFrom": self.anonymized_from is True,
             "ModifiedFrom": self.modified_from is True,

@@ -122,7 +122,9 @@ class Judge:
 
     def _tags(self, headers: Sequence[Dataset], hint: Hint) -> SeriesTags:
         copied = (bool(hint.anonymized_from), bool(hint.modified_from))
-        orthanc = OrthancMetadata(hint.remote_aet, hint.origin, *copied) if hint.orthanc_series_id else None
+        orthanc = (
+            OrthancMetadata(hint.remote_aet, hint.origin, *copied, hint.remote_ip) if hint.orthanc_series_id else None
+        )
         return series_tags(headers, orthanc, archive=hint.archive, today=self.now().date())
 
     def refuse(self, hint: Hint, received: str, error: InputError) -> tuple[Decision, EnrichJob | None] | None:

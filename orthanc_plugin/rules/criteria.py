@@ -5,9 +5,12 @@ A criterion that the archive cannot answer is undecidable, never a silent "no ma
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from pydantic import IPvAnyNetwork
 
 from orthanc_plugin.config.base import Range
 from orthanc_plugin.config.rule import Match
@@ -53,6 +56,7 @@ def failures_of(match: Match, tags: SeriesTags) -> Iterator[Failure]:
     if not no_ct:
         yield from _image_failures(match, tags)
     yield from _known_to_orthanc("RemoteAET", tags.remote_aet, match.remote_aet)
+    yield from _sent_from(tags.remote_ip, match.remote_ip)
     yield from _known_to_orthanc("Origin", tags.origin, match.origin)
     yield from _copy("AnonymizedFrom", tags.anonymized, match.anonymized_from)
     yield from _copy("ModifiedFrom", tags.modified, match.modified_from)
@@ -130,6 +134,18 @@ def _known_to_orthanc(criterion: str, found: str | None, wanted: Sequence[str]) 
         yield Failure(criterion, "only Orthanc's own metadata tell it", " or ".join(wanted), undecidable=True)
     elif wanted:
         yield from _listed(criterion, (found,) if found else (), wanted)
+
+
+def _sent_from(found: str | None, wanted: Sequence[IPvAnyNetwork]) -> Iterator[Failure]:
+    if not any(_lies_in(found or "", network) for network in wanted):
+        yield from _known_to_orthanc("RemoteIP", found, [str(network) for network in wanted])
+
+
+def _lies_in(address: str, network: IPvAnyNetwork) -> bool:
+    try:
+        return ipaddress.ip_address(address) in network
+    except ValueError:  # Orthanc does not know the address
+        return False
 
 
 def _copy(criterion: str, found: bool | None, wanted: bool | None) -> Iterator[Failure]:

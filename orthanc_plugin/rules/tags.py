@@ -48,7 +48,7 @@ _SAME_DIRECTION_DECIMALS = 4  # direction cosines and pixel spacings that differ
 
 @dataclass(frozen=True, slots=True)
 class OrthancMetadata:
-    """What only Orthanc knows of a series: who sent it, and how it came in (both may be empty).
+    """What only Orthanc knows of a series: who sent it, and how it came in (each may be empty).
 
     anonymized, modified: whether Orthanc made the series from another one by `/anonymize` or `/modify`.
     """
@@ -57,6 +57,7 @@ class OrthancMetadata:
     origin: str
     anonymized: bool = False
     modified: bool = False
+    remote_ip: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class SeriesTags:
     slice_thickness_mm, spacing_mm: largest SliceThickness; usual step between positions; None if unknown.
     localizers: how many images were set aside as localizers.
     time_points: how many images there are at a typical position.
-    remote_aet, origin, anonymized, modified: as in OrthancMetadata; None where the archive cannot tell.
+    remote_aet, remote_ip, origin, anonymized, modified: as in OrthancMetadata; None where the archive cannot tell.
     complete: whether the archive gave whole headers (an Orthanc with DicomWeb.SeriesMetadata "MainDicomTags" does not).
     phantom: whether every image says that it is no patient: QualityControlImage YES (PS3.3 C.7.6.1).
     images_per_position: largest number of images at one position.
@@ -107,6 +108,7 @@ class SeriesTags:
     pixel_spacings: int | None = None
     step_ratio: float | None = None
     coverage_mm: float | None = None
+    remote_ip: str | None = None
 
     @property
     def kinds(self) -> Mapping[ImageKind, str]:
@@ -178,6 +180,7 @@ def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: 
         pixel_spacings=layout.pixel_spacings,
         step_ratio=layout.step_ratio,
         coverage_mm=layout.coverage_mm,
+        remote_ip=orthanc.remote_ip if orthanc else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -90,19 +91,20 @@ class EnrichedOrthanc(OrthancServer):
 
     def results(self, study_uid: str) -> list[Dataset]:
         """SEG and SR of a study, as stored, ordered by UID."""
-        found = self.rest("/tools/find", "POST", {"Level": "Instance", "Query": {"StudyInstanceUID": study_uid}})
-        assert isinstance(found, list)
-        datasets = [self._dataset(str(orthanc_id)) for orthanc_id in found]
-        return sorted((ds for ds in datasets if ds.Modality in ("SEG", "SR")), key=lambda ds: str(ds.SOPInstanceUID))
-
-    def _dataset(self, orthanc_id: str) -> Dataset:
-        from io import BytesIO
-
-        return dcmread(BytesIO(self.client.get(f"/instances/{orthanc_id}/file").content))
+        return results_of(self, study_uid)
 
     def children(self) -> list[psutil.Process]:
         """Service and worker processes that use this server's state directory or were started for it."""
         return psutil.Process(self.pid).children(recursive=True)
+
+
+def results_of(server: OrthancServer, study_uid: str) -> list[Dataset]:
+    """SEG and SR of a study in any Orthanc, as stored, ordered by UID."""
+    found = server.rest("/tools/find", "POST", {"Level": "Instance", "Query": {"StudyInstanceUID": study_uid}})
+    assert isinstance(found, list)
+    files = (server.client.get(f"/instances/{orthanc_id}/file").content for orthanc_id in found)
+    datasets = (dcmread(BytesIO(content)) for content in files)
+    return sorted((ds for ds in datasets if ds.Modality in ("SEG", "SR")), key=lambda ds: str(ds.SOPInstanceUID))
 
 
 def files_of(folder: Path) -> list[Path]:

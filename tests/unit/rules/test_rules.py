@@ -51,6 +51,7 @@ CHEST = SeriesTags(
     remote_aet="CT1",
     origin="DicomProtocol",
     complete=True,
+    remote_ip="10.1.0.7",
 )
 
 
@@ -211,6 +212,9 @@ class TestCriteria:
             ({"Axial": None}, True),
             ({"RemoteAET": ["ct1", "CT2"]}, True),
             ({"RemoteAET": ["CT2"]}, False),
+            ({"RemoteIP": ["10.1.0.0/16"]}, True),
+            ({"RemoteIP": ["10.2.0.7", "10.1.0.7"]}, True),
+            ({"RemoteIP": ["10.1.0.8", "::1"]}, False),
             ({"Origin": ["DicomProtocol"]}, True),
             ({"Origin": ["Plugins"]}, False),
         ],
@@ -226,6 +230,8 @@ class TestCriteria:
             ({"SliceThickness": {"Max": 9}}, {"slice_thickness_mm": None}),
             ({"StudyAgeDays": {"Min": 0}}, {"study_age_days": None}),
             ({"RemoteAET": ["CT1"]}, {"remote_aet": ""}),
+            ({"RemoteIP": ["10.1.0.7"]}, {"remote_ip": ""}),
+            ({"RemoteIP": ["0.0.0.0/0"]}, {"remote_ip": "not an address"}),
         ],
     )
     def test_absent_tag_meets_no_condition(self, criteria: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -253,11 +259,17 @@ class TestCriteria:
 
 
 class TestWhatTheArchiveCannotTell:
-    NO_ORTHANC = replace(CHEST, remote_aet=None, origin=None)
+    NO_ORTHANC = replace(CHEST, remote_aet=None, remote_ip=None, origin=None)
 
     @pytest.mark.parametrize(
         "criteria",
-        [{"RemoteAET": ["CT1"]}, {"Origin": ["DicomProtocol"]}, {"AnonymizedFrom": True}, {"ModifiedFrom": True}],
+        [
+            {"RemoteAET": ["CT1"]},
+            {"RemoteIP": ["10.1.0.7"]},
+            {"Origin": ["DicomProtocol"]},
+            {"AnonymizedFrom": True},
+            {"ModifiedFrom": True},
+        ],
     )
     def test_is_an_error_of_the_rule_and_no_later_rule_takes_the_series(self, criteria: dict[str, Any]) -> None:
         refused = skip([matching(**criteria), DEFAULT_RULE], self.NO_ORTHANC)
