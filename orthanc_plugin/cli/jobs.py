@@ -67,7 +67,8 @@ def list_jobs(desk: Desk) -> None:
         stuck = " (stuck: no worker works on it)" if job.stuck else ""
         desk.console.print(f"{job.id or 'no job:'} [bold]{job.state}[/bold]{stuck}", soft_wrap=True)
         desk.console.print(
-            f"  rule {job.rule or 'none'}, series {job.series_instance_uid}, {job.created_at:%Y-%m-%d %H:%M:%S} UTC"
+            f"  {job.priority}, rule {job.rule or 'none'}, series {job.series_instance_uid}, "
+            f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC"
         )
         if job.error:
             desk.console.print(f"  {job.error}", soft_wrap=True, markup=False)

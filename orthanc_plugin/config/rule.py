@@ -17,6 +17,7 @@ from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.image_kind import ImageKind
 from orthanc_plugin.domain.input_quality import REFUSABLE, InputCheck, InputLimits
+from orthanc_plugin.domain.job import Priority
 from orthanc_plugin.domain.plan import Guard, Output, SegEncoding
 from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
 
@@ -155,6 +156,9 @@ class Rule(Settings):
         default="", description="empty (no set), or one of " + ", ".join(f'"{name}"' for name in RuleSet)
     )
     match: Match = Field(default=Match(), description="an object of criteria")
+    priority: Literal[Priority.URGENT, Priority.NORMAL] = Field(
+        default=Priority.NORMAL, description='"urgent" or "normal"'
+    )
     series_per_study: SeriesPerStudy = Field(
         default=SeriesPerStudy.ALL, description=" or ".join(f'"{choice}"' for choice in SeriesPerStudy)
     )

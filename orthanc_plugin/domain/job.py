@@ -28,6 +28,14 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Priority(StrEnum):
+    """How soon a job is taken up: an urgent rule comes before new series, and those before a backfill."""
+
+    URGENT = "urgent"
+    NORMAL = "normal"
+    BACKFILL = "backfill"
+
+
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
 _PlanText = Annotated[Plan, BeforeValidator(Plan.from_json), PlainSerializer(Plan.to_json)]

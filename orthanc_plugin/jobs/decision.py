@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin import identity
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.rule import Rule
-from orthanc_plugin.domain.job import EnrichJob, JobState
+from orthanc_plugin.domain.job import EnrichJob, JobState, Priority
 from orthanc_plugin.domain.plan import Plan
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import InputError, Refusal
@@ -148,6 +148,9 @@ class Judge:
             said = f"its headers cannot be read: {type(error).__name__} {whereabouts(error)}"
             return _unknown(hint, sops), Refused(Refusal.UNREADABLE, said)
 
+    def _priority(self, plan: Plan) -> Priority:
+        return next((rule.priority for rule in self.rules if rule.name == plan.rule), Priority.NORMAL)
+
     def _row(
         self, hint: Hint, series: SeriesIdentity, received: str, plan: Plan | Refused
     ) -> tuple[Decision, EnrichJob | None] | None:
@@ -166,7 +169,7 @@ class Judge:
         job_id = identity.job_id(hint.archive, fingerprint, plan.digest)
         decision = Decision(
             *place, received, self.now(), Verdict.ENRICH, JobState.QUEUED,
-            job_id=job_id, rule=plan.rule, argument=job.to_json(),
+            job_id=job_id, rule=plan.rule, argument=job.to_json(), priority=self._priority(plan),
         )  # fmt: skip
         return decision, job
 

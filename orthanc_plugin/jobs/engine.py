@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbos import WorkflowStatus
 
-from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.domain.job import JobState, Priority
 
 APPLICATION_NAME = "enrich"
 APPLICATION_VERSION = "steps-1"
@@ -14,6 +14,9 @@ ENRICH, DELIVER, WITHDRAW = "enrich", "deliver", "withdraw"
 DELIVER_TO = "deliver-to"
 """Queue of deliveries and withdrawals with one partition for each archive. 0.1.0 used one queue `deliver` for all."""
 NO_WORKER_SURVIVED = "the worker died each time it ran this job"
+
+QUEUE_PRIORITY = {Priority.URGENT: 10, Priority.NORMAL: 20, Priority.BACKFILL: 30}
+"""The engine takes the smallest number first, and before all of them a job without one, as 0.1.0 queued them."""
 
 STATE_OF = {
     "ENQUEUED": JobState.QUEUED,

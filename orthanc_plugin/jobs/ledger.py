@@ -19,7 +19,7 @@ from typing import Annotated
 import sqlalchemy as sa
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
-from orthanc_plugin.domain.job import OPEN_STATES, JobState
+from orthanc_plugin.domain.job import OPEN_STATES, JobState, Priority
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.record import Summary
 
@@ -50,6 +50,7 @@ _decisions = sa.Table(
     sa.Column("started_at", sa.Text, nullable=False),
     sa.Column("ended_at", sa.Text, nullable=False),
     sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("priority", sa.Text, nullable=False, server_default=Priority.NORMAL),
     sa.UniqueConstraint("archive", "fingerprint"),
 )
 _notes = sa.Table(
@@ -113,6 +114,7 @@ class Decision:
     started_at: _OptionalTime = None
     ended_at: _OptionalTime = None
     summary: _SummaryText = field(default=Summary())
+    priority: Priority = Priority.NORMAL
 
 
 _DECISION = TypeAdapter(Decision)
@@ -135,6 +137,7 @@ class Ledger:
         if url.get_backend_name() == "sqlite":
             sa.event.listen(self.engine, "connect", _set_up_sqlite)
         _schema.create_all(self.engine)
+        _add_new_columns(self.engine)
 
     def close(self) -> None:
         """Close the connections."""
@@ -319,6 +322,24 @@ def make_database_file(database_url: str) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     file.chmod(0o600)
+
+
+def _add_new_columns(engine: sa.Engine) -> None:
+    """Add the columns that a table of an earlier release lacks; another process may do so at the same time."""
+    column = _decisions.c.priority
+    text = f"ALTER TABLE {_decisions.name} ADD COLUMN {sa.schema.CreateColumn(column).compile(engine)}"
+    if not _lacks(engine, column):
+        return
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.text(text))
+    except sa.exc.DBAPIError:
+        if _lacks(engine, column):
+            raise
+
+
+def _lacks(engine: sa.Engine, column: sa.Column[str]) -> bool:
+    return column.name not in {known["name"] for known in sa.inspect(engine).get_columns(_decisions.name)}
 
 
 def _set_up_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, StageOutcome
+from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority, StageOutcome
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.deliveries import Deliveries
 from orthanc_plugin.jobs.engine import (
@@ -22,6 +22,7 @@ from orthanc_plugin.jobs.engine import (
     DELIVER_TO,
     ENRICH,
     NO_WORKER_SURVIVED,
+    QUEUE_PRIORITY,
     STATE_OF,
     error_text,
 )
@@ -93,7 +94,9 @@ class JobQueue:
                 self.ledger.add(connection, decision)
                 superseded = self.ledger.supersede(connection, decision)
                 if job is not None:
-                    self._client.enqueue_in_transaction(connection, _options(decision.job_id), job.to_json())
+                    self._client.enqueue_in_transaction(
+                        connection, _options(decision.job_id, decision.priority), job.to_json()
+                    )
         except IntegrityError:
             return False
         self._client.cancel_workflows(list(superseded))
@@ -148,7 +151,7 @@ class JobQueue:
         self.deliveries.cancel_withdrawals(row.job_id)
         if not self.ledger.reopen(row.job_id):
             raise EnrichError(f"job {row.job_id} is {row.state}; only a job that ended or is stuck can be retried")
-        self._run_again(row.job_id, row.argument)
+        self._run_again(row)
         self.deliveries.retry_failed(row.job_id)
 
     def retry_all(self, reason: str, text: str = "") -> tuple[str, ...]:
@@ -261,7 +264,7 @@ class JobQueue:
         for job_id, row in rows.items():
             workflow = known.get(job_id)
             if workflow is None or workflow.status == "CANCELLED":
-                self._run_again(job_id, row.argument)
+                self._run_again(row)
             elif STATE_OF.get(workflow.status) in OPEN_STATES:
                 continue
             elif self.ledger.end(job_id, JobState.FAILED, "failed", error_text(workflow)):
@@ -309,11 +312,11 @@ class JobQueue:
             time.sleep(0.1)
         raise EnrichError(f"the worker of job {job_id} still ends it; retry the job later")
 
-    def _run_again(self, job_id: str, argument: str) -> None:
-        if self._client.list_workflows(workflow_ids=[job_id], load_input=False):
-            self._client.rewind_workflow(job_id, queue_name=ENRICH, application_version=APPLICATION_VERSION)
+    def _run_again(self, row: Decision) -> None:
+        if self._client.list_workflows(workflow_ids=[row.job_id], load_input=False):
+            self._client.rewind_workflow(row.job_id, queue_name=ENRICH, application_version=APPLICATION_VERSION)
         else:
-            self._client.enqueue(_options(job_id), argument)
+            self._client.enqueue(_options(row.job_id, row.priority), row.argument)
 
     def _progress(self, job_id: str) -> Summary:
         steps = self._client.list_workflow_steps(job_id)
@@ -321,12 +324,13 @@ class JobQueue:
         return summarise(outcomes)
 
 
-def _options(job_id: str) -> EnqueueOptions:
+def _options(job_id: str, priority: Priority) -> EnqueueOptions:
     return {
         "queue_name": ENRICH,
         "workflow_name": ENRICH,
         "workflow_id": job_id,
         "app_version": APPLICATION_VERSION,
+        "priority": QUEUE_PRIORITY[priority],
     }
 
 
@@ -337,4 +341,5 @@ def _view(
     return JobView(
         row.job_id, row.state, row.archive, row.study_instance_uid, row.series_instance_uid, row.rule,
         row.first_seen, row.started_at, row.ended_at, error, summary.stages, summary.objects, stage, deliveries, stuck,
+        row.priority,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from orthanc_plugin.domain.body import BodyLocation
 from orthanc_plugin.domain.checks import CheckResult
-from orthanc_plugin.domain.job import JobState, StageOutcome, StageView
+from orthanc_plugin.domain.job import JobState, Priority, StageOutcome, StageView
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import StoredObject
 
@@ -65,6 +65,7 @@ class JobView:
     stage: str = ""
     deliveries: tuple[DeliveryView, ...] = field(default=())
     stuck: bool = False
+    priority: Priority = Priority.NORMAL
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:

@@ -19,7 +19,7 @@ from pydantic.json_schema import models_json_schema
 
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
-from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.domain.job import JobState, Priority
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Name = Annotated[str, Field(max_length=64)]
@@ -129,6 +129,7 @@ class CheckResult(Shape):
 class Job(Shape):
     """The enrichment of one series. `stage`: the stage that runs now.
 
+    priority: which of the waiting jobs is taken first, `urgent`, `normal` or `backfill`.
     stuck: it is running, but no worker says that it works on it; it can be retried or cancelled.
     error: why there is no result, or why one was held back.
     Lists of jobs leave out deliveries, location and checks.
@@ -151,6 +152,7 @@ class Job(Shape):
     location: Location | None
     checks: tuple[CheckResult, ...]
     stuck: bool
+    priority: Priority
 
 
 class DeliveryList(Shape):

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.domain.job import JobState, Priority
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.watch import Pace
 from tests.support.fakes.hand_job import job as hand_job
+from tests.support.servers.orthanc_server import wait_until
 
 SHORT = Pace(beat_s=0.5, dead_s=6.0, idle_s=2.0)
 
@@ -77,18 +78,30 @@ class StubSite:
         return [note for note in self.notes() if (note.stage, note.what) == (stage, "begins")]
 
 
-def enqueue(queue: JobQueue, number: int) -> str:
+def enqueue(queue: JobQueue, number: int, priority: Priority = Priority.NORMAL) -> str:
     """Queue one stub job and return its id."""
     job_id, made = f"job-{number}", hand_job(None)
     now = datetime.now(UTC)
     assert queue.enqueue(
         Decision(
             "local", "1.2", f"1.2.{number}", f"f{number}", 0, "", now, Verdict.ENRICH, JobState.QUEUED,
-            job_id=job_id, rule="default", argument=made.to_json(),
+            job_id=job_id, rule="default", argument=made.to_json(), priority=priority,
         ),
         made,
     )  # fmt: skip
     return job_id
+
+
+def check_that_the_urgent_job_comes_first(place: StubSite, queue: JobQueue) -> None:
+    """Queue jobs of each priority, the urgent one last, and see in which order one worker takes them."""
+    queue.pause(True)
+    wanted = (Priority.BACKFILL, Priority.NORMAL, Priority.NORMAL, Priority.URGENT)
+    jobs = [enqueue(queue, number, priority) for number, priority in enumerate(wanted)]
+    assert [queue.show(job).priority for job in jobs] == list(wanted)
+    queue.pause(False)
+    with place.worker("a"):
+        wait_until(lambda: all_done(queue), 60, "the end of the jobs")
+    assert [note.job for note in place.begun("retrieve")] == [jobs[3], jobs[1], jobs[2], jobs[0]]
 
 
 def all_done(queue: JobQueue) -> bool:

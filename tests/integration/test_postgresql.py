@@ -23,7 +23,7 @@ from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.watch import Pace
 from orthanc_plugin.phantoms.dicom import encode_phantom
-from tests.faults.stub_site import StubSite, all_done, enqueue
+from tests.faults.stub_site import StubSite, all_done, check_that_the_urgent_job_comes_first, enqueue
 from tests.support.cases.enriched import small_chest
 from tests.support.servers.orthanc_server import OrthancServer, wait_until
 from tests.support.servers.postgresql import PASSWORD, PostgreSql, postgresql
@@ -121,3 +121,8 @@ def test_another_worker_takes_over_within_a_minute(tmp_path: Path) -> None:
             assert time.monotonic() - killed < 60
             wait_until(lambda: all_done(queue), 30, "the end of the jobs")
     assert place.ends("segment stub") == dict.fromkeys(jobs, 1)
+
+
+def test_an_urgent_job_that_was_queued_last_comes_first(tmp_path: Path) -> None:
+    with postgresql() as server, closing(JobQueue(server.url)) as queue:
+        check_that_the_urgent_job_comes_first(StubSite(tmp_path, server.url), queue)

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin.archive.orthanc import Mark
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
-from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
+from orthanc_plugin.domain.job import EnrichJob, JobState, Priority, StageOutcome, StageView
 from orthanc_plugin.errors import EnrichError, InputError, Refusal
 from orthanc_plugin.jobs.admission import Admission
 from orthanc_plugin.jobs.hint import Hint
@@ -439,3 +439,20 @@ def test_the_first_start_begins_at_the_mark_that_the_plugin_keeps(
     assert (len(house.rows()), len(house.rows("1.2.4"))) == (1, 0)
     assert ("series received before are not looked at again" in caplog.text) is read_before
     house.queue.close()
+
+
+def test_the_rule_decides_on_the_priority_and_not_on_the_plan(tmp_path: Path) -> None:
+    rows = []
+    for name, priority in (("a", "normal"), ("b", "urgent")):
+        house = House(tmp_path / name)
+        house.configuration = Configuration.model_validate(
+            house.configuration.model_dump(by_alias=True) | {"Rules": [{"Name": "default", "Priority": priority}]}
+        )
+        house.start()
+        house.archive.put(*ct_series())
+        house.hint(now=400.0)
+        rows += house.rows()
+        house.queue.close()
+    normal, urgent = rows
+    assert (normal.priority, urgent.priority) == (Priority.NORMAL, Priority.URGENT)
+    assert normal.job_id == urgent.job_id

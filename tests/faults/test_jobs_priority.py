@@ -1,0 +1,31 @@
+"""Which of the waiting jobs a worker takes first."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from orthanc_plugin.domain.job import Priority
+from orthanc_plugin.jobs.queue import JobQueue
+from tests.faults.stub_site import StubSite, all_done, check_that_the_urgent_job_comes_first, enqueue
+from tests.support.servers.orthanc_server import wait_until
+
+
+def test_an_urgent_job_that_was_queued_last_comes_first(tmp_path: Path) -> None:
+    place = StubSite(tmp_path, f"sqlite:///{tmp_path}/jobs.db")
+    with closing(JobQueue(place.database)) as queue:
+        check_that_the_urgent_job_comes_first(place, queue)
+
+
+def test_a_job_that_an_earlier_release_queued_without_a_priority_goes_on(tmp_path: Path) -> None:
+    place = StubSite(tmp_path, f"sqlite:///{tmp_path}/jobs.db")
+    with closing(JobQueue(place.database)) as queue:
+        old = enqueue(queue, 0)
+        with queue.ledger.begin() as connection:
+            connection.exec_driver_sql("UPDATE workflow_status SET priority = 0")
+            connection.exec_driver_sql("ALTER TABLE enrichment_decisions DROP COLUMN priority")
+    with closing(JobQueue(place.database)) as queue, place.worker("a"):
+        enqueue(queue, 1, Priority.URGENT)
+        wait_until(lambda: all_done(queue), 60, "the end of the jobs")
+        assert queue.show(old).priority is Priority.NORMAL
+    assert place.begun("retrieve")[0].job == old
