@@ -109,6 +109,20 @@ class DicomWebArchive:
         answers = (_dataset(item) for item in found)
         return tuple(sorted({(str(ds.StudyInstanceUID), str(ds.get("PatientID") or "")) for ds in answers}))
 
+    def studies(self, query: Mapping[str, str], offset: int, limit: int) -> tuple[str, ...]:
+        """Search for studies by QIDO-RS."""
+        found = self._read(
+            lambda: self._client.search_for_studies(
+                limit=limit, offset=offset, fields=["StudyInstanceUID"], search_filters=dict(query)
+            )
+        )
+        if found is None:
+            raise TransientError(f"archive {self.name}: {self._client.base_url}/studies answered 404; check its Url")
+        uids = [str(_dataset(item).get("StudyInstanceUID") or "") for item in found]
+        if not all(uids):
+            raise InputError(Refusal.UNREADABLE, f"archive {self.name} lists a study without StudyInstanceUID")
+        return tuple(uids)
+
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """Search for the CT series of a study by QIDO-RS."""
         found = self._read(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
+from orthanc_plugin.archive.matching import matches
 from orthanc_plugin.archive.ownership import Unread, may_be_instance, owners
 from orthanc_plugin.archive.part10 import DAMAGE, Damaged, NotDicom, read_instance
 from orthanc_plugin.errors import InputError, Refusal, StoreError
@@ -73,6 +74,13 @@ class FolderArchive:
         """Read them from the headers of the files."""
         found = {(s.study_instance_uid, s.patient_id) for s in self.series if s.series_instance_uid == series_uid}
         return tuple(sorted(found))
+
+    def studies(self, query: Mapping[str, str], offset: int, limit: int) -> tuple[str, ...]:
+        """List the studies that match by the header of the first file of a series."""
+        found = (
+            s.study_instance_uid for s in self.series if matches(_read(s.files[0], stop_before_pixels=True), query)
+        )
+        return tuple(dict.fromkeys(found))[offset : offset + limit]
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """List the CT series of a study from the headers of the files."""

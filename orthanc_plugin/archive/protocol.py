@@ -6,7 +6,7 @@ own ids do not cross this border.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from pydicom.dataset import Dataset
@@ -31,6 +31,31 @@ class Archive(Protocol):
         Source
         ------
         QIDO-RS Search for Series, DICOM PS3.18 10.6.
+        """
+        ...
+
+    def studies(self, query: Mapping[str, str], offset: int, limit: int) -> tuple[str, ...]:
+        """List the StudyInstanceUIDs of one page of the studies that match, empty after the last.
+
+        Parameters
+        ----------
+        query : mapping
+            Values to match, by DICOM keyword.
+        offset : int
+            Number of studies to leave out.
+        limit : int
+            Most studies to list; an archive may list fewer.
+
+        Raises
+        ------
+        InputError
+            The archive refuses the query.
+        TransientError
+            The archive does not respond.
+
+        Source
+        ------
+        QIDO-RS Search for Studies, DICOM PS3.18 10.6.
         """
         ...
 

@@ -33,6 +33,15 @@ def add_commands(commands: Commands) -> None:
     again = commands.add("retry-all", retry_all, "run all jobs again that ended for a reason")
     again.add_argument("--reason", default="failed", help="failed (default), cancelled, or the code of a skip")
     again.add_argument("--text", default="", help="only jobs whose error contains this text")
+    anew = commands.add(
+        "decide-again", decide_again, "decide again, after a change of the rules, on what was decided on"
+    )
+    anew.add_argument("--archive", default="local", help="name of the archive (default: local)")
+    which = anew.add_mutually_exclusive_group()
+    which.add_argument("--reason", default="", help="only decisions with this reason: failed, or the code of a skip")
+    which.add_argument("--query", action="append", metavar="KEY=VALUE,...", help="only studies that match")
+    anew.add_argument("--text", default="", help="only decisions whose detail contains this text")
+    anew.add_argument("--no-wait", action="store_true", help="do not follow it")
     deliveries = commands.add("deliveries", list_deliveries, "list deliveries to further destinations, newest first")
     deliveries.add_argument("--state", type=_job_state, help="only deliveries in this state")
     deliveries.add_argument("--limit", type=int, default=50, help="at most so many deliveries (default: 50)")
@@ -103,6 +112,21 @@ def retry_all(desk: Desk) -> None:
     """Run all jobs again that ended for a reason."""
     jobs = _queue(desk).retry_all(desk.options.reason, desk.options.text)
     desk.say({"retried": list(jobs)}, f"retried: {len(jobs)} jobs")
+
+
+def decide_again(desk: Desk) -> int:
+    """Order new decisions and follow them."""
+    from orthanc_plugin.cli.backfill import follow
+    from orthanc_plugin.errors import ConfigError
+    from orthanc_plugin.jobs.orders import Orders, parse_query
+
+    options = desk.options
+    if options.archive not in desk.configuration.archives:
+        raise ConfigError(f"the configuration has no archive {options.archive}")
+    orders = Orders(_queue(desk).ledger)
+    if options.query:
+        return follow(desk, orders, orders.place_query(options.archive, parse_query(options.query), again=True))
+    return follow(desk, orders, orders.place_again(options.archive, options.reason, options.text))
 
 
 def list_deliveries(desk: Desk) -> None:

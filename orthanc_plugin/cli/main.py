@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from orthanc_plugin import __version__
-from orthanc_plugin.cli import demo, folder, inspect, jobs, models, phantom, processes, weights
+from orthanc_plugin.cli import backfill, demo, folder, inspect, jobs, models, phantom, processes, weights
 from orthanc_plugin.cli.desk import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Command, Commands, Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
 
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_commands(commands)
     phantom.add_commands(commands)
     processes.add_commands(commands)
+    backfill.add_commands(commands)
     jobs.add_commands(commands.group("jobs", "list, show and retry jobs"))
     shelf = commands.group("models", "list, check, install, convert and remove models")
     models.add_commands(shelf)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import time
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +65,29 @@ class ReportTitle(Settings):
         return Code(self.value, self.scheme, self.meaning)
 
 
+class BackfillSettings(Settings):
+    """How the studies of a backfill are mixed in."""
+
+    lead: int = Field(default=20, ge=1, le=10000, description="1 to 10000")
+    hours: str = Field(
+        default="",
+        pattern=r"^(([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?$",
+        description='empty (at any time), or local times such as "20:00-06:00"',
+    )
+
+    @property
+    def in_words(self) -> str:
+        """What a backfill waits for outside its hours."""
+        return f"the hours of backfills, {self.hours} (Backfill.Hours)"
+
+    def is_open(self, now: time) -> bool:
+        """Tell whether a backfill may work at this local time; the hours may go over midnight."""
+        if not self.hours:
+            return True
+        start, end = (time.fromisoformat(text) for text in self.hours.split("-"))
+        return start <= now < end if start < end else not end <= now < start
+
+
 class Configuration(Settings):
     """The whole section. docs/configuration.md describes each key."""
 
@@ -89,6 +113,7 @@ class Configuration(Settings):
         default=300.0, alias="ReconcileSeconds", gt=0, le=86400, description="seconds, above 0 to 86400"
     )
     keep_superseded: bool = Field(default=False, description="true or false")
+    backfill: BackfillSettings = Field(default=BackfillSettings(), description="an object with Lead and Hours")
     workers: int = Field(default=1, ge=0, le=64, description="0 (only remote workers) to 64")
     radiomics_processes: int = Field(
         default=0, ge=0, le=64, description="1 to 64, or 0 for one per core that each worker has"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.uids import UID_LENGTH, is_uid
 from orthanc_plugin.errors import EnrichError, InputError, Refusal, TransientError
 from orthanc_plugin.identity import digest
+from orthanc_plugin.jobs.backfill import Backfill, Desk, Outcome
 from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.hint import WAITING, Hint
 from orthanc_plugin.jobs.ledger import Decision
@@ -99,6 +101,8 @@ class Admission:
         Time of decisions, in UTC.
     test_models : frozenset of str
         Names of the models that were trained on phantoms only.
+    local_time : callable
+        Time of day at this place, for `Backfill.Hours`.
     """
 
     def __init__(
@@ -110,12 +114,15 @@ class Admission:
         models: Mapping[str, str],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         test_models: frozenset[str] = frozenset(),
+        local_time: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
         self._stable_age_s, self._reconcile_s = configuration.stable_age_s, configuration.reconcile_s
         self._queue, self._archives, self._feeds = queue, archives, feeds
         self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
         waiting = Waiting(self._orthanc_id, self._seen, self._failures, self.hint, self._catch_up)
         self._studies = Studies(self._judge, archives, queue, waiting)
+        desk = Desk(self._located, self.hint, lambda hint: hint.key in self._watched, self._on_the_way)
+        self._backfill = Backfill(queue, archives, configuration.backfill, desk, local_time)
         self._lock = threading.Lock()
         self.closing = ExitStack()
         self._next_reconcile: float | None = None
@@ -159,10 +166,12 @@ class Admission:
             self.reconcile(now)
         with self._lock:
             due = [(key, watch) for key, watch in self._watched.items() if watch.due <= now]
+        due.sort(key=lambda item: bool(item[1].hint.order))  # new series first
         away: set[str] = set()  # an archive that is away costs one timeout a round and does not delay the others
         for key, watch in due:
             if watch.hint.archive not in away and not self._look(key, watch, now):
                 away.add(watch.hint.archive)
+        self._backfill.advance(now)
 
     def reconcile(self, now: float) -> None:
         """Read the changes of every archive, and end the jobs that died."""
@@ -200,6 +209,8 @@ class Admission:
         sight = None
         try:
             sight = self._sight(watch.hint)
+            if sight is None:
+                self._tell(watch.hint, Outcome.UNCHANGED)
             if sight is None or self._is_decided(key, sight, watch, now):
                 self._drop(key, watch)
                 return True
@@ -229,7 +240,7 @@ class Admission:
         decided = self._judge.decide(sight.hint, sight.received, self._archives[sight.hint.archive], weighed.refused)
         if sight.received and self._sight(watch.hint) != sight:
             return False  # instances arrived while the headers were read
-        if decided is not None and self._write(*decided):
+        if self._write(sight.hint, decided):
             self._studies.withdraw(sight.hint, weighed)
         return True
 
@@ -243,16 +254,33 @@ class Admission:
         believed = {Refusal.ARCHIVE_REFUSED} | ({Refusal.GONE} if watch.hint.archive not in self._feeds else set())
         if error.reason not in believed:
             return False
-        if (decided := self._judge.refuse(watch.hint, "", error)) is not None:
-            self._write(*decided)
+        self._write(watch.hint, self._judge.refuse(watch.hint, "", error))
         return True
 
-    def _write(self, decision: Decision, job: EnrichJob | None) -> bool:
-        written = self._queue.enqueue(decision, job)
+    def _write(self, hint: Hint, decided: tuple[Decision, EnrichJob | None] | None) -> bool:
+        """Write a decision; return False if there is none, or it changes nothing."""
+        if decided is None:
+            self._tell(hint, Outcome.UNCHANGED)
+            return False
+        decision, job = decided
+        written = self._queue.enqueue(decision, job) or (hint.again and self._queue.decide_again(decision, job))
         if written:
             name = loggable_uid(decision.series_instance_uid)
             logger.info("series %s: %s %s", name, decision.decision, decision.reason)
+        made = Outcome.SKIP if job is None else Outcome.JOB
+        self._tell(hint, made if written else Outcome.UNCHANGED, decision)
         return written
+
+    def _tell(self, hint: Hint, outcome: Outcome, decision: Decision | None = None) -> None:
+        if hint.order:
+            self._backfill.decided(hint, outcome, decision)
+
+    def _on_the_way(self) -> Mapping[str, int]:
+        with self._lock:
+            return Counter(watch.hint.order for watch in self._watched.values() if watch.hint.order)
+
+    def _located(self, hint: Hint) -> Hint:
+        return replace(hint, orthanc_series_id=self._orthanc_id(hint))
 
     def _sight(self, hint: Hint) -> _Sight | None:
         """Look at the series now; return None if it is gone, or if it starts no job."""

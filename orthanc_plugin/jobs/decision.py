@@ -79,7 +79,8 @@ class Judge:
         Returns
         -------
         tuple of Decision and EnrichJob or None, or None
-            The decision and its job, if it has one; None if this content was decided on before.
+            The decision and its job, if it has one; None if this content was decided on before and the hint does not
+            ask again.
 
         Raises
         ------
@@ -148,15 +149,20 @@ class Judge:
             said = f"its headers cannot be read: {type(error).__name__} {whereabouts(error)}"
             return _unknown(hint, sops), Refused(Refusal.UNREADABLE, said)
 
-    def _priority(self, plan: Plan) -> Priority:
+    def _priority(self, hint: Hint, plan: Plan) -> Priority:
+        if hint.order:
+            return Priority.BACKFILL
         return next((rule.priority for rule in self.rules if rule.name == plan.rule), Priority.NORMAL)
 
     def _row(
         self, hint: Hint, series: SeriesIdentity, received: str, plan: Plan | Refused
     ) -> tuple[Decision, EnrichJob | None] | None:
-        generation = generation_of(series, received, self.ledger.of_series(hint.archive, hint.series_instance_uid))
-        if generation is None:
+        rows = self.ledger.of_series(hint.archive, hint.series_instance_uid)
+        generation = generation_of(series, received, rows)
+        if generation is None and not hint.again:
             return None
+        if generation is None:
+            generation = max(row.generation for row in rows)
         fingerprint = identity.fingerprint(series, generation)
         place = (hint.archive, hint.study_instance_uid, hint.series_instance_uid, fingerprint, generation)
         if isinstance(plan, Refused):
@@ -169,7 +175,7 @@ class Judge:
         job_id = identity.job_id(hint.archive, fingerprint, plan.digest)
         decision = Decision(
             *place, received, self.now(), Verdict.ENRICH, JobState.QUEUED,
-            job_id=job_id, rule=plan.rule, argument=job.to_json(), priority=self._priority(plan),
+            job_id=job_id, rule=plan.rule, argument=job.to_json(), priority=self._priority(hint, plan),
         )  # fmt: skip
         return decision, job
 

@@ -107,6 +107,13 @@ class Deliveries:
         opened = [d for d in self.of_job(job_id) if d.kind == WITHDRAW and d.state in OPEN_STATES]
         self._client.cancel_workflows([_id(delivery) for delivery in opened])
 
+    def forget(self, job_id: str) -> None:
+        """Remove the copies of a job's results that are not done: another job takes its place."""
+        for delivery in self.of_job(job_id):
+            if delivery.kind == DELIVER and delivery.state is not JobState.DONE:
+                self._client.cancel_workflow(_id(delivery))
+                self._client.delete_workflow(_id(delivery))
+
     def cancel(self, job_id: str, destination: str) -> None:
         """End the open deliveries of a job to one archive; raise EnrichError if there is none."""
         opened = [d for d in self.of_job(job_id) if d.destination == destination and d.state in OPEN_STATES]

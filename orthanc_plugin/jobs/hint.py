@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from orthanc_plugin.domain.json_record import JsonRecord
 
@@ -16,6 +20,8 @@ class Hint(JsonRecord):
 
     archive: name of the archive in the configuration.
     stable: Orthanc received no new instance for StableAge.
+    order: id of the backfill that asks for the series; empty for new ones.
+    again: a content that was decided on before is decided on again, by the rules of now.
     remote_aet, remote_ip, origin, anonymized_from, modified_from: Orthanc's metadata of the same names.
     """
 
@@ -29,6 +35,8 @@ class Hint(JsonRecord):
     origin: str = ""
     anonymized_from: str = ""
     modified_from: str = ""
+    order: Annotated[str, Field(exclude_if=operator.not_)] = ""
+    again: Annotated[bool, Field(exclude_if=operator.not_)] = False
 
     @property
     def key(self) -> str:

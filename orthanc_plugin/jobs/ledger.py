@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -218,6 +218,34 @@ class Ledger:
             query = query.where(_decisions.c.state == state)
         return self._rows(query.where(_decisions.c.job_id != "") if jobs_only else query)
 
+    def queued_backfill(self) -> int:
+        """Count the jobs of backfills that no worker has begun."""
+        waiting = (_decisions.c.state == JobState.QUEUED, _decisions.c.priority == Priority.BACKFILL)
+        with self.engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).where(*waiting)).scalar_one())
+
+    def standing(self, archive: str, reason: str = "", text: str = "") -> tuple[tuple[str, str], ...]:
+        """Return study and series of each decision that stands, oldest first, except those whose job runs.
+
+        Parameters
+        ----------
+        archive : str
+        reason : str
+            Only decisions with this reason.
+        text : str
+            Only decisions whose detail contains this text.
+        """
+        query = sa.select(_decisions.c.study_instance_uid, _decisions.c.series_instance_uid).where(
+            _decisions.c.archive == archive,
+            _decisions.c.superseded_by == "",
+            _decisions.c.state != JobState.RUNNING,
+            *([_decisions.c.reason == reason] if reason else []),
+            _decisions.c.detail.contains(text, autoescape=True),
+        )
+        with self.engine.connect() as connection:
+            found = connection.execute(query.order_by(_decisions.c.id))
+            return tuple((str(study), str(series)) for study, series in found)
+
     def passed_over(self, since: datetime) -> tuple[Decision, ...]:
         """Return the series that were skipped for a better one of their study which was refused afterwards.
 
@@ -238,6 +266,22 @@ class Ledger:
             study.not_in(of_jobs.where(stands)),
         )
         return self._rows(query.order_by(_decisions.c.id))
+
+    def replace(self, old: Decision, new: Decision) -> bool:
+        """Put a new decision on the same content in the place of an old one; False if the old one has moved on.
+
+        Objects that the old job stored stay in the summary: they are in the archive.
+        """
+        row = sa.and_(
+            _decisions.c.archive == old.archive,
+            _decisions.c.fingerprint == old.fingerprint,
+            _decisions.c.job_id == old.job_id,
+            _decisions.c.state == old.state,
+            _decisions.c.superseded_by == "",
+        )
+        values = _DECISION.dump_python(replace(new, summary=old.summary), mode="json")
+        with self.engine.begin() as connection:
+            return connection.execute(sa.update(_decisions).where(row).values(values)).rowcount > 0
 
     def give_up(self, decision: Decision) -> None:
         """Write that a decision no longer stands, so that the same content is decided on again."""
@@ -270,6 +314,10 @@ class Ledger:
         """Write that a job that ended is queued again; return False if it has not ended."""
         ends = tuple(set(JobState) - set(OPEN_STATES))
         return self._move(job_id, ends, state=JobState.QUEUED, reason="", detail="", started_at="", ended_at="")
+
+    def put_back(self, job_id: str) -> bool:
+        """Write that a job that a worker has begun waits again; return False if none has it."""
+        return self._move(job_id, (JobState.RUNNING,), state=JobState.QUEUED, started_at="")
 
     def check_writable(self) -> None:
         """Write something; raise sqlalchemy's DBAPIError if the database does not take it (disk full, read-only)."""

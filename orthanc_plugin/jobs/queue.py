@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
@@ -40,6 +41,8 @@ TAKEN_OVER = "taken-over:"
 """Prefix of the ledger's notes that count take-overs."""
 PAUSED = "paused"
 """The ledger's note that says that no worker takes a new job."""
+HELD = "backfill-held"
+"""The ledger's note that says why the jobs of backfills wait."""
 STUCK_S = 120.0
 """A running job is stuck when no worker has said for so long that it works on it."""
 
@@ -102,20 +105,68 @@ class JobQueue:
         self._client.cancel_workflows(list(superseded))
         return True
 
+    def decide_again(self, decision: Decision, job: EnrichJob | None = None) -> bool:
+        """Put a new decision in the place of the one on the same content; return whether that changed anything.
+
+        A job of another plan takes the place of the old one and adopts what is stored. A job of the same plan runs
+        again, unless it is done or open. A skip takes the place of another skip, and of a job that is not done: what is
+        stored stays. A running job is left alone.
+        """
+        rows = self.ledger.of_series(decision.archive, decision.series_instance_uid)
+        old = next((row for row in rows if row.fingerprint == decision.fingerprint), None)
+        if old is None or old.superseded_by or old.state is JobState.RUNNING:
+            return False
+        if job is not None and old.job_id == decision.job_id:
+            if old.state in (JobState.QUEUED, JobState.DONE):
+                return False
+            self.retry(old.job_id)
+            return True
+        if job is None and (
+            old.state is JobState.DONE or (old.reason, old.detail) == (decision.reason, decision.detail)
+        ):
+            return False
+        if not self.ledger.replace(old, decision):
+            return False
+        if old.job_id:
+            self._client.cancel_workflow(old.job_id)
+            self.deliveries.forget(old.job_id)
+        if job is not None:
+            self._run_again(decision)
+        return True
+
+    def hold_backfill(self, why: str) -> None:
+        """Let the jobs of backfills wait as long as there is a reason why, or let workers take them again.
+
+        The engine cannot delay what is queued already, so a job that waits is cancelled there and queued again later.
+        """
+        if not why:
+            if self.ledger.note(HELD) is not None:
+                self.ledger.drop_note(HELD)
+                self.settle()
+            return
+        if self.ledger.note(HELD) != why:
+            self.ledger.keep_note(HELD, why)
+        if not self.ledger.queued_backfill():
+            return
+        backfill = [r.job_id for r in self.ledger.open_jobs() if _waits_for_backfill(r)]
+        queued = self._client.list_workflows(workflow_ids=backfill, status=["ENQUEUED", "DELAYED"], load_input=False)
+        self._client.cancel_workflows([workflow.workflow_id for workflow in queued])
+
     def list(
         self, state: str | None = None, limit: int = 50, offset: int = 0, *, without_job: bool = False
     ) -> tuple[JobView, ...]:
         """Return the jobs as the ledger has them, newest first; `without_job`: also skips, which have no job."""
         rows = self.ledger.decisions(state=state, jobs_only=not without_job, limit=limit, offset=offset)
         stuck = self.stuck() if any(row.state is JobState.RUNNING for row in rows) else frozenset()
-        return tuple(_view(row, row.summary, stuck=row.job_id in stuck) for row in rows)
+        held = self._held(rows)
+        return tuple(_view(row, row.summary, stuck=row.job_id in stuck, waits_for=held(row)) for row in rows)
 
     def show(self, job_id: str) -> JobView:
         """Return a job with its stages so far and its deliveries; raise EnrichError if there is no such job."""
         row = self._row(job_id)
         deliveries = self.deliveries.of_job(row.job_id)
         if row.state is not JobState.RUNNING:
-            return _view(row, row.summary, deliveries=deliveries)
+            return _view(row, row.summary, deliveries=deliveries, waits_for=self._held([row])(row))
         stage = self._client.get_event(row.job_id, "stage", timeout_seconds=0.05) or ""
         return _view(row, self._progress(row.job_id), str(stage), deliveries, row.job_id in self.stuck())
 
@@ -260,10 +311,13 @@ class JobQueue:
         rows = {row.job_id: row for row in self.ledger.open_jobs()}
         if not rows:
             return
+        held = self.ledger.note(HELD) is not None
         known = {w.workflow_id: w for w in self._client.list_workflows(workflow_ids=[*rows], load_input=False)}
         for job_id, row in rows.items():
             workflow = known.get(job_id)
-            if workflow is None or workflow.status == "CANCELLED":
+            if held and row.priority is Priority.BACKFILL and workflow is not None and workflow.status == "CANCELLED":
+                self.ledger.put_back(job_id)  # a worker began it while it was cancelled
+            elif workflow is None or workflow.status == "CANCELLED":
                 self._run_again(row)
             elif STATE_OF.get(workflow.status) in OPEN_STATES:
                 continue
@@ -298,6 +352,13 @@ class JobQueue:
         at_once = 0 if self.paused else 1
         self._client.register_queue(ENRICH, worker_concurrency=at_once, polling_interval_sec=POLL_S)
 
+    def _held(self, rows: Sequence[Decision]) -> Callable[[Decision], str]:
+        """Return what tells why a waiting job is not taken, beside its turn."""
+        if not any(row.state is JobState.QUEUED for row in rows):
+            return lambda row: ""
+        paused, held = "the queue is paused" if self.paused else "", self.ledger.note(HELD) or ""
+        return lambda row: paused or (held if _waits_for_backfill(row) else "")
+
     def _row(self, job_id: str) -> Decision:
         row = self.ledger.of_job(job_id)
         if row is None:
@@ -324,6 +385,10 @@ class JobQueue:
         return summarise(outcomes)
 
 
+def _waits_for_backfill(row: Decision) -> bool:
+    return row.state is JobState.QUEUED and row.priority is Priority.BACKFILL
+
+
 def _options(job_id: str, priority: Priority) -> EnqueueOptions:
     return {
         "queue_name": ENRICH,
@@ -335,11 +400,16 @@ def _options(job_id: str, priority: Priority) -> EnqueueOptions:
 
 
 def _view(
-    row: Decision, summary: Summary, stage: str = "", deliveries: tuple[DeliveryView, ...] = (), stuck: bool = False
+    row: Decision,
+    summary: Summary,
+    stage: str = "",
+    deliveries: tuple[DeliveryView, ...] = (),
+    stuck: bool = False,
+    waits_for: str = "",
 ) -> JobView:
     error = "" if row.state in OPEN_STATES else row.detail or row.reason
     return JobView(
         row.job_id, row.state, row.archive, row.study_instance_uid, row.series_instance_uid, row.rule,
         row.first_seen, row.started_at, row.ended_at, error, summary.stages, summary.objects, stage, deliveries, stuck,
-        row.priority,
+        row.priority, waits_for if row.state is JobState.QUEUED else "",
     )  # fmt: skip

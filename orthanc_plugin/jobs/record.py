@@ -48,6 +48,7 @@ class JobView:
     """A job as the API and the command line show it. Times are UTC.
 
     stuck: the job is running, but no worker says that it works on it.
+    waits_for: why no worker may take the waiting job, beside its turn.
     """
 
     id: str
@@ -66,6 +67,7 @@ class JobView:
     deliveries: tuple[DeliveryView, ...] = field(default=())
     stuck: bool = False
     priority: Priority = Priority.NORMAL
+    waits_for: str = ""
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:

@@ -108,7 +108,7 @@ class Studies:
         Weighed or None
             None while another series of the study is not complete.
         """
-        if not self._ranks or (key not in self._held and self._was_decided_on(hint, received)):
+        if not self._ranks or (key not in self._held and not hint.again and self._was_decided_on(hint, received)):
             return Weighed()
         own = self._candidate(hint, content)
         if own is None:

@@ -5,9 +5,10 @@ docs/api.md describes each route.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -20,6 +21,7 @@ from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.numbers import StoredResults
+from orthanc_plugin.jobs.orders import Order, Orders, parse_query
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import watermark_key
 from orthanc_plugin.results.sr.radiomics_table import TableRow, to_csv, to_json
@@ -27,6 +29,10 @@ from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.routes import answer, guarded, in_thread, known_job, problem
 from orthanc_plugin.service.schema import (
     Accepted,
+    Backfill,
+    BackfillBody,
+    BackfillList,
+    DecideAgainBody,
     Delivery,
     DeliveryList,
     HintBody,
@@ -40,9 +46,14 @@ from orthanc_plugin.service.schema import (
 
 ROOT = "/enrichment/api/v1"
 HINT_BYTES = 32 * 1024
+ORDER_BYTES = 4 * 1024 * 1024
+"""A list of 60,000 studies."""
 PAGE = ("state", "limit", "offset")
 """Query parameters of the lists."""
 DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 50, 500, 1_000_000
+
+
+OrderBodyT = TypeVar("OrderBodyT", BackfillBody, DecideAgainBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +78,20 @@ class Api:
         Stores a hint. Raises EnrichError if its archive is not configured.
     results : StoredResults
         Objects that jobs stored.
+    archives : collection of str
+        Names of the archives.
     """
 
     def __init__(
-        self, queue: JobQueue, health: HealthCheck, take_hint: Callable[[Hint], None], results: StoredResults
+        self,
+        queue: JobQueue,
+        health: HealthCheck,
+        take_hint: Callable[[Hint], None],
+        results: StoredResults,
+        archives: Collection[str],
     ) -> None:
         self._queue, self._health, self._take_hint, self._results = queue, health, take_hint, results
+        self._archives = archives
 
     def routes(self) -> list[Route]:
         """Return all routes of the API."""
@@ -92,6 +111,10 @@ class Api:
             ),
             Route(f"{ROOT}/deliveries", in_thread(self.deliveries, PAGE)),
             Route(f"{ROOT}/retry", in_thread(self.retry_all, ("reason", "text")), methods=["POST"]),
+            Route(f"{ROOT}/decide-again", guarded(self.decide_again), methods=["POST"]),
+            Route(f"{ROOT}/backfills", in_thread(self.backfills), methods=["GET"]),
+            Route(f"{ROOT}/backfills", guarded(self.start_backfill), methods=["POST"]),
+            Route(f"{ROOT}/backfills/{{order}}/stop", in_thread(self.stop_backfill), methods=["POST"]),
             Route(f"{ROOT}/pause", in_thread(self.pause), methods=["POST"]),
             Route(f"{ROOT}/resume", in_thread(self.resume), methods=["POST"]),
             Route(f"{ROOT}/jobs/{{id}}/radiomics.csv", in_thread(self.radiomics_csv)),
@@ -146,6 +169,42 @@ class Api:
         reason = request.query_params.get("reason") or "failed"
         return answer(Retried(jobs=self._queue.retry_all(reason, request.query_params.get("text") or "")))
 
+    async def decide_again(self, request: Request) -> Response:
+        """Order new decisions by the rules of now. 202 means that the order is in the database."""
+        return await self._ordered(request, DecideAgainBody, place_again)
+
+    async def start_backfill(self, request: Request) -> Response:
+        """Order studies of an archive to be enriched. 202 means that the order is in the database."""
+        return await self._ordered(request, BackfillBody, place_backfill)
+
+    def backfills(self, request: Request) -> Response:
+        """List the backfills, newest first."""
+        return answer(BackfillList(backfills=tuple(Backfill.model_validate(o) for o in self._orders.all())))
+
+    def stop_backfill(self, request: Request) -> Response:
+        """End a backfill. Answers 404 if there is none, and 409 if it has ended."""
+        order_id = str(request.path_params["order"])
+        if order_id not in {order.id for order in self._orders.all()}:
+            return problem(404, "there is no such backfill")
+        try:
+            return answer(Backfill.model_validate(self._orders.stop(order_id)))
+        except EnrichError as error:
+            return problem(409, str(error))
+
+    async def _ordered(
+        self, request: Request, shape: type[OrderBodyT], place: Callable[[Orders, OrderBodyT], Order]
+    ) -> Response:
+        try:
+            body = shape.model_validate_json(await _body(request, ORDER_BYTES) or b"{}")
+            if body.archive not in self._archives:
+                return problem(400, "archive: the configuration has no such archive")
+            order = await run_in_threadpool(place, self._orders, body)
+        except ValidationError as error:
+            return problem(400, _broken_rules(error))
+        except EnrichError as error:
+            return problem(400, str(error))
+        return answer(Backfill.model_validate(order), 202)
+
     def pause(self, request: Request) -> Response:
         """Let workers take no new job."""
         self._queue.pause(True)
@@ -187,7 +246,7 @@ class Api:
 
     async def hints(self, request: Request) -> Response:
         """Store a hint. 202 means that the hint is in the database; the decision on it comes later."""
-        body = await _hint_body(request)
+        body = await _body(request, HINT_BYTES)
         try:
             hint = Hint(**HintBody.model_validate_json(body).model_dump())
             read = await run_in_threadpool(self._keep_hint, hint)
@@ -201,6 +260,10 @@ class Api:
         self._take_hint(hint)
         watermark = self._queue.ledger.note(watermark_key(hint.archive))
         return int(watermark) if watermark is not None else None
+
+    @property
+    def _orders(self) -> Orders:
+        return Orders(self._queue.ledger)
 
     def _act(self, request: Request, act: Callable[[str], None]) -> Response:
         """Do something with the job in the path and return the job; answer 409 if its state does not allow that."""
@@ -242,13 +305,33 @@ def _number(request: Request, name: str, default: int, least: int, most: int) ->
     return int(text)
 
 
-async def _hint_body(request: Request) -> bytes:
-    body = b""
+def place_backfill(orders: Orders, body: BackfillBody) -> Order:
+    """Place the order that a caller asks for."""
+    if body.query and body.studies:
+        raise EnrichError("query and studies: give one of them")
+    if body.query:
+        return orders.place_query(body.archive, parse_query([body.query]), limit=body.limit, again=body.again)
+    items = [(uid, "") for uid in body.studies]
+    asked = f"{len(items)} studies of a list"
+    return orders.place_list(body.archive, items, asked, limit=body.limit, again=body.again)
+
+
+def place_again(orders: Orders, body: DecideAgainBody) -> Order:
+    """Place the order for new decisions that a caller asks for."""
+    if body.query and (body.reason or body.text):
+        raise EnrichError("query and reason: give one of them")
+    if body.query:
+        return orders.place_query(body.archive, parse_query([body.query]), again=True)
+    return orders.place_again(body.archive, body.reason, body.text)
+
+
+async def _body(request: Request, most: int) -> bytes:
+    body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > HINT_BYTES:
-            raise HTTPException(413, f"a hint may have at most {HINT_BYTES} bytes")
-    return body
+        if len(body) > most:
+            raise HTTPException(413, f"the body may have at most {most} bytes")
+    return bytes(body)
 
 
 def _broken_rules(error: ValidationError) -> str:

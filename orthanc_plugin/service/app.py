@@ -65,7 +65,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
         archives, backstage.queue, backstage.readiness, backstage.started_at,
         backstage.admission_state, backstage.workers,
     )  # fmt: skip
-    api = Api(backstage.queue, health, backstage.take_hint, StoredResults(backstage.queue, archives))
+    api = Api(backstage.queue, health, backstage.take_hint, StoredResults(backstage.queue, archives), archives)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.deliveries import UNFINISHED
 from orthanc_plugin.jobs.ledger import Decision
+from orthanc_plugin.jobs.orders import Order, Orders
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import DeliveryView, JobView
 from orthanc_plugin.service.health import HealthCheck
@@ -23,6 +25,16 @@ from orthanc_plugin.service.routes import guarded
 ROWS = 25
 SHORT_UID = 12
 _HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What the tables of the page show."""
+
+    jobs: tuple[JobView, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    deliveries: tuple[DeliveryView, ...] = ()
+    backfills: tuple[Order, ...] = ()
 
 
 class Dashboard:
@@ -37,7 +49,7 @@ class Dashboard:
     """
 
     def __init__(self, queue: JobQueue, health: HealthCheck) -> None:
-        self._queue, self._health = queue, health
+        self._queue, self._health, self._orders = queue, health, Orders(queue.ledger)
         self._page = page_templates().get_template("dashboard.html")
 
     def routes(self) -> list[BaseRoute]:
@@ -56,19 +68,19 @@ class Dashboard:
     async def page(self, request: Request) -> Response:
         """Render the dashboard."""
         health = await self._health.look()
-        jobs, decisions, deliveries = await run_in_threadpool(self._rows) if health.database.ok else ((), (), ())
+        rows = await run_in_threadpool(self._rows) if health.database.ok else _Rows()
+        archives = [archive.name for archive in health.archives]
         return HTMLResponse(
-            self._page.render(
-                health=health, jobs=jobs, decisions=decisions, deliveries=deliveries, states=list(JobState), rows=ROWS
-            )
+            self._page.render(health=health, shown=rows, archives=archives, states=list(JobState), rows=ROWS)
         )
 
-    def _rows(self) -> tuple[tuple[JobView, ...], tuple[Decision, ...], tuple[DeliveryView, ...]]:
+    def _rows(self) -> _Rows:
         jobs = tuple(
             self._queue.show(job.id) if job.state is JobState.RUNNING else job for job in self._queue.list(limit=ROWS)
         )
         open_deliveries = (d for state in UNFINISHED for d in self._queue.deliveries.list(state, ROWS))
-        return jobs, self._queue.ledger.decisions(limit=ROWS), tuple(open_deliveries)
+        decisions = self._queue.ledger.decisions(limit=ROWS)
+        return _Rows(jobs, decisions, tuple(open_deliveries), self._orders.all()[:ROWS])
 
 
 def page_templates() -> Environment:

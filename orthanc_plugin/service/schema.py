@@ -20,6 +20,7 @@ from pydantic.json_schema import models_json_schema
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.job import JobState, Priority
+from orthanc_plugin.jobs.orders import OrderState
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Name = Annotated[str, Field(max_length=64)]
@@ -130,6 +131,7 @@ class Job(Shape):
     """The enrichment of one series. `stage`: the stage that runs now.
 
     priority: which of the waiting jobs is taken first, `urgent`, `normal` or `backfill`.
+    waits_for: why no worker may take the waiting job, beside its turn; empty if nothing is in its way.
     stuck: it is running, but no worker says that it works on it; it can be retried or cancelled.
     error: why there is no result, or why one was held back.
     Lists of jobs leave out deliveries, location and checks.
@@ -153,6 +155,7 @@ class Job(Shape):
     checks: tuple[CheckResult, ...]
     stuck: bool
     priority: Priority
+    waits_for: str
 
 
 class DeliveryList(Shape):
@@ -306,6 +309,69 @@ class HintBody(BaseModel):
     modified_from: Name = ""
 
 
+class BackfillBody(BaseModel):
+    """Studies to enrich: those that match a `query` such as `StudyDate=20200101-20201231`, or those of a list.
+
+    limit: most studies; 0 for all. again: also what was decided on before.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    archive: Name
+    query: Annotated[str, Field(max_length=1000)] = ""
+    studies: tuple[Uid, ...] = ()
+    limit: Annotated[int, Field(ge=0)] = 0
+    again: bool = False
+
+
+class DecideAgainBody(BaseModel):
+    """Decisions to make again: all of an archive, those with a `reason` and a `text`, or those that match a `query`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    archive: Name
+    reason: Name = ""
+    text: Annotated[str, Field(max_length=1000)] = ""
+    query: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Backfill(Shape):
+    """Studies that a person asked for, and how far the service is (fields of `jobs.orders.Order`).
+
+    asked: what was asked for. listed, looked_at: studies known so far, and those that were looked at.
+    known: series decided on before. jobs, skips, unchanged: decisions on the others; unchanged: the same as before.
+    unreadable: studies and series that could not be read; unread names the first of them.
+    studies_per_hour, left_s: rate, and seconds that are left at this rate; null if it is too early to say.
+    problem: what it waits for.
+    """
+
+    id: str
+    archive: str
+    asked: str
+    again: bool
+    limit: int
+    state: OrderState
+    created_at: datetime
+    ended_at: datetime | None
+    listed: int
+    looked_at: int
+    known: int
+    jobs: int
+    skips: int
+    unchanged: int
+    unreadable: int
+    unread: tuple[str, ...]
+    studies_per_hour: float | None
+    left_s: float | None
+    problem: str
+
+
+class BackfillList(Shape):
+    """Backfills, newest first."""
+
+    backfills: tuple[Backfill, ...]
+
+
 class Accepted(Shape):
     """The request was accepted and will be handled.
 
@@ -331,8 +397,9 @@ class Error(Shape):
 
 def api_schema() -> str:
     """Write the JSON Schema (2020-12) of all bodies, as committed in `docs/api-v1.schema.json`."""
-    answers = (Health, JobList, Job, DeliveryList, Retried, Paused, SeriesList, Accepted, Error)
-    models = [*((model, "serialization") for model in answers), (HintBody, "validation")]
+    answers = (Health, JobList, Job, DeliveryList, Retried, Paused, SeriesList, Accepted, BackfillList, Error)
+    bodies = (HintBody, BackfillBody, DecideAgainBody)
+    models = [*((model, "serialization") for model in answers), *((model, "validation") for model in bodies)]
     _, schema = models_json_schema(models, title="Enrichment API v1")  # type: ignore[arg-type]
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
 

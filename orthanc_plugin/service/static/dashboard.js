@@ -18,16 +18,28 @@ async function refresh() {
   }
 }
 
-document.addEventListener("click", async (event) => {
-  const act = event.target.dataset?.act;
-  if (!act) return;
-  event.target.disabled = true;
+async function act(button, name, body) {
+  button.disabled = true;
   // Absolute: a page opened as http://user:password@host would make a relative address one that fetch refuses.
-  const address = new URL(`/enrichment/api/v1/${act}`, location.origin);
-  const answer = await fetch(address, { method: "POST" });
-  event.target.blur();
+  const address = new URL(`/enrichment/api/v1/${name}`, location.origin);
+  const answer = await fetch(address, { method: "POST", body });
+  document.activeElement?.blur();
   if (answer.ok) await refresh();
-  else event.target.textContent = (await answer.json().catch(() => null))?.error?.message ?? "failed";
+  else button.textContent = (await answer.json().catch(() => null))?.error?.message ?? "failed";
+  return answer.ok;
+}
+
+document.addEventListener("click", (event) => {
+  const name = event.target.closest?.("button")?.dataset.act;
+  if (name) act(event.target, name);
+});
+
+document.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  const done = await act(form.querySelector("button"), form.dataset.act, JSON.stringify(Object.fromEntries(new FormData(form))));
+  form.querySelector("button").disabled = false;
+  if (done) form.reset();
 });
 
 setInterval(() => document.hidden || refresh(), REFRESH_MS);

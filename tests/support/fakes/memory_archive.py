@@ -5,11 +5,12 @@ The first object of a UID wins, changes are counted, and a series knows when its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from orthanc_plugin.archive.matching import matches
 from orthanc_plugin.archive.orthanc import Changes, Mark, OrthancSeries
 from orthanc_plugin.errors import TransientError
 from orthanc_plugin.identity import digest
@@ -42,6 +43,11 @@ class MemoryArchive:
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
         self._answer()
         return tuple(sorted({(key[1], key[0]) for key in self.instances if key[2] == series_uid}))
+
+    def studies(self, query: Mapping[str, str], offset: int, limit: int) -> tuple[str, ...]:
+        self._answer()
+        found = {key[1] for key, ds in self.instances.items() if matches(ds, query)}
+        return tuple(sorted(found))[offset : offset + limit]
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         self._answer()

@@ -200,7 +200,7 @@ def test_checks_come_with_a_single_job_and_on_its_page(door: FrontDoor) -> None:
 
 
 def test_every_route_is_documented() -> None:
-    routes: list[Route] = Api.routes(Api(None, None, None, None))  # type: ignore[arg-type]
+    routes: list[Route] = Api.routes(Api(None, None, None, None, ()))  # type: ignore[arg-type]
     described = {
         line.removeprefix("### ")
         for line in (ROOT / "docs" / "api.md").read_text().splitlines()
@@ -211,7 +211,7 @@ def test_every_route_is_documented() -> None:
 
 def test_no_route_ignores_a_query_parameter(door: FrontDoor) -> None:
     pages = ["/", "/enrichment", "/enrichment/", "/enrichment/jobs/none"]
-    routes = Api.routes(Api(None, None, None, None))  # type: ignore[arg-type]
+    routes = Api.routes(Api(None, None, None, None, ()))  # type: ignore[arg-type]
     asks = [("GET", page) for page in pages] + [(m, r.path) for r in routes for m in (r.methods or ()) if m != "HEAD"]
     for method, path in asks:
         auth = None if path.endswith("/hints") else RIGHT

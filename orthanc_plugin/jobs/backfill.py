@@ -1,0 +1,217 @@
+"""Backfill: the service carries out orders (`orders`) beside its work on new series.
+
+It hands over series to admission as if they had just arrived, so rules, skips and the ledger are the same. It never has
+more series on the way than `Backfill.Lead`: those that wait for a decision, and those whose jobs wait. Position and
+counts are in the ledger, so it goes on after a restart. Outside `Backfill.Hours` it stands still, and the jobs that it
+queued wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.config.sections import BackfillSettings
+from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.errors import InputError, Refusal, TransientError
+from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.ledger import Decision, Ledger
+from orthanc_plugin.jobs.orders import OPEN_ORDERS, PAGE, Item, Order, Orders, OrderState
+from orthanc_plugin.jobs.queue import JobQueue
+
+LOOK_S, AWAY_S = 2.0, 30.0
+"""Wait until the next look while there is nothing to do, and after an archive that is away."""
+TURN_S = 1.0
+"""Seconds that one turn may take: new series wait for it."""
+MOST_NAMED = 20
+UNREAD = frozenset({Refusal.UNREADABLE, Refusal.ARCHIVE_REFUSED, Refusal.GONE, Refusal.BAD_UID})
+"""Reasons of skips that say that a series could not be read."""
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(StrEnum):
+    """What became of a series that was handed over."""
+
+    JOB = "job"
+    SKIP = "skip"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What backfill needs of admission.
+
+    locate: completes a hint with the archive's own id of the series.
+    hand_over: makes the series wait for its decision.
+    waits: whether a series waits already; on_the_way: series that wait, for each order.
+    """
+
+    locate: Callable[[Hint], Hint]
+    hand_over: Callable[[Hint], None]
+    waits: Callable[[Hint], bool]
+    on_the_way: Callable[[], Mapping[str, int]]
+
+
+class Backfill:
+    """Carries out the orders of one job database; only one service may.
+
+    Parameters
+    ----------
+    queue : JobQueue
+        Jobs, and the ledger with the orders.
+    archives : mapping
+        By name.
+    settings : BackfillSettings
+        Lead and hours.
+    desk : Desk
+        Admission.
+    local_time : callable
+        Time of day at this place, for `Backfill.Hours`.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        archives: Mapping[str, Archive],
+        settings: BackfillSettings,
+        desk: Desk,
+        local_time: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+    ) -> None:
+        self._queue, self._archives, self._settings, self._desk = queue, archives, settings, desk
+        self._local_time = local_time
+        self._orders = Orders(queue.ledger)
+        self._due = 0.0
+        self._last: float | None = None
+
+    def advance(self, now: float) -> None:
+        """Do one turn; `now` is in monotonic seconds."""
+        if now < self._due:
+            return
+        gone_by, self._last = min(now - (now if self._last is None else self._last), LOOK_S), now
+        self._due = now + LOOK_S
+        resting = "" if self._settings.is_open(self._local_time().time()) else self._settings.in_words
+        self._queue.hold_backfill(resting)
+        # What a person asks to be decided on again is little, and somebody waits for it.
+        for order in sorted(self._open(), key=lambda order: (bool(order.query), order.created_at)):
+            if resting:
+                self._orders.save(replace(order, problem=resting, seen=_now()))
+            elif self._turn(replace(order, busy_s=order.busy_s + gone_by), now):
+                self._due = now
+
+    def decided(self, hint: Hint, outcome: Outcome, decision: Decision | None = None) -> None:
+        """Count what became of a series that an order handed over."""
+        order = next((order for order in self._open() if order.id == hint.order), None)
+        if order is None:
+            return
+        if decision is not None and decision.reason in UNREAD:
+            order = _unread(order, f"series {hint.series_instance_uid}: {decision.reason}")
+        self._orders.save(
+            replace(
+                order,
+                jobs=order.jobs + (outcome is Outcome.JOB),
+                skips=order.skips + (outcome is Outcome.SKIP),
+                unchanged=order.unchanged + (outcome is Outcome.UNCHANGED),
+            )
+        )
+
+    def _open(self) -> tuple[Order, ...]:
+        """Return the open orders, and end those that a person stopped."""
+        orders = self._orders.all()
+        for order in orders:
+            if order.state is OrderState.STOPPED and order.ended_at is None:
+                self._orders.end(order, OrderState.STOPPED)
+        return tuple(order for order in orders if order.state in OPEN_ORDERS)
+
+    def _turn(self, order: Order, now: float) -> bool:
+        """Do a part of an order; return whether more can be done at once."""
+        archive = self._archives.get(order.archive)
+        if archive is None:
+            self._orders.save(replace(order, problem=f"the configuration has no archive {order.archive}", seen=_now()))
+            return False
+        try:
+            moved = self._list(order, archive) if order.state is OrderState.LISTING else self._work(order, archive)
+        except (TransientError, InputError) as error:
+            logger.warning("backfill %s waits: %s", order.id, error)
+            current = self._orders.get(order.id)
+            self._orders.save(replace(current, problem=str(error), seen=_now()))
+            self._due = now + AWAY_S
+            return False
+        return moved
+
+    def _list(self, order: Order, archive: Archive) -> bool:
+        """Ask the archive for the next page of studies."""
+        found = archive.studies(dict(order.query), order.listed, PAGE)
+        before = (
+            {study for study, _ in self._orders.page(replace(order, page=order.pages - 1))} if order.pages else set()
+        )
+        new = [(uid, "") for uid in dict.fromkeys(found) if uid not in before]
+        wanted = new[: order.limit - order.listed] if order.limit else new
+        if wanted:
+            order = self._orders.add_page(order, wanted)
+        # An archive that ignores the offset sends the same page again.
+        ended = not new or (order.limit and order.listed >= order.limit)
+        state = OrderState.RUNNING if ended else OrderState.LISTING
+        self._orders.save(replace(order, state=state, problem="", seen=_now()))
+        return True
+
+    def _work(self, order: Order, archive: Archive) -> bool:
+        """Look at the next studies, as far as lead and time allow."""
+        page, began = self._orders.page(order), time.monotonic()
+        room = self._settings.lead - sum(self._desk.on_the_way().values()) - self._queue.ledger.queued_backfill()
+        while room > 0 and order.item < len(page) and time.monotonic() - began < TURN_S:
+            order, handed_over = self._look_at(order, page[order.item], archive)
+            room -= handed_over
+            order = replace(order, item=order.item + 1, looked_at=order.looked_at + 1, problem="", seen=_now())
+            self._orders.save(order)
+        if order.item >= len(page) and order.page < order.pages:
+            self._orders.drop_page(order)
+            order = replace(order, page=order.page + 1, item=0)
+        elif order.page >= order.pages and not self._desk.on_the_way().get(order.id):
+            self._orders.end(order, OrderState.DONE)
+            logger.info("backfill %s: done", order.id)
+            return False
+        lead = "" if room > 0 else f"{self._settings.lead} series of backfills are on the way (Backfill.Lead)"
+        self._orders.save(replace(order, problem=lead, seen=_now()))
+        return room > 0 and order.page < order.pages
+
+    def _look_at(self, order: Order, item: Item, archive: Archive) -> tuple[Order, int]:
+        """Hand over the series of one study; return the order with its counts, and how many series those are."""
+        study_uid, one_series = item
+        try:
+            found = (one_series,) if one_series else archive.ct_series(study_uid)
+        except InputError as error:
+            return _unread(order, f"study {study_uid}: {error.reason}"), 0
+        if not found and not order.query:
+            return _unread(order, f"study {study_uid}: the archive has no CT series of it"), 0
+        handed_over = 0
+        for series_uid in found:
+            hint = self._desk.locate(
+                Hint(order.archive, study_uid, series_uid, stable=True, order=order.id, again=order.again)
+            )
+            if self._desk.waits(hint) or (not order.again and is_known(self._queue.ledger, order.archive, series_uid)):
+                order = replace(order, known=order.known + 1)
+                continue
+            self._desk.hand_over(hint)
+            handed_over += 1
+        return replace(order, handed_over=order.handed_over + handed_over), handed_over
+
+
+def is_known(ledger: Ledger, archive: str, series_uid: str) -> bool:
+    """Tell whether a series has a decision that stands."""
+    rows = ledger.of_series(archive, series_uid)
+    return bool(rows) and rows[-1].state is not JobState.SUPERSEDED and rows[-1].reason != Refusal.GONE
+
+
+def _unread(order: Order, what: str) -> Order:
+    named = (*order.unread, what) if len(order.unread) < MOST_NAMED else order.unread
+    return replace(order, unreadable=order.unreadable + 1, unread=named)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

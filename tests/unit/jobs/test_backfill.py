@@ -1,0 +1,367 @@
+"""Orders on an archive in memory: what they hand over, in which bounds, and where they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, time
+from pathlib import Path
+
+import pytest
+
+from orthanc_plugin.config.sections import BackfillSettings, Configuration
+from orthanc_plugin.domain.job import JobState, Priority
+from orthanc_plugin.errors import EnrichError, InputError, Refusal
+from orthanc_plugin.jobs import orders as orders_module
+from orthanc_plugin.jobs.admission import Admission
+from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.orders import Order, Orders, OrderState, items_of_lines, parse_query
+from orthanc_plugin.jobs.queue import JobQueue
+from tests.support.fakes.memory_archive import MemoryArchive, ct_series
+
+MODELS = {"chest_structures": "d" * 64, "other": "e" * 64}
+QUERY = {"StudyDate": "20250101-20261231", "ModalitiesInStudy": "CT"}
+
+
+class Site:
+    """An archive of old studies and a service that started after they came; `start` is its restart."""
+
+    def __init__(self, directory: Path, studies: int, *, feed: bool = True, **backfill: object) -> None:
+        self.archive = MemoryArchive()
+        for number in range(studies):
+            self.archive.put(*ct_series(study=f"1.{number + 1}", series=f"1.{number + 1}.3", patient=f"P{number}"))
+        self.section: dict[str, object] = {
+            "StateDirectory": str(directory),
+            "Archives": {"local": {"Url": "http://127.0.0.1:1/dicom-web"}},
+            "Backfill": backfill,
+        }
+        self.hour = 12
+        self.now = 0.0
+        self.feeds = {"local": self.archive} if feed else {}
+        self.queue = JobQueue(self.configuration.database)
+        self.orders = Orders(self.queue.ledger)
+        self.start()
+        self.turn()
+
+    @property
+    def configuration(self) -> Configuration:
+        return Configuration.model_validate(self.section)
+
+    def start(self, *rules: dict[str, object]) -> None:
+        self.section |= {"Rules": list(rules)} if rules else {}
+        self.admission = Admission(
+            self.configuration, self.queue, {"local": self.archive}, self.feeds, MODELS,
+            clock=lambda: datetime(2026, 6, 1, tzinfo=UTC),
+            local_time=lambda: datetime(2026, 6, 1, self.hour, 30, tzinfo=UTC),
+        )  # fmt: skip
+
+    def turn(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.now += 31.0
+            self.admission.tick(self.now)
+
+    def order(self, order: Order) -> Order:
+        return self.orders.get(order.id)
+
+    def states(self) -> dict[str, int]:
+        return {state.value: number for state, number in self.queue.ledger.counts().items()}
+
+    def work(self, state: JobState = JobState.DONE) -> int:
+        """End all waiting jobs as workers would."""
+        waiting = [row.job_id for row in self.queue.ledger.open_jobs()]
+        for job_id in waiting:
+            self.queue.ledger.start(job_id)
+            self.queue.ledger.end(job_id, state, "" if state is JobState.DONE else "failed", "")
+            self.queue._client.cancel_workflow(job_id)
+        return len(waiting)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path, 5)
+    yield made
+    made.queue.close()
+
+
+def test_studies_from_before_become_jobs_that_come_last(site: Site) -> None:
+    assert site.states() == {}
+    placed = site.orders.place_query("local", QUERY)
+    site.turn(8)
+    order = site.order(placed)
+    assert (order.state, order.listed, order.looked_at, order.jobs) == (OrderState.DONE, 5, 5, 5)
+    assert {row.priority for row in site.queue.ledger.open_jobs()} == {Priority.BACKFILL}
+
+
+def test_an_urgent_rule_does_not_lift_a_backfill_above_new_series(site: Site) -> None:
+    site.start({"Name": "trauma", "Priority": "urgent"})
+    site.orders.place_query("local", QUERY)
+    site.turn(8)
+    assert {row.priority for row in site.queue.ledger.open_jobs()} == {Priority.BACKFILL}
+    site.archive.put(*ct_series(study="1.10", series="1.10.3"))
+    site.admission.hint(Hint("local", "1.10", "1.10.3", stable=True))
+    site.turn()
+    (row,) = site.queue.ledger.of_series("local", "1.10.3")
+    assert row.priority is Priority.URGENT
+
+
+def test_no_more_series_are_on_the_way_than_the_lead_allows(tmp_path: Path) -> None:
+    site = Site(tmp_path, 7, Lead=3)
+    placed = site.orders.place_query("local", QUERY)
+    most, done = 0, 0
+    for _ in range(40):
+        site.turn()
+        most = max(most, site.queue.ledger.queued_backfill())
+        if site.order(placed).state is OrderState.DONE:
+            break
+        if site.queue.ledger.queued_backfill() == 3:
+            assert "Backfill.Lead" in site.order(placed).problem
+            done += site.work()
+    assert (most, done + site.work()) == (3, 7)
+    site.queue.close()
+
+
+def test_it_goes_on_where_it_was_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orthanc_plugin.jobs.backfill.PAGE", 2)
+    site = Site(tmp_path, 7, Lead=2)
+    placed = site.orders.place_query("local", QUERY)
+    for _ in range(60):
+        site.turn()
+        site.work()
+        site.start()
+        if site.order(placed).state is OrderState.DONE:
+            break
+    order = site.order(placed)
+    assert (order.state, order.listed, order.looked_at, order.known) == (OrderState.DONE, 7, 7, 0)
+    assert site.states() == {"done": 7}
+    assert not site.queue.ledger.notes("backfill-page:")
+    site.queue.close()
+
+
+def test_what_was_decided_on_before_is_counted_and_left_alone(site: Site) -> None:
+    site.orders.place_query("local", {"StudyInstanceUID": "1.2"})
+    site.turn(6)
+    site.work()
+    asked = site.archive.asked
+    second = site.orders.place_query("local", QUERY)
+    site.turn(8)
+    order = site.order(second)
+    assert (order.known, order.jobs, order.state) == (1, 4, OrderState.DONE)
+    assert site.archive.asked > asked
+
+
+def test_the_same_order_is_not_placed_twice(site: Site) -> None:
+    first = site.orders.place_query("local", QUERY)
+    assert site.orders.place_query("local", QUERY).id == first.id
+    site.turn(8)
+    assert site.orders.place_query("local", QUERY).id != first.id
+
+
+def test_a_limit_counts_studies(site: Site) -> None:
+    placed = site.orders.place_query("local", QUERY, limit=2)
+    site.turn(8)
+    assert (site.order(placed).looked_at, site.states()) == (2, {"queued": 2})
+
+
+def test_skips_have_rows_with_their_reason(site: Site) -> None:
+    site.start({"Name": "thick", "Match": {"Spacing": {"Min": 3}}})
+    placed = site.orders.place_query("local", QUERY)
+    site.turn(8)
+    assert (site.order(placed).skips, site.states()) == (5, {"skipped": 5})
+
+
+def test_a_study_that_cannot_be_read_is_named_and_the_others_go_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = site.archive.ct_series
+
+    def damaged(study_uid: str) -> tuple[str, ...]:
+        if study_uid == "1.3":
+            raise InputError(Refusal.ARCHIVE_REFUSED, "archive local answered 400")
+        return whole(study_uid)
+
+    monkeypatch.setattr(site.archive, "ct_series", damaged)
+    placed = site.orders.place_query("local", QUERY)
+    listed = site.orders.place_list("local", items_of_lines(["1.77", "1.2 1.2.3  # one series"]), "a list")
+    site.turn(12)
+    assert (site.order(placed).unreadable, site.order(placed).unread) == (1, ("study 1.3: archive-refused",))
+    assert site.order(placed).jobs + site.order(placed).known == 4
+    assert site.order(listed).unread == ("study 1.77: the archive has no CT series of it",)
+    assert site.order(listed).state is OrderState.DONE
+
+
+def test_an_archive_that_is_away_is_named_and_asked_again(site: Site) -> None:
+    placed = site.orders.place_query("local", QUERY)
+    site.archive.away = True
+    site.turn(3)
+    assert (site.order(placed).problem, site.order(placed).state) == ("archive local is away", OrderState.LISTING)
+    site.archive.away = False
+    site.turn(8)
+    assert site.order(placed).jobs == 5
+
+
+def test_an_archive_that_ignores_the_offset_ends(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = site.archive.studies
+    monkeypatch.setattr(site.archive, "studies", lambda query, offset, limit: every(query, 0, 1000))
+    placed = site.orders.place_query("local", QUERY)
+    site.turn(8)
+    assert (site.order(placed).state, site.order(placed).listed) == (OrderState.DONE, 5)
+
+
+def test_a_stopped_order_leaves_the_rest_alone(tmp_path: Path) -> None:
+    site = Site(tmp_path, 5, Lead=2)
+    placed = site.orders.place_query("local", QUERY)
+    site.turn(4)
+    assert site.orders.stop(placed.id).state is OrderState.STOPPED
+    site.work()
+    site.turn(4)
+    assert site.order(placed).ended_at is not None
+    assert site.states() == {"done": 2}
+    with pytest.raises(EnrichError, match="only an open one"):
+        site.orders.stop(placed.id)
+    site.queue.close()
+
+
+def test_outside_its_hours_it_rests_and_its_jobs_wait(tmp_path: Path) -> None:
+    site = Site(tmp_path, 5, Lead=2, Hours="20:00-06:00")
+    placed = site.orders.place_query("local", QUERY)
+    site.turn(4)
+    assert site.states() == {}
+    assert "20:00-06:00" in site.order(placed).problem
+    site.hour = 23
+    site.turn(5)
+    waiting = [job.id for job in site.queue.list()]
+    assert len(waiting) == 2
+    assert not site.queue.cancelled(frozenset(waiting))
+    site.hour = 7
+    site.turn()
+    assert site.queue.cancelled(frozenset(waiting)) == frozenset(waiting)
+    site.queue.settle()
+    assert [(job.state, "20:00-06:00" in job.waits_for) for job in site.queue.list()] == [(JobState.QUEUED, True)] * 2
+    assert site.queue.cancelled(frozenset(waiting)) == frozenset(waiting)
+    site.hour = 5
+    site.turn()
+    assert not site.queue.cancelled(frozenset(waiting))
+    assert [job.waits_for for job in site.queue.list()] == ["", ""]
+    site.queue.close()
+
+
+@pytest.mark.parametrize(
+    ("hours", "open_at", "closed_at"),
+    [
+        ("20:00-06:00", ["20:00", "23:59", "00:00", "05:59"], ["06:00", "12:00", "19:59"]),
+        ("01:30-02:30", ["01:30", "02:29"], ["02:30", "00:00", "01:29"]),
+        ("", ["00:00", "12:00"], []),
+    ],
+)
+def test_hours_may_go_over_midnight(hours: str, open_at: list[str], closed_at: list[str]) -> None:
+    settings = BackfillSettings(Hours=hours)
+    assert all(settings.is_open(time.fromisoformat(text)) for text in open_at)
+    assert not any(settings.is_open(time.fromisoformat(text)) for text in closed_at)
+
+
+def test_hours_that_are_no_hours_are_refused() -> None:
+    for text in ("20:00", "25:00-06:00", "8-9", "20:00-06:00 "):
+        with pytest.raises(ValueError, match="Hours"):
+            BackfillSettings(Hours=text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "StudyDate", "StudyDate=", "=2020", "Nonsense=1", "PatientID=4711", "PatientName=A*",
+             "ReferringPhysicianName=A*", "AccessionNumber=1"],
+)  # fmt: skip
+def test_a_query_that_cannot_be_used_is_refused(site: Site, text: str) -> None:
+    with pytest.raises(EnrichError):
+        site.orders.place_query("local", parse_query([text]))
+    assert site.orders.all() == ()
+
+
+def test_a_list_that_cannot_be_used_is_refused(site: Site) -> None:
+    for lines in ([], ["x?y"], ["1.2 1.3 1.4"], ["# nothing"]):
+        with pytest.raises(EnrichError):
+            site.orders.place_list("local", items_of_lines(lines), "a list")
+    assert site.orders.all() == ()
+
+
+def test_ended_orders_are_forgotten_one_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orders_module, "ENDED_KEPT", 2)
+    for number in range(5):
+        site.orders.place_query("local", {"StudyInstanceUID": f"1.{number}"})
+        site.turn(5)
+    assert len(site.orders.all()) == 2
+
+
+class TestDecidingAgain:
+    """After a rule changed, what was decided on before gets a decision by the new rules."""
+
+    def again(self, site: Site, reason: str = "") -> Order:
+        placed = site.orders.place_again("local", reason)
+        site.turn(10)
+        return site.order(placed)
+
+    def test_skips_get_jobs_by_the_new_rule(self, site: Site) -> None:
+        site.start({"Name": "thick", "Match": {"Spacing": {"Min": 3}}})
+        site.orders.place_query("local", QUERY)
+        site.turn(8)
+        site.start({"Name": "all"})
+        order = self.again(site, "no-rule")
+        assert (order.jobs, order.state, site.states()) == (5, OrderState.DONE, {"queued": 5})
+        workflows = site.queue._client.list_workflows(status="ENQUEUED", load_input=False)
+        assert {w.workflow_id for w in workflows} == {job.id for job in site.queue.list()}
+        assert all(len(site.queue.ledger.of_series("local", f"1.{n}.3")) == 1 for n in range(1, 6))
+
+    def test_what_is_done_by_the_same_plan_is_not_repeated(self, site: Site) -> None:
+        site.orders.place_query("local", QUERY)
+        site.turn(8)
+        site.work()
+        order = self.again(site)
+        assert (order.jobs, order.unchanged, site.states()) == (0, 5, {"done": 5})
+
+    def test_another_plan_takes_the_place_and_keeps_what_is_stored(self, site: Site) -> None:
+        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
+        site.turn(8)
+        site.work()
+        (before,) = site.queue.ledger.of_series("local", "1.1.3")
+        site.start({"Name": "default", "Models": ["chest_structures", "other"]})
+        assert self.again(site).jobs == 1
+        (after,) = site.queue.ledger.of_series("local", "1.1.3")
+        assert (after.state, after.fingerprint, after.job_id == before.job_id) == (
+            JobState.QUEUED, before.fingerprint, False
+        )  # fmt: skip
+
+    def test_a_failed_job_runs_again_and_a_plan_that_comes_back_too(self, site: Site) -> None:
+        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
+        site.turn(8)
+        site.work(JobState.FAILED)
+        assert (self.again(site, "failed").jobs, site.states()) == (1, {"queued": 1})
+        site.start({"Name": "default", "Models": ["other"]})
+        assert self.again(site).jobs == 1
+        site.work(JobState.FAILED)
+        site.start({"Name": "default"})
+        assert self.again(site).jobs == 1
+        (job,) = site.queue.list()
+        (workflow,) = site.queue._client.list_workflows(workflow_ids=[job.id], load_input=False)
+        assert (job.state, workflow.status) == (JobState.QUEUED, "ENQUEUED")
+
+    def test_a_rule_that_no_longer_takes_the_series_ends_what_waits_and_keeps_what_is_done(self, site: Site) -> None:
+        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
+        site.turn(8)
+        site.work()
+        site.orders.place_query("local", {"StudyInstanceUID": "1.2"})
+        site.turn(8)
+        site.start({"Name": "thick", "Match": {"Spacing": {"Min": 3}}})
+        order = self.again(site)
+        assert (order.skips, order.unchanged, site.states()) == (1, 1, {"done": 1, "skipped": 1})
+
+    def test_a_job_that_runs_is_left_alone(self, site: Site) -> None:
+        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
+        site.turn(8)
+        (job,) = site.queue.list()
+        assert site.queue.ledger.start(job.id)
+        with pytest.raises(EnrichError, match="nothing to do"):
+            site.orders.place_again("local")
+
+    def test_without_an_index_of_the_archive_it_is_the_same(self, tmp_path: Path) -> None:
+        site = Site(tmp_path, 2, feed=False)
+        site.start({"Name": "thick", "Match": {"Spacing": {"Min": 3}}})
+        site.orders.place_query("local", QUERY)
+        site.turn(8)
+        site.start({"Name": "all"})
+        assert (self.again(site).jobs, site.states()) == (2, {"queued": 2})
+        site.queue.close()
