@@ -109,13 +109,22 @@ class DicomWebArchive:
         answers = (_dataset(item) for item in found)
         return tuple(sorted({(str(ds.StudyInstanceUID), str(ds.get("PatientID") or "")) for ds in answers}))
 
-    def studies(self, query: Mapping[str, str], offset: int, limit: int) -> tuple[str, ...]:
-        """Search for studies by QIDO-RS."""
-        found = self._read(
-            lambda: self._client.search_for_studies(
-                limit=limit, offset=offset, fields=["StudyInstanceUID"], search_filters=dict(query)
+    def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
+        """Search for studies by QIDO-RS.
+
+        No limit is asked for: with a key that it computes, such as ModalitiesInStudy, Orthanc 1.10.1 applies the limit
+        before the offset, and loses studies. Later ones refuse both with such keys; then the first answer is all.
+        """
+        try:
+            found = self._read(
+                lambda: self._client.search_for_studies(
+                    offset=offset or None, fields=["StudyInstanceUID"], search_filters=dict(query)
+                )
             )
-        )
+        except InputError as error:
+            if offset and error.reason is Refusal.ARCHIVE_REFUSED:
+                return ()
+            raise
         if found is None:
             raise TransientError(f"archive {self.name}: {self._client.base_url}/studies answered 404; check its Url")
         uids = [str(_dataset(item).get("StudyInstanceUID") or "") for item in found]

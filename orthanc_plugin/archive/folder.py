@@ -75,12 +75,12 @@ class FolderArchive:
         found = {(s.study_instance_uid, s.patient_id) for s in self.series if s.series_instance_uid == series_uid}
         return tuple(sorted(found))
 
-    def studies(self, query: Mapping[str, str], offset: int, limit: int) -> tuple[str, ...]:
+    def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
         """List the studies that match by the header of the first file of a series."""
         found = (
             s.study_instance_uid for s in self.series if matches(_read(s.files[0], stop_before_pixels=True), query)
         )
-        return tuple(dict.fromkeys(found))[offset : offset + limit]
+        return tuple(dict.fromkeys(found))[offset:]
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """List the CT series of a study from the headers of the files."""

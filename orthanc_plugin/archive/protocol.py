@@ -34,17 +34,15 @@ class Archive(Protocol):
         """
         ...
 
-    def studies(self, query: Mapping[str, str], offset: int, limit: int) -> tuple[str, ...]:
-        """List the StudyInstanceUIDs of one page of the studies that match, empty after the last.
+    def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
+        """List the StudyInstanceUIDs of the studies that match, or of a part of them; empty after the last part.
 
         Parameters
         ----------
         query : mapping
             Values to match, by DICOM keyword.
         offset : int
-            Number of studies to leave out.
-        limit : int
-            Most studies to list; an archive may list fewer.
+            Number of studies to leave out. An archive may ignore it and list the same studies again.
 
         Raises
         ------

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
 
 if TYPE_CHECKING:
+    from orthanc_plugin.jobs.ledger import Ledger
     from orthanc_plugin.jobs.orders import Item, Order, Orders
-    from orthanc_plugin.jobs.queue import JobQueue
 
 FOLLOW_S = 2.0
 SILENT_S = 60.0
@@ -51,10 +52,14 @@ def run(desk: Desk) -> int:
     query = parse_query(options.query) if options.query else {}
     items = tuple(items_of_lines(_lines(options.list))) if options.list else ()
     check_database(configuration)
-    queue = JobQueue(configuration.database)
-    orders = Orders(queue.ledger)
-    if options.dry_run:
-        return count(desk, queue, query, items)
+    with closing(JobQueue(configuration.database)) as queue:
+        if options.dry_run:
+            return count(desk, queue.ledger, query, items)
+        return _ordered(desk, Orders(queue.ledger), query, items)
+
+
+def _ordered(desk: Desk, orders: Orders, query: dict[str, str], items: tuple[Item, ...]) -> int:
+    options = desk.options
     if options.stop:
         orders.stop(options.stop)
         desk.say({"stopped": options.stop})
@@ -118,7 +123,7 @@ def show(desk: Desk, orders: Orders) -> int:
     return EXIT_DONE
 
 
-def count(desk: Desk, queue: JobQueue, query: dict[str, str], items: tuple[Item, ...]) -> int:
+def count(desk: Desk, ledger: Ledger, query: dict[str, str], items: tuple[Item, ...]) -> int:
     """Count what a backfill would do."""
     from orthanc_plugin.archive.dicomweb import open_archive
     from orthanc_plugin.archive.orthanc import open_feed
@@ -131,10 +136,13 @@ def count(desk: Desk, queue: JobQueue, query: dict[str, str], items: tuple[Item,
     if not items:
         check_query(query)
     models = installed_models(desk.configuration.models_directory)
-    judge = Judge(desk.configuration.rules, models.digests, queue.ledger, test_models=models.test_models)
-    archive, feed = open_archive(options.archive, settings), open_feed(options.archive, settings)
-    wanted = iter(items) if items else listed(archive, query)
-    found = list(rehearse(judge, archive, feed, wanted, limit=options.limit, again=options.again))
+    judge = Judge(desk.configuration.rules, models.digests, ledger, test_models=models.test_models)
+    with ExitStack() as opened:
+        archive = opened.enter_context(closing(open_archive(options.archive, settings)))
+        if (feed := open_feed(options.archive, settings)) is not None:
+            opened.callback(feed.close)
+        wanted = iter(items) if items else listed(archive, query)
+        found = list(rehearse(judge, archive, feed, wanted, limit=options.limit, again=options.again))
     counts = dict(sorted(Counter(what for _, what in found).items()))
     unread = [f"{uid}: {what}" for uid, what in found if what.startswith("unreadable")]
     lines = [f"{number:>7} series: {what}" for what, number in counts.items()] or ["no CT series match"]

@@ -21,7 +21,7 @@ from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import InputError, Refusal, TransientError
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Ledger
-from orthanc_plugin.jobs.orders import OPEN_ORDERS, PAGE, Item, Order, Orders, OrderState
+from orthanc_plugin.jobs.orders import OPEN_ORDERS, Item, Order, Orders, OrderState, parts_of
 from orthanc_plugin.jobs.queue import JobQueue
 
 LOOK_S, AWAY_S = 2.0, 30.0
@@ -145,20 +145,25 @@ class Backfill:
         return moved
 
     def _list(self, order: Order, archive: Archive) -> bool:
-        """Ask the archive for the next page of studies."""
-        found = archive.studies(dict(order.query), order.listed, PAGE)
-        before = (
-            {study for study, _ in self._orders.page(replace(order, page=order.pages - 1))} if order.pages else set()
-        )
-        new = [(uid, "") for uid in dict.fromkeys(found) if uid not in before]
-        wanted = new[: order.limit - order.listed] if order.limit else new
-        if wanted:
-            order = self._orders.add_page(order, wanted)
-        # An archive that ignores the offset sends the same page again.
-        ended = not new or (order.limit and order.listed >= order.limit)
-        state = OrderState.RUNNING if ended else OrderState.LISTING
-        self._orders.save(replace(order, state=state, problem="", seen=_now()))
+        """Ask the archive for further studies, as far as time allows."""
+        until = time.monotonic() + TURN_S
+        while order.state is OrderState.LISTING and time.monotonic() < until:
+            order = self._ask(order, archive)
         return True
+
+    def _ask(self, order: Order, archive: Archive) -> Order:
+        """Ask the archive once: for what follows in a part of the query, until it lists nothing new."""
+        parts, before = parts_of(dict(order.query)), self._orders.of_part(order)
+        found = archive.studies(parts[order.part], len(before))
+        new = [(uid, "") for uid in dict.fromkeys(found) if uid not in before]
+        order = self._orders.add(order, new[: order.limit - order.listed] if order.limit else new)
+        if not new:
+            order = replace(order, part=order.part + 1, part_page=order.pages)
+        ended = order.part >= len(parts) or 0 < order.limit <= order.listed
+        state = OrderState.RUNNING if ended else OrderState.LISTING
+        order = replace(order, state=state, problem="", seen=_now())
+        self._orders.save(order)
+        return order
 
     def _work(self, order: Order, archive: Archive) -> bool:
         """Look at the next studies, as far as lead and time allow."""

@@ -7,7 +7,9 @@ or stop one; the service alone carries them out (`backfill`). Notes hold UIDs an
 from __future__ import annotations
 
 import json
+import re
 import uuid
+from calendar import monthrange
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +23,7 @@ from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.jobs.ledger import Ledger
 
 PAGE = 500
-"""Studies on one page: of an answer of the archive, and of a note."""
+"""Studies in one note."""
 ENDED_KEPT = 20
 """Orders that have ended and are still shown."""
 _ORDER, _PAGE, _STOP = "backfill:", "backfill-page:", "backfill-stop:"
@@ -50,6 +52,8 @@ class Order(JsonRecord):
     """What a person asked for, and how far the service is.
 
     asked: the same in words. again: also what was decided on before is decided on. limit: most studies; 0 for all.
+    part, part_page: the part of the query that is asked for now (`parts_of`), and its first page.
+    pages, page, item: pages of studies so far, and the next one of them to look at with its next study.
     listed, looked_at: studies that are known to belong to the order, and those that were looked at.
     known: series that were left alone, because they were decided on before.
     handed_over: series that were given to admission. jobs, skips, unchanged: what was decided on them; unchanged: the
@@ -69,6 +73,8 @@ class Order(JsonRecord):
     limit: int = 0
     state: OrderState = OrderState.LISTING
     listed: int = 0
+    part: int = 0
+    part_page: int = 0
     pages: int = 0
     page: int = 0
     item: int = 0
@@ -139,10 +145,7 @@ class Orders:
         if not wanted:
             raise EnrichError("there is nothing to do: no study or series was named")
         order = Order(_new_id(), archive, asked, _now(), again=again, limit=limit, state=OrderState.RUNNING)
-        pages = [wanted[first : first + PAGE] for first in range(0, len(wanted), PAGE)]
-        for page in pages:
-            order = self.add_page(order, page)
-        return self._keep(order)
+        return self._keep(self.add(order, wanted))
 
     def place_again(self, archive: str, reason: str = "", text: str = "") -> Order:
         """Order new decisions on all series that were decided on, or on those with a reason whose detail has a text.
@@ -153,15 +156,21 @@ class Orders:
         asked = " ".join(filter(None, ("decisions", f"with reason {reason}" if reason else "", "again")))
         return self.place_list(archive, items, asked, again=True)
 
-    def add_page(self, order: Order, items: Sequence[Item]) -> Order:
-        """Keep a page of studies and return the order that counts it; the caller saves that."""
-        self._ledger.keep_note(_page_key(order, order.pages), json.dumps(items))
-        return replace(order, pages=order.pages + 1, listed=order.listed + len(items))
+    def add(self, order: Order, items: Sequence[Item]) -> Order:
+        """Keep further studies in pages, and return the order that counts them; the caller saves that."""
+        pages = [items[first : first + PAGE] for first in range(0, len(items), PAGE)]
+        for number, page in enumerate(pages, order.pages):
+            self._ledger.keep_note(_page_key(order, number), json.dumps(page))
+        return replace(order, pages=order.pages + len(pages), listed=order.listed + len(items))
 
     def page(self, order: Order) -> tuple[Item, ...]:
         """Return the page that the order is at; empty if there is none."""
-        text = self._ledger.note(_page_key(order, order.page))
-        return tuple((study, series) for study, series in json.loads(text)) if text else ()
+        return self._page(order, order.page)
+
+    def of_part(self, order: Order) -> frozenset[str]:
+        """Return the studies that the archive has listed of the part that it is asked for."""
+        numbers = range(order.part_page, order.pages)
+        return frozenset(study for number in numbers for study, _ in self._page(order, number))
 
     def drop_page(self, order: Order) -> None:
         """Remove the page that the order is at."""
@@ -209,6 +218,10 @@ class Orders:
             self._ledger.drop_note(f"{_ORDER}{old.id}")
         return ended
 
+    def _page(self, order: Order, number: int) -> tuple[Item, ...]:
+        text = self._ledger.note(_page_key(order, number))
+        return tuple((study, series) for study, series in json.loads(text)) if text else ()
+
     def _keep(self, order: Order) -> Order:
         self._ledger.keep_note(f"{_ORDER}{order.id}", order.to_json())
         return order
@@ -241,6 +254,24 @@ def check_query(query: Mapping[str, str]) -> None:
             raise EnrichError(f"{key[:64]!r} is not a DICOM keyword: {_NOT_A_KEY}")
         if tag >> 16 == _PATIENT_GROUP or dictionary_VR(tag) == "PN" or key in _PERSONAL:
             raise EnrichError(f"{key} names a patient, and the job database keeps queries: name the studies in a list")
+
+
+def parts_of(query: Mapping[str, str]) -> list[dict[str, str]]:
+    """Divide a query by the months of its StudyDate, so that no answer of an archive becomes endless."""
+    found = re.fullmatch(r"(\d{8})-(\d{8})", query.get("StudyDate", ""))
+    if found is None:
+        return [dict(query)]
+    first, last = found.groups()
+    if not 1 <= int(first[4:6]) <= 12:
+        return [dict(query)]  # the archive says what is wrong with it
+    parts, start = [], first
+    while start <= last:
+        year, month = int(start[:4]), int(start[4:6])
+        following = f"{year + month // 12:04}{month % 12 + 1:02}01"
+        end = min(last, f"{start[:6]}{monthrange(year, month)[1]}")
+        parts.append({**query, "StudyDate": f"{start}-{end}"})
+        start = following
+    return parts
 
 
 def items_of_lines(lines: Iterable[str]) -> Iterator[Item]:

@@ -12,17 +12,18 @@ from orthanc_plugin.errors import InputError
 from orthanc_plugin.jobs.backfill import UNREAD, is_known
 from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.hint import Hint
-from orthanc_plugin.jobs.orders import PAGE, Item
+from orthanc_plugin.jobs.orders import Item, parts_of
 
 BEFORE = "decided on before"
 
 
 def listed(archive: Archive, query: Mapping[str, str]) -> Iterator[Item]:
     """List the studies of an archive that match a query."""
-    seen: dict[str, None] = {}
-    while new := [uid for uid in archive.studies(query, len(seen), PAGE) if uid not in seen]:
-        seen.update(dict.fromkeys(new))
-        yield from ((uid, "") for uid in new)
+    for part in parts_of(query):
+        seen: set[str] = set()
+        while new := [uid for uid in dict.fromkeys(archive.studies(part, len(seen))) if uid not in seen]:
+            seen.update(new)
+            yield from ((uid, "") for uid in new)
 
 
 def rehearse(

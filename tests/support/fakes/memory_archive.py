@@ -27,6 +27,7 @@ class MemoryArchive:
         self.away = False
         self.seconds = 0
         self.asked = 0
+        self.most_listed = 1000
         self.kept_mark: Mark | None = None
 
     def put(self, *instances: Dataset) -> None:
@@ -44,10 +45,10 @@ class MemoryArchive:
         self._answer()
         return tuple(sorted({(key[1], key[0]) for key in self.instances if key[2] == series_uid}))
 
-    def studies(self, query: Mapping[str, str], offset: int, limit: int) -> tuple[str, ...]:
+    def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
         self._answer()
         found = {key[1] for key, ds in self.instances.items() if matches(ds, query)}
-        return tuple(sorted(found))[offset : offset + limit]
+        return tuple(sorted(found))[offset : offset + self.most_listed]
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         self._answer()

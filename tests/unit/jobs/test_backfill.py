@@ -14,12 +14,12 @@ from orthanc_plugin.errors import EnrichError, InputError, Refusal
 from orthanc_plugin.jobs import orders as orders_module
 from orthanc_plugin.jobs.admission import Admission
 from orthanc_plugin.jobs.hint import Hint
-from orthanc_plugin.jobs.orders import Order, Orders, OrderState, items_of_lines, parse_query
+from orthanc_plugin.jobs.orders import Order, Orders, OrderState, items_of_lines, parse_query, parts_of
 from orthanc_plugin.jobs.queue import JobQueue
 from tests.support.fakes.memory_archive import MemoryArchive, ct_series
 
 MODELS = {"chest_structures": "d" * 64, "other": "e" * 64}
-QUERY = {"StudyDate": "20250101-20261231", "ModalitiesInStudy": "CT"}
+QUERY = {"StudyDate": "20251201-20260131", "ModalitiesInStudy": "CT"}
 
 
 class Site:
@@ -120,8 +120,9 @@ def test_no_more_series_are_on_the_way_than_the_lead_allows(tmp_path: Path) -> N
 
 
 def test_it_goes_on_where_it_was_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orthanc_plugin.jobs.backfill.PAGE", 2)
+    monkeypatch.setattr(orders_module, "PAGE", 2)
     site = Site(tmp_path, 7, Lead=2)
+    site.archive.most_listed = 3
     placed = site.orders.place_query("local", QUERY)
     for _ in range(60):
         site.turn()
@@ -198,7 +199,7 @@ def test_an_archive_that_is_away_is_named_and_asked_again(site: Site) -> None:
 
 def test_an_archive_that_ignores_the_offset_ends(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     every = site.archive.studies
-    monkeypatch.setattr(site.archive, "studies", lambda query, offset, limit: every(query, 0, 1000))
+    monkeypatch.setattr(site.archive, "studies", lambda query, offset: every(query, 0))
     placed = site.orders.place_query("local", QUERY)
     site.turn(8)
     assert (site.order(placed).state, site.order(placed).listed) == (OrderState.DONE, 5)
@@ -270,6 +271,16 @@ def test_a_query_that_cannot_be_used_is_refused(site: Site, text: str) -> None:
     with pytest.raises(EnrichError):
         site.orders.place_query("local", parse_query([text]))
     assert site.orders.all() == ()
+
+
+def test_a_range_of_dates_is_asked_for_month_by_month() -> None:
+    parts = parts_of({"StudyDate": "20201115-20210201", "ModalitiesInStudy": "CT"})
+    assert [part["StudyDate"] for part in parts] == [
+        "20201115-20201130", "20201201-20201231", "20210101-20210131", "20210201-20210201"
+    ]  # fmt: skip
+    assert {part["ModalitiesInStudy"] for part in parts} == {"CT"}
+    for date in ("20200101-", "20200101", "20209901-20210101", "20210101-20200101"):
+        assert len(parts_of({"StudyDate": date})) == (0 if date == "20210101-20200101" else 1)
 
 
 def test_a_list_that_cannot_be_used_is_refused(site: Site) -> None:
