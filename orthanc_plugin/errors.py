@@ -6,6 +6,7 @@
       ModelError        missing, wrong digest, wrong shape: never retried, the operator must act
       EncodingError     our own output would be invalid: a bug, fails loudly
       StoreError        the archive refused the result: retried, then failed with its answer
+      NotSupportedError the archive does not take this kind of object: never retried, a fallback may be sent instead
       ConfigError       stops the start-up (exit 78)
 
 No message holds patient data: job databases store messages and Orthanc logs them. UIDs are allowed.
@@ -83,6 +84,10 @@ class EncodingError(EnrichError):
 
 class StoreError(EnrichError):
     """The archive refused the result."""
+
+
+class NotSupportedError(EnrichError):
+    """The archive does not support this kind of object."""
 
 
 class ConfigError(EnrichError):

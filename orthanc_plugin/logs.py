@@ -54,3 +54,4 @@ def configure_logging(path: Path | None, level: int = logging.INFO) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its errors may quote what a peer sends

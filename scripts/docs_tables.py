@@ -47,11 +47,16 @@ def _settings(model: type[BaseModel] = Configuration, prefix: str = "") -> Itera
 def _default(key: str, field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if key == "Archives.NAME.Url":
+        return '`""`'
     if key == "Database":
         return "`jobs.db` in `StateDirectory`"
     value: Any = json.loads(section_json(parse_section(_SMALLEST, {})))
     for part in key.replace("NAME", "local").replace("[]", ".0").split("."):
         value = value[int(part)] if part.isdigit() else value[part]
+        if value is None:  # a section that is left out: its keys have defaults all the same
+            value = field.default
+            break
     if model_in(field.annotation) is Range and value:
         value = {end: limit for end, limit in value.items() if limit is not None}
     elif (isinstance(value, dict) and value) or (isinstance(value, list) and value and isinstance(value[0], dict)):

@@ -1,8 +1,8 @@
 """An archive behind DICOMweb (QIDO-RS, WADO-RS, STOW-RS), with an account of our own.
 
 Instances are retrieved in the transfer syntax in which the archive holds them. Each store request carries one instance,
-so that a refusal names it. Redirects, proxies and .netrc are ignored: credentials go to the configured address only.
-Orthanc answers 200 to a second object with the same UID and keeps the first, so callers read back what they stored.
+so that a refusal names it and a retry sends only what failed. Orthanc answers 200 to a second object with the same UID
+and keeps the first, so callers read back what they stored.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import TypeVar
 import requests
 from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import Dataset
-from requests.exceptions import HTTPError, RequestException
+from requests.exceptions import HTTPError
 
+from orthanc_plugin.archive.connection import open_session, plain_session, told
 from orthanc_plugin.archive.multipart import BrokenOff, TooLong, boundary_of, parts
 from orthanc_plugin.archive.part10 import BROKEN, LARGEST_FILE_BYTES, Damaged, NotDicom, parse_instance
+from orthanc_plugin.archive.stow import AWAY, is_confirmed, stow_request
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
@@ -34,12 +36,9 @@ LARGEST_SERIES_BYTES = 2**32
 
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _CHUNK_BYTES = 1 << 20
-_ANSWER_CHARACTERS = 200
 _ABSENT = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _ACCOUNT = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
 """The archive refuses our account: the operator repairs that, so nothing is decided meanwhile."""
-_AWAY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY,
-                   HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})  # fmt: skip
 
 _ALWAYS_THERE = ("SOPClassUID", "ImageType", "Rows", "FrameOfReferenceUID")
 """What every CT image has (PS3.3 A.3.3, A.38): a header without it may be cut short."""
@@ -50,9 +49,9 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
-def open_archive(name: str, settings: ArchiveSettings) -> DicomWebArchive:
-    """Open the archive of that name in the configuration."""
-    return DicomWebArchive(name, settings.url, settings.user, settings.password.get_secret_value())
+def open_dicomweb(name: str, settings: ArchiveSettings) -> DicomWebArchive:
+    """Open the archive of that name in the configuration; raise ConfigError if a file of `settings` cannot be used."""
+    return DicomWebArchive(name, settings.url, session=open_session(name, settings))
 
 
 class DicomWebArchive:
@@ -68,6 +67,8 @@ class DicomWebArchive:
         For HTTP Basic authentication. An empty `user` means no authentication.
     timeouts_s : (float, float)
         Limits to connect, and between two bytes of an answer.
+    session : requests.Session, optional
+        With another login, or with TLS settings (`connection.open_session`).
     """
 
     def __init__(
@@ -77,12 +78,11 @@ class DicomWebArchive:
         user: str = "",
         password: str = "",
         timeouts_s: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+        session: requests.Session | None = None,
     ) -> None:
         self.name = name
         self._warned = False
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.max_redirects = 0
+        self._session = session or plain_session()
         if user:
             self._session.auth = (user, password)
         self._timeouts_s = timeouts_s
@@ -165,16 +165,28 @@ class DicomWebArchive:
         return found[0] if found else None
 
     def store(self, ds: Dataset) -> None:
-        """Store one instance by STOW-RS. The answer must list it as stored; the HTTP status alone is not enough."""
-        # Without a preamble pydicom writes no file header. Orthanc 1.10.1 stores such a file, but nobody can read it.
-        ds.preamble = getattr(ds, "preamble", None) or bytes(128)
+        """Store one instance by STOW-RS. The answer must list it as stored; the HTTP status alone is not enough.
+
+        An answer that says nothing (no body, or another media type than was asked for) is checked by reading back.
+        """
+        request = stow_request(ds)
         try:
-            answer = self._client.store_instances([ds])
-        except HTTPError as error:
-            raise _store_error(self.name, error.response) from error
-        except RequestException as error:
-            raise TransientError(f"archive {self.name}: {type(error).__name__}") from error
-        _check_stored(self.name, answer, str(ds.SOPInstanceUID))
+            answer = self._session.post(
+                f"{self._client.base_url}/studies",
+                data=request.body,
+                headers=dict(request.headers),
+                timeout=self._timeouts_s,
+            )
+        except OSError as error:  # requests' errors are of this kind, and it raises it for missing certificates
+            raise TransientError(f"archive {self.name}: {told(error)}") from error
+        if not is_confirmed(self.name, ds, answer):
+            place = (str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID))
+            if not self.holds(*place):
+                raise StoreError(f"archive {self.name} answered {_status(answer)} but does not have {place[-1]}")
+
+    def holds(self, study_uid: str, series_uid: str, sop_uid: str) -> bool:
+        """Ask by WADO-RS, which some archives answer before they list an instance."""
+        return self.find(study_uid, series_uid, sop_uid) is not None
 
     def _completed(self, study_uid: str, series_uid: str, headers: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
         """Complete headers that the archive has cut short by the header of one instance.
@@ -267,8 +279,8 @@ def _reading(archive: str) -> Iterator[None]:
         if response is not None and _is_final(response.status_code):
             raise InputError(Refusal.ARCHIVE_REFUSED, f"archive {archive} answered {_status(response)}") from error
         raise TransientError(f"archive {archive} answered {_status(response)}") from error
-    except RequestException as error:
-        raise TransientError(f"archive {archive}: {type(error).__name__}") from error
+    except OSError as error:  # of requests, or a certificate that is missing now
+        raise TransientError(f"archive {archive}: {told(error)}") from error
     except BrokenOff as error:
         raise TransientError(f"archive {archive}: the answer broke off before its last part") from error
     except TooLong as error:
@@ -280,7 +292,7 @@ def _reading(archive: str) -> Iterator[None]:
 
 def _is_final(status: int) -> bool:
     """Return whether the archive would answer the same request in the same way whenever it is asked."""
-    return 400 <= status < 500 and status not in (*_ACCOUNT, *_AWAY)
+    return 400 <= status < 500 and status not in (*_ACCOUNT, *AWAY)
 
 
 def _parts(answer: requests.Response) -> Iterator[bytes]:
@@ -323,37 +335,3 @@ def _filled(header: Dataset, whole: Dataset) -> Dataset:
 
 def _status(response: requests.Response | None) -> str:
     return f"{response.status_code} {response.reason}" if response is not None else "nothing"
-
-
-def _store_error(archive: str, response: requests.Response | None) -> StoreError | TransientError:
-    if response is None or response.status_code in _AWAY:
-        return TransientError(f"archive {archive} answered {_status(response)}")
-    return StoreError(f"archive {archive} answered {_status(response)}{_details(response)}")
-
-
-def _details(response: requests.Response) -> str:
-    """Extract the archive's explanation: failure reasons of PS3.18, or Orthanc's own error fields."""
-    try:
-        body = response.json()
-    except ValueError:
-        return ""
-    if not isinstance(body, dict):
-        return ""
-    if reasons := _failure_reasons(_dataset(body)) if "00081198" in body else "":
-        return f": {reasons}"
-    said = " ".join(str(body[key]) for key in ("OrthancError", "Message", "Details") if body.get(key))
-    return f": {said[:_ANSWER_CHARACTERS]}" if said else ""
-
-
-def _failure_reasons(answer: Dataset) -> str:
-    failed = answer.get("FailedSOPSequence") or ()
-    return ", ".join(f"failure reason 0x{int(item.get('FailureReason') or 0):04X}" for item in failed)
-
-
-def _check_stored(archive: str, answer: Dataset, sop_uid: str) -> None:
-    """Check that the answer lists the instance as stored (DICOM PS3.18 10.5.3, PS3.18 I.2)."""
-    if reasons := _failure_reasons(answer):
-        raise StoreError(f"archive {archive} refused {sop_uid}: {reasons}")
-    stored = {str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("ReferencedSOPSequence") or ()}
-    if sop_uid not in stored:
-        raise StoreError(f"archive {archive} does not list {sop_uid} as stored")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,7 +61,7 @@ class FolderArchive:
     def __init__(self, source: Path, out: Path, name: str = "folder") -> None:
         self.name = name
         self._out = out
-        self.series, self.skipped, self.damaged = _scan(source)
+        self.series, self.skipped, self.damaged = scan(sorted(p for p in source.rglob("*") if p.is_file()))
         if self.skipped:
             logger.info("%d files of the folder belong to no series and are passed over", len(self.skipped))
         self._stored: dict[str, Path] = {}
@@ -104,6 +104,13 @@ class FolderArchive:
         file = self._stored.get(sop_uid)
         return read_instance(file) if file is not None and file.exists() else None
 
+    def holds(self, study_uid: str, series_uid: str, sop_uid: str) -> bool:
+        """Tell whether a result is in the out folder."""
+        return self.find(study_uid, series_uid, sop_uid) is not None
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
     def store(self, ds: Dataset) -> None:
         """Write one object as `<SeriesDescription>.dcm`, unless an object with its UID is there."""
         uid = str(ds.SOPInstanceUID)
@@ -137,13 +144,27 @@ class FolderArchive:
         return file
 
 
-def _scan(source: Path) -> tuple[tuple[FolderSeries, ...], tuple[Path, ...], tuple[Path, ...]]:
-    """Find the series of a folder, the files that belong to none, and those of them that are damaged."""
+def identity_of_file(file: Path) -> Dataset:
+    """Read what says to which series a file belongs; raise Damaged or NotDicom as `read_instance` does."""
+    return read_instance(file, tags=_IDENTITY, stop_before_pixels=True)
+
+
+def scan(
+    files: Iterable[Path], read: Callable[[Path], Dataset] = identity_of_file
+) -> tuple[tuple[FolderSeries, ...], tuple[Path, ...], tuple[Path, ...]]:
+    """Find the series among files, the files that belong to none, and those of them that are damaged.
+
+    Parameters
+    ----------
+    files : iterable of Path
+    read : callable
+        As `identity_of_file`.
+    """
     groups: dict[tuple[str, str, str], list[tuple[Path, Dataset]]] = defaultdict(list)
     unread: list[Unread] = []
-    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+    for file in files:
         try:
-            ds = read_instance(file, tags=_IDENTITY, stop_before_pixels=True)
+            ds = read(file)
             if ds.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                 unread.append(Unread(file, ds, is_dicom=False, is_directory=True))
                 continue

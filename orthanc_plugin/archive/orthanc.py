@@ -12,6 +12,7 @@ from typing import Protocol
 
 import httpx
 
+from orthanc_plugin.archive.connection import open_client, told
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import TransientError
 from orthanc_plugin.identity import digest
@@ -89,7 +90,7 @@ def open_feed(name: str, settings: ArchiveSettings) -> OrthancFeed | None:
     """Open the feed of an archive, or return None if it is not an Orthanc."""
     if not settings.orthanc_url:
         return None
-    return OrthancFeed(name, settings.orthanc_url, settings.user, settings.password.get_secret_value())
+    return OrthancFeed(name, settings.orthanc_url, client=open_client(name, settings, TIMEOUT, settings.orthanc_url))
 
 
 class OrthancFeed:
@@ -98,10 +99,12 @@ class OrthancFeed:
     Every method raises TransientError if Orthanc does not respond.
     """
 
-    def __init__(self, name: str, url: str, user: str = "", password: str = "") -> None:
+    def __init__(
+        self, name: str, url: str, user: str = "", password: str = "", client: httpx.Client | None = None
+    ) -> None:
         self.name = name
         auth = httpx.BasicAuth(user, password) if user else None
-        self._http = httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=TIMEOUT, trust_env=False)
+        self._http = client or httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=TIMEOUT, trust_env=False)
 
     def close(self) -> None:
         """Close the connections."""
@@ -181,7 +184,7 @@ class OrthancFeed:
         except httpx.HTTPStatusError as error:
             raise TransientError(f"archive {self.name} answered {error.response.status_code}") from error
         except (httpx.HTTPError, ValueError) as error:
-            raise TransientError(f"archive {self.name}: {type(error).__name__}") from error
+            raise TransientError(f"archive {self.name}: {told(error)}") from error
 
 
 def _series(

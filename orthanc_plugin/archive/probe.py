@@ -1,4 +1,4 @@
-"""Ask an archive what the service needs of it, and say which address does not give it.
+"""Ask an archive what the service needs of it, and say which address, node or folder does not give it.
 
 "Not found" says nothing about a series if the address is wrong: Orthanc answers 404, 204 or `[]` there. So one instance
 is looked up in Orthanc's index, by QIDO-RS and by WADO-RS.
@@ -6,12 +6,17 @@ is looked up in Orthanc's index, by QIDO-RS and by WADO-RS.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import httpx
 
+from orthanc_plugin.archive.association import Node
+from orthanc_plugin.archive.connection import open_client, told
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.uids import is_uid
+from orthanc_plugin.errors import ConfigError, NotSupportedError, TransientError
 
 TIMEOUT_S = 5.0
 _DICOM_JSON = {"Accept": "application/dicom+json"}
@@ -22,21 +27,35 @@ class _Wrong(Exception):
     """What is wrong with which address."""
 
 
-def find_problem(settings: ArchiveSettings) -> str:
-    """Ask Orthanc, if the archive is one, then for one instance by QIDO-RS and for its metadata by WADO-RS.
+def find_problem(name: str, settings: ArchiveSettings) -> str:
+    """Ask an archive by C-ECHO, a folder whether it can be used, and DICOMweb for one instance and its metadata.
+
+    If the archive is an Orthanc, its index is asked first.
 
     Returns
     -------
     str
         What is wrong, with the address; empty if nothing is.
     """
-    auth = httpx.BasicAuth(settings.user, settings.password.get_secret_value()) if settings.user else None
-    with httpx.Client(auth=auth, timeout=TIMEOUT_S, trust_env=False, headers=_DICOM_JSON) as client:
-        try:
-            _examine(client, settings.url, settings.orthanc_url)
-        except _Wrong as problem:
-            return str(problem)
+    try:
+        if settings.dimse is not None:
+            Node(name, settings, settings.dimse).echo()
+        elif settings.folder is not None:
+            _examine_folder(settings.folder)
+        else:
+            with open_client(name, settings, TIMEOUT_S) as client:
+                client.headers.update(_DICOM_JSON)
+                _examine(client, settings.url, settings.orthanc_url)
+    except (_Wrong, TransientError, NotSupportedError, ConfigError) as problem:
+        return str(problem)
     return ""
+
+
+def _examine_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise _Wrong(f"the folder {folder} is not there; is it mounted?")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise _Wrong(f"the folder {folder} cannot be read and written by this user")
 
 
 def _examine(client: httpx.Client, url: str, orthanc_url: str) -> None:
@@ -70,7 +89,7 @@ def _ask(client: httpx.Client, address: str) -> object:
             raise _Wrong(f"{address} answered {answer.status_code}")
         return answer.json() if answer.content else []
     except httpx.HTTPError as error:
-        raise _Wrong(f"{address}: {type(error).__name__}") from None
+        raise _Wrong(f"{address}: {told(error)}") from None
     except ValueError:
         raise _Wrong(f"{address} did not answer in JSON") from None
 

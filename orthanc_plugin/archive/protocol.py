@@ -111,6 +111,16 @@ class Archive(Protocol):
         """
         ...
 
+    def holds(self, study_uid: str, series_uid: str, sop_uid: str) -> bool:
+        """Tell whether the archive has an instance; False too if it cannot be asked: storing twice does no harm.
+
+        Raises
+        ------
+        TransientError
+            The archive does not respond.
+        """
+        ...
+
     def store(self, ds: Dataset) -> None:
         """Store one instance.
 
@@ -118,7 +128,13 @@ class Archive(Protocol):
         ------
         StoreError
             The archive refused the instance; the message holds its answer.
+        NotSupportedError
+            The archive does not support this kind of object.
         TransientError
             The archive does not respond.
         """
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
         ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import httpx
 
+from orthanc_plugin.archive.connection import open_client
 from orthanc_plugin.archive.orthanc import TIMEOUT
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import StoreError, TransientError
@@ -19,7 +20,7 @@ def open_removal(name: str, settings: ArchiveSettings) -> OrthancRemoval | None:
     """Open an archive for removals, or return None if it is not an Orthanc."""
     if not settings.orthanc_url:
         return None
-    return OrthancRemoval(name, settings.orthanc_url, settings.user, settings.password.get_secret_value())
+    return OrthancRemoval(name, settings.orthanc_url, client=open_client(name, settings, TIMEOUT, settings.orthanc_url))
 
 
 class OrthancRemoval:
@@ -35,10 +36,12 @@ class OrthancRemoval:
         For HTTP Basic authentication. An empty `user` means no authentication.
     """
 
-    def __init__(self, name: str, url: str, user: str = "", password: str = "") -> None:
+    def __init__(
+        self, name: str, url: str, user: str = "", password: str = "", client: httpx.Client | None = None
+    ) -> None:
         self.name = name
         auth = httpx.BasicAuth(user, password) if user else None
-        self._http = httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=TIMEOUT, trust_env=False)
+        self._http = client or httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=TIMEOUT, trust_env=False)
 
     def close(self) -> None:
         """Close the connections."""

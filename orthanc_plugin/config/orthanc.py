@@ -28,7 +28,7 @@ def with_local_archive(archives: object, document: JsonObject) -> object:
         The whole configuration of Orthanc, or the few keys of it that the plugin passes on.
     """
     local = archives.get("local") if isinstance(archives, dict) else None
-    if not isinstance(archives, dict) or not isinstance(local, dict):
+    if not isinstance(archives, dict) or not isinstance(local, dict) or local.get("Dimse") or local.get("Folder"):
         return archives
     own = _own_addresses(document)
     url = re.sub(r"(?<=://)(localhost|\[::1\])(?=[:/])", "127.0.0.1", str(local.get("Url", own["Url"])))

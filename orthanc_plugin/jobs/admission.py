@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from orthanc_plugin.archive.dicomweb import open_archive
+from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.orthanc import Feed, OrthancSeries, open_feed
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration

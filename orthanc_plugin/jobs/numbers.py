@@ -11,7 +11,7 @@ from io import BytesIO
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from orthanc_plugin.archive.dicomweb import open_archive
+from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.plan import Output

@@ -20,7 +20,7 @@ from typing import NoReturn
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
-from orthanc_plugin.archive.dicomweb import open_archive
+from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.jobs.engine import APPLICATION_NAME, APPLICATION_VERSION

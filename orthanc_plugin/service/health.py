@@ -82,7 +82,7 @@ class HealthCheck:
         )
 
     async def _archive(self, name: str, settings: ArchiveSettings) -> ArchiveHealth:
-        problem = await run_in_threadpool(find_problem, settings)
+        problem = await run_in_threadpool(find_problem, name, settings)
         return ArchiveHealth(name=name, reachable=not problem, problem=problem)
 
     def _database(self) -> tuple[DatabaseHealth, _Work]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from orthanc_plugin.archive.dicomweb import open_archive
+from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.admission import open_admission

@@ -230,7 +230,7 @@ def test_the_feed_tells_content_reception_and_origin(archive: DicomWebArchive, f
 
 def test_a_right_address_has_no_problem(orthanc: OrthancServer, archive: DicomWebArchive) -> None:
     store(archive, new_series(1))
-    assert find_problem(settings_of(orthanc)) == ""
+    assert find_problem("local", settings_of(orthanc)) == ""
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_wrong_address_is_named(
 ) -> None:
     store(archive, new_series(1))
     changed = {key: value.format(url=orthanc.url) for key, value in wrong.items()}
-    assert re.search(problem, find_problem(settings_of(orthanc, **changed)))
+    assert re.search(problem, find_problem("local", settings_of(orthanc, **changed)))
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_an_address_that_lists_nothing_is_compared_with_the_index(
 ) -> None:
     store(archive, new_series(1))
     with answering(reply) as wrong:
-        assert problem in find_problem(settings_of(orthanc, Url=str(wrong._client.base_url)))
+        assert problem in find_problem("local", settings_of(orthanc, Url=str(wrong._client.base_url)))
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "405 Method Not Allowed", "422 Unprocessable Entity"])

@@ -66,6 +66,12 @@ class MemoryArchive:
         found = (ds for key, ds in self.instances.items() if key[1:] == (study_uid, series_uid, sop_uid))
         return next(found, None)
 
+    def holds(self, study_uid: str, series_uid: str, sop_uid: str) -> bool:
+        return self.find(study_uid, series_uid, sop_uid) is not None
+
+    def close(self) -> None:
+        """Nothing to close."""
+
     def store(self, ds: Dataset) -> None:
         self._answer()
         self.put(ds)

@@ -1,0 +1,124 @@
+"""Connections to a web archive: who we are there, whom we trust, and where no credentials go.
+
+Proxies and .netrc are ignored, and redirects are not followed: credentials go to the configured address only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+
+import httpx
+import requests
+from requests.auth import AuthBase
+
+from orthanc_plugin.archive.tls import client_context, tls_problem
+from orthanc_plugin.config.archives import ArchiveSettings
+from orthanc_plugin.errors import ConfigError, TransientError
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""RFC 6750 2.1."""
+
+
+class _RequestsBearer(AuthBase):
+    def __init__(self, token: Callable[[], str]) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token()}"
+        return request
+
+
+class _HttpxBearer(httpx.Auth):
+    def __init__(self, token: Callable[[], str]) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._token()}"
+        yield request
+
+
+def open_session(name: str, settings: ArchiveSettings) -> requests.Session:
+    """Open a session of `requests`, for DICOMweb.
+
+    Raises
+    ------
+    ConfigError
+        If a file of `settings` cannot be used.
+    """
+    _check_files(name, settings)
+    session = plain_session()
+    if settings.ca_file is not None:
+        session.verify = str(settings.ca_file)
+    if settings.client_certificate is not None:
+        session.cert = (str(settings.client_certificate), str(settings.client_key))
+    if settings.user:
+        session.auth = (settings.user, settings.password.get_secret_value())
+    elif _has_token(settings):
+        session.auth = _RequestsBearer(lambda: _token(name, settings))
+    return session
+
+
+def plain_session() -> requests.Session:
+    """Open a session without login that ignores the environment and follows no redirect."""
+    session = requests.Session()
+    session.trust_env = False
+    session.max_redirects = 0
+    return session
+
+
+def open_client(
+    name: str, settings: ArchiveSettings, timeout: httpx.Timeout | float, base_url: str = ""
+) -> httpx.Client:
+    """Open a client of `httpx`, for Orthanc's REST API; raise as `open_session`."""
+    _check_files(name, settings)
+    return httpx.Client(
+        base_url=base_url,
+        auth=_auth(name, settings),
+        verify=client_context(name, settings) if settings.ca_file or settings.client_certificate else True,
+        timeout=timeout,
+        trust_env=False,
+    )
+
+
+def told(error: BaseException) -> str:
+    """Say what went wrong with a connection: the remedy where TLS failed, otherwise only the kind of error."""
+    if problem := tls_problem(error):
+        return problem
+    if isinstance(error, requests.TooManyRedirects):
+        return "it redirects to another address: set Url to that one"
+    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+        return "a file of CaFile, ClientCertificate or ClientKey cannot be read any more"
+    return type(error).__name__
+
+
+def _auth(name: str, settings: ArchiveSettings) -> httpx.Auth | None:
+    if settings.user:
+        return httpx.BasicAuth(settings.user, settings.password.get_secret_value())
+    return _HttpxBearer(lambda: _token(name, settings)) if _has_token(settings) else None
+
+
+def _has_token(settings: ArchiveSettings) -> bool:
+    return settings.token_file is not None or bool(settings.token.get_secret_value())
+
+
+def _check_files(name: str, settings: ArchiveSettings) -> None:
+    client_context(name, settings)
+    if _has_token(settings):
+        try:
+            _token(name, settings)
+        except TransientError as error:
+            raise ConfigError(str(error)) from None
+
+
+def _token(name: str, settings: ArchiveSettings) -> str:
+    """Return the token; a file is read each time, because what renews it writes it anew."""
+    try:
+        written = settings.token_file.read_text() if settings.token_file else settings.token.get_secret_value()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not a text"
+        raise TransientError(f"archive {name}: TokenFile {settings.token_file} cannot be read: {why}") from None
+    if not _TOKEN.fullmatch(token := written.strip()):
+        where = f"TokenFile {settings.token_file}" if settings.token_file else "Token"
+        raise TransientError(f"archive {name}: {where} holds no bearer token (letters, digits and -._~+/=)")
+    return token
