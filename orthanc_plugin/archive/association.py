@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,7 @@ _ALERT_WAIT_S = 1.0
 # Identifiers hold patient data, and nothing of them belongs into a log.
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,17 @@ class Node:
         ae.connection_timeout, ae.acse_timeout = CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S
         ae.dimse_timeout = ae.network_timeout = timeout_s
         more: dict[str, Any] = {"tls_args": self._tls()} if self.dimse.tls else {}
-        association = ae.associate(
-            self.dimse.host,
-            self.dimse.port,
-            contexts=list(contexts),
-            ae_title=self.dimse.aet,
-            ext_neg=list(roles),
-            evt_handlers=list(handlers),
-            **more,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # pynetdicom never closes a socket that failed to connect
+            association = ae.associate(
+                self.dimse.host,
+                self.dimse.port,
+                contexts=list(contexts),
+                ae_title=self.dimse.aet,
+                ext_neg=list(roles),
+                evt_handlers=list(handlers),
+                **more,
+            )
         if not association.is_established:
             raise self._refused(association)
         try:
@@ -193,3 +197,9 @@ def last(answers: Iterator[tuple[Dataset, Dataset | None]], seen: Callable[[Data
     for answer, _ in answers:
         seen(answer)
     return answer
+
+
+def break_off(association: Association) -> None:
+    """End an association from another thread, and wake the one that waits for its next message."""
+    association.abort()
+    association.dimse.msg_queue.put((None, None))

@@ -21,7 +21,7 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 
-from orthanc_plugin.archive.association import ANSWER_TIMEOUT_S, GET, LONGEST_S, MOVE, SUCCESS, Node, last
+from orthanc_plugin.archive.association import ANSWER_TIMEOUT_S, GET, LONGEST_S, MOVE, SUCCESS, Node, break_off, last
 from orthanc_plugin.archive.commitment import commit
 from orthanc_plugin.archive.inbox import Inbox, Silence
 from orthanc_plugin.archive.listener import listening
@@ -218,7 +218,8 @@ class DimseArchive:
             setattr(identifier, keyword, value)
         transfer = _Transfer()
         retrieve = self._get if self._dimse.retrieve is Retrieve.GET else self._move
-        thread = threading.Thread(target=partial(_run, retrieve, transfer, identifier, classes, wanted), daemon=True)
+        work = partial(_run, retrieve, transfer, identifier, classes, wanted)
+        thread = threading.Thread(target=work, name="retrieval", daemon=True)
         thread.start()
         try:
             for content in transfer.inbox.contents():
@@ -228,7 +229,7 @@ class DimseArchive:
         finally:
             transfer.inbox.leave()
             if transfer.association is not None and thread.is_alive():
-                transfer.association.abort()
+                break_off(transfer.association)
             thread.join(ANSWER_TIMEOUT_S)
         self._check(transfer)
 
@@ -255,10 +256,12 @@ class DimseArchive:
         """Raise an error unless every sub-operation succeeded (PS3.4 C.4.2.1, C.4.3.1)."""
         if transfer.error is not None:
             raise transfer.error
+        unknown = f"register {self._dimse.destination_aet}, port {self._dimse.listen_port}, there"
+        if "Status" not in transfer.answer and self._dimse.retrieve is Retrieve.MOVE:
+            raise self._node.away(f"it broke off the C-MOVE; does it know us? {unknown}")
         status = self._node.status(transfer.answer)
         if status == _UNKNOWN_DESTINATION:
-            destination = f"{self._dimse.destination_aet} (port {self._dimse.listen_port})"
-            raise self._node.away(f"it does not know {destination}: register this AE title there")
+            raise self._node.away(f"it does not know the destination of the C-MOVE: {unknown}")
         failed = int(transfer.answer.get("NumberOfFailedSuboperations") or 0)
         warned = int(transfer.answer.get("NumberOfWarningSuboperations") or 0)
         if status != SUCCESS or failed or warned:
