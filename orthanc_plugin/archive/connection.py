@@ -6,11 +6,11 @@ Proxies and .netrc are ignored, and redirects are not followed: credentials go t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from typing import TypeVar
 
 import httpx
 import requests
-from requests.auth import AuthBase
 
 from orthanc_plugin.archive.tls import client_context, tls_problem
 from orthanc_plugin.config.archives import ArchiveSettings
@@ -19,23 +19,18 @@ from orthanc_plugin.errors import ConfigError, TransientError
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """RFC 6750 2.1."""
 
+Request = TypeVar("Request", requests.PreparedRequest, httpx.Request)
 
-class _RequestsBearer(AuthBase):
+
+class _Bearer:
+    """Logs in by a token; `requests` and `httpx` both call it with each request."""
+
     def __init__(self, token: Callable[[], str]) -> None:
         self._token = token
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def __call__(self, request: Request) -> Request:
         request.headers["Authorization"] = f"Bearer {self._token()}"
         return request
-
-
-class _HttpxBearer(httpx.Auth):
-    def __init__(self, token: Callable[[], str]) -> None:
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._token()}"
-        yield request
 
 
 def open_session(name: str, settings: ArchiveSettings) -> requests.Session:
@@ -55,7 +50,7 @@ def open_session(name: str, settings: ArchiveSettings) -> requests.Session:
     if settings.user:
         session.auth = (settings.user, settings.password.get_secret_value())
     elif _has_token(settings):
-        session.auth = _RequestsBearer(lambda: _token(name, settings))
+        session.auth = _Bearer(lambda: _token(name, settings))
     return session
 
 
@@ -92,10 +87,10 @@ def told(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _auth(name: str, settings: ArchiveSettings) -> httpx.Auth | None:
+def _auth(name: str, settings: ArchiveSettings) -> httpx.Auth | _Bearer | None:
     if settings.user:
         return httpx.BasicAuth(settings.user, settings.password.get_secret_value())
-    return _HttpxBearer(lambda: _token(name, settings)) if _has_token(settings) else None
+    return _Bearer(lambda: _token(name, settings)) if _has_token(settings) else None
 
 
 def _has_token(settings: ArchiveSettings) -> bool:
