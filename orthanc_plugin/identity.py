@@ -115,3 +115,8 @@ def dimension_organization_uid(sop_instance_uid: str) -> str:
 def device_uid(model_digest: str) -> str:
     """Return the DeviceUID of an algorithm, which changes with its card or weights (IHE AIR)."""
     return _uid("device", model_digest)
+
+
+def substitute_uid(sop_instance_uid: str, kind: str) -> str:
+    """Return the SOPInstanceUID of what a destination gets in place of an object; `kind` says how it was made."""
+    return _uid("substitute", sop_instance_uid, kind)

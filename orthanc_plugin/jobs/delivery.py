@@ -1,14 +1,22 @@
-"""Delivery: copy the results of a job by UID from the home archive to one further destination."""
+"""Delivery: copy the results of a job by UID from the home archive to one further destination.
+
+What the destination has already is not sent again, so a retry sends what failed. What it does not support is replaced
+by what its settings name, or else named at the end, after everything else was copied.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.config.archives import Fallback
 from orthanc_plugin.domain.json_record import JsonRecord
-from orthanc_plugin.domain.plan import StoredObject
-from orthanc_plugin.errors import ConfigError, StoreError
+from orthanc_plugin.domain.plan import Output, StoredObject
+from orthanc_plugin.errors import ConfigError, NotSupportedError, StoreError
+from orthanc_plugin.results.substitute import repointed, substitute
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +28,46 @@ class Delivery(JsonRecord):
     objects: tuple[StoredObject, ...]
 
 
-def copy_objects(archives: Mapping[str, Archive], delivery: Delivery) -> int:
+@dataclass(slots=True)
+class _Copies:
+    """What became of the objects of one delivery.
+
+    instead: what was sent in place of an object, by its SOPInstanceUID; notes: the same in words.
+    not_supported, refused: why objects were not copied.
+    """
+
+    count: int = 0
+    instead: dict[str, Dataset] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    not_supported: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def copy_objects(
+    archives: Mapping[str, Archive], delivery: Delivery, fallbacks: Sequence[Fallback] = ()
+) -> tuple[str, ...]:
     """Copy the objects that the destination does not have yet.
+
+    Parameters
+    ----------
+    archives : mapping
+        By name.
+    delivery : Delivery
+        What to copy, and where.
+    fallbacks : sequence of Fallback
+        What the destination may get in place of what it does not support, in this order.
 
     Returns
     -------
-    int
-        Number of objects copied.
+    tuple of str
+        How many objects were copied, and what was sent instead of what.
 
     Raises
     ------
+    NotSupportedError
+        If the destination does not support an object, nor a fallback. Everything else was copied.
     StoreError
-        If a result is gone from its home archive, or the destination refuses it.
+        If a result is gone from its home archive, or the destination refuses it. Everything else was copied.
     TransientError
         If one of the two archives is away.
     ConfigError
@@ -41,14 +77,77 @@ def copy_objects(archives: Mapping[str, Archive], delivery: Delivery) -> int:
         home, destination = archives[delivery.home], archives[delivery.destination]
     except KeyError as missing:
         raise ConfigError(f"this worker's configuration has no archive {missing}") from None
-    copied = 0
+    copies = _Copies()
     for item in delivery.objects:
-        place = (item.study_instance_uid, item.series_instance_uid, item.sop_instance_uid)
-        if destination.find(*place) is not None:
+        try:
+            _copy(home, destination, item, _chosen(fallbacks, delivery), copies)
+        except NotSupportedError as error:
+            copies.not_supported.append(f"{item.kind} {item.sop_instance_uid} ({error})")
+        except StoreError as error:
+            copies.refused.append(str(error))
+    if copies.refused:
+        raise StoreError("; ".join((*copies.refused, *copies.not_supported, *copies.notes)))
+    if copies.not_supported:
+        raise NotSupportedError("; ".join(("not supported by destination", *copies.not_supported, *copies.notes)))
+    return f"{copies.count} objects copied", *copies.notes
+
+
+def _chosen(fallbacks: Sequence[Fallback], delivery: Delivery) -> Sequence[Fallback]:
+    """Leave out an RTSTRUCT that the job did not make."""
+    made = any(item.kind is Output.RTSTRUCT for item in delivery.objects)
+    return [fallback for fallback in fallbacks if made or fallback is not Fallback.RTSTRUCT]
+
+
+def _copy(
+    home: Archive, destination: Archive, item: StoredObject, fallbacks: Sequence[Fallback], copies: _Copies
+) -> None:
+    place = (item.study_instance_uid, item.series_instance_uid, item.sop_instance_uid)
+    refers_to_no_substitute = not copies.instead
+    if refers_to_no_substitute and destination.holds(*place):
+        return
+    ds = home.find(*place)
+    if ds is None:
+        raise StoreError(f"{item.sop_instance_uid} is gone from archive {home.name}")
+    sent = repointed(ds, copies.instead)
+    try:
+        copies.count += _store(destination, sent, is_missing=refers_to_no_substitute)
+    except NotSupportedError:
+        if not _sent_instead(destination, sent, item, fallbacks, copies):
+            raise
+    else:
+        if sent is not ds:
+            copies.instead[item.sop_instance_uid] = sent
+            copies.notes.append(f"{item.kind} {item.sop_instance_uid}: sent with changed references as {_uid(sent)}")
+
+
+def _sent_instead(
+    destination: Archive, ds: Dataset, item: StoredObject, fallbacks: Sequence[Fallback], copies: _Copies
+) -> bool:
+    """Send the first substitute that the destination supports; return whether there is one."""
+    for fallback in fallbacks:
+        if fallback is Fallback.RTSTRUCT and item.kind is Output.SEG:
+            copies.notes.append(f"{item.kind} {item.sop_instance_uid}: not sent; the RTSTRUCT stands for it")
+            return True
+        made = substitute(ds, fallback)
+        if made is None:
             continue
-        ds = home.find(*place)
-        if ds is None:
-            raise StoreError(f"{item.sop_instance_uid} is gone from archive {delivery.home}")
-        destination.store(ds)
-        copied += 1
-    return copied
+        try:
+            copies.count += _store(destination, made)
+        except NotSupportedError:
+            continue
+        copies.instead[item.sop_instance_uid] = made
+        copies.notes.append(f"{item.kind} {item.sop_instance_uid}: sent instead as {fallback} {_uid(made)}")
+        return True
+    return False
+
+
+def _store(destination: Archive, ds: Dataset, *, is_missing: bool = False) -> bool:
+    """Store an object, and return whether the destination lacked it."""
+    if not is_missing and destination.holds(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID):
+        return False
+    destination.store(ds)
+    return True
+
+
+def _uid(ds: Dataset) -> str:
+    return str(ds.SOPInstanceUID)

@@ -62,7 +62,7 @@ def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:
     """Yield slice index and SegmentNumbers (y, x) of each frame."""
     slices = slice_indices(series)
     shared = seg.SharedFunctionalGroupsSequence[0]
-    for groups, pixels in zip(seg.PerFrameFunctionalGroupsSequence, _pixels(seg), strict=True):
+    for groups, pixels in zip(seg.PerFrameFunctionalGroupsSequence, frame_pixels(seg), strict=True):
         holder = groups if "DerivationImageSequence" in groups else shared
         index = slices.get(source_slice(holder)) if holder.get("DerivationImageSequence") else None
         if index is None:
@@ -70,7 +70,7 @@ def _frames(seg: Dataset, series: CtSeries) -> Iterator[tuple[int, Labels]]:
         yield index, pixels * np.uint8(_segment_number(groups, shared)) if seg.BitsAllocated == 1 else pixels
 
 
-def _pixels(seg: Dataset) -> Iterator[Labels]:
+def frame_pixels(seg: Dataset) -> Iterator[Labels]:
     """Yield frames as (y, x) uint8, one at a time."""
     if seg.BitsAllocated != 1 or seg.file_meta.TransferSyntaxUID.is_encapsulated:
         syntax = seg.file_meta.TransferSyntaxUID
