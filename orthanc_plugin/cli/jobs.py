@@ -137,8 +137,9 @@ def list_deliveries(desk: Desk) -> None:
         return
     for delivery in found:
         desk.console.print(f"{delivery.job_id} to {delivery.destination} [bold]{delivery.state}[/bold]", soft_wrap=True)
-        if delivery.error:
-            desk.console.print(f"  {delivery.error}", soft_wrap=True, markup=False)
+        for line in (delivery.error, *delivery.notes):
+            if line:
+                desk.console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
 def pause(desk: Desk) -> None:

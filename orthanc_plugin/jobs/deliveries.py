@@ -146,8 +146,10 @@ def _view(workflow: WorkflowStatus) -> DeliveryView:
     kind, job_id, destination = workflow.workflow_id.split(":", 2)
     state = STATE_OF.get(workflow.status, JobState.FAILED)
     error = error_text(workflow) if state in (JobState.FAILED, JobState.CANCELLED) else ""
+    # 0.1.0 kept no notes.
+    notes = tuple(workflow.output.splitlines()) if isinstance(workflow.output, str) else ()
     return DeliveryView(
-        destination, state, error, kind, job_id, _time(workflow.created_at), _time(workflow.completed_at)
+        destination, state, error, kind, job_id, _time(workflow.created_at), _time(workflow.completed_at), notes=notes
     )
 
 

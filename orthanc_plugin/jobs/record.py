@@ -32,6 +32,7 @@ class DeliveryView:
     """The copy of a job's results to one further destination, or the withdrawal of outdated ones from an archive.
 
     kind: `deliver` or `withdraw`.
+    notes: what it did, once it is done; what was sent instead of what.
     """
 
     destination: str
@@ -41,6 +42,7 @@ class DeliveryView:
     job_id: str = ""
     created_at: datetime | None = None
     ended_at: datetime | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

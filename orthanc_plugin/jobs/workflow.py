@@ -15,7 +15,6 @@ from functools import partial
 import sqlalchemy as sa
 from dbos import DBOS, StepOptions
 
-from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.archive.removal import OrthancRemoval
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
 from orthanc_plugin.errors import EnrichError, StoreError, TransientError
@@ -69,20 +68,22 @@ def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_wo
             return run_job(sessions, steps, EnrichJob.from_json(argument), retries)
 
     @DBOS.workflow(name=WITHDRAW, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
-    def withdraw_results(argument: str) -> None:
+    def withdraw_results(argument: str) -> str:
         body = partial(_withdrawn, sessions.removals, Withdrawal.from_json(argument), steps, str(DBOS.workflow_id))
         with _at_work(working):
-            _need(_step(retries, WITHDRAW, body))
+            return _need(_step(retries, WITHDRAW, body))
 
     @DBOS.workflow(name=DELIVER, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
-    def deliver(argument: str) -> None:
+    def deliver(argument: str) -> str:
         with _at_work(working):
-            _need(_step(retries, DELIVER, partial(_copied, sessions.archives, Delivery.from_json(argument))))
+            return _need(_step(retries, DELIVER, partial(_copied, sessions, Delivery.from_json(argument))))
 
 
-def _need(outcome: StageOutcome) -> None:
+def _need(outcome: StageOutcome) -> str:
+    """Return what a delivery did, one note a line."""
     if outcome.state is not JobState.RUNNING:
         raise EnrichError(outcome.detail)  # the engine keeps it as the error of the delivery
+    return "\n".join(outcome.stage.notes)
 
 
 @contextmanager
@@ -101,8 +102,9 @@ def _withdrawn(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal, s
     return Found(notes=(f"{withdraw(removals, withdrawal)} objects withdrawn",))
 
 
-def _copied(archives: Mapping[str, Archive], delivery: Delivery) -> Found:
-    return Found(notes=(f"{copy_objects(archives, delivery)} objects copied",))
+def _copied(sessions: Sessions, delivery: Delivery) -> Found:
+    settings = sessions.configuration.archives.get(delivery.destination)
+    return Found(notes=copy_objects(sessions.archives, delivery, settings.fallback if settings else ()))
 
 
 def run_job(sessions: Sessions, steps: Steps, job: EnrichJob, retries: Retries) -> str:

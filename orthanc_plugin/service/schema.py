@@ -62,6 +62,7 @@ class Delivery(Shape):
     """The copy of a job's results to one further destination, or the withdrawal of outdated ones from an archive.
 
     kind: `deliver` or `withdraw`.
+    notes: what it did, once it is done; what was sent instead of what.
     """
 
     destination: str
@@ -71,6 +72,7 @@ class Delivery(Shape):
     job_id: str
     created_at: datetime | None
     ended_at: datetime | None
+    notes: tuple[str, ...]
 
 
 class Landmark(Shape):

@@ -1,0 +1,180 @@
+"""Copies to a destination: only what it lacks, another form of what it does not support, and the rest all the same."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, SegmentationStorage
+
+from orthanc_plugin.archive.refusal import LABEL_MAP_SEGMENTATION, refusal
+from orthanc_plugin.config.archives import Fallback
+from orthanc_plugin.domain.plan import Output, SegEncoding, SegSettings, StoredObject
+from orthanc_plugin.errors import ConfigError, EnrichError, NotSupportedError, StoreError, TransientError
+from orthanc_plugin.jobs.delivery import Delivery, copy_objects
+from orthanc_plugin.results import seg
+from tests.support.cases.results_case import (
+    SEG_UID,
+    ellipsoids,
+    landmarks_report,
+    provenance_of,
+    radiomics_report,
+    small_series,
+)
+from tests.support.fakes.memory_archive import MemoryArchive, ct_slice
+
+SERIES = small_series()
+
+
+class Choosy(MemoryArchive):
+    """An archive that does not support some SOP classes, and refuses some objects once."""
+
+    def __init__(self, *refused: str) -> None:
+        super().__init__("far")
+        self.refused, self.once = set(refused), set[str]()
+        self.tried: list[str] = []
+
+    def store(self, ds: Dataset) -> None:
+        self.tried.append(str(ds.SOPInstanceUID))
+        if ds.SOPClassUID in self.refused:
+            raise NotSupportedError(f"archive far does not support {ds.SOPClassUID}")
+        if ds.SOPInstanceUID in self.once:
+            self.once.remove(ds.SOPInstanceUID)
+            raise StoreError(f"archive far refused {ds.SOPInstanceUID}")
+        super().store(ds)
+
+    def held(self) -> dict[str, Dataset]:
+        return {str(ds.SOPClassUID): ds for ds in self.instances.values()}
+
+
+@pytest.fixture(scope="module")
+def results() -> list[Dataset]:
+    settings = SegSettings(encoding=SegEncoding.LABELMAP)
+    made = seg.encode_seg(provenance_of(SERIES, SEG_UID), ellipsoids(SERIES), settings)
+    return [made, radiomics_report(SERIES, made), landmarks_report(SERIES, made)]
+
+
+KINDS = (Output.SEG, Output.RADIOMICS, Output.LANDMARKS)
+
+
+def objects(results: list[Dataset]) -> tuple[StoredObject, ...]:
+    return tuple(stored(kind, ds) for kind, ds in zip(KINDS, results, strict=True))
+
+
+def stored(kind: Output, ds: Dataset) -> StoredObject:
+    place = (str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID))
+    return StoredObject(kind, str(ds.SOPClassUID), *place, False)
+
+
+def copy(
+    results: list[Dataset], far: Choosy, *fallbacks: Fallback, more: tuple[StoredObject, ...] = ()
+) -> tuple[str, ...]:
+    home = MemoryArchive("home")
+    home.put(*results)
+    delivery = Delivery("home", "far", (*objects(results), *more))
+    return copy_objects({"home": home, "far": far}, delivery, fallbacks)
+
+
+def test_everything_is_copied_as_it_is(results: list[Dataset]) -> None:
+    far = Choosy()
+    assert copy(results, far, *Fallback) == ("3 objects copied",)
+    assert copy(results, far, *Fallback) == ("0 objects copied",)
+    assert far.tried == [ds.SOPInstanceUID for ds in results]
+
+
+def test_one_refused_object_holds_back_no_other_and_is_sent_again_alone(results: list[Dataset]) -> None:
+    far = Choosy()
+    far.once = {results[1].SOPInstanceUID}
+    with pytest.raises(StoreError, match=f"archive far refused {results[1].SOPInstanceUID}"):
+        copy(results, far)
+    assert copy(results, far) == ("1 objects copied",)
+    assert far.tried == [*(ds.SOPInstanceUID for ds in results), results[1].SOPInstanceUID]
+
+
+def test_what_is_not_supported_is_named_after_the_rest_was_copied(results: list[Dataset]) -> None:
+    far = Choosy(LABEL_MAP_SEGMENTATION)
+    with pytest.raises(NotSupportedError, match=f"^not supported by destination; seg {SEG_UID} ") as error:
+        copy(results, far)
+    assert not isinstance(error.value, (StoreError, TransientError))  # which would be tried again
+    assert set(far.held()) == {Comprehensive3DSRStorage}
+    assert len(far.instances) == 2
+
+
+def test_a_label_map_is_sent_as_binary_and_reports_follow_it(results: list[Dataset]) -> None:
+    far = Choosy(LABEL_MAP_SEGMENTATION)
+    count, *notes = copy(results, far, Fallback.BINARY_SEG)
+    assert count == "3 objects copied"
+    sent = far.held()[SegmentationStorage]
+    assert notes[0] == f"seg {SEG_UID}: sent instead as binary-seg {sent.SOPInstanceUID}"
+    assert all("sent with changed references" in note for note in notes[1:])
+    reports = [ds for ds in far.instances.values() if ds.SOPClassUID == Comprehensive3DSRStorage]
+    assert len(reports) == 2
+    for report in reports:
+        assert str(sent.SOPInstanceUID) in str(report)
+    assert {ds.SOPInstanceUID for ds in results}.isdisjoint(str(ds.SOPInstanceUID) for ds in far.instances.values())
+
+
+def test_a_retry_sends_no_substitute_twice(results: list[Dataset]) -> None:
+    far = Choosy(LABEL_MAP_SEGMENTATION)
+    copy(results, far, Fallback.BINARY_SEG)
+    held = set(far.instances)
+    count, *notes = copy(results, far, Fallback.BINARY_SEG)
+    assert (count, len(notes), set(far.instances)) == ("0 objects copied", 3, held)
+
+
+def test_fallbacks_are_tried_in_their_order(results: list[Dataset]) -> None:
+    far = Choosy(Comprehensive3DSRStorage)
+    copy(results, far, Fallback.COMPREHENSIVE_SR, Fallback.ENHANCED_SR)
+    assert set(far.held()) == {LABEL_MAP_SEGMENTATION, ComprehensiveSRStorage}
+    older = Choosy(Comprehensive3DSRStorage, ComprehensiveSRStorage)
+    copy(results, older, Fallback.COMPREHENSIVE_SR, Fallback.ENHANCED_SR)
+    assert set(older.held()) == {LABEL_MAP_SEGMENTATION, EnhancedSRStorage}
+    with pytest.raises(NotSupportedError, match="not supported by destination"):
+        copy(results, Choosy(Comprehensive3DSRStorage, ComprehensiveSRStorage), Fallback.COMPREHENSIVE_SR)
+
+
+def test_an_rtstruct_stands_for_a_segmentation_only_where_the_job_made_one(results: list[Dataset]) -> None:
+    far = Choosy(LABEL_MAP_SEGMENTATION)
+    with pytest.raises(NotSupportedError):
+        copy(results, far, Fallback.RTSTRUCT)
+    made = ct_slice(1)
+    rtstruct = stored(Output.RTSTRUCT, made)
+    home = MemoryArchive("home")
+    home.put(*results, made)
+    delivery = Delivery("home", "far", (*objects(results), rtstruct))
+    notes = copy_objects({"home": home, "far": far}, delivery, (Fallback.RTSTRUCT,))
+    assert f"seg {SEG_UID}: not sent; the RTSTRUCT stands for it" in notes
+
+
+def test_an_archive_that_is_away_ends_the_try(results: list[Dataset]) -> None:
+    far = Choosy()
+    far.away = True
+    with pytest.raises(TransientError):
+        copy(results, far)
+
+
+def test_what_is_gone_or_unknown_is_told(results: list[Dataset]) -> None:
+    gone = StoredObject(Output.CHECKS, "1.2", "1.2.3", "1.2.3.4", "1.2.3.4.5", False)
+    far = Choosy()
+    with pytest.raises(StoreError, match=r"1\.2\.3\.4\.5 is gone from archive home"):
+        copy(results, far, more=(gone,))
+    assert len(far.instances) == 3
+    with pytest.raises(ConfigError, match="no archive 'far'"):
+        copy_objects({"home": far}, Delivery("home", "far", ()))
+
+
+@pytest.mark.parametrize(
+    ("status", "sop_class", "error"),
+    [
+        (0x0122, ComprehensiveSRStorage, NotSupportedError),
+        (0xA900, ComprehensiveSRStorage, NotSupportedError),
+        (0xA9FF, SegmentationStorage, NotSupportedError),
+        (0x0110, SegmentationStorage, NotSupportedError),
+        (0x0110, LABEL_MAP_SEGMENTATION, NotSupportedError),
+        (0x0110, Comprehensive3DSRStorage, NotSupportedError),
+        (0x0110, ComprehensiveSRStorage, StoreError),
+        (0xA700, SegmentationStorage, StoreError),
+        (0xC000, SegmentationStorage, StoreError),
+    ],
+)
+def test_a_status_says_whether_a_kind_is_not_supported(status: int, sop_class: str, error: type[EnrichError]) -> None:
+    assert type(refusal("far", sop_class, status, "refused it")) is error
