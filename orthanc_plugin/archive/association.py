@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,8 @@ LONGEST_S = 3600.0
 MOST_MATCHES = 100_000
 
 SUCCESS, PENDING = 0x0000, (0xFF00, 0xFF01)
+_KEY_NOT_SUPPORTED = 0xFF01
+"""A match, but not by all keys (PS3.4 C.4.1.1.4)."""
 _REASONS = {
     "Called AE title not recognised": "it has another AE title: check Dimse.AET",
     "Calling AE title not recognised": "it does not know us: register Dimse.CallingAET there",
@@ -96,15 +98,17 @@ class Node:
             if association.is_established:
                 association.release()
 
-    def find(self, level: str, keys: dict[str, str]) -> tuple[Dataset, ...]:
+    def find(self, level: str, keys: Mapping[str, str], *, strict: bool = False) -> tuple[Dataset, ...]:
         """Search by C-FIND in the Study Root model.
 
         Parameters
         ----------
         level : str
             `STUDY`, `SERIES` or `IMAGE`.
-        keys : dict
+        keys : mapping
             Values by keyword; an empty value asks for the attribute.
+        strict : bool
+            Whether a node is refused that does not support all keys: it would list what does not match.
 
         Raises
         ------
@@ -125,7 +129,7 @@ class Node:
             setattr(identifier, keyword, value)
         with self.associated([build_context(FIND)]) as association, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # texts may quote values
-            return tuple(self._matches(association.send_c_find(identifier, FIND)))
+            return tuple(self._matches(association.send_c_find(identifier, FIND), strict))
 
     def echo(self) -> None:
         """Ask by C-ECHO whether the node answers; raise as `associated`, or TransientError."""
@@ -143,10 +147,13 @@ class Node:
         """Return the error that says why the node cannot be used now."""
         return TransientError(f"archive {self.name}: {why}")
 
-    def _matches(self, answers: Iterator[tuple[Dataset, Dataset | None]]) -> Iterator[Dataset]:
+    def _matches(self, answers: Iterator[tuple[Dataset, Dataset | None]], strict: bool) -> Iterator[Dataset]:
         count = 0
         for answer, match in answers:
             status = self.status(answer)
+            if strict and status == _KEY_NOT_SUPPORTED:
+                message = f"archive {self.name} does not support all keys of the query: leave one out"
+                raise InputError(Refusal.ARCHIVE_REFUSED, message)
             if status in PENDING:
                 count += 1
                 if match is None or count > MOST_MATCHES:

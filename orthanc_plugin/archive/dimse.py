@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -107,6 +107,11 @@ class DimseArchive:
             _text(match, "StudyInstanceUID") for match in found if _text(match, "SeriesInstanceUID") == series_uid
         }
         return tuple(sorted((study, patient) for study in studies - {""} for patient in self._patients(study)))
+
+    def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
+        """Search for studies by C-FIND, which knows no pages: each answer has all of them."""
+        found = self._node.find("STUDY", {**query, "StudyInstanceUID": query.get("StudyInstanceUID", "")}, strict=True)
+        return tuple(dict.fromkeys(_text(match, "StudyInstanceUID") for match in found))[offset:]
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """Search for the series of the study, and keep those whose modality is CT."""

@@ -11,13 +11,14 @@ import errno
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.folder import FolderSeries, identity_of_file, scan
+from orthanc_plugin.archive.matching import matches
 from orthanc_plugin.archive.part10 import Damaged, NotDicom, read_instance
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
@@ -54,6 +55,15 @@ class TreeArchive:
         """Read them from the headers of the files."""
         found = {(s.study_instance_uid, s.patient_id) for s in self._series() if s.series_instance_uid == series_uid}
         return tuple(sorted(found))
+
+    def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
+        """List the studies that match by the header of the first file of a series."""
+        found = (
+            series.study_instance_uid
+            for series in self._series()
+            if matches(self._read(series.files[0], stop_before_pixels=True), query)
+        )
+        return tuple(dict.fromkeys(found))[offset:]
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """List the CT series of a study from the headers of the files."""

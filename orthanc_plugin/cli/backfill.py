@@ -125,7 +125,7 @@ def show(desk: Desk, orders: Orders) -> int:
 
 def count(desk: Desk, ledger: Ledger, query: dict[str, str], items: tuple[Item, ...]) -> int:
     """Count what a backfill would do."""
-    from orthanc_plugin.archive.dicomweb import open_archive
+    from orthanc_plugin.archive.opening import open_archive
     from orthanc_plugin.archive.orthanc import open_feed
     from orthanc_plugin.jobs.decision import Judge
     from orthanc_plugin.jobs.orders import check_query

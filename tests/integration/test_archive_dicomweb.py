@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -10,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import CTImageStorage, SegmentationStorage, generate_uid
 
 from orthanc_plugin.archive.dicomweb import DicomWebArchive
 from orthanc_plugin.archive.orthanc import OrthancFeed
 from orthanc_plugin.archive.probe import find_problem
 from orthanc_plugin.config.archives import ArchiveSettings
-from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
+from orthanc_plugin.errors import InputError, NotSupportedError, Refusal, StoreError, TransientError
 from tests.support.fakes.memory_archive import ct_series, ct_slice
 from tests.support.servers.orthanc_server import OrthancServer, free_port
 
@@ -177,6 +178,87 @@ FAILED = '{"00081198":{"vr":"SQ","Value":[{"00081197":{"vr":"US","Value":[42752]
 def test_the_answer_to_a_store_is_read_instance_by_instance(reply: bytes, error: type[Exception], said: str) -> None:
     with answering(reply) as archive, pytest.raises(error, match=said):
         archive.store(new_series(1)[0])
+
+
+def failed_with(reason: int) -> str:
+    return FAILED.replace("42752", str(reason))
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "reply", "error"),
+    [
+        (SegmentationStorage, answer("202 Accepted", failed_with(0x0122)), NotSupportedError),
+        (SegmentationStorage, answer("409 Conflict", failed_with(0x0122)), NotSupportedError),
+        (SegmentationStorage, answer("200 OK", failed_with(0x0110)), NotSupportedError),
+        (SegmentationStorage, answer("409 Conflict", failed_with(0xA900)), NotSupportedError),
+        (SegmentationStorage, answer("409 Conflict", f"[{failed_with(0x0122)}]"), NotSupportedError),
+        (SegmentationStorage, answer("415 Unsupported Media Type", ""), NotSupportedError),
+        (CTImageStorage, answer("409 Conflict", failed_with(0x0110)), StoreError),
+        (SegmentationStorage, answer("409 Conflict", "<NativeDicomModel/>", "application/dicom+xml"), StoreError),
+        (SegmentationStorage, answer("409 Conflict", "{", "application/json"), StoreError),
+        (SegmentationStorage, answer("429 Too Many Requests", ""), TransientError),
+    ],
+)
+def test_a_kind_of_object_that_is_not_supported_is_told_apart(
+    sop_class: str, reply: bytes, error: type[Exception]
+) -> None:
+    ds = new_series(1)[0]
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = sop_class
+    with answering(reply) as archive, pytest.raises(error) as refusal:
+        archive.store(ds)
+    assert type(refusal.value) is error
+
+
+def test_an_object_that_is_stored_with_a_warning_is_stored(caplog: pytest.LogCaptureFixture) -> None:
+    ds = new_series(1)[0]
+    item = {"00081155": {"vr": "UI", "Value": [ds.SOPInstanceUID]}, "00081196": {"vr": "US", "Value": [0xB000]}}
+    body = json.dumps({"00081199": {"vr": "SQ", "Value": [item]}})
+    with answering(answer("202 Accepted", body)) as archive:
+        archive.store(ds)
+    assert "with warning reason 0xB000" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"<NativeDicomModel/>", b"stored"], ids=["no body", "another media type", "a text"]
+)
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_answer_that_says_nothing_is_checked_by_reading_back(said: bytes, keeps: bool) -> None:
+    """A server that stores, or does not, and whose answer to a store tells neither."""
+    kept: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            kept.append(body[body.index(b"\r\n\r\n") + 4 : body.rindex(b"\r\n--")])
+            self.reply(200, said, "application/dicom+xml" if said else "")
+
+        def do_GET(self) -> None:
+            self.reply(200 if keeps else 404, kept[0] if keeps else b"", "application/dicom")
+
+        def reply(self, status: int, body: bytes, kind: str) -> None:
+            self.send_response(status)
+            if kind:
+                self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            with closing(DicomWebArchive("local", f"http://127.0.0.1:{server.server_port}/dicom-web")) as archive:
+                if keeps:
+                    archive.store(new_series(1)[0])
+                else:
+                    with pytest.raises(StoreError, match="answered 200 OK but does not have"):
+                        archive.store(new_series(1)[0])
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_part_that_is_no_dicom_makes_the_series_unreadable() -> None:

@@ -134,6 +134,18 @@ def test_headers_follow_the_series(pacs: OrthancServer) -> None:
     assert len(archive.headers(*place(series[0]))) == 3
 
 
+def test_studies_are_found_by_a_query(archive: DimseArchive) -> None:
+    one, other = new_series(1)[0], new_series(1)[0]
+    one.StudyDate, other.StudyDate = "20200105", "20210105"
+    one.PatientID = other.PatientID = "BACKFILL"
+    archive.store(one)
+    archive.store(other)
+    query = {"StudyDate": "20200101-20201231", "PatientID": "BACKFILL"}
+    assert one.StudyInstanceUID in archive.studies(query, 0)
+    assert other.StudyInstanceUID not in archive.studies(query, 0)
+    assert archive.studies(query, 100) == ()
+
+
 def test_a_series_under_two_patients_is_seen_by_a_relational_query(pacs: OrthancServer) -> None:
     archive = opened(pacs.dicom_port)
     one = new_series(1, patient="P1")[0]
