@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from orthanc_plugin.archive.tls import client_context
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import ConfigError
@@ -59,7 +60,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
         If no archive is an Orthanc: the service needs one to check logins.
     """
     front = front_archive(backstage.configuration)
-    login, transfers = _client(20), _client(_MOST_TRANSFERS)
+    login, transfers = _client(20, front), _client(_MOST_TRANSFERS, front)
     archives = backstage.configuration.archives
     health = HealthCheck(
         archives, backstage.queue, backstage.readiness, backstage.started_at,
@@ -93,6 +94,7 @@ def front_archive(configuration: Configuration) -> ArchiveSettings:
     return orthancs.get("local") or next(iter(orthancs.values()))
 
 
-def _client(connections: int) -> httpx.AsyncClient:
+def _client(connections: int, front: ArchiveSettings) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=connections, keepalive_expiry=_IDLE_S)
-    return httpx.AsyncClient(limits=limits, trust_env=False, follow_redirects=False)
+    verify = client_context("behind the front door", front) if front.uses_tls else True
+    return httpx.AsyncClient(limits=limits, verify=verify, trust_env=False, follow_redirects=False)

@@ -23,6 +23,7 @@ from orthanc_plugin.archive.removal import open_removal
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import ConfigError, TransientError
 from tests.support.fakes.memory_archive import ct_series
+from tests.support.servers.front_door import WRONG, front_door
 from tests.support.servers.orthanc_server import OrthancServer
 from tests.support.servers.tls import Authority, Certificate, tls_front
 
@@ -251,3 +252,12 @@ def test_secrets_are_neither_in_texts_nor_in_logs(keys: Keys, caplog: pytest.Log
                 archive.headers("1.2.3", "1.2.3")
             texts += [str(error.value), repr(archive)]
     assert SECRET not in "".join(texts) + caplog.text
+
+
+def test_the_front_door_trusts_the_private_ca_of_its_orthanc(keys: Keys, tmp_path: Path) -> None:
+    with front_door(tmp_path, keys.ca) as door:
+        assert door.ask("/enrichment/api/v1/health").json()["archives"] == [
+            {"name": "local", "reachable": True, "problem": ""}
+        ]
+        assert door.ask("/dicom-web/studies").status_code == 200
+        assert door.ask("/dicom-web/studies", auth=WRONG).status_code == 401

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from orthanc_plugin.service.app import Backstage, build_app
 from orthanc_plugin.service.readiness import Readiness
 from orthanc_plugin.service.workers import WorkerState
 from tests.support.servers.asgi_server import serving
+from tests.support.servers.tls import Authority, tls_front
 
 USER, PASSWORD, SECRET = "pacs", "right", "5ec2e7"
 RIGHT, WRONG = httpx.BasicAuth(USER, PASSWORD), httpx.BasicAuth(USER, "wrong")
@@ -62,10 +63,18 @@ class FrontDoor:
 
 
 @contextmanager
-def front_door(directory: Path) -> Iterator[FrontDoor]:
-    """The application with one user, one secret and an empty job database in `directory`."""
-    with serving(_orthanc()) as orthanc:
-        configuration = _configuration(orthanc, directory)
+def front_door(directory: Path, authority: Authority | None = None) -> Iterator[FrontDoor]:
+    """The application with one user, one secret and an empty job database in `directory`.
+
+    `authority`: private CA of the Orthanc behind it, which then answers by TLS only.
+    """
+    with ExitStack() as servers:
+        orthanc = servers.enter_context(serving(_orthanc()))
+        more = {}
+        if authority is not None:
+            port = servers.enter_context(tls_front(int(orthanc.rpartition(":")[2]), authority.sign()))
+            orthanc, more = f"https://127.0.0.1:{port}", {"CaFile": str(authority.file)}
+        configuration = _configuration(orthanc, directory, more)
         with closing(JobQueue(configuration.database)) as queue:
             hints = Hints()
             app = build_app(
@@ -154,6 +163,6 @@ def _orthanc() -> Starlette:
     )
 
 
-def _configuration(orthanc: str, directory: Path) -> Configuration:
-    archive = {"Url": f"{orthanc}/dicom-web", "OrthancUrl": orthanc, "User": USER, "Password": PASSWORD}
+def _configuration(orthanc: str, directory: Path, more: dict[str, str]) -> Configuration:
+    archive = {"Url": f"{orthanc}/dicom-web", "OrthancUrl": orthanc, "User": USER, "Password": PASSWORD} | more
     return parse_section({"StateDirectory": str(directory), "Archives": {"local": archive}}, {})
