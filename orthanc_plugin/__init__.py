@@ -2,5 +2,5 @@
 
 __version__ = "0.1.0"
 
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 """Raised only when stored outputs change: it enters every derived UID (see `identity`)."""

@@ -30,6 +30,8 @@ BILATERAL = Code("51440002", "SCT", "Bilateral")
 TOP = Code("421812003", "SCT", "Top")
 BOTTOM = Code("421610009", "SCT", "Bottom")
 CENTER = Code("111010", "DCM", "Center")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+MORPHOLOGICAL_OPERATIONS = Code("123104", "DCM", "Morphological Operations")
 
 PRIVATE_SCHEME = "99AIE"
 REPORT_TITLE = Code("AIENRICH", PRIVATE_SCHEME, "AI Enrichment Report")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
 from orthanc_plugin.catalog.chest_graph import chest_graph
 from orthanc_plugin.catalog.reader import CARD, SCHEMA, read_card
-from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LEFT, LUNG, RIGHT, TISSUE, Code
+from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LEFT, LUNG, MORPHOLOGICAL_OPERATIONS, RIGHT, TISSUE, Code
 from orthanc_plugin.errors import ModelError
 
 CHEST = "chest_structures"
@@ -90,6 +91,7 @@ def _chest_card(graph_sha256: str) -> dict[str, object]:
         "licence": "AGPL-3.0-or-later",
         "citation": "orthanc-enrichment, chest_structures: classical morphology without training data",
         "intended_use": "Research use only, not for diagnosis. CT of the adult chest.",
+        "algorithm_family": asdict(MORPHOLOGICAL_OPERATIONS),
         "limits": [
             "Lung filled with fluid, tumour or consolidation is not part of the lung masks; a pneumothorax may be.",
             "Lungs cut by the edge of the image, or below 100 mL a side, are not segmented.",

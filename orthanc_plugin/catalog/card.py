@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from orthanc_plugin.catalog.bpr import BprModel
 from orthanc_plugin.catalog.nnunet import NnunetModel
-from orthanc_plugin.codes import Code
+from orthanc_plugin.codes import ARTIFICIAL_INTELLIGENCE, MORPHOLOGICAL_OPERATIONS, Code
 from orthanc_plugin.domain.masks import Segment
 
 NAME = r"^[a-z][a-z0-9_-]{0,63}$"
@@ -62,6 +62,7 @@ class CardFile:
 
     axes: order and direction of the array the network expects, e.g. `("z:S", "y:P", "x:L")`: each axis
         with the patient direction toward which its index grows.
+    algorithm_family: how the model works (PS3.16 CID 7162); None on older cards, for which the engine tells it.
     nnunet, bpr: what the engine of that name needs, None for other engines.
     test_model: trained on phantoms only; rules refuse it on patients unless they say otherwise.
     """
@@ -81,6 +82,7 @@ class CardFile:
     citation: Text
     intended_use: Text
     limits: tuple[Text, ...]
+    algorithm_family: Code | None = None
     nnunet: NnunetModel | None = None
     bpr: BprModel | None = None
     test_model: bool = False
@@ -95,3 +97,9 @@ class ModelCard(CardFile):
 
     directory: Path
     digest: str
+
+    @property
+    def family(self) -> Code:
+        """Algorithm family of the model (PS3.16 CID 7162)."""
+        classical = self.engine is Engine.CLASSICAL_CHEST
+        return self.algorithm_family or (MORPHOLOGICAL_OPERATIONS if classical else ARTIFICIAL_INTELLIGENCE)

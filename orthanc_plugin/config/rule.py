@@ -180,8 +180,9 @@ class Rule(Settings):
         default=SegEncoding.AUTO, description=", ".join(f'"{encoding}"' for encoding in SegEncoding)
     )
     seg_ceiling: float = Field(
-        default=0.2, gt=0, le=1, description="a fraction of the source's pixel bytes, above 0 to 1"
+        default=1.0, gt=0, le=10, description="a fraction of the source's pixel bytes, above 0 to 10"
     )
+    seg_body: bool = Field(default=False, description="true or false")
     hold_back: tuple[Check, ...] = Field(
         default=(),
         description="a list of " + ", ".join(f'"{check}"' for check in Check if check is not Check.AGREEMENT),

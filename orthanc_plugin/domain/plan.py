@@ -102,10 +102,12 @@ class SegSettings:
     """How masks are stored.
 
     ceiling: with `auto`, a SEG that needs more than this part of the source's pixel bytes becomes a LABELMAP with RLE.
+    body: whether what a body has outside the other segments is stored as a segment of its own, the last one.
     """
 
     encoding: SegEncoding = SegEncoding.AUTO
-    ceiling: float = 0.2
+    ceiling: float = 1.0
+    body: bool = False
 
 
 _AS_IT_IS, _LIMITS = ReadSettings(), InputLimits()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
@@ -15,7 +15,6 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
 from orthanc_plugin.quality.agreement import check_agreement
 from orthanc_plugin.quality.masks import check_masks
-from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.rt import structure_set as rtstruct
 from orthanc_plugin.results.sc import preview
 from orthanc_plugin.results.sr.checks import encode_checks_sr
@@ -65,9 +64,9 @@ def check(
     uid = identity.joint_sr_uid(seg_uids, Output.CHECKS, context.report_settings)
     if (there := context.find(series, uid)) is not None:
         return Checked(ReportResult(reference(there, Output.CHECKS, True)), tuple(results))
-    created = context.clock()
+    made = [context.provenance(series, card, uid, provider) for card, _ in kept]
     encoded = encode_checks_sr(
-        [Provenance(series, card, uid, provider, created) for card, _ in kept],
+        [replace(one, created=made[0].created, order=0) for one in made],
         [there.ds for _, there in kept],
         results,
         title=context.title,
@@ -96,6 +95,6 @@ def export(
     if (there := context.find(series, uid)) is not None:
         return ReportResult(reference(there, kind, True))
     kept = context.masks(series, card, stored_seg.sop_instance_uid)
-    encoded = encode(Provenance(series, card, uid, provider, context.clock()), kept.ds, kept.segmentation)
+    encoded = encode(context.provenance(series, card, uid, provider), kept.ds, kept.segmentation)
     stored, adopted = context.keep(series, encoded)
     return ReportResult(reference(stored, kind, adopted))

@@ -19,6 +19,7 @@ from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import StoreError
 from orthanc_plugin.results import seg
+from orthanc_plugin.results.provenance import Provenance
 
 
 class ObjectStore(Protocol):
@@ -65,6 +66,8 @@ class Context:
     """What the stages of one job share.
 
     title: coded title of the reports.
+    begun: when the job began, if that is known.
+    models: digests of the models of the plan, in its order.
     seg, radiomics, image_library, hold_back: as in the plan.
     processes, memory_mib: number of processes and MiB that radiomics may use.
     read_back: SEGs that this job has read back.
@@ -81,11 +84,18 @@ class Context:
     hold_back: tuple[Check, ...] = ()
     processes: int = 1
     memory_mib: int = 2048
+    begun: datetime | None = None
+    models: tuple[str, ...] = ()
 
     @property
     def report_settings(self) -> str:
         """Settings that decide the content of every report; they enter its UID."""
         return f"title={self.title.scheme}:{self.title.value}"
+
+    def provenance(self, series: CtSeries, card: ModelCard, sop_uid: str, provider: str) -> Provenance:
+        """State who makes an object of this job now."""
+        order = self.models.index(card.digest) if card.digest in self.models else 0
+        return Provenance(series, card, sop_uid, provider, self.clock(), self.begun, order)
 
     def find(self, series: CtSeries, sop_uid: str) -> Dataset | None:
         """Return a result of this series, or None if it is not stored."""

@@ -16,7 +16,6 @@ from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.errors import InputError
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
-from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.body_landmarks import coded, encode_body_landmarks_sr
 from orthanc_plugin.results.sr.body_regions import encode_body_regions_sr
 from orthanc_plugin.results.sr.viewer_landmarks import encode_viewer_landmarks_sr
@@ -79,8 +78,8 @@ class Crop:
     def note(self) -> str:
         """The note on the crop that is stored with the SEG."""
         return (
-            f"searched only in slices {self.first + 1} to {self.last + 1} from the feet: {self.region} by body part"
-            f" regression {self.located_by[:12]} and {CROP_MARGIN_MM:g} mm"
+            f"only slices {self.first + 1} to {self.last + 1}, counted from the feet, were analysed: the {self.region}"
+            f" as located by body part regression ({self.located_by[:12]}), with a margin of {CROP_MARGIN_MM:g} mm"
         )
 
 
@@ -126,7 +125,7 @@ def report_location(
         none = f"{kind}: nothing to report lies in the scan"
         return ReportResult(None, (f"no valid region: {location.reason}" if location.reason else none,))
     encoded = _BODY_ENCODERS[kind](
-        Provenance(series, card, uid, provider, context.clock()), location,
+        context.provenance(series, card, uid, provider), location,
         title=context.title, notes=(*series.notes, *series.marks, *location.notes),
     )  # fmt: skip
     stored, adopted = context.keep(series, encoded)

@@ -21,7 +21,6 @@ from orthanc_plugin.quality.masks import check_masks
 from orthanc_plugin.radiomics import features
 from orthanc_plugin.radiomics.parameters import describe
 from orthanc_plugin.results import seg
-from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr import landmarks as landmarks_sr
 from orthanc_plugin.results.sr import radiomics as radiomics_sr
 
@@ -75,7 +74,7 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
         if failed := _holding(series, found, engine.card, context, crop):
             return SegmentResult(None, {}, engine.provider, (*cut, *_held_back_notes(failed)), failed)
         found = replace(found, notes=(*cut, *found.notes))
-        provenance = Provenance(series, engine.card, uid, engine.provider, context.clock())
+        provenance = context.provenance(series, engine.card, uid, engine.provider)
         stored, adopted = context.keep(series, seg.encode_seg(provenance, found, context.seg))
     kept = context.remember(series, engine.card, stored)
     volumes_ml = _volumes_ml(kept, series)
@@ -128,7 +127,7 @@ def measure(
     if not any(segment_features.features for segment_features in measured):
         return ReportResult(None, ("radiomics: no structure could be measured", *notes))
     encoded = radiomics_sr.encode_radiomics_sr(
-        Provenance(series, card, uid, provider, context.clock()), kept.ds, kept.segmentation, measured,
+        context.provenance(series, card, uid, provider), kept.ds, kept.segmentation, measured,
         title=context.title, settings=context.radiomics, image_library=context.image_library,
     )  # fmt: skip
     stored, adopted = context.keep(series, encoded)
@@ -152,7 +151,7 @@ def report(
     if not found:
         return ReportResult(None, ("no landmark: no organ of the model lies whole inside what was searched",))
     encoded = landmarks_sr.encode_landmarks_sr(
-        Provenance(series, card, uid, provider, context.clock()), kept.ds, found,
+        context.provenance(series, card, uid, provider), kept.ds, found,
         title=context.title, notes=(*series.notes, *kept.segmentation.notes),
     )  # fmt: skip
     stored, adopted = context.keep(series, encoded)

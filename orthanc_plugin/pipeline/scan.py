@@ -13,7 +13,6 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
 from orthanc_plugin.quality.scan_models import body_part, contrast
-from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.input_quality import encode_input_sr, method_card
 
 
@@ -68,7 +67,7 @@ def report(
     uid = identity.input_sr_uid(context.fingerprint, card.digest, f"{context.report_settings} {located} {seen}")
     if (there := context.find(series, uid)) is not None:
         return ReportResult(reference(there, Output.INPUT_QUALITY, True)), by_models
-    provenance = Provenance(series, card, uid, "", context.clock())
+    provenance = context.provenance(series, card, uid, "")
     encoded = encode_input_sr(provenance, (*figures, *by_models), limits, title=context.title)
     stored_sr, adopted = context.keep(series, encoded)
     return ReportResult(reference(stored_sr, Output.INPUT_QUALITY, adopted)), by_models

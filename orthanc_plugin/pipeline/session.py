@@ -175,7 +175,8 @@ class Session:
 
     @cached_property
     def _context(self) -> Context:
-        return self._make_context(ReadBack())
+        context = self._make_context(ReadBack())
+        return replace(context, begun=context.clock(), models=tuple(model.digest for model in self.job.plan.models))
 
     def _cropped(self, located: StageOutcome | None) -> location.Crop | None:
         """Return the slices that organ models see: one view, so that a stage that is tried again infers nothing."""

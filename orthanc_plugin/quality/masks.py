@@ -88,6 +88,11 @@ class _Case:
         first, last = self.profiles[segment.number].slices
         return max(0, min(first - self.searched[0], self.searched[1] - last))
 
+    def reaches(self, segment: Segment) -> tuple[bool, bool]:
+        """Tell whether a structure reaches the first and the last slice of what was searched."""
+        first, last = self.profiles[segment.number].slices
+        return first <= self.searched[0], last >= self.searched[1]
+
     def partner(self, segment: Segment) -> Segment | None:
         """Find the same structure on the other side."""
         other = {LEFT.value: RIGHT.value, RIGHT.value: LEFT.value}[kind_of(segment)[1]]
@@ -149,27 +154,31 @@ def _complete(case: _Case, segment: Segment) -> _Finding | None:
     if not _can_be_whole(segment):
         return None
     margin = case.margin(segment)
-    detail = f"{margin} empty slices to the nearer end of what was searched" if margin else "cut by an end of the scan"
+    whole = f"{margin} empty slices between the structure and the nearest end of the analysed range"
+    detail = whole if margin else "cut off at an end of the analysed range"
     return _Finding(Check.COMPLETE, margin > 0, margin, SLICES, detail)
 
 
 def _one_piece(case: _Case, segment: Segment) -> _Finding | None:
-    """Not for structures that are cut: what is left of one may really be several pieces."""
+    """Count what reaches an end of the analysed range as one piece, because it may be connected beyond that end."""
     structure = structure_of(segment)
-    if structure is None or not structure.single or not case.margin(segment):
+    if structure is None or not structure.single:
         return None
-    sizes_ml = _piece_sizes(_mask(case, segment)) * case.volume.voxel_ml
+    sizes_ml = _piece_sizes(_mask(case, segment), *case.reaches(segment)) * case.volume.voxel_ml
     pieces = 1 + int((sizes_ml[1:] >= min(PIECE_ML, PIECE_PART * sizes_ml.sum())).sum())
     detail = "one piece" if pieces == 1 else f"{pieces} pieces, the second of {sizes_ml[1]:.1f} mL"
     return _Finding(Check.ONE_PIECE, pieces == 1, pieces, PIECES, detail)
 
 
-def _piece_sizes(mask: Mask) -> NDArray[np.intp]:
-    """Count the voxels of the components (26 neighbours), largest first."""
+def _piece_sizes(mask: Mask, first: bool, last: bool) -> NDArray[np.intp]:
+    """Count the voxels of the components (26 neighbours), largest first; all at the first or last slice are one."""
     numbered, pieces = ndimage.label(mask, np.ones((3, 3, 3)))
     # Plane by plane, because one count over a pair of lungs would widen 15 M labels to 8 bytes each.
     sizes = sum((np.bincount(plane.ravel(), minlength=pieces + 1) for plane in numbered), np.zeros(pieces + 1, np.intp))
-    return np.sort(sizes[1:])[::-1]
+    at_ends = {*(numbered[0].ravel() if first else ()), *(numbered[-1].ravel() if last else ())} - {0}
+    joined = [int(sizes[number]) for number in range(1, pieces + 1) if number not in at_ends]
+    joined += [int(sizes[[*at_ends]].sum())] if at_ends else []
+    return np.sort(np.array(joined))[::-1]
 
 
 def _mask(case: _Case, segment: Segment) -> Mask:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import lru_cache
 
 import numpy as np
@@ -19,14 +20,16 @@ import pydicom.config
 from highdicom.base import SOPClass
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 from pydicom.uid import RE_VALID_UID
 from pydicom.valuerep import DA, DT, TM, DSfloat, validate_value
 
 from orthanc_plugin.domain.instances import frame_number
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.results.listing import series_time
 from orthanc_plugin.results.provenance import CHARACTER_SET, Provenance
+from orthanc_plugin.results.source_text import has_control_characters, plain_text, raw_text, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +63,6 @@ _ENUMERATED = {
 }
 _SEXES = {"MALE": "M", "FEMALE": "F", "OTHER": "O"}
 _LONG_STRING, _NAME_GROUPS, _NAME_COMPONENTS = 64, 3, 5  # PS3.5 6.2
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def result_headers(series: CtSeries) -> list[Dataset]:
@@ -92,10 +94,10 @@ def check_identity(series: CtSeries) -> None:
         (PS3.5 6.2, 9.1). The message names the attribute.
     """
     for header in series.headers:
-        if not _is_long_string(_raw(header, "PatientID") or ""):
+        if not _is_long_string(raw_text(header, "PatientID") or ""):
             raise EncodingError("PatientID is not a text of at most 64 characters; correct it in the archive")
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-            _check_uid(keyword, _raw(header, keyword))
+            _check_uid(keyword, raw_text(header, keyword))
     _check_uid("FrameOfReferenceUID", series.frame_of_reference_uid)
 
 
@@ -106,7 +108,7 @@ def _check_uid(keyword: str, uid: str | None) -> None:
 
 def repaired(source: Dataset) -> Iterator[str]:
     """List the keywords that a result inherits in another form than the source has, or not at all."""
-    return (keyword for keyword in _REPAIRABLE if _raw(source, keyword) != _sanitised(source, keyword))
+    return (keyword for keyword in _REPAIRABLE if raw_text(source, keyword) != _sanitised(source, keyword))
 
 
 @lru_cache(maxsize=256)
@@ -116,19 +118,24 @@ def _log_repairs(series_uid: str, keywords: tuple[str, ...]) -> None:
         logger.info("series %s: repaired or left out in results: %s", series_uid, ", ".join(keywords))
 
 
-def complete(ds: SOPClass, provenance: Provenance) -> None:
-    """Set the patient's name, and replace highdicom's clock readings so that a rerun gives the same bytes.
+def complete(ds: SOPClass, provenance: Provenance, kind: Output) -> None:
+    """Set the patient's name and the times, so that a rerun gives the same bytes.
 
     Dates are text, as in an object that was read, so that the two can be compared.
     """
     with pydicom.config.disable_value_validation():
         ds.PatientName = _sanitised(provenance.series.headers[0], "PatientName")
-    for kind in ("InstanceCreation", "Content"):
-        setattr(ds, f"{kind}Date", f"{provenance.created:%Y%m%d}")
-        setattr(ds, f"{kind}Time", f"{provenance.created:%H%M%S.%f}")
+    for made in ("InstanceCreation", "Content"):
+        _set_time(ds, made, provenance.created)
+    _set_time(ds, "Series", series_time(kind, provenance.begun or provenance.created, provenance.order))
     for item in ds.ContributingEquipmentSequence:
         if item.get("ManufacturerModelName") == "highdicom":
             item.ContributionDateTime = DT(provenance.created)
+
+
+def _set_time(ds: Dataset, what: str, when: datetime) -> None:
+    setattr(ds, f"{what}Date", f"{when:%Y%m%d}")
+    setattr(ds, f"{what}Time", f"{when:%H%M%S.%f}")
 
 
 def image_references(headers: Sequence[Dataset]) -> list[Dataset]:
@@ -147,8 +154,8 @@ def image_references(headers: Sequence[Dataset]) -> list[Dataset]:
 
 def instance_number(header: Dataset) -> str:
     """Show the InstanceNumber of a source slice, or `?` if it has none, and the number of its frame if it has one."""
-    value = _raw(header, "InstanceNumber") or ""
-    number = value if re.fullmatch(r"[+-]?\d{1,11}", value) else "?"
+    value = whole_number(header, "InstanceNumber")
+    number = "?" if value is None else str(value)
     frame = frame_number(header)
     return number if frame is None else f"{number} frame {frame}"
 
@@ -203,22 +210,11 @@ def _ds(value: float) -> DSfloat:
     return DSfloat(float(value), auto_format=True)
 
 
-def _raw(source: Dataset, keyword: str) -> str | None:
-    """Read a value as text, with backslashes between several values; None if it cannot be parsed."""
-    try:
-        with pydicom.config.disable_value_validation():
-            value = source.get(keyword)
-    except ValueError:  # a DS that is not a number
-        return None
-    text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
-    return text.strip(" \0")
-
-
 def _sanitised(source: Dataset, keyword: str) -> str:
     """Read a value as text that fits its VR, repaired if possible; empty if there is none."""
     vr = dictionary_VR(keyword)
     repair = _REPAIRS.get(keyword) or _REPAIRS.get(vr, str)
-    text = repair(_raw(source, keyword) or "")
+    text = repair(raw_text(source, keyword) or "")
     return text if _fits(vr, text) and text in _ENUMERATED.get(keyword, {text}) else ""
 
 
@@ -232,7 +228,7 @@ def _fits(vr: str, text: str) -> bool:
 
 
 def _is_long_string(text: str) -> bool:
-    return len(text) <= _LONG_STRING and "\\" not in text and not _CONTROL.search(text)
+    return len(text) <= _LONG_STRING and "\\" not in text and not has_control_characters(text)
 
 
 def _age(text: str) -> str:
@@ -262,18 +258,13 @@ def _positive(text: str) -> str:
     return text if _fits("DS", text) and text and float(text) > 0 else ""
 
 
-def _plain(text: str) -> str:
-    """Remove control characters. Identifiers are never cut, since the rest could belong to somebody else."""
-    return _CONTROL.sub("", text).strip()
-
-
 def _long(text: str) -> str:
-    return _plain(text).replace("\\", "/")[:_LONG_STRING].rstrip()
+    return plain_text(text).replace("\\", "/")[:_LONG_STRING].rstrip()
 
 
 def _name(text: str) -> str:
     """Take the first name, with at most three groups of at most five components each (PS3.5 6.2.1)."""
-    groups = _plain(text.split("\\")[0]).split("=")[:_NAME_GROUPS]
+    groups = plain_text(text.split("\\")[0]).split("=")[:_NAME_GROUPS]
     return "=".join(_name_group(group) for group in groups).rstrip("=")
 
 
@@ -288,8 +279,8 @@ _REPAIRS: dict[str, Callable[[str], str]] = {
     "TM": _time,
     "LO": _long,
     "PN": _name,
-    "SH": _plain,
-    "IssuerOfPatientID": _plain,
+    "SH": plain_text,
+    "IssuerOfPatientID": plain_text,
     "PatientSex": _sex,
     "PatientSize": _positive,
     "PatientWeight": _positive,

@@ -133,7 +133,7 @@ def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: 
         location=location,
         radiomics=rule.radiomics_settings.settings,
         image_library=rule.radiomics_settings.image_library,
-        seg=SegSettings(rule.seg_encoding, rule.seg_ceiling),
+        seg=SegSettings(rule.seg_encoding, rule.seg_ceiling, rule.seg_body),
         hold_back=tuple(check for check in Check if check in rule.hold_back),
         reading=rule.reading,
         input_limits=rule.input_quality.limits,

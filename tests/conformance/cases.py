@@ -80,7 +80,8 @@ class Case:
         return pydicom.dcmread(path)
 
     def _encode(self, encoding: SegEncoding) -> Dataset:
-        return seg.encode_seg(provenance_of(self.series, SEG_UID, self.card), self.found, SegSettings(encoding))
+        settings = SegSettings(encoding, body=encoding is not SegEncoding.AUTO)
+        return seg.encode_seg(provenance_of(self.series, SEG_UID, self.card), self.found, settings)
 
 
 def instances_in(folder: Path) -> Iterator[Dataset]:

@@ -21,18 +21,11 @@ from orthanc_plugin.cli import main as cli
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs import ledger
-from orthanc_plugin.results import seg
-from orthanc_plugin.results.rt import structure_set
-from orthanc_plugin.results.sc import preview
+from orthanc_plugin.results import listing
 from orthanc_plugin.results.sr import (
     body_landmarks,
     body_regions,
     body_scan,
-    checks,
-    input_quality,
-    landmarks,
-    radiomics,
-    viewer_landmarks,
 )
 from orthanc_plugin.results.sr.body_codes import LEVELS, REGIONS
 from orthanc_plugin.service import api, routes, schema
@@ -106,21 +99,11 @@ def test_codes_of_results() -> None:
     assert shared <= set(re.findall(r"\b[A-Z_]*\d*\b", page("results.md")))
 
 
-def test_series_numbers_of_results() -> None:
-    told = re.findall(r"^\| ([\w ]+) \| [^|]+ \| (\d{4}) \|", page("results.md"), re.MULTILINE)
-    modules = {
-        "segmentation": seg,
-        "radiomics": radiomics,
-        "landmarks": landmarks,
-        "body landmarks": body_landmarks,
-        "body regions": body_regions,
-        "viewer landmarks": viewer_landmarks,
-        "RT structure set": structure_set,
-        "preview": preview,
-        "quality checks": checks,
-        "input quality": input_quality,
+def test_places_and_names_of_results() -> None:
+    told = re.findall(r"^\| `([\w-]+)` \| [^|]+ \| (\d{2}) \| `([\w ]+) \.\.\.` \|", page("results.md"), re.MULTILINE)
+    assert {kind: (int(place), name) for kind, place, name in told} == {
+        kind.value: place for kind, place in listing.PLACES.items()
     }
-    assert dict(told) == {name: str(module.SERIES_NUMBER) for name, module in modules.items()}
 
 
 def test_codes_of_body_landmarks_and_regions() -> None:
@@ -139,6 +122,7 @@ def test_private_codes_of_body_part_regression() -> None:
     told = dict(re.findall(r"^\| (BPR_\w+) \| ([^|]+) \|", page("results.md"), re.MULTILINE))
     modules = (body_scan, body_landmarks, body_regions)
     private = {code for module in modules for _, code in inspect.getmembers(module) if isinstance(code, Code)}
+    private |= {*body_scan.COVERAGE.values()}
     assert {code.value: code.meaning for code in private if code.scheme == codes.PRIVATE_SCHEME} == told
 
 

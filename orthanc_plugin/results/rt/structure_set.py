@@ -28,17 +28,16 @@ from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import ENTIRE_BODY
 from orthanc_plugin.domain.instances import frame_number
 from orthanc_plugin.domain.masks import Labels, Mask, Segment, Segmentation
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import complete, image_references, result_headers
-from orthanc_plugin.results.provenance import CHARACTER_SET, RESEARCH_USE, Provenance
+from orthanc_plugin.results.provenance import CHARACTER_SET, Provenance, statements_of, status_of
 from orthanc_plugin.results.rt.contours import Points, outlines
 from orthanc_plugin.results.rt.tg263 import roi_names
 
-SERIES_NUMBER = 9807
-
-SETTINGS = "closed planar contours along pixel edges; holes as keyholes; structures whole; um"
+SETTINGS = "closed planar contours along pixel edges; keyhole technique; covered structures included; 0.001 mm"
 """What decides the stored contours beside the SEG; enters the SOPInstanceUID."""
 
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # retired, but PS3.3 C.8.8.5.4 still requires it
@@ -111,7 +110,7 @@ def encode_rtstruct(provenance: Provenance, seg: Dataset, segmentation: Segmenta
     ds.ROIContourSequence = [_contours(roi, mask, first, sources) for roi, mask, first in _masks(rois, labels)]
     ds.RTROIObservationsSequence = [_observation(roi) for roi in rois]
     ds.ApprovalStatus = "UNAPPROVED"
-    complete(ds, provenance)
+    complete(ds, provenance, Output.RTSTRUCT)
     for keyword in ("ContentDate", "ContentTime"):  # not in this IOD: it has StructureSetDate
         ds.pop(keyword, None)
     # Without this, pydicom parses all contours and encodes them again on saving.
@@ -125,7 +124,7 @@ def _structure_set(headers: Sequence[Dataset], provenance: Provenance) -> SOPCla
         sop_class_uid=RTStructureSetStorage,
         modality="RTSTRUCT",
         transfer_syntax_uid=ImplicitVRLittleEndian,
-        **provenance.sop_arguments("contours", SERIES_NUMBER),
+        **provenance.sop_arguments(Output.RTSTRUCT),
     )
     ds.copy_patient_and_study_information(headers[0])
     ds.OperatorsName = ""
@@ -136,9 +135,10 @@ def _structure_set(headers: Sequence[Dataset], provenance: Provenance) -> SOPCla
 
 
 def _describe(ds: Dataset, segmentation: Segmentation, provenance: Provenance) -> None:
-    ds.StructureSetLabel = "AI research"
-    ds.StructureSetName = f"AI research, unapproved: {provenance.model}"[:64]
-    says = (f"{RESEARCH_USE}. Made by {provenance.model}; nobody has reviewed it.", *segmentation.notes)
+    card = provenance.card
+    ds.StructureSetLabel = "TEST MODEL" if card.test_model else "Research"
+    ds.StructureSetName = f"Unapproved, {status_of(card)}: {provenance.model}"[:64]
+    says = (*statements_of(card), *segmentation.notes)
     ds.StructureSetDescription = "\n".join(says)[:1024]
     ds.StructureSetDate = f"{provenance.created:%Y%m%d}"
     ds.StructureSetTime = f"{provenance.created:%H%M%S.%f}"

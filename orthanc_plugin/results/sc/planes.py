@@ -31,6 +31,7 @@ class Plane:
     name: `axial`, `coronal` or `sagittal`. index, count: which of how many, from the feet, the front, the right.
     voxels_hu, labels: (rows, columns). spacing_mm: between rows, between columns.
     edges: where the left, right, upper and lower edge lie in the patient: R, L, A, P, H, F.
+    axis, at: axis of the volume that the plane cuts (0 for a source slice), and its index along that axis.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Plane:
     labels: Labels
     spacing_mm: tuple[float, float]
     edges: tuple[str, str, str, str]
+    axis: int
+    at: int
 
 
 def planes(volume: Volume, segmentation: Segmentation) -> Iterator[Plane]:
@@ -54,7 +57,8 @@ def planes(volume: Volume, segmentation: Segmentation) -> Iterator[Plane]:
     shares = [_shares(labels, axis, numbers or [s.number for s in segmentation.segments]) for axis in range(3)]
     for axis in range(3):
         for index in _spread(shares[axis]) if axis == 0 else [int(np.argmax(shares[axis]))]:
-            yield _plane(voxels, labels, spacing, axis, index)
+            at = labels.shape[axis] - 1 - index if flips[axis] else index
+            yield _plane(voxels, labels, spacing, axis, index, (order[axis], at))
 
 
 def surrounds(segment: Segment) -> bool:
@@ -62,7 +66,9 @@ def surrounds(segment: Segment) -> bool:
     return len(segment.covers) > 1 or segment.key.endswith("_remainder")
 
 
-def _plane(voxels: Voxels, labels: Labels, spacing: list[float], axis: int, index: int) -> Plane:
+def _plane(
+    voxels: Voxels, labels: Labels, spacing: list[float], axis: int, index: int, place: tuple[int, int]
+) -> Plane:
     between_rows, between_columns = (mm for other, mm in enumerate(spacing) if other != axis)
     at = tuple(index if other == axis else slice(None) for other in range(3))
     top_first = slice(None, None, -1 if axis else 1)  # the first axis rises to the head, pictures begin at the top
@@ -74,6 +80,7 @@ def _plane(voxels: Voxels, labels: Labels, spacing: list[float], axis: int, inde
         labels[at][top_first],
         (between_rows, between_columns),
         _EDGES[axis],
+        *place,
     )
 
 

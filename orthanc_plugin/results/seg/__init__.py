@@ -2,11 +2,10 @@
 
 from orthanc_plugin.results.seg.choice import describe, is_binary
 from orthanc_plugin.results.seg.reader import decode_seg
-from orthanc_plugin.results.seg.writer import MOST_SEGMENTS, SERIES_NUMBER, SETTINGS, encode_seg, highdicom_seg
+from orthanc_plugin.results.seg.writer import MOST_SEGMENTS, SETTINGS, encode_seg, highdicom_seg
 
 __all__ = [
     "MOST_SEGMENTS",
-    "SERIES_NUMBER",
     "SETTINGS",
     "decode_seg",
     "describe",

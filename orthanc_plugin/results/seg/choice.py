@@ -14,7 +14,8 @@ from orthanc_plugin.errors import EncodingError
 def describe(settings: SegSettings) -> str:
     """Describe as text what decides the stored pixels beside source and model; it enters the SEG's UID."""
     ceiling = f"; ceiling={settings.ceiling:g}" if settings.encoding is SegEncoding.AUTO else ""
-    return f"encoding={settings.encoding}{ceiling}; no overlaps; empty frames omitted"
+    body = "; rest of the body" if settings.body else ""
+    return f"encoding={settings.encoding}{ceiling}; no overlaps; empty frames omitted{body}"
 
 
 def is_binary(columns: int) -> bool:

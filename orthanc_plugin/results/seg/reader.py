@@ -17,6 +17,7 @@ from orthanc_plugin.catalog.card import CardLabel, ModelCard
 from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.results.provenance import statements_of
 from orthanc_plugin.results.seg.frames import slice_indices, source_slice
 from orthanc_plugin.results.seg.labels import labels_by_name, segment_label
 
@@ -24,7 +25,8 @@ from orthanc_plugin.results.seg.labels import labels_by_name, segment_label
 def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
     """Read the segmentation that a stored SEG holds, on the grid of its volume.
 
-    Numbers are the stored SegmentNumbers. Frames are placed by the source instance that they name, in any order.
+    Numbers are the stored SegmentNumbers. Frames are placed by the source instance that they name, in any order. Notes
+    are those of the run, without the statements of the card.
 
     Raises
     ------
@@ -39,13 +41,16 @@ def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
         if np.any(labels[index][frame > 0]):
             raise EncodingError(f"SEG {seg.SOPInstanceUID} holds segments that overlap")
         labels[index] += frame
-    return Segmentation(series.on_volume(labels), segments, tuple(str(seg.get("ImageComments") or "").splitlines()))
+    said = statements_of(card)
+    notes = tuple(line for line in str(seg.get("ImageComments") or "").splitlines() if line not in said)
+    return Segmentation(series.on_volume(labels), segments, notes)
 
 
 def _stored_segments(seg: Dataset, card: ModelCard) -> tuple[Segment, ...]:
     """List the segments by SegmentNumber; as stored, each covers only itself."""
     known = labels_by_name(card)
-    items = sorted(seg.SegmentSequence, key=lambda item: int(item.SegmentNumber))
+    described = [item for item in seg.SegmentSequence if item.SegmentNumber]  # 0 is the background of a LABELMAP
+    items = sorted(described, key=lambda item: int(item.SegmentNumber))
     try:
         labels = {int(item.SegmentNumber): (str(item.SegmentLabel), known[item.SegmentLabel]) for item in items}
     except KeyError as missing:

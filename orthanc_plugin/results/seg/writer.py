@@ -19,14 +19,15 @@ from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 
 from orthanc_plugin import identity
+from orthanc_plugin.codes import ENTIRE_BODY
 from orthanc_plugin.domain.instances import frame_number
 from orthanc_plugin.domain.masks import Labels, Segment, Segmentation, label_counts
-from orthanc_plugin.domain.plan import SegEncoding, SegSettings
+from orthanc_plugin.domain.plan import Output, SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import complete, image_references, result_headers
-from orthanc_plugin.results.provenance import CHARACTER_SET, RESEARCH_USE, Provenance
+from orthanc_plugin.results.provenance import CHARACTER_SET, Provenance, statements_of, warning_of
 from orthanc_plugin.results.seg import frames as seg_frames
 from orthanc_plugin.results.seg.choice import choose, describe
 from orthanc_plugin.results.seg.frames import Occupancy
@@ -37,7 +38,6 @@ _DEFAULT = SegSettings()
 SETTINGS = describe(_DEFAULT)
 """The default settings as they enter the SEG UID."""
 
-SERIES_NUMBER = 9801
 MOST_SEGMENTS = 255
 _SOURCE_BITS = 16
 _STANDIN = (1, 8)
@@ -49,8 +49,10 @@ def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: Seg
 
     Segments never overlap: a structure that covers others is written without them, and its label says so. A LABELMAP
     cannot hold overlaps, and OHIF 3.13.2 drops frames of a BINARY SEG with overlaps without a message. SegmentNumbers
-    are 1, 2, ... in the order of the segments, whatever their numbers in the model. ImageComments names the structures
-    of the card that were not found, after the notes of the segmentation.
+    are 1, 2, ... in the order of the segments, whatever their numbers in the model; structures that cover others come
+    last. What a body has outside the other segments is stored only if the settings ask for it, because it paints the
+    whole patient. ImageComments names the structures
+    of the card that were not found, after the limits of the model and the notes of the segmentation.
 
     Returns
     -------
@@ -67,16 +69,18 @@ def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: Seg
     segmentation = _on_source(segmentation, series)
     labels, counts = segmentation.labels, seg_frames.slice_counts(segmentation.labels)
     _refuse(segmentation.segments, counts.sum(axis=0))
-    segments = _without_filled(segmentation.segments, counts.sum(axis=0))
+    segments = _without_filled(_organs_first(segmentation.segments, settings.body), counts.sum(axis=0))
     where = seg_frames.occupancy(_numbers(segments), counts)
     encoding = choose(settings, where.frames, labels.shape, int(series.headers[0].get("BitsAllocated") or _SOURCE_BITS))
     named = enumerate(_apart(segments), start=1)
     descriptions = [_description(number, segment, provenance) for number, segment in named]
     ds = highdicom_seg(_standin_headers(series), _standin_labels(where), descriptions[:2], encoding, provenance)
-    complete(ds, provenance)
-    ds.SegmentSequence = descriptions  # without highdicom's item for the background
-    if notes := (*segmentation.notes, *not_found(card, segmentation.segments)):
-        ds.ImageComments = comments(notes)
+    complete(ds, provenance, Output.SEG)
+    # highdicom's item for the background, which PS3.3 C.8.20.2.3.3 requires of a LABELMAP, comes last: OHIF 3.13.2
+    # takes the colour of segment n from the n-th item.
+    background = [item for item in ds.SegmentSequence if item.SegmentNumber == 0]
+    ds.SegmentSequence = [*descriptions, *background]
+    ds.ImageComments = comments((*statements_of(card), *segmentation.notes, *not_found(card, segmentation.segments)))
     return _with_frames(ds, series, labels, where, encoding)
 
 
@@ -110,8 +114,8 @@ def highdicom_seg(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         contributing_equipment=[provenance.equipment()],
         content_label="AI_RESEARCH",
-        content_description=RESEARCH_USE,
-        **provenance.sop_arguments("segmentation", SERIES_NUMBER),
+        content_description=warning_of(provenance.card),
+        **provenance.sop_arguments(Output.SEG),
     )
     ds.ContentCreatorName = ""  # type 2 (PS3.3 Table 10-12)
     _derive_dimension_uid(ds)
@@ -134,6 +138,14 @@ def _without_filled(segments: Sequence[Segment], counts: NDArray[np.intp]) -> tu
     """Leave out structures that are completely filled by those inside them."""
     seen = set(_numbers(segments)[counts > 0])
     return tuple(segment for number, segment in enumerate(segments, start=1) if number in seen)
+
+
+def _organs_first(segments: Sequence[Segment], body: bool) -> tuple[Segment, ...]:
+    """Put structures that cover others last, and leave out the rest of the body unless it is asked for."""
+    numbers = {segment.number for segment in segments}
+    covering = [segment for segment in segments if numbers & {*segment.covers} - {segment.number}]
+    kept = [segment for segment in covering if body or segment.type.value != ENTIRE_BODY.value]
+    return (*(segment for segment in segments if segment not in covering), *kept)
 
 
 def _breadth(segment: Segment) -> int:

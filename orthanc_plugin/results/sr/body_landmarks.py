@@ -15,6 +15,7 @@ from pydicom.sr.codedict import codes
 from orthanc_plugin import identity
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 from orthanc_plugin.domain.body import BodyLandmark, BodyLocation
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import instance_number
 from orthanc_plugin.results.provenance import Provenance
@@ -23,8 +24,7 @@ from orthanc_plugin.results.sr.body_scan import MM, scan_group
 from orthanc_plugin.results.sr.content import measurement, source_image, store_as_read, target_region
 from orthanc_plugin.results.sr.report import encode_report
 
-SERIES_NUMBER = 9804
-POSITION = Code("BPR_LEVEL", PRIVATE_SCHEME, "Position of the level along the head-foot axis (LPS z)")
+POSITION = Code("BPR_LEVEL", PRIVATE_SCHEME, "Position along the craniocaudal axis (LPS z)")
 
 
 def encode_body_landmarks_sr(
@@ -49,8 +49,7 @@ def encode_body_landmarks_sr(
         provenance,
         [scan_group(location, provenance, algorithm), *groups] if groups else [],
         title=title,
-        description="body landmarks",
-        series_number=SERIES_NUMBER,
+        kind=Output.BODY_LANDMARKS,
         notes=[*notes, *left_out],
     )
 
@@ -59,7 +58,7 @@ def coded(landmarks: Sequence[BodyLandmark]) -> tuple[list[BodyLandmark], list[s
     """Split landmarks into those that have a code and a comment that names the others, if any."""
     unknown = [landmark.key for landmark in landmarks if landmark.key not in LEVELS]
     known = [landmark for landmark in landmarks if landmark.key in LEVELS]
-    return known, [f"left out, without a code: {', '.join(unknown)}"] if unknown else []
+    return known, [f"Not reported, because there is no standard code: {', '.join(unknown)}"] if unknown else []
 
 
 def _group(
@@ -85,7 +84,7 @@ def _deviation(sd_mm: float) -> sr.MeasurementProperties:
         codes.SCT.StandardDeviation, sd_mm, concept(MM), relationship_type=sr.RelationshipTypeValues.HAS_PROPERTIES
     )
     store_as_read(number)
-    people = "people with annotated landmarks, of the model's look-up table"
+    people = "annotated subjects of the model's look-up table"
     return sr.MeasurementProperties(
         measurement_statistical_properties=sr.MeasurementStatisticalProperties([number], description=people)
     )

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin import identity
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 from orthanc_plugin.domain.body import BodyLocation, Region
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import instance_number
 from orthanc_plugin.results.provenance import Provenance
@@ -22,8 +23,7 @@ from orthanc_plugin.results.sr.body_scan import scan_group
 from orthanc_plugin.results.sr.content import source_image, target_region
 from orthanc_plugin.results.sr.report import add_groups, encode_report
 
-SERIES_NUMBER = 9805
-RANGE = Code("BPR_RANGE", PRIVATE_SCHEME, "Range of a body region: its lowest and its highest slice")
+RANGE = Code("BPR_RANGE", PRIVATE_SCHEME, "Extent of a body region: lowest and highest slice")
 
 
 def encode_body_regions_sr(
@@ -42,9 +42,8 @@ def encode_body_regions_sr(
         provenance,
         [scan_group(location, provenance, algorithm), *ranges] if ranges else [],
         title=title,
-        description="body regions",
-        series_number=SERIES_NUMBER,
-        notes=[*notes, "Regions overlap by design."],
+        kind=Output.BODY_REGIONS,
+        notes=[*notes, "Adjacent regions overlap by design."],
     )
     add_groups(ds, _slice_groups(provenance, location, algorithm))
     return ds

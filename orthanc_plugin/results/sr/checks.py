@@ -19,14 +19,13 @@ from orthanc_plugin import __version__, identity
 from orthanc_plugin.catalog.card import CardLabel, ModelCard
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 from orthanc_plugin.domain.checks import Check, CheckResult
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
-from orthanc_plugin.results.provenance import MANUFACTURER, PRODUCT, Provenance, checks_equipment
+from orthanc_plugin.results.provenance import PRODUCT, Provenance, checks_equipment, statements_of
 from orthanc_plugin.results.seg.labels import segment_label
 from orthanc_plugin.results.sr.content import comment, finding_site, measurement, yes_or_no
 from orthanc_plugin.results.sr.report import encode_report
-
-SERIES_NUMBER = 9809
 
 
 def _private(value: str, meaning: str) -> Code:
@@ -36,31 +35,31 @@ def _private(value: str, meaning: str) -> Code:
 CONCEPTS: Mapping[Check, tuple[Code, Code]] = MappingProxyType(
     {
         Check.COMPLETE: (
-            _private("QC_COMPLETE", "Structure lies whole inside the searched slices"),
-            _private("QC_MARGIN", "Empty slices between structure and nearer end"),
+            _private("QC_COMPLETE", "Structure lies completely within the analysed slices"),
+            _private("QC_MARGIN", "Empty slices between structure and nearest end"),
         ),
         Check.ONE_PIECE: (
             _private("QC_ONE_PIECE", "Structure is one piece"),
             _private("QC_PIECES", "Number of pieces"),
         ),
         Check.SIDE: (
-            _private("QC_SIDE", "Structure lies on its side of the patient"),
-            _private("QC_OFFSET", "Distance to its own side of partner or middle"),
+            _private("QC_SIDE", "Structure lies on the expected side of the patient"),
+            _private("QC_OFFSET", "Lateral distance from contralateral structure or midline"),
         ),
         Check.VOLUME: (
-            _private("QC_VOLUME", "Volume is in the range of adults"),
+            _private("QC_VOLUME", "Volume lies within the adult range"),
             Code("YEKZ", "IBSI", "Volume from Voxel Summation"),
         ),
         Check.INSIDE_BODY: (
-            _private("QC_INSIDE_BODY", "Lung lies inside the body"),
-            _private("QC_PART_INSIDE", "Part of the lung with tissue on all sides"),
+            _private("QC_INSIDE_BODY", "Lung lies within the body"),
+            _private("QC_PART_INSIDE", "Fraction of the lung surrounded by tissue"),
         ),
         Check.BETWEEN_LUNGS: (
             _private("QC_BETWEEN", "Heart lies between the lungs"),
-            _private("QC_ACROSS", "Place between centres of right lung (0) and left lung (1)"),
+            _private("QC_ACROSS", "Position between centres of right (0) and left (1) lung"),
         ),
         Check.AGREEMENT: (
-            _private("QC_AGREEMENT", "Another model finds the structure in the same place"),
+            _private("QC_AGREEMENT", "Another model finds the structure in the same location"),
             _private("QC_DICE", "Dice coefficient with the other model"),
         ),
     }
@@ -96,16 +95,18 @@ def encode_checks_sr(
     checked = [model for model in models if model.card.name in {result.model for result in results}]
     if not checked:
         raise EncodingError("a report of quality checks without a result is never written")
-    first, *others = checked
+    first = next((model for model in checked if model.card.test_model), checked[0])
+    others = [model for model in checked if model is not first]
+    said = [text for model in others for text in statements_of(model.card)]
     return encode_report(
         first,
         [group for model in checked for group in _groups(results, model, segs)],
         title=title,
-        description="quality checks",
-        series_number=SERIES_NUMBER,
-        notes=[*first.series.notes, *notes, *_summary(results, [model.card for model in checked])],
+        kind=Output.CHECKS,
+        notes=[*said, *first.series.notes, *notes, *_summary(results, [model.card for model in checked])],
         evidence=segs,
         algorithms=[*(model.equipment() for model in others), checks_equipment(first.created)],
+        parameters=[text for model in others for text in model.parameter_texts],
     )
 
 
@@ -116,9 +117,8 @@ def _refuse_unknown(results: Sequence[CheckResult], cards: Sequence[ModelCard]) 
 
 def _algorithm(model: Provenance) -> sr.AlgorithmIdentification:
     """Identify the checks, and the model whose masks they look at."""
-    parameters = [*model.parameter_texts, f"model={model.model}"]
     name = f"{PRODUCT} quality checks"
-    return sr.AlgorithmIdentification(name, __version__, parameters=parameters, manufacturer=MANUFACTURER)
+    return sr.AlgorithmIdentification(name, __version__, parameters=[f"model={model.model}"])
 
 
 def _groups(
@@ -180,7 +180,8 @@ def _sentence(result: CheckResult) -> str:
 def _summary(results: Sequence[CheckResult], checked: Sequence[ModelCard]) -> Iterator[str]:
     """Say how many checks failed, and which."""
     failed = [result for result in results if not result.passed]
-    yield f"{len(results) - len(failed)} of {len(results)} checks passed. A passed check does not make a mask right."
+    passed = f"{len(results) - len(failed)} of {len(results)} checks passed."
+    yield f"{passed} Passing every check does not mean that a mask is correct."
     for card in checked:
         if named := [f"{_label(r, card).label}: {r.check.value}" for r in failed if r.model == card.name]:
             yield f"FAILED in {card.name}: {'; '.join(named)}"

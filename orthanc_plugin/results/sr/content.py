@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
 from highdicom import sr
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
@@ -21,6 +22,7 @@ from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
 
 _COMMENT = CodedConcept("121106", "DCM", "Comment")
+_DIGITS, _COUNT, _LEAST_PLAIN, _MOST_PLAIN = 4, 1_000_000, 1e-4, 1e10
 _LATERALITIES = {LEFT.value, RIGHT.value, BILATERAL.value}
 _TARGET_REGION = CodedConcept("123014", "DCM", "Target Region")
 _TOPOGRAPHICAL_MODIFIER = CodedConcept("106233006", "SCT", "Topographical modifier")
@@ -99,7 +101,7 @@ def number(name: Code, value: float, unit: Code, derivation: Code | None = None)
     shared = _shared(name, unit, derivation)
     measured = Dataset()
     measured.update(shared.MeasuredValueSequence[0])
-    measured.add_new("NumericValue", "DS", str(DSfloat(value, auto_format=True)))
+    measured.add_new("NumericValue", "DS", shown(value))
     measured.add_new("FloatingPointValue", "FD", value)
     item = Dataset()
     item.update(shared)
@@ -115,9 +117,22 @@ def _shared(name: Code, unit: Code, derivation: Code | None) -> Dataset:
 
 
 def store_as_read(number: Dataset) -> None:
-    """Keep NumericValue as the 16 characters that are stored; FloatingPointValue has all digits."""
+    """Write NumericValue for people; FloatingPointValue has all digits (PS3.3 C.18.1)."""
     measured = number.MeasuredValueSequence[0]
-    measured.NumericValue = str(measured.NumericValue)
+    value = float(measured.get("FloatingPointValue", measured.NumericValue))
+    measured.NumericValue, measured.FloatingPointValue = shown(value), value
+
+
+def shown(value: float) -> str:
+    """Write a number for people, as a DS: four significant digits, and whole numbers below a million in full."""
+    if value == int(value) and abs(value) < _COUNT:
+        return str(int(value))
+    rounded = float(f"{value:.{_DIGITS}g}")
+    if not math.isfinite(rounded):  # rounded up beyond the greatest number
+        return str(DSfloat(value, auto_format=True))
+    if _LEAST_PLAIN <= abs(rounded) < _MOST_PLAIN:
+        return np.format_float_positional(rounded, trim="-")
+    return f"{rounded:.{_DIGITS - 1}e}"
 
 
 def yes_or_no(name: Code, value: bool) -> sr.QualitativeEvaluation:

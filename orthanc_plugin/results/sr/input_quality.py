@@ -17,12 +17,11 @@ from orthanc_plugin import __version__, identity
 from orthanc_plugin.catalog.card import Engine, GraphFile, ModelCard
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 from orthanc_plugin.domain.input_quality import InputCheck, InputFigure, InputLimits
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.provenance import MANUFACTURER, PRODUCT, Provenance
 from orthanc_plugin.results.sr.content import comment, measurement, yes_or_no
 from orthanc_plugin.results.sr.report import encode_report
-
-SERIES_NUMBER = 9810
 
 METHOD_VERSION = "1"
 """Raised when a figure is measured in another way, so that the report gets another UID."""
@@ -37,44 +36,44 @@ SCAN = _private("QI_SCAN", "Quality of the scan as input")
 CONCEPTS: Mapping[InputCheck, tuple[Code, Code]] = MappingProxyType(
     {
         InputCheck.NOISE: (
-            _private("QI_NOISE_OK", "Noise lies below the limit"),
+            _private("QI_NOISE_OK", "Noise is below the limit"),
             _private("QI_NOISE", "Standard deviation in uniform soft tissue"),
         ),
         InputCheck.AIR_NOISE: (
-            _private("QI_AIR_OK", "Noise in air lies below the limit"),
+            _private("QI_AIR_OK", "Noise in air is below the limit"),
             _private("QI_AIR_NOISE", "Standard deviation in air"),
         ),
         InputCheck.SLICE_THICKNESS: (
-            _private("QI_CONTIGUOUS", "Slices leave no gaps"),
+            _private("QI_CONTIGUOUS", "There are no gaps between slices"),
             Code("112225", "DCM", "Slice Thickness"),
         ),
         InputCheck.TRUNCATED: (
-            _private("QI_WHOLE", "Body lies inside the reconstructed field"),
-            _private("QI_TRUNCATED", "Part of the body outline on the edge of the field"),
+            _private("QI_WHOLE", "Body lies within the reconstructed field of view"),
+            _private("QI_TRUNCATED", "Fraction of the body outline at the edge of the field"),
         ),
         InputCheck.METAL: (
-            _private("QI_METAL_OK", "Scan holds little metal"),
-            _private("QI_METAL", "Part of the slices that hold metal"),
+            _private("QI_METAL_OK", "Scan contains little metal"),
+            _private("QI_METAL", "Fraction of the slices with metal"),
         ),
         InputCheck.REPEATED: (
-            _private("QI_DISTINCT", "Every slice has pixels of its own"),
-            _private("QI_REPEATED", "Slices that repeat another slice"),
+            _private("QI_DISTINCT", "No slice repeats the pixels of another"),
+            _private("QI_REPEATED", "Number of slices that repeat another"),
         ),
         InputCheck.JUMPS: (
-            _private("QI_SMOOTH", "Neighbouring slices fit together"),
-            _private("QI_JUMP", "Largest step between slices, in steps around it"),
+            _private("QI_SMOOTH", "Adjacent slices are consistent"),
+            _private("QI_JUMP", "Largest step between slices relative to those around it"),
         ),
         InputCheck.PADDING: (
-            _private("QI_PADDING_OK", "Padding lies below the limit"),
-            _private("QI_PADDING", "Part of the voxels that are padding"),
+            _private("QI_PADDING_OK", "Padding is below the limit"),
+            _private("QI_PADDING", "Fraction of the voxels that are padding"),
         ),
         InputCheck.CONTRAST: (
-            _private("QI_CONTRAST_OK", "Contrast in the blood agrees with the header"),
+            _private("QI_CONTRAST_OK", "Contrast of the blood agrees with the header"),
             _private("QI_BLOOD", "Median of the blood pool"),
         ),
         InputCheck.BODY_PART: (
-            _private("QI_PART_OK", "Place in the body agrees with BodyPartExamined"),
-            _private("QI_PART", "Part of the named region inside the scan"),
+            _private("QI_PART_OK", "Location in the body agrees with BodyPartExamined"),
+            _private("QI_PART", "Fraction of the named region within the scan"),
         ),
     }
 )
@@ -96,8 +95,8 @@ def method_card(limits: InputLimits) -> ModelCard:
         manufacturer=MANUFACTURER,
         licence="AGPL-3.0-or-later",
         citation=PRODUCT,
-        intended_use="Quality of the input",
-        limits=(text,),
+        intended_use="Judging how well a CT series is suited for segmentation.",
+        limits=(),
         directory=Path(),
         digest=identity.digest("input quality", METHOD_VERSION, text),
     )
@@ -135,8 +134,7 @@ def encode_input_sr(
         provenance,
         [_group(provenance, figures)],
         title=title,
-        description="input quality",
-        series_number=SERIES_NUMBER,
+        kind=Output.INPUT_QUALITY,
         notes=[*provenance.series.notes, summary, *(figure.note for figure in failed)],
     )
 
@@ -144,11 +142,10 @@ def encode_input_sr(
 def _group(provenance: Provenance, figures: Sequence[InputFigure]) -> sr.MeasurementsAndQualitativeEvaluations:
     uid = identity.tracking_uid(provenance.sop_instance_uid, "input")
     name = f"{PRODUCT} input checks"
-    parameters = provenance.parameter_texts
     group = sr.MeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(uid=uid, identifier="scan as input"),
         finding_type=concept(SCAN),
-        algorithm_id=sr.AlgorithmIdentification(name, __version__, parameters=parameters, manufacturer=MANUFACTURER),
+        algorithm_id=sr.AlgorithmIdentification(name, __version__),
         measurements=[measurement(CONCEPTS[f.check][1], f.value, f.unit) for f in figures if f.value is not None],
         qualitative_evaluations=[yes_or_no(CONCEPTS[f.check][0], f.passed) for f in figures if f.passed is not None],
     )

@@ -13,13 +13,12 @@ from pydicom.dataset import Dataset
 from orthanc_plugin import identity
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.measures import Landmark
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.results.headers import instance_number
 from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.content import source_image, target_region
 from orthanc_plugin.results.sr.report import encode_report
-
-SERIES_NUMBER = 9803
 
 
 def encode_landmarks_sr(
@@ -38,8 +37,7 @@ def encode_landmarks_sr(
         provenance,
         groups,
         title=title,
-        description="landmarks",
-        series_number=SERIES_NUMBER,
+        kind=Output.LANDMARKS,
         notes=notes,
         evidence=[seg],
     )

@@ -4,8 +4,8 @@ Segments of a BINARY SEG are referenced as in TID 1411. Segments of a LABELMAP a
 readers take such a reference for an error (dciodvfy) or for the end of the report (dcmtk). Their groups follow TID 1501
 and are tied by the segment's TrackingUID, the UID of the SEG and the segment's number (decision 0011).
 
-Each group states the parameters of its numbers (TID 4019). The model's digest comes first, because dcmqi keeps only the
-first parameter. The parameters of the measurement follow, and the filtered image if there is one.
+The report states the parameters of model and measurement once, before its groups. A group of a filtered image names
+that image (TID 4019).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from orthanc_plugin import identity
 from orthanc_plugin.codes import SEG_INSTANCE, SEG_NUMBER, Code
 from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.measures import ORIGINAL, SegmentFeatures
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
@@ -28,8 +29,6 @@ from orthanc_plugin.results.headers import image_references, result_headers
 from orthanc_plugin.results.provenance import Provenance, radiomics_equipment
 from orthanc_plugin.results.sr.content import finding_site, number
 from orthanc_plugin.results.sr.report import encode_report, separate
-
-SERIES_NUMBER = 9802
 
 _Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
 
@@ -65,8 +64,7 @@ def encode_radiomics_sr(
     segments = {segment.number: segment for segment in segmentation.segments}
     texts = parameter_texts(settings)
     algorithms = {
-        image: provenance.group_algorithm([*texts, *_image_text(image)])
-        for image in {measured.image for measured in features}
+        image: provenance.group_algorithm(_image_text(image)) for image in {measured.image for measured in features}
     }
     series = provenance.series
     groups = [
@@ -78,11 +76,11 @@ def encode_radiomics_sr(
         provenance,
         groups,
         title=title,
-        description="radiomics",
-        series_number=SERIES_NUMBER,
+        kind=Output.RADIOMICS,
         notes=[*series.notes, *segmentation.notes, *named_notes(features, segmentation)],
         evidence=[seg],
         algorithms=[radiomics_equipment("; ".join(texts), provenance.created)],
+        parameters=texts,
     )
     if image_library:
         _list_images(ds, series)

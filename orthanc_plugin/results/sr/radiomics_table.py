@@ -88,7 +88,8 @@ def to_json(rows: Sequence[TableRow]) -> str:
 
 def _rows(ds: Dataset, group: Dataset) -> Iterator[TableRow]:
     seg_uid, segment_number = _segment(group)
-    texts = [item.TextValue for item in _children(group, _ALGORITHM_PARAMETERS)]
+    # The report states shared parameters once; reports before results version 3 repeated them in every group.
+    texts = [item.TextValue for of in (ds, group) for item in _children(of, _ALGORITHM_PARAMETERS)]
     parameters = dict(text.split("=", 1) for text in texts if "=" in text)
     image = parameters.get("image", ORIGINAL)
     label = _child(group, _TRACKING_IDENTIFIER).TextValue.removesuffix(f", {image}")

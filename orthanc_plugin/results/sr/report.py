@@ -14,10 +14,11 @@ from pydicom.sr.codedict import codes
 
 from orthanc_plugin import identity
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import complete, result_headers
-from orthanc_plugin.results.provenance import MANUFACTURER, PRODUCT, RESEARCH_USE, Provenance
+from orthanc_plugin.results.provenance import MANUFACTURER, PRODUCT, Provenance, statements_of
 from orthanc_plugin.results.sr.content import comment
 
 Group = (
@@ -32,11 +33,11 @@ def encode_report(
     groups: Sequence[Group],
     *,
     title: Code,
-    description: str,
-    series_number: int,
+    kind: Output,
     notes: Sequence[str],
     evidence: Sequence[Dataset] = (),
     algorithms: Sequence[ContributingEquipment] = (),
+    parameters: Sequence[str] = (),
 ) -> Dataset:
     """Put measurement groups into a report in a series of its own.
 
@@ -48,16 +49,16 @@ def encode_report(
         The measurement groups, at least one.
     title : Code
         Document title.
-    description : str
-        What the report holds; SeriesDescription begins with it.
-    series_number : int
-        SeriesNumber of all reports of this kind.
+    kind : Output
+        What the report holds.
     notes : sequence of str
         Comments that follow the statement of research use.
     evidence : sequence of Dataset
         The stored SEGs that the groups speak of, beside the source.
     algorithms : sequence of ContributingEquipment
         What contributed beside the model: other models, radiomics, checks.
+    parameters : sequence of str
+        Parameters that the groups share, beside those of the model. They are stated once, before the groups.
 
     Raises
     ------
@@ -72,16 +73,17 @@ def encode_report(
         imaging_measurements=groups[:1],  # all are added below: highdicom copies each, and that is slow
         title=concept(title),
     )
-    _add_comments(content[0], (f"{RESEARCH_USE}. Made by {provenance.model}; nobody has verified it.", *notes))
+    _add_before_measurements(content[0], map(comment, (*statements_of(provenance.card), *notes)))
+    _add_before_measurements(content[0], map(_parameter, (*provenance.parameter_texts, *parameters)))
     separate(content[0])
     ds = sr.Comprehensive3DSR(
         [*result_headers(provenance.series), *evidence],
         content,
         is_complete=True,
         contributing_equipment=[provenance.equipment(), *algorithms],
-        **provenance.sop_arguments(description, series_number),
+        **provenance.sop_arguments(kind),
     )
-    complete(ds, provenance)
+    complete(ds, provenance, kind)
     _name_private_scheme(ds)
     ds.ContentSequence[-1].add_new("ContentSequence", "SQ", [])
     add_groups(ds, [group for (group,) in groups])
@@ -107,10 +109,14 @@ def _device(provenance: Provenance) -> sr.ObserverContext:
     )
 
 
-def _add_comments(root: Dataset, texts: Sequence[str]) -> None:
-    """Put comments before the measurements (TID 1500 is extensible), so that a reader meets them first."""
+def _add_before_measurements(root: Dataset, items: Iterable[sr.TextContentItem]) -> None:
+    """Put texts before the measurements (TID 1500 is extensible), so that a reader meets them first."""
     *before, measurements = root.ContentSequence
-    root.ContentSequence = sr.ContentSequence([*before, *map(comment, texts), measurements])
+    root.ContentSequence = sr.ContentSequence([*before, *items, measurements])
+
+
+def _parameter(text: str) -> sr.TextContentItem:
+    return sr.TextContentItem(codes.DCM.AlgorithmParameters, text, sr.RelationshipTypeValues.CONTAINS)
 
 
 def separate(item: Dataset) -> None:
@@ -124,6 +130,6 @@ def separate(item: Dataset) -> None:
 def _name_private_scheme(ds: Dataset) -> None:
     item = Dataset()
     item.CodingSchemeDesignator = PRIVATE_SCHEME
-    item.CodingSchemeName = "Concepts of orthanc-enrichment that no standard scheme holds"
+    item.CodingSchemeName = "Private concepts of orthanc-enrichment"
     item.CodingSchemeResponsibleOrganization = MANUFACTURER
     ds.CodingSchemeIdentificationSequence = [item]

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin import identity
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.body import BodyLandmark, BodyLocation
+from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.provenance import Provenance
@@ -24,12 +25,11 @@ from orthanc_plugin.results.sr.body_landmarks import coded
 from orthanc_plugin.results.sr.content import comment, frame_numbers
 from orthanc_plugin.results.sr.report import encode_report
 
-SERIES_NUMBER = 9806
 TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 TOOL = "Cornerstone3DTools@^0.1.0:ArrowAnnotate"
 
 _AIR_HU = -950.0  # lungs lie above, the air round a patient below
-_SAYS = "Points mark slices, no anatomy: each lies in a corner of its slice."
+_SAYS = "Each point marks the slice of a level, not an anatomical position: it lies in a corner of the image."
 
 
 def encode_viewer_landmarks_sr(
@@ -53,8 +53,7 @@ def encode_viewer_landmarks_sr(
         provenance,
         [_group(landmark, provenance, algorithm) for landmark in known],
         title=TITLE,
-        description="slice levels",
-        series_number=SERIES_NUMBER,
+        kind=Output.VIEWER_LANDMARKS,
         notes=[*notes, *left_out, _SAYS],
     )
 

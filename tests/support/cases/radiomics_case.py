@@ -22,8 +22,8 @@ FILTERED = "log-sigma-2-0-mm-3D"
 
 
 def stored_as(encoding: SegEncoding, *absent: CardLabel) -> Dataset:
-    """Encode the SEG of the ellipsoids."""
-    return seg.encode_seg(provenance_of(SERIES, SEG_UID), ellipsoids(SERIES, *absent), SegSettings(encoding))
+    """Encode the SEG of the ellipsoids: left lung, right lung, airway, bone, rest of the body, as far as present."""
+    return seg.encode_seg(provenance_of(SERIES, SEG_UID), ellipsoids(SERIES, *absent), SegSettings(encoding, body=True))
 
 
 def report(

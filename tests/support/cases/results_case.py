@@ -16,6 +16,7 @@ from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LEFT, LUNG, REPORT_TITLE, RIGHT, TISSUE, Code
 from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.measures import FeatureValue, SegmentFeatures
+from orthanc_plugin.domain.plan import Output, SegSettings
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.identity import SeriesIdentity
@@ -29,6 +30,8 @@ from orthanc_plugin.results.sr.report import encode_report
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5)
 SEG_UID, RADIOMICS_UID, LANDMARKS_UID = "2.25.1001", "2.25.1002", "2.25.1003"
+WITH_BODY = SegSettings(body=True)
+"""Also stores the rest of the body, so that there is a structure that covers others."""
 
 BODY = CardLabel(
     1,
@@ -159,10 +162,15 @@ def ellipsoids(series: CtSeries, *absent: CardLabel, card: ModelCard = CARD) -> 
 
 
 def encode(
-    series: CtSeries, segmentation: Segmentation, *, card: ModelCard = CARD, sop_instance_uid: str = SEG_UID
+    series: CtSeries,
+    segmentation: Segmentation,
+    *,
+    card: ModelCard = CARD,
+    sop_instance_uid: str = SEG_UID,
+    settings: SegSettings = WITH_BODY,
 ) -> Dataset:
     """Encode the SEG of a case."""
-    return seg.encode_seg(provenance_of(series, sop_instance_uid, card), segmentation)
+    return seg.encode_seg(provenance_of(series, sop_instance_uid, card), segmentation, settings)
 
 
 def features_of(segmentation: Segmentation) -> list[SegmentFeatures]:
@@ -210,5 +218,5 @@ def report_on(
     )
     return encode_report(
         provenance_of(series, "2.25.1097", provider=provider), [group],
-        title=REPORT_TITLE, description="a test", series_number=9899, notes=(), evidence=segs, algorithms=algorithms,
+        title=REPORT_TITLE, kind=Output.LANDMARKS, notes=(), evidence=segs, algorithms=algorithms,
     )  # fmt: skip

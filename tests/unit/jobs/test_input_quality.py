@@ -19,7 +19,7 @@ from orthanc_plugin.errors import Refusal
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
 from orthanc_plugin.quality.scan import measure_scan
-from orthanc_plugin.results.sr.input_quality import CONCEPTS, SERIES_NUMBER
+from orthanc_plugin.results.sr.input_quality import CONCEPTS
 from orthanc_plugin.series.read import read_series
 from tests.support.cases.body_results_case import values
 from tests.support.cases.input_quality_case import scan_with_metal
@@ -117,7 +117,7 @@ def test_a_job_stores_the_report_with_number_answer_and_sentence() -> None:
     outcome = run(process, reported(process))["report input-quality"]
     assert outcome.stored is not None
     report = process.stored[outcome.stored.sop_instance_uid]
-    assert (report.Modality, report.SeriesNumber) == ("SR", SERIES_NUMBER)
+    assert (report.Modality, report.SeriesDescription[:13]) == ("SR", "Input quality")
     (group,) = values(report, "125007")
     answers = {check: values(group, fine.value) for check, (fine, _) in CONCEPTS.items()}
     assert answers[InputCheck.METAL][0].ConceptCodeSequence[0].CodeValue == NO
@@ -145,4 +145,4 @@ def test_the_report_is_adopted_when_it_is_there_and_other_limits_make_another() 
 def test_a_rule_that_does_not_ask_gets_no_report() -> None:
     process = HandProcess(CHEST)
     assert "report input-quality" not in run(process, job(ABSENT))
-    assert {ds.SeriesNumber for ds in process.stored.values()}.isdisjoint({SERIES_NUMBER})
+    assert all("Input quality" not in ds.SeriesDescription for ds in process.stored.values())

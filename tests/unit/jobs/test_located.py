@@ -99,7 +99,7 @@ class TestCrop:
         assert seen.affine[2, 3] == SERIES.volume.affine[2, 3] + 5.0
         assert np.shares_memory(seen.voxels_hu, SERIES.volume.voxels_hu)
         stored = process.stored[seg.sop_instance_uid]
-        assert "searched only in slices 2 to 12 from the feet: abdomen" in stored.ImageComments
+        assert "only slices 2 to 12, counted from the feet, were analysed: the abdomen as" in stored.ImageComments
         shown = {
             frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
             for frame in stored.PerFrameFunctionalGroupsSequence
@@ -122,7 +122,7 @@ class TestCrop:
         process.engine.finds_nothing = True
         outcome = run(process, job(self.WANTED))[f"segment {CARD.name}"]
         assert outcome.stored is None
-        assert outcome.stage.notes[0].startswith("searched only in slices")
+        assert outcome.stage.notes[0].startswith("only slices 1 to 12, counted from the feet")
         assert outcome.stage.notes[-1] == "no structure of the model was found"
 
     def test_cropped_and_uncropped_never_adopt_each_other(self) -> None:

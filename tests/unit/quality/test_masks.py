@@ -128,7 +128,19 @@ def test_an_organ_at_an_end_of_the_scan_is_cut_and_has_no_volume(first: int, las
     results = cut.check()
     assert not results["heart", Check.COMPLETE].passed
     assert results["heart", Check.COMPLETE].value == 0
-    assert not {("heart", Check.VOLUME), ("heart", Check.ONE_PIECE)} & results.keys()
+    assert ("heart", Check.VOLUME) not in results
+    assert results["heart", Check.ONE_PIECE].passed is (first < 30)  # from 30 on, a piece of its own
+
+
+def test_pieces_that_an_end_of_the_scan_cuts_may_be_joined_beyond_it_and_others_may_not() -> None:
+    cut = GOOD.relabelled((BOXES["heart"], 0), (np.s_[30:40, 16:38, 25:45], 3))
+    two = cut.relabelled((np.s_[36:40, 2:8, 2:12], 3)).check()["heart", Check.ONE_PIECE]
+    assert (two.passed, two.value) == (True, 1)
+    apart = cut.relabelled((np.s_[2:6, 2:8, 2:12], 3)).check()["heart", Check.ONE_PIECE]
+    assert (apart.passed, apart.value) == (False, 2)
+    inside = cut.check(searched=(0, 35))
+    assert not inside["heart", Check.COMPLETE].passed
+    assert inside["heart", Check.ONE_PIECE].passed
 
 
 def test_the_ends_are_those_of_what_was_searched() -> None:

@@ -38,7 +38,8 @@ def test_lungs_of_the_built_in_model_pass_every_check_and_mirrored_ones_do_not(v
     assert all(results[key, check].passed for key in ("lung_left", "lung_right") for check in asked)
     assert not results["airway", Check.COMPLETE].passed  # the scan ends in the neck, or below
     assert set(results) == {(key, check) for key in ("lung_left", "lung_right") for check in asked} | {
-        ("airway", Check.COMPLETE)
+        ("airway", Check.COMPLETE),
+        ("airway", Check.ONE_PIECE),
     }
     lungs = np.array([0, 1, 3, 2, 4, 5], np.uint8)  # left for right
     mirrored = replace(found, labels=lungs[found.labels])

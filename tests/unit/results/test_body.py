@@ -18,6 +18,7 @@ from orthanc_plugin.domain.body import BodyLandmark, BodyLocation, Region
 from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.sr.body_codes import LEVELS, REGIONS
+from orthanc_plugin.results.sr.body_scan import COVERAGE
 from orthanc_plugin.results.sr.viewer_landmarks import TOOL, corner
 from tests.support.cases.body_results_case import ENCODERS, UIDS, body_report, items, values, whole_body
 from tests.support.cases.bpr_case import TABLE
@@ -131,21 +132,19 @@ def test_the_scan_has_spacing_slope_direction_and_coverage(landmarks: Dataset, r
         assert number(values(scan, "BPR_SLOPE")[0]) == (0.12, "/mm")
         assert number(values(scan, "BPR_RATIO")[0]) == (LOCATION.slope_ratio, "1")
         assert number(values(scan, "BPR_SPACING")[0]) == (LOCATION.expected_spacing_mm, "mm")
-        parts = {values(item, "363698007")[0].ConceptCodeSequence[0].CodeValue: item for item in coverages(scan)}
-        assert number(parts["61685007"]) == (1 / 3, "1")
-        assert len(parts) == len(Region)
-        assert words(scan).startswith(f"scan: {LOCATION.tag}; coverage legs 0.33")
-
-
-def coverages(scan: Dataset) -> list[Dataset]:
-    return values(scan, "BPR_COVERAGE")
+        parts = {region: values(scan, code.value)[0] for region, code in COVERAGE.items()}
+        assert number(parts[Region.LEGS]) == (1 / 3, "1")
+        assert parts[Region.LEGS].ConceptNameCodeSequence[0].CodeMeaning == "Fraction of the legs within the scan"
+        site = values(parts[Region.LEGS], "363698007")[0].ConceptCodeSequence[0]
+        assert site.CodeValue == "61685007"
+        assert words(scan).startswith(f"scan of {LOCATION.tag}; covers legs 0.33")
 
 
 def test_what_is_not_known_of_the_scan_is_not_said() -> None:
     unknown = replace(LOCATION, slope_per_mm=None, slope_ratio=None, expected_spacing_mm=None, coverage={})
     scan = groups(body_report(Output.BODY_LANDMARKS, SERIES, unknown))[0]
     assert [item for item in items(scan) if item.ValueType == "NUM"] == []
-    assert words(scan).endswith("coverage none")
+    assert words(scan).endswith("covers no known region")
 
 
 def test_every_slice_has_a_group_with_its_regions(regions: Dataset) -> None:
@@ -184,8 +183,9 @@ def test_every_group_has_a_tracking_uid_of_its_own(landmarks: Dataset, regions: 
 
 def test_every_group_names_its_model(landmarks: Dataset, regions: Dataset, points: Dataset) -> None:
     for report in (landmarks, regions, points):
+        assert f"model_sha256={CARD.digest}" in [item.TextValue for item in values(report, "111002")]
         for group in groups(report):
-            assert f"model_sha256={CARD.digest}" in [item.TextValue for item in values(group, "111002")]
+            assert values(group, "111001")[0].TextValue == CARD.name
 
 
 def test_containers_are_separate(landmarks: Dataset, regions: Dataset, points: Dataset) -> None:
@@ -209,7 +209,10 @@ def test_points_are_labelled_as_levels_of_slices_under_the_title_that_viewers_op
     (point,) = (item for item in items(group) if item.ValueType == "SCOORD")
     assert (point.GraphicType, list(point.GraphicData)) == ("POINT", [0.5, 0.5])
     assert [item for item in items(group) if item.ValueType == "NUM"] == []
-    assert "Points mark slices, no anatomy" in values(points, "121106")[1].TextValue
+    said = [item.TextValue for item in values(points, "121106")]
+    assert (
+        "Each point marks the slice of a level, not an anatomical position: it lies in a corner of the image." in said
+    )
 
 
 def test_a_point_lies_in_a_corner_of_air() -> None:
@@ -236,7 +239,9 @@ def test_without_a_finding_there_is_no_report(kind: Output) -> None:
 def test_a_landmark_without_a_code_is_left_out_and_named(kind: Output) -> None:
     odd = BodyLandmark("tail", 3, -285.0, 5.0)
     report = body_report(kind, SERIES, with_landmarks(odd, LOCATION.landmarks[5]))
-    assert "left out, without a code: tail" in [item.TextValue for item in values(report, "121106")]
+    assert "Not reported, because there is no standard code: tail" in [
+        item.TextValue for item in values(report, "121106")
+    ]
     assert targets_or_findings(report) == [LEVELS[LOCATION.landmarks[5].key].structure.value]
     with pytest.raises(EncodingError):
         body_report(kind, SERIES, with_landmarks(odd))

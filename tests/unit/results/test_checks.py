@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.results.sr.checks import CONCEPTS, SERIES_NUMBER, encode_checks_sr
+from orthanc_plugin.results.provenance import statements_of
+from orthanc_plugin.results.sr.checks import CONCEPTS, encode_checks_sr
 from tests.support.cases.body_results_case import values
 from tests.support.cases.checks_case import CHECKS_UID, OTHER, checks_report, results_of, stored
 from tests.support.cases.results_case import CARD, REPORT_TITLE, provenance_of, small_series
@@ -66,11 +67,11 @@ def test_each_check_is_a_coded_answer_a_number_and_a_sentence(one: Dataset) -> N
 
 
 def test_the_first_comments_say_how_many_failed_and_which(one: Dataset) -> None:
-    said = [item.TextValue for item in one.ContentSequence if item.ValueType == "TEXT"][-4:]
+    said = [item.TextValue for item in values(one, "121106") if item in one.ContentSequence]
     assert said[0].startswith("Research use only, not for diagnosis")
-    assert said[1:] == [
+    assert said[len(statements_of(CARD)) :] == [
         "a note",
-        "8 of 11 checks passed. A passed check does not make a mask right.",
+        "9 of 12 checks passed. Passing every check does not mean that a mask is correct.",
         f"FAILED in {CARD.name}: Left lung: volume; Right lung: volume; Trachea and main bronchi: complete",
     ]
 
@@ -78,9 +79,9 @@ def test_the_first_comments_say_how_many_failed_and_which(one: Dataset) -> None:
 def test_groups_name_the_checks_and_the_model_they_checked(one: Dataset) -> None:
     group = groups(one)[f"{CARD.name}: Left lung"]
     assert values(group, "111001")[0].TextValue == "orthanc-enrichment quality checks"
-    parameters = [item.TextValue for item in values(group, "111002")]
-    assert parameters[0] == f"model_sha256={CARD.digest}"
-    assert parameters[-1] == f"model={CARD.name} {CARD.version}"
+    assert [item.TextValue for item in values(group, "111002")] == [f"model={CARD.name} {CARD.version}"]
+    shared = [item.TextValue for item in one.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "111002"]
+    assert shared[:2] == [f"model={CARD.name} {CARD.version}", f"model_sha256={CARD.digest}"]
     equipment = [item.ManufacturerModelName for item in one.ContributingEquipmentSequence]
     assert equipment[1:3] == [CARD.name, "orthanc-enrichment quality checks"]
 
@@ -94,7 +95,7 @@ def test_two_models_are_one_report_and_agree(two: Dataset) -> None:
     assert f"agreement passed: Dice 1.00 with Left lung of {CARD.name}" in [
         item.TextValue for item in values(lung, "121106")
     ]
-    assert stored(SERIES, OTHER).seg.SegmentSequence[1].TrackingUID == values(lung, "112040")[0].UID
+    assert stored(SERIES, OTHER).seg.SegmentSequence[0].TrackingUID == values(lung, "112040")[0].UID
     equipment = [item.ManufacturerModelName for item in two.ContributingEquipmentSequence]
     assert equipment[1:4] == [CARD.name, OTHER.name, "orthanc-enrichment quality checks"]
     evidence = {
@@ -110,6 +111,16 @@ def test_two_models_are_one_report_and_agree(two: Dataset) -> None:
     assert {"2.25.1001", "2.25.1005"} <= evidence
 
 
+def test_a_test_model_among_others_marks_the_whole_report() -> None:
+    standin = replace(OTHER, test_model=True, limits=("Phantoms only.",))
+    models = [stored(SERIES), stored(SERIES, standin)]
+    report = checks_report(SERIES, models)
+    assert report.SeriesDescription == "Checks other_ellipsoids 2.0.0, test model, not for patients"
+    said = [item.TextValue for item in values(report, "121106")]
+    assert said[0].startswith("TEST MODEL, NOT FOR PATIENTS")
+    assert {*statements_of(standin), *statements_of(CARD)} <= {*said}
+
+
 def test_a_model_without_a_stored_seg_is_reported_all_the_same() -> None:
     held_back, other = stored(SERIES), stored(SERIES, OTHER)
     report = encode_checks_sr(
@@ -122,8 +133,7 @@ def test_a_model_without_a_stored_seg_is_reported_all_the_same() -> None:
 
 
 def test_the_report_is_as_all_others(one: Dataset) -> None:
-    assert SERIES_NUMBER == one.SeriesNumber == 9809
-    assert one.SeriesDescription.startswith("AI research: quality checks")
+    assert (int(one.SeriesNumber), one.SeriesDescription) == (90000500, f"Checks {CARD.name} {CARD.version}, research")
     assert (one.VerificationFlag, one.ConceptNameCodeSequence[0].CodeValue) == ("UNVERIFIED", "AIENRICH")
     assert {item.ContinuityOfContent for item in [one, *values(one, "125007")]} == {"SEPARATE"}
 
@@ -153,7 +163,7 @@ def test_what_does_not_fit_is_refused() -> None:
         checks_report(SERIES, [model], [])
     with pytest.raises(EncodingError, match="stranger have no model card"):
         checks_report(SERIES, [model], [replace(results[0], model="stranger")])
-    with pytest.raises(EncodingError, match=r"segment 3 of SEG 2.25.1001 is not Left lung"):
-        checks_report(SERIES, [model], [replace(results[0], segment_number=3)])
+    with pytest.raises(EncodingError, match=r"segment 2 of SEG 2.25.1001 is not Left lung"):
+        checks_report(SERIES, [model], [replace(results[0], segment_number=2)])
     with pytest.raises(EncodingError, match="no structure spleen"):
         checks_report(SERIES, [model], [replace(results[0], key="spleen")])

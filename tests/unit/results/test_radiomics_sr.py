@@ -17,7 +17,8 @@ from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.radiomics.feature_codes import FEATURES, CodedFeature
 from orthanc_plugin.radiomics.parameters import describe, parameter_texts
 from orthanc_plugin.results import seg
-from orthanc_plugin.results.sr.content import measurement, number
+from orthanc_plugin.results.provenance import statements_of
+from orthanc_plugin.results.sr.content import measurement, number, shown
 from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
 from tests.support.cases.radiomics_case import FILTERED, SERIES, SETTINGS, measured, report, stored_as
@@ -53,38 +54,40 @@ def groups_of(ds: Dataset) -> list[Dataset]:
 
 
 def test_a_filtered_image_has_groups_of_its_own_that_name_it(stored: Dataset) -> None:
-    ds = report(stored, [measured(2), measured(3), measured(2, FILTERED), measured(3, FILTERED)])
+    ds = report(stored, [measured(1), measured(2), measured(1, FILTERED), measured(2, FILTERED)])
     names = [values(group, "112039")[0].TextValue for group in groups_of(ds)]
     assert names == ["Left lung", "Right lung", f"Left lung, {FILTERED}", f"Right lung, {FILTERED}"]
     uids = [str(values(group, "112040")[0].UID) for group in groups_of(ds)]
     assert uids == [
+        stored.SegmentSequence[0].TrackingUID,
         stored.SegmentSequence[1].TrackingUID,
-        stored.SegmentSequence[2].TrackingUID,
+        identity.tracking_uid(SEG_UID, f"1:{FILTERED}"),
         identity.tracking_uid(SEG_UID, f"2:{FILTERED}"),
-        identity.tracking_uid(SEG_UID, f"3:{FILTERED}"),
     ]
     assert len(set(uids)) == 4
     references = [values(group, "121191")[0].ReferencedSOPSequence[0] for group in groups_of(ds)]
-    assert [reference.ReferencedSegmentNumber for reference in references] == [2, 3, 2, 3]
+    assert [reference.ReferencedSegmentNumber for reference in references] == [1, 2, 1, 2]
 
 
-def test_parameters_begin_with_the_digest_and_hold_every_setting(stored: Dataset) -> None:
-    original, filtered = groups_of(report(stored, [measured(2), measured(2, FILTERED)]))
-    texts = [item.TextValue for item in values(original, "111002")]
-    assert texts[0] == f"model_sha256={CARD.digest}"
+def test_parameters_are_stated_once_and_hold_every_setting(stored: Dataset) -> None:
+    ds = report(stored, [measured(1), measured(1, FILTERED)])
+    original, filtered = groups_of(ds)
+    texts = [item.TextValue for item in ds.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "111002"]
+    assert texts[1] == f"model_sha256={CARD.digest}"
     assert texts[-len(parameter_texts(SETTINGS)) :] == [*parameter_texts(SETTINGS)]
-    assert [item.TextValue for item in values(filtered, "111002")] == [*texts, f"image={FILTERED}"]
+    assert values(original, "111002") == []
+    assert [item.TextValue for item in values(filtered, "111002")] == [f"image={FILTERED}"]
 
 
 def test_the_software_that_measured_is_contributing_equipment(stored: Dataset) -> None:
-    equipment = report(stored, [measured(2)]).ContributingEquipmentSequence
+    equipment = report(stored, [measured(1)]).ContributingEquipmentSequence
     descriptions = [item.get("ContributionDescription", "") for item in equipment]
     assert f"Radiomics: {describe(SETTINGS)}" in descriptions
     assert any("provider=CPU" in description for description in descriptions)
 
 
 def test_statistics_of_hounsfield_units_say_which_they_are(stored: Dataset) -> None:
-    (group,) = groups_of(report(stored, [measured(2)]))
+    (group,) = groups_of(report(stored, [measured(1)]))
     numbers = [item for item in group.ContentSequence if item.ValueType == "NUM"]
     derivations = {
         item.ConceptNameCodeSequence[0].CodeValue: values(item, "121401")[0].ConceptCodeSequence[0].CodeValue
@@ -106,6 +109,21 @@ def test_numbers_made_fast_are_those_of_highdicom(coded: CodedFeature, value: fl
     assert made.to_json_dict() == expected.to_json_dict()
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1500001 + 1 / 3, "1500000"), (2171.594630, "2172"), (121.469758, "121.5"), (0.83333333, "0.8333"),
+        (1.0, "1"), (-0.0, "0"), (123456.0, "123456"), (0.00012345, "0.0001234"), (1.2345678e-7, "1.235e-07"),
+        (9999.96, "10000"), (-1.5e300, "-1.500e+300"), (12345678901234.5, "1.235e+13"),
+    ],
+)  # fmt: skip
+def test_people_read_four_digits(value: float, text: str) -> None:
+    coded = FEATURES[0]
+    measured = number(coded.concept, value, coded.unit).MeasuredValueSequence[0]
+    assert (shown(value), measured.NumericValue, measured.FloatingPointValue) == (text, text, value)
+    assert len(text) <= 16
+
+
 def test_numbers_of_one_concept_do_not_share_their_value() -> None:
     coded = FEATURES[0]
     one, two = (number(coded.concept, value, coded.unit) for value in (1.0, 2.0))
@@ -115,7 +133,7 @@ def test_numbers_of_one_concept_do_not_share_their_value() -> None:
 
 
 def test_the_image_library_lists_every_source_slice_before_the_measurements(stored: Dataset) -> None:
-    ds = report(stored, [measured(2)], library=True)
+    ds = report(stored, [measured(1)], library=True)
     *_, library, measurements = ds.ContentSequence
     assert library.ConceptNameCodeSequence[0].CodeValue == "111028"
     assert measurements.ConceptNameCodeSequence[0].CodeValue == "126010"
@@ -124,7 +142,7 @@ def test_the_image_library_lists_every_source_slice_before_the_measurements(stor
     ]
     assert listed == [header.SOPInstanceUID for header in SERIES.headers]
     assert {item.ContinuityOfContent for item in items(ds) if item.ValueType == "CONTAINER"} == {"SEPARATE"}
-    assert values(report(stored, [measured(2)]), "111028") == []
+    assert values(report(stored, [measured(1)]), "111028") == []
 
 
 def test_the_only_segment_of_a_seg_is_referenced() -> None:
@@ -137,13 +155,13 @@ def test_the_only_segment_of_a_seg_is_referenced() -> None:
 def test_a_segment_of_a_label_map_is_named_by_its_tracking_uid_its_seg_and_its_number() -> None:
     """dciodvfy and dcmtk take a reference to a LABELMAP for an error (decision 0011)."""
     labelmap = stored_as(SegEncoding.LABELMAP)
-    ds = report(labelmap, [measured(3)])
+    ds = report(labelmap, [measured(2)])
     (group,) = groups_of(ds)
     assert [item for item in items(group) if item.ValueType == "IMAGE"] == []
-    (segment,) = (item for item in labelmap.SegmentSequence if item.SegmentNumber == 3)
+    (segment,) = (item for item in labelmap.SegmentSequence if item.SegmentNumber == 2)
     assert segment.TrackingUID == values(group, "112040")[0].UID
     assert labelmap.SOPInstanceUID == values(group, "SEG_INSTANCE")[0].UID
-    assert values(group, "SEG_NUMBER")[0].TextValue == "3"
+    assert values(group, "SEG_NUMBER")[0].TextValue == "2"
     assert SERIES.identity.series_instance_uid == values(group, "121232")[0].UID
     evidence = {
         instance.ReferencedSOPInstanceUID
@@ -153,14 +171,14 @@ def test_a_segment_of_a_label_map_is_named_by_its_tracking_uid_its_seg_and_its_n
     }
     assert labelmap.SOPInstanceUID in evidence
     assert {(row.seg_sop_instance_uid, row.segment_number) for row in read_radiomics_sr(ds)} == {
-        (labelmap.SOPInstanceUID, 3)
+        (labelmap.SOPInstanceUID, 2)
     }
 
 
 def test_notes_name_segment_and_image(stored: Dataset) -> None:
-    noted = [replace(measured(2), notes=("odd",)), SegmentFeatures(3, (), ("one voxel",), FILTERED)]
+    noted = [replace(measured(1), notes=("odd",)), SegmentFeatures(2, (), ("one voxel",), FILTERED)]
     notes = [item.TextValue for item in values(report(stored, noted), "121106")]
-    assert notes[1:] == ["Left lung: odd", f"Right lung, {FILTERED}: one voxel"]
+    assert notes[len(statements_of(CARD)) :] == ["Left lung: odd", f"Right lung, {FILTERED}: one voxel"]
 
 
 def test_a_segment_that_the_seg_does_not_hold_is_an_error(stored: Dataset) -> None:

@@ -16,7 +16,7 @@ from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.radiomics.parameters import parameter_texts
 from orthanc_plugin.results import seg
-from orthanc_plugin.results.provenance import checks_equipment, radiomics_equipment
+from orthanc_plugin.results.provenance import checks_equipment, radiomics_equipment, statements_of
 from tests.support.cases.results_case import (
     CARD,
     CREATED,
@@ -63,17 +63,10 @@ def values(ds: Dataset, code: str) -> list[Dataset]:
 def test_reports_are_unverified_preliminary_research_by_a_device(radiomics: Dataset, landmarks: Dataset) -> None:
     for report in (radiomics, landmarks):
         assert (report.VerificationFlag, report.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
-        assert report.SeriesDescription.endswith(f"by {CARD.name} {CARD.version}")
+        assert report.SeriesDescription.endswith(f"{CARD.name} {CARD.version}, research")
         assert values(report, "121106")[0].TextValue.startswith("Research use only, not for diagnosis")
         assert [item.ConceptCodeSequence[0].CodeValue for item in values(report, "121005")] == ["121007"]
         assert values(report, "121008") == []
-
-
-def test_the_kind_of_a_report_survives_the_cut_of_its_description(stored: Dataset) -> None:
-    long = replace(CARD, name="a_model_whose_name_alone_would_fill_all_of_a_long_string_in_dicom_objects")
-    description = landmarks_report(SERIES, stored, card=long).SeriesDescription
-    assert description.startswith("AI research: landmarks by a_model_whose_name")
-    assert len(description) == 64
 
 
 def test_several_segs_are_evidence_of_one_report(stored: Dataset) -> None:
@@ -123,21 +116,25 @@ def test_every_container_is_separate_under_our_own_title(radiomics: Dataset, lan
 def test_each_segment_has_a_group_with_its_side_values_and_units(radiomics: Dataset, stored: Dataset) -> None:
     groups = values(radiomics, "125007")
     assert len(groups) == len(stored.SegmentSequence)
-    left = groups[1]
-    assert stored.SegmentSequence[1].TrackingUID == values(left, "112040")[0].UID
+    left = groups[0]
+    assert stored.SegmentSequence[0].TrackingUID == values(left, "112040")[0].UID
     assert values(left, "272741003")[0].ConceptCodeSequence[0].CodeValue == "7771000"
     volume = values(left, "YEKZ")[0].MeasuredValueSequence[0]
-    assert (volume.FloatingPointValue, str(volume.NumericValue)) == (1500002 + 1 / 3, "1500002.33333333")
+    assert (volume.FloatingPointValue, str(volume.NumericValue)) == (1500001 + 1 / 3, "1500000")
     assert volume.MeasurementUnitsCodeSequence[0].CodeValue == "mm3"
-    assert (values(left, "SEG_INSTANCE")[0].UID, values(left, "SEG_NUMBER")[0].TextValue) == (SEG_UID, "2")
+    reference = values(left, "121191")[0].ReferencedSOPSequence[0]
+    assert (reference.ReferencedSOPInstanceUID, reference.ReferencedSegmentNumber) == (SEG_UID, 1)
     assert SERIES.identity.series_instance_uid == values(left, "121232")[0].UID
 
 
-def test_groups_name_the_model_its_digest_and_the_settings(radiomics: Dataset) -> None:
-    group = values(radiomics, "125007")[0]
-    texts = [item.TextValue for item in values(group, "111002")]
-    assert f"model_sha256={CARD.digest}" in texts
+def test_the_model_its_digest_and_the_settings_are_stated_once(radiomics: Dataset) -> None:
+    texts = [item.TextValue for item in values(radiomics, "111002")]
+    assert texts[:2] == [f"model={CARD.name} {CARD.version}", f"model_sha256={CARD.digest}"]
     assert set(parameter_texts(RadiomicsSettings())) <= set(texts)
+    assert len(texts) == len(set(texts))
+    for group in values(radiomics, "125007"):
+        assert [values(group, code)[0].TextValue for code in ("111001", "111003")] == [CARD.name, CARD.version]
+        assert values(group, "111002") == []
 
 
 def test_landmarks_name_their_slice_in_words_and_by_reference(landmarks: Dataset) -> None:
@@ -150,10 +147,11 @@ def test_landmarks_name_their_slice_in_words_and_by_reference(landmarks: Dataset
 
 
 def test_notes_stand_in_the_reports(landmarks: Dataset, stored: Dataset) -> None:
-    assert [item.TextValue for item in values(landmarks, "121106")][1:] == ["one lung only"]
-    measured = [replace(features_of(ellipsoids(SERIES))[0], notes=("odd",)), SegmentFeatures(5, (), ("one voxel",))]
+    said = len(statements_of(CARD))
+    assert [item.TextValue for item in values(landmarks, "121106")][said:] == ["one lung only"]
+    measured = [replace(features_of(ellipsoids(SERIES))[4], notes=("odd",)), SegmentFeatures(4, (), ("one voxel",))]
     report = radiomics_report(replace(SERIES, notes=("one frame of reference",)), stored, measured)
-    notes = [item.TextValue for item in values(report, "121106")][1:]
+    notes = [item.TextValue for item in values(report, "121106")][said:]
     assert notes == ["one frame of reference", "Body outside the other segments: odd", "Bone: one voxel"]
     assert len(values(report, "125007")) == 1
 
@@ -188,7 +186,7 @@ def test_what_is_built_equals_what_is_read_back(radiomics: Dataset, landmarks: D
 def test_seg_and_reports_are_series_of_their_own(radiomics: Dataset, landmarks: Dataset, stored: Dataset) -> None:
     assert radiomics.SeriesInstanceUID == identity.series_uid(RADIOMICS_UID)
     assert len({ds.SeriesInstanceUID for ds in (radiomics, landmarks, stored)}) == 3
-    assert sorted(ds.SeriesNumber for ds in (radiomics, landmarks, stored)) == [9801, 9802, 9803]
+    assert [int(ds.SeriesNumber) for ds in (stored, radiomics, landmarks)] == [90000100, 90000200, 90000300]
 
 
 def test_a_report_of_nothing_or_of_no_number_is_refused(stored: Dataset) -> None:

@@ -55,10 +55,10 @@ def points_of(contour: Dataset) -> np.ndarray:
 def test_it_is_unapproved_automatic_and_says_so_in_words() -> None:
     series = small_series()
     ds = structure_set(series, replace(ellipsoids(series), notes=("one lung only",)))
-    assert (ds.ApprovalStatus, ds.Modality, ds.SeriesNumber) == ("UNAPPROVED", "RTSTRUCT", 9807)
+    assert (ds.ApprovalStatus, ds.Modality, ds.StructureSetLabel) == ("UNAPPROVED", "RTSTRUCT", "Research")
     assert {item.ROIGenerationAlgorithm for item in ds.StructureSetROISequence} == {"AUTOMATIC"}
     assert {str(item.ROIInterpreter) for item in ds.RTROIObservationsSequence} == {""}
-    assert "unapproved" in ds.StructureSetName
+    assert ds.StructureSetName == "Unapproved, research: chest_ellipsoids 1.0.0"
     assert "Research use only" in ds.StructureSetDescription
     assert "one lung only" in ds.StructureSetDescription
     devices = [item.DeviceUID for item in ds.ContributingEquipmentSequence if "DeviceUID" in item]
@@ -77,27 +77,27 @@ def test_names_codes_colours_and_types_are_those_of_the_structures() -> None:
     series = small_series()
     ds = structure_set(series, ellipsoids(series))
     names = [item.ROIName for item in ds.StructureSetROISequence]
-    assert names == ["Body", "Lung_L", "Lung_R", "Trachea and main bronchi", "Bone"]
+    assert names == ["Lung_L", "Lung_R", "Trachea and main bronchi", "Bone", "Body"]
     types = [item.RTROIInterpretedType for item in ds.RTROIObservationsSequence]
-    assert types == ["EXTERNAL", *["ORGAN"] * 4]
-    code = ds.RTROIObservationsSequence[1].RTROIIdentificationCodeSequence[0]
+    assert types == [*["ORGAN"] * 4, "EXTERNAL"]
+    code = ds.RTROIObservationsSequence[0].RTROIIdentificationCodeSequence[0]
     assert (code.CodeValue, code.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue) == (LUNG.value, LEFT.value)
-    assert tuple(ds.ROIContourSequence[1].ROIDisplayColor) == LUNG_LEFT.colour
+    assert tuple(ds.ROIContourSequence[0].ROIDisplayColor) == LUNG_LEFT.colour
 
 
 def test_the_body_is_whole_again_though_the_seg_holds_what_is_left_of_it() -> None:
     series = small_series()
     found = ellipsoids(series)
-    body = structure_set(series, found).StructureSetROISequence[0]
+    body = structure_set(series, found).StructureSetROISequence[-1]
     assert float(body.ROIVolume) == pytest.approx(np.count_nonzero(found.labels) * series.volume.voxel_ml)
 
 
 @pytest.mark.parametrize(("encoding", "told"), [(SegEncoding.BINARY, [1, 2, 3, 4, 5]), (SegEncoding.LABELMAP, None)])
 def test_the_segments_of_a_binary_seg_are_named_as_source(encoding: SegEncoding, told: list[int] | None) -> None:
     series = small_series()
-    stored = seg.encode_seg(provenance_of(series, SEG_UID), ellipsoids(series), SegSettings(encoding))
+    stored = seg.encode_seg(provenance_of(series, SEG_UID), ellipsoids(series), SegSettings(encoding, body=True))
     ds = encode_rtstruct(provenance_of(series, UID), stored, seg.decode_seg(stored, series, CARD))
-    (source,) = ds.StructureSetROISequence[0].DefinitionSourceSequence
+    (source,) = ds.StructureSetROISequence[-1].DefinitionSourceSequence
     assert source.ReferencedSOPInstanceUID == stored.SOPInstanceUID
     assert source.get("ReferencedSegmentNumber") == told
 

@@ -15,12 +15,14 @@ from pydicom.uid import RLELossless
 
 from orthanc_plugin import identity
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.codes import Code
+from orthanc_plugin.domain.masks import Labels, Segmentation
 from orthanc_plugin.domain.plan import SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results import seg
 from orthanc_plugin.results.headers import result_headers
+from orthanc_plugin.results.provenance import statements_of
 from tests.support.cases.results_case import (
     AIRWAY,
     BODY,
@@ -35,8 +37,8 @@ from tests.support.cases.results_case import (
     small_series,
 )
 
-WHOLE = SegSettings(ceiling=1.0)
-"""BINARY if rows fill whole bytes, because these small cases would reach the ceiling."""
+WHOLE = SegSettings(body=True)
+"""With the rest of the body, so that there is a structure that covers others."""
 
 
 def encode(series: CtSeries, found: Segmentation, settings: SegSettings = WHOLE, card: ModelCard = CARD) -> Dataset:
@@ -51,6 +53,16 @@ def written(ds: Dataset) -> bytes:
 
 def reread(ds: Dataset) -> Dataset:
     return pydicom.dcmread(io.BytesIO(written(ds)))
+
+
+def with_body(labels: Labels) -> Labels:
+    """Number the structures of the card as a SEG does that holds the rest of the body, last."""
+    return np.array([0, 5, 1, 2, 3, 4], np.uint8)[labels]
+
+
+def without_body(labels: Labels) -> Labels:
+    """Number the structures of the card as a SEG of default settings does."""
+    return np.array([0, 0, 1, 2, 3, 4], np.uint8)[labels]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +91,7 @@ def test_a_labelmap_gives_back_body_without_the_others_and_says_so() -> None:
     kept = seg.decode_seg(reread(encode(series, found)), series, CARD)
     body = kept.segment("body_remainder")
     assert body is not None
-    assert (body.label, body.covers) == ("Body outside the other segments", (BODY.number,))
+    assert (body.label, body.covers) == ("Body outside the other segments", (5,))
     np.testing.assert_array_equal(kept.mask(body), found.labels == BODY.number)
 
 
@@ -89,8 +101,8 @@ def test_absent_structures_have_no_segment_and_the_rest_is_numbered_from_one() -
     stored = reread(encode(series, found))
     kept = seg.decode_seg(stored, series, CARD)
     assert [item.SegmentNumber for item in stored.SegmentSequence] == [1, 2, 3]
-    assert [s.key for s in kept.segments] == ["body_remainder", "lung_right", "bone"]
-    for before, after in zip(found.segments, kept.segments, strict=True):
+    assert [s.key for s in kept.segments] == ["lung_right", "bone", "body_remainder"]
+    for before, after in zip((*found.segments[1:], found.segments[0]), kept.segments, strict=True):
         only_them = found.labels == before.number
         if before.key == "body":  # voxels without a segment of their own belong to the body
             only_them |= np.isin(found.labels, (LUNG_LEFT.number, AIRWAY.number))
@@ -105,6 +117,42 @@ def test_voxels_of_a_label_without_segment_belong_to_what_covers_them() -> None:
     body = kept.segment("body_remainder")
     assert body is not None
     np.testing.assert_array_equal(kept.mask(body), np.isin(whole.labels, (BODY.number, AIRWAY.number)))
+
+
+def test_the_rest_of_the_body_is_left_out_unless_it_is_asked_for() -> None:
+    """It would paint the whole patient, and its frames would make every SEG a LABELMAP."""
+    series = small_series()
+    found = ellipsoids(series)
+    kept = seg.decode_seg(reread(encode(series, found, SegSettings())), series, CARD)
+    assert [s.key for s in kept.segments] == ["lung_left", "lung_right", "airway", "bone"]
+    np.testing.assert_array_equal(kept.labels, without_body(found.labels))
+    assert "not found" not in "".join(kept.notes)
+
+
+def test_a_body_alone_and_other_structures_that_cover_are_kept() -> None:
+    series = small_series()
+    alone = replace(ellipsoids(series), segments=(segment(BODY),))
+    kept = seg.decode_seg(reread(encode(series, alone, SegSettings())), series, CARD)
+    assert [(s.key, s.label) for s in kept.segments] == [("body", "Body")]
+    heart = replace(BODY, key="heart", label="Heart", type=Code("80891009", "SCT", "Heart"))
+    card = replace(CARD, labels=(heart, *CARD.labels[1:]))
+    stored = reread(encode(series, ellipsoids(series, card=card), SegSettings(), card))
+    assert [item.SegmentLabel for item in stored.SegmentSequence][-1] == "Heart outside the other segments"
+
+
+@pytest.mark.parametrize("encoding", [SegEncoding.LABELMAP, SegEncoding.LABELMAP_RLE])
+def test_a_labelmap_describes_its_background_last(encoding: SegEncoding) -> None:
+    """PS3.3 C.8.20.2.3.3 asks for an item for each value; OHIF 3.13.2 takes the n-th item for segment n."""
+    series = small_series(31, 29)
+    stored = reread(encode(series, ellipsoids(series), SegSettings(encoding)))
+    assert [item.SegmentNumber for item in stored.SegmentSequence] == [1, 2, 3, 4, 0]
+    background = stored.SegmentSequence[-1]
+    assert background.SegmentedPropertyTypeCodeSequence[0].CodeValue == "125040"
+    assert background.RecommendedDisplayCIELabValue == [0, 32896, 32896]
+    assert "TrackingUID" not in background
+    assert stored.PixelPaddingValue == 0
+    described = {item.SegmentNumber for item in stored.SegmentSequence}
+    assert set(np.unique(stored.pixel_array)) <= described
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(32, 32), (31, 29)])
@@ -133,17 +181,18 @@ def test_reading_does_not_mind_the_order_of_frames() -> None:
     frames = [stored.PixelData[start : start + size] for start in range(0, len(stored.PixelData), size)]
     stored.PixelData = b"".join(reversed(frames))
     stored.PerFrameFunctionalGroupsSequence = list(reversed(stored.PerFrameFunctionalGroupsSequence))
-    np.testing.assert_array_equal(seg.decode_seg(reread(stored), series, CARD).labels, found.labels)
+    np.testing.assert_array_equal(seg.decode_seg(reread(stored), series, CARD).labels, with_body(found.labels))
 
 
 def test_an_odd_sized_binary_seg_of_other_software_reads_back() -> None:
     series = small_series(31, 29)
     found = ellipsoids(series)
-    items = [SegmentDescription.from_dataset(item) for item in encode(series, found).SegmentSequence]
+    items = [SegmentDescription.from_dataset(item) for item in encode(series, found).SegmentSequence[:5]]
+    numbers = with_body(found.labels)
     stored = seg.highdicom_seg(
-        result_headers(series), found.labels, items, SegEncoding.BINARY, provenance_of(series, SEG_UID)
+        result_headers(series), numbers, items, SegEncoding.BINARY, provenance_of(series, SEG_UID)
     )
-    np.testing.assert_array_equal(seg.decode_seg(reread(stored), series, CARD).labels, found.labels)
+    np.testing.assert_array_equal(seg.decode_seg(reread(stored), series, CARD).labels, numbers)
 
 
 @pytest.mark.parametrize("encoding", [SegEncoding.LABELMAP, SegEncoding.LABELMAP_RLE, SegEncoding.BINARY])
@@ -156,21 +205,21 @@ def test_every_encoding_reads_back(encoding: SegEncoding, rows: int, columns: in
             encode(series, found, SegSettings(encoding))
         return
     stored = reread(encode(series, found, SegSettings(encoding)))
-    np.testing.assert_array_equal(seg.decode_seg(stored, series, CARD).labels, found.labels)
+    np.testing.assert_array_equal(seg.decode_seg(stored, series, CARD).labels, without_body(found.labels))
     assert (stored.SegmentationType == "BINARY") is (encoding is SegEncoding.BINARY)
     assert (stored.file_meta.TransferSyntaxUID == RLELossless) is (encoding is SegEncoding.LABELMAP_RLE)
     if encoding is not SegEncoding.BINARY:
         assert (stored.PixelPaddingValue, stored["PixelPaddingValue"].VR) == (0, "US")
-        assert [item.SegmentNumber for item in stored.SegmentSequence] == [1, 2, 3, 4, 5]
+        assert [item.SegmentNumber for item in stored.SegmentSequence] == [1, 2, 3, 4, 0]
 
 
 @pytest.mark.parametrize(
     ("ceiling", "bits", "kind"),
-    [(1.0, 16, "BINARY"), (0.24, 16, "LABELMAP"), (0.24, 32, "BINARY"), (0, 16, "LABELMAP")],
+    [(1.0, 16, "BINARY"), (0.18, 16, "LABELMAP"), (0.18, 32, "BINARY"), (0, 16, "LABELMAP")],
 )
 def test_above_the_ceiling_a_seg_is_a_compressed_labelmap(ceiling: float, bits: int, kind: str) -> None:
     series = small_series(BitsAllocated=bits)
-    found = ellipsoids(series)  # 47 frames of 12 slices: 24.5 % of 16 bits per voxel
+    found = ellipsoids(series)  # 35 frames of 12 slices: 18.2 % of 16 bits per voxel
     stored = encode(series, found, SegSettings(ceiling=ceiling))
     assert stored.SegmentationType == kind
     assert stored.file_meta.TransferSyntaxUID.is_compressed is (kind == "LABELMAP")
@@ -182,23 +231,25 @@ def test_the_text_of_settings_holds_what_decides_the_pixels() -> None:
         for settings in (
             SegSettings(),
             SegSettings(ceiling=0.5),
+            SegSettings(body=True),
             *(SegSettings(kind) for kind in list(SegEncoding)[1:]),
         )
     ]
     assert len(set(texts)) == len(texts)
     assert seg.describe(SegSettings(SegEncoding.BINARY, 0.5)) == seg.describe(SegSettings(SegEncoding.BINARY))
-    assert texts[0] == seg.SETTINGS == "encoding=auto; ceiling=0.2; no overlaps; empty frames omitted"
+    assert texts[0] == seg.SETTINGS == "encoding=auto; ceiling=1; no overlaps; empty frames omitted"
 
 
 def test_structures_that_were_not_found_are_named_and_read_back() -> None:
     series = small_series()
     found = replace(ellipsoids(series, LUNG_LEFT, AIRWAY), notes=("one lung only",))
     stored = reread(encode(series, found))
-    assert stored.ImageComments == "one lung only\nnot found: Left lung, Trachea and main bronchi"
+    said = [*statements_of(CARD), "one lung only", "not found: Left lung, Trachea and main bronchi"]
+    assert stored.ImageComments == "\n".join(said)
     assert seg.decode_seg(stored, series, CARD).notes == (
         "one lung only", "not found: Left lung, Trachea and main bronchi",
     )  # fmt: skip
-    assert "ImageComments" not in encode(series, ellipsoids(series))
+    assert seg.decode_seg(reread(encode(series, ellipsoids(series))), series, CARD).notes == ()
 
 
 def test_a_long_list_of_what_was_not_found_ends_with_a_count() -> None:
@@ -208,10 +259,10 @@ def test_a_long_list_of_what_was_not_found_ends_with_a_count() -> None:
         for n in range(6, 256)
     )
     comments = encode(series, ellipsoids(series), card=replace(CARD, labels=(*CARD.labels, *others))).ImageComments
-    match = re.fullmatch(r"not found: (.*) and (\d+) more", comments)
+    match = re.fullmatch(r"not found: (.*) and (\d+) more", comments.splitlines()[-1])
     assert match is not None
     assert match[1].count("Bone") + int(match[2]) == 250
-    assert len(comments) < 4200
+    assert len(comments.splitlines()[-1]) < 4200
 
 
 def test_long_labels_are_cut_stay_apart_and_lead_back_to_the_card() -> None:
@@ -229,13 +280,7 @@ def test_long_labels_are_cut_stay_apart_and_lead_back_to_the_card() -> None:
     assert max(map(len, names)) == 64
     assert [item.TrackingID for item in stored.SegmentSequence] == names
     kept = seg.decode_seg(stored, series, card)
-    assert [s.key for s in kept.segments] == ["body_remainder", "lung_left", "lung_right", "airway", "bone"]
-
-
-def test_the_description_of_the_series_begins_with_its_kind() -> None:
-    series = small_series()
-    stored = encode(series, ellipsoids(series), card=replace(CARD, name="m" * 60))
-    assert stored.SeriesDescription == ("AI research: segmentation by " + "m" * 60)[:64]
+    assert [s.key for s in kept.segments] == ["lung_left", "lung_right", "airway", "bone", "body_remainder"]
 
 
 def test_more_segments_than_eight_bits_hold_are_refused() -> None:
@@ -256,7 +301,7 @@ def test_overlapping_models_lie_in_series_of_their_own() -> None:
     ]
     assert len({ds.SOPInstanceUID for ds in made}) == len({ds.SeriesInstanceUID for ds in made}) == 2
     for ds, card in zip(made, (CARD, other), strict=True):
-        np.testing.assert_array_equal(seg.decode_seg(ds, series, card).labels, found.labels)
+        np.testing.assert_array_equal(seg.decode_seg(ds, series, card).labels, without_body(found.labels))
 
 
 def test_groups_are_encoded_once_and_written_as_they_are() -> None:
@@ -292,13 +337,14 @@ def test_every_uid_is_derived_or_of_the_source() -> None:
 def test_the_seg_says_who_made_it_and_what_for() -> None:
     series = small_series()
     stored = encode(series, ellipsoids(series))
-    assert stored.SeriesDescription.startswith("AI research:")
+    assert stored.SeriesDescription.endswith(", research")
     assert stored.ContentDescription == "Research use only, not for diagnosis"
+    assert stored.ImageComments.splitlines() == [*statements_of(CARD)]
     item = stored.SegmentSequence[0]
     assert (item.SegmentAlgorithmType, item.SegmentAlgorithmName) == ("AUTOMATIC", CARD.name)
     algorithm = item.SegmentationAlgorithmIdentificationSequence[0]
     assert f"model_sha256={CARD.digest}" in algorithm.AlgorithmParameters
-    assert algorithm.AlgorithmFamilyCodeSequence[0].CodeValue == "123110"
+    assert algorithm.AlgorithmFamilyCodeSequence[0].CodeValue == "123104"
     devices = [item.DeviceUID for item in stored.ContributingEquipmentSequence if "DeviceUID" in item]
     assert devices == [identity.device_uid(CARD.digest)]
 
@@ -306,7 +352,7 @@ def test_the_seg_says_who_made_it_and_what_for() -> None:
 def test_segments_carry_side_and_colour() -> None:
     series = small_series()
     stored = encode(series, ellipsoids(series))
-    left = stored.SegmentSequence[1]
+    left = stored.SegmentSequence[0]
     modifier = left.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence[0]
     assert modifier.CodeValue == "7771000"
     assert all("RecommendedDisplayCIELabValue" in item for item in stored.SegmentSequence)

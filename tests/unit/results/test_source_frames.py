@@ -61,7 +61,7 @@ def image_items(ds: Dataset) -> Iterator[tuple[str, int]]:
 @pytest.mark.parametrize("encoding", [SegEncoding.BINARY, SegEncoding.LABELMAP_RLE])
 def test_a_seg_names_frames_and_is_read_back_by_them(encoding: SegEncoding) -> None:
     found = ellipsoids(enhanced())
-    made = seg.encode_seg(provenance_of(enhanced(), SEG_UID), found, SegSettings(encoding))
+    made = seg.encode_seg(provenance_of(enhanced(), SEG_UID), found, SegSettings(encoding, body=True))
     kept = seg.decode_seg(made, enhanced(), CARD)
     assert (kept.labels > 0).sum() == (found.labels > 0).sum()
     (listed,) = made.ReferencedSeriesSequence

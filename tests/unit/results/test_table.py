@@ -58,7 +58,7 @@ def measured(
 @pytest.mark.parametrize("mode", RadiomicsMode)
 def test_rows_are_the_features_that_were_measured(stored: Dataset, mode: RadiomicsMode) -> None:
     values = tuple(math.sqrt(number + 2) for number in range(len(coded_features(mode))))
-    features = measured(2, values, mode)
+    features = measured(1, values, mode)
     rows = read_radiomics_sr(written(radiomics_report(SERIES, stored, [features])))
     assert [(row.feature, row.code, row.scheme, row.meaning, row.unit, row.value) for row in rows] == [
         (f.name, f.concept.value, f.concept.scheme, f.concept.meaning, f.unit.value, f.value) for f in features.features
@@ -68,7 +68,7 @@ def test_rows_are_the_features_that_were_measured(stored: Dataset, mode: Radiomi
     }
     uids = {(row.series_instance_uid, row.seg_sop_instance_uid, row.sr_sop_instance_uid) for row in rows}
     assert uids == {(SERIES.identity.series_instance_uid, SEG_UID, RADIOMICS_UID)}
-    assert {(row.segment_number, row.label, row.image) for row in rows} == {(2, "Left lung", "original")}
+    assert {(row.segment_number, row.label, row.image) for row in rows} == {(1, "Left lung", "original")}
 
 
 def test_values_are_those_of_the_report_to_the_last_bit(stored: Dataset) -> None:
@@ -82,12 +82,23 @@ def test_values_are_those_of_the_report_to_the_last_bit(stored: Dataset) -> None
 
 
 def test_filtered_images_are_told_apart_and_keep_the_label(stored: Dataset) -> None:
-    features = [measured(3, (1.5,)), measured(3, (2.5,), image="log-sigma-2-0-mm-3D")]
+    features = [measured(2, (1.5,)), measured(2, (2.5,), image="log-sigma-2-0-mm-3D")]
     rows = read_radiomics_sr(written(radiomics_report(SERIES, stored, features)))
     assert [(row.label, row.image, row.value) for row in rows] == [
         ("Right lung", "original", 1.5),
         ("Right lung", "log-sigma-2-0-mm-3D", 2.5),
     ]
+
+
+def test_reports_of_earlier_versions_state_parameters_in_every_group_and_are_read(stored: Dataset) -> None:
+    report = written(radiomics_report(SERIES, stored, [measured(1, (1.0,))]))
+    kept = [item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue != "111002"]
+    shared = [item for item in report.ContentSequence if item not in kept]
+    report.ContentSequence = kept
+    group = report.ContentSequence[-1].ContentSequence[0]
+    group.ContentSequence = [*shared, *group.ContentSequence]
+    (row,) = read_radiomics_sr(report)
+    assert (row.model_digest, row.image, row.value) == (CARD.digest, "original", 1.0)
 
 
 def test_a_code_that_we_do_not_know_has_no_name_of_a_feature(stored: Dataset) -> None:
