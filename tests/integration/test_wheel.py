@@ -43,7 +43,7 @@ def test_wheel_enriches_a_phantom_without_the_checkout(installed: Path, tmp_path
     folders = (str(tmp_path / "ct"), "--out", str(tmp_path / "out"))
     (outcome,) = json.loads(run(enrich, "run", *folders, "--json", cwd=tmp_path))
     assert outcome["state"] == "done"
-    assert {"lung_left", "lung_right", "airway", "bone", "body_remainder"} <= set(outcome["volumes_ml"])
+    assert {"lung_left", "lung_right", "airway", "bone"} <= set(outcome["volumes_ml"])
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == 4
 
 

@@ -18,7 +18,7 @@ from pydicom.uid import RLELossless
 
 from orthanc_plugin.catalog.card import CardLabel, ModelCard
 from orthanc_plugin.domain.masks import Labels, Segmentation
-from orthanc_plugin.domain.plan import SegEncoding, SegSettings
+from orthanc_plugin.domain.plan import Output, SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.results import seg
 from orthanc_plugin.results.headers import complete, result_headers
@@ -109,18 +109,20 @@ def card_of(found: Segmentation) -> ModelCard:
 
 
 def ours(series: CtSeries, found: Segmentation, encoding: SegEncoding) -> Dataset:
-    return seg.encode_seg(provenance_of(series, SEG_UID, card_of(found)), found, SegSettings(encoding))
+    return seg.encode_seg(provenance_of(series, SEG_UID, card_of(found)), found, SegSettings(encoding, body=True))
 
 
 def highdicoms(series: CtSeries, found: Segmentation, made: Dataset, encoding: SegEncoding) -> Dataset:
     """highdicom's SEG with the segments of ours."""
     numbers = np.zeros(256, np.uint8)
-    numbers[[s.number for s in found.segments]] = np.arange(1, len(found.segments) + 1)
-    items = [SegmentDescription.from_dataset(item) for item in made.SegmentSequence]
+    covering_last = sorted(found.segments, key=lambda s: len(s.covers) > 1)
+    numbers[[s.number for s in covering_last]] = np.arange(1, len(found.segments) + 1)
+    items = [SegmentDescription.from_dataset(item) for item in made.SegmentSequence if item.SegmentNumber]
     provenance = provenance_of(series, SEG_UID, card_of(found))
     ds = seg.highdicom_seg(result_headers(series), numbers[found.labels], items, encoding, provenance)
-    complete(ds, provenance)
-    ds.SegmentSequence = [item for item in ds.SegmentSequence if item.SegmentNumber != 0]
+    complete(ds, provenance, Output.SEG)
+    ds.SegmentSequence = sorted(ds.SegmentSequence, key=lambda item: item.SegmentNumber == 0)
+    ds.ImageComments = made.ImageComments
     if int(ds.NumberOfFrames) * ds.Rows * ds.Columns * ds.BitsAllocated // 8 % 2:
         ds.PixelData = ds.PixelData[:-1] + b"\0"  # PS3.5 8.1.1; highdicom 0.28.2 adds the character 0
     if encoding is SegEncoding.LABELMAP_RLE:  # by pydicom: highdicom would call gdcm, which aborts on small images
