@@ -102,6 +102,8 @@ def _as_binary(ds: Dataset) -> Dataset:
     binary.SegmentationType, binary.NumberOfFrames = "BINARY", where.frames
     binary.BitsAllocated = binary.BitsStored = 1
     binary.HighBit = 0
+    # The standard requires an item for the background of a LABELMAP only.
+    binary.SegmentSequence = [item for item in binary.SegmentSequence if item.SegmentNumber]
     _index_by_segment(binary)
     note = f"the same segments as label map {ds.SOPInstanceUID}"
     binary.ImageComments = comments((note, *str(ds.get("ImageComments") or "").splitlines()))
