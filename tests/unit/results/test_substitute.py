@@ -69,7 +69,9 @@ def test_a_label_map_becomes_the_same_segments_as_binary(tmp_path: Path, encodin
     one, other = seg.decode_seg(original, SERIES, CARD), seg.decode_seg(made, SERIES, CARD)
     assert np.array_equal(one.labels, other.labels)
     assert one.segments == other.segments
-    assert [s.TrackingUID for s in made.SegmentSequence] == [s.TrackingUID for s in original.SegmentSequence if s.SegmentNumber]
+    assert [s.TrackingUID for s in made.SegmentSequence] == [
+        s.TrackingUID for s in original.SegmentSequence if s.SegmentNumber
+    ]
     assert problems(made, tmp_path) == []
 
 
