@@ -16,17 +16,18 @@ from pynetdicom import evt
 from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 
-from orthanc_plugin.archive.association import ANSWER_TIMEOUT_S, SUCCESS, Node
+from orthanc_plugin.archive.association import SUCCESS, Node
 from orthanc_plugin.archive.listener import listening
 from orthanc_plugin.errors import StoreError
 
 _PUSH_MODEL = UID("1.2.840.10008.1.20.1")
 _INSTANCE = "1.2.840.10008.1.20.1.1"
 _REQUEST = 1
+REPORT_TIMEOUT_S = 120.0
 logger = logging.getLogger(__name__)
 
 
-def commit(node: Node, ds: Dataset, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+def commit(node: Node, ds: Dataset) -> None:
     """Ask a node to commit to one object, and wait for its report, on this association or on one of its own.
 
     Raises
@@ -55,9 +56,9 @@ def commit(node: Node, ds: Dataset, timeout_s: float = ANSWER_TIMEOUT_S) -> None
         if (status := node.status(answer)) != SUCCESS:
             raise node.away(f"it refuses storage commitment with status 0x{status:04X}")
         try:
-            report = reports.get(timeout=timeout_s)
+            report = reports.get(timeout=REPORT_TIMEOUT_S)
             while report.get("TransactionUID") != transaction:  # of an earlier question
-                report = reports.get(timeout=timeout_s)
+                report = reports.get(timeout=REPORT_TIMEOUT_S)
         except queue.Empty:
             raise node.away(
                 "no report of the storage commitment came; does it know our AE title and ListenPort?"

@@ -39,7 +39,7 @@ from orthanc_plugin.archive.syntaxes import (
 )
 from orthanc_plugin.config.archives import ArchiveSettings, DimseSettings, Retrieve
 from orthanc_plugin.domain.uids import check_uids
-from orthanc_plugin.errors import EnrichError, InputError, NotSupportedError, Refusal, TransientError
+from orthanc_plugin.errors import EnrichError, InputError, NotSupportedError, Refusal, StoreError, TransientError
 
 _KEPT_SERIES = 4
 _NOT_WANTED, _NO_ROOM = 0x0110, 0xA700
@@ -187,7 +187,12 @@ class DimseArchive:
             accepted = {context.transfer_syntax[0] for context in association.accepted_contexts}
             # What is not compressed is converted while it is sent.
             sent = ds if own in accepted or own in PLAIN else recoded(ds)
-            status = self._node.status(association.send_c_store(sent))
+            try:
+                status = self._node.status(association.send_c_store(sent))
+            except RuntimeError:
+                raise self._node.away("it broke off the association") from None
+            except (ValueError, AttributeError) as error:
+                raise StoreError(f"{ds.SOPInstanceUID} cannot be encoded ({type(error).__name__})") from None
         if status in _STORED_WITH_WARNING:
             logger.warning("archive %s stored %s with warning 0x%04X", self.name, ds.SOPInstanceUID, status)
         elif status != SUCCESS:

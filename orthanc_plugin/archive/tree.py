@@ -46,6 +46,7 @@ class TreeArchive:
         self.name = name
         self._folder = folder
         self._known: dict[Path, tuple[_Signature, Dataset | Damaged | NotDicom]] = {}
+        self._last: tuple[tuple[tuple[Path, _Signature], ...], tuple[Dataset, ...]] = ((), ())
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -71,8 +72,16 @@ class TreeArchive:
         return tuple(sorted({series.series_instance_uid for series in found}))
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
-        """Read the headers of the files, up to the pixels."""
-        return tuple(self._read(file, stop_before_pixels=True) for file in self._files(study_uid, series_uid))
+        """Read the headers of the files, up to the pixels; those of the last series are kept while no file changes."""
+        files = self._files(study_uid, series_uid)
+        with self._lock:
+            signatures = tuple((file, self._known[file][0]) for file in files if file in self._known)
+            if self._last[0] == signatures:
+                return self._last[1]
+        headers = tuple(self._read(file, stop_before_pixels=True) for file in files)
+        with self._lock:
+            self._last = signatures, headers
+        return headers
 
     def retrieve(self, study_uid: str, series_uid: str) -> Iterator[Dataset]:
         """Read the files one by one."""

@@ -72,6 +72,7 @@ def test_a_file_is_read_for_its_uids_once(
     archive.ct_series(STUDY)
     monkeypatch.setattr("orthanc_plugin.archive.tree.identity_of_file", lambda file: pytest.fail(f"{file} again"))
     assert archive.ct_series(STUDY) == (SERIES,)
+    assert archive.headers(STUDY, SERIES) is archive.headers(STUDY, SERIES)
 
 
 def test_a_result_becomes_study_series_sop(archive: TreeArchive, tmp_path: Path) -> None:

@@ -1,0 +1,224 @@
+"""What a DICOM node may answer: scripted by pynetdicom, because no real node answers so on request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, SegmentationStorage
+from pynetdicom import AE, evt
+from pynetdicom.events import Event
+from pynetdicom.presentation import build_context
+
+from orthanc_plugin.archive.dimse import DimseArchive
+from orthanc_plugin.archive.opening import open_archive
+from orthanc_plugin.config.archives import ArchiveSettings
+from orthanc_plugin.errors import InputError, NotSupportedError, Refusal, StoreError, TransientError
+from tests.support.fakes.memory_archive import ct_series, ct_slice
+from tests.support.servers.orthanc_server import free_port
+
+FIND, GET, COMMIT = (
+    "1.2.840.10008.5.1.4.1.2.2.1",
+    "1.2.840.10008.5.1.4.1.2.2.3",
+    "1.2.840.10008.1.20.1",
+)
+PLACE = ("1.2", "1.2.3")
+
+
+@dataclass
+class Script:
+    """What the node holds, and how it answers.
+
+    sends: what C-GET sends. stored: status of C-STORE. ends: last answer of C-GET, None for that of the sub-operations.
+    found: status with each match. report: what becomes of a commitment; None for no report.
+    """
+
+    sends: list[Dataset] = field(default_factory=lambda: ct_series(3))
+    listed: list[str] = field(default_factory=lambda: [str(ds.SOPInstanceUID) for ds in ct_series(3)])
+    stored: int = 0
+    found: int = 0xFF00
+    ends: tuple[int, Dataset] | None = None
+    aborts: bool = False
+    report: Callable[[Dataset], tuple[int, Dataset]] | None = None
+
+    def on_find(self, event: Event) -> Iterator[tuple[int, Dataset | None]]:
+        level = event.identifier.QueryRetrieveLevel
+        for uid in self.listed if level == "IMAGE" else ["one"]:
+            match = Dataset()
+            match.QueryRetrieveLevel, match.StudyInstanceUID = level, PLACE[0]
+            match.PatientID, match.Modality, match.SeriesInstanceUID = "P1", "CT", PLACE[1]
+            if level == "IMAGE":
+                match.SOPInstanceUID = uid
+            yield self.found, match
+        yield 0x0000, None
+
+    def on_get(self, event: Event) -> Iterator[object]:
+        yield len(self.sends) + (self.ends is not None)
+        for ds in self.sends:
+            if self.aborts:
+                event.assoc.abort()
+                return
+            yield 0xFF00, ds
+        if self.ends is not None:
+            yield self.ends
+
+    def on_store(self, event: Event) -> int:
+        return self.stored
+
+    def on_action(self, event: Event) -> tuple[int, None]:
+        if self.report is not None:
+            threading.Thread(target=self.tell, args=(event.assoc, *self.report(event.action_information))).start()
+        return 0x0000, None
+
+    def tell(self, association: object, kind: int, report: Dataset) -> None:
+        association.send_n_event_report(report, kind, COMMIT, f"{COMMIT}.1")  # type: ignore[attr-defined]
+
+
+@contextmanager
+def node(script: Script, **more: object) -> Iterator[DimseArchive]:
+    ae, port = AE(ae_title="NODE"), free_port()
+    classes = [CTImageStorage, SegmentationStorage, EncapsulatedPDFStorage]
+    contexts = [build_context(uid) for uid in (FIND, GET, COMMIT, *classes)]
+    for context in contexts:
+        context.scu_role = context.scp_role = True
+    handlers = [
+        (evt.EVT_C_FIND, script.on_find),
+        (evt.EVT_C_GET, script.on_get),
+        (evt.EVT_C_STORE, script.on_store),
+        (evt.EVT_N_ACTION, script.on_action),
+    ]
+    server = ae.start_server(("127.0.0.1", port), block=False, contexts=contexts, evt_handlers=handlers)  # type: ignore[arg-type]
+    dimse = {"Host": "127.0.0.1", "Port": port, "AET": "NODE"} | more
+    try:
+        archive = open_archive("pacs", ArchiveSettings.model_validate({"Dimse": dimse}))
+        assert isinstance(archive, DimseArchive)
+        yield archive
+    finally:
+        assert server is not None
+        server.shutdown()
+        ae.shutdown()
+
+
+def uids(sent: list[Dataset]) -> list[str]:
+    return [str(ds.SOPInstanceUID) for ds in sent]
+
+
+def test_the_script_works() -> None:
+    with node(Script()) as archive:
+        assert len(list(archive.retrieve(*PLACE))) == 3
+        archive.store(ct_slice(1))
+
+
+def ending(status: int) -> tuple[int, Dataset]:
+    failed = Dataset()
+    failed.FailedSOPInstanceUIDList = ["1.2.3.9"]
+    return status, failed
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (Script(sends=ct_series(2)), r"did not send 1 instance"),
+        (Script(ends=ending(0xB000)), r"status 0xB000"),
+        (Script(ends=ending(0xA702)), r"status 0xA702"),
+        (Script(ends=ending(0xC001)), r"status 0xC001"),
+        (Script(aborts=True), r"did not answer in time, or broke off"),
+        # Another series' instance, which is refused, and a kind of object that is not awaited.
+        (Script(sends=[*ct_series(2), ct_slice(3, series="1.2.9")]), r"sub-operations failed|did not send"),
+    ],
+)
+def test_a_retrieval_is_whole_or_an_error(script: Script, said: str) -> None:
+    with node(script) as archive, pytest.raises(TransientError, match=said):
+        list(archive.retrieve(*PLACE))
+
+
+def test_a_kind_of_object_that_is_not_awaited_is_an_error() -> None:
+    document = ct_slice(3)
+    document.SOPClassUID = document.file_meta.MediaStorageSOPClassUID = EncapsulatedPDFStorage
+    script, said = Script(sends=[*ct_series(2), document]), "1 sub-operations failed"
+    with node(script) as archive, pytest.raises(TransientError, match=said):
+        list(archive.retrieve(*PLACE))
+
+
+def test_an_instance_that_is_removed_meanwhile_is_noticed() -> None:
+    script = Script()
+
+    def on_get(event: Event) -> Iterator[object]:
+        yield len(script.sends)
+        yield from ((0xFF00, ds) for ds in script.sends)
+        script.listed.pop()
+
+    script.on_get = on_get  # type: ignore[method-assign]
+    with node(script) as archive, pytest.raises(TransientError, match="the series changed"):
+        list(archive.retrieve(*PLACE))
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (0xB000, None),
+        (0xB007, None),
+        (0x0122, NotSupportedError),
+        (0xA900, NotSupportedError),
+        (0x0110, NotSupportedError),
+        (0xA700, StoreError),
+        (0xC000, StoreError),
+    ],
+)
+def test_the_status_of_a_store_says_what_it_means(
+    status: int, error: type[Exception] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ds = ct_slice(1)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = SegmentationStorage
+    with node(Script(stored=status)) as archive:
+        if error is None:
+            archive.store(ds)
+            assert f"with warning 0x{status:04X}" in caplog.text
+            return
+        with pytest.raises(error, match=f"status 0x{status:04X}") as refusal:
+            archive.store(ds)
+        assert type(refusal.value) is error
+
+
+def test_a_query_with_a_key_that_the_node_ignores_is_refused() -> None:
+    with node(Script(found=0xFF01)) as archive:
+        with pytest.raises(InputError, match="does not support all keys of the query") as refusal:
+            archive.studies({"StudyDescription": "CHEST*"}, 0)
+        assert refusal.value.reason is Refusal.ARCHIVE_REFUSED
+        assert archive.ct_series(PLACE[0]) == (PLACE[1],)  # what comes back is compared here
+
+
+def committed(question: Dataset) -> tuple[int, Dataset]:
+    return 1, question
+
+
+def refused(question: Dataset) -> tuple[int, Dataset]:
+    failed = Dataset()
+    failed.ReferencedSOPClassUID = question.ReferencedSOPSequence[0].ReferencedSOPClassUID
+    failed.ReferencedSOPInstanceUID = question.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    failed.FailureReason = 0x0112
+    report = Dataset()
+    report.TransactionUID, report.FailedSOPSequence = question.TransactionUID, [failed]
+    return 2, report
+
+
+def test_a_commitment_is_reported_on_the_same_association() -> None:
+    with node(Script(report=committed), Commitment=True, ListenPort=free_port()) as archive:
+        archive.store(ct_slice(1))
+
+
+def test_a_node_that_does_not_keep_an_object_has_not_stored_it() -> None:
+    asked, said = {"Commitment": True, "ListenPort": free_port()}, r"not commit to 1\.2\.3\.1: failure reason 0x0112"
+    with node(Script(report=refused), **asked) as archive, pytest.raises(StoreError, match=said):
+        archive.store(ct_slice(1))
+
+
+def test_a_commitment_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orthanc_plugin.archive.commitment.REPORT_TIMEOUT_S", 0.5)
+    asked, said = {"Commitment": True, "ListenPort": free_port()}, "no report of the storage commitment came"
+    with node(Script(), **asked) as archive, pytest.raises(TransientError, match=said):
+        archive.store(ct_slice(1))
