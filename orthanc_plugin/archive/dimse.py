@@ -109,9 +109,9 @@ class DimseArchive:
         return tuple(sorted((study, patient) for study in studies - {""} for patient in self._patients(study)))
 
     def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
-        """Search for studies by C-FIND, which knows no pages: each answer has all of them."""
+        """Search for studies by C-FIND, which knows neither pages nor an order: each answer has all of them."""
         found = self._node.find("STUDY", {**query, "StudyInstanceUID": query.get("StudyInstanceUID", "")}, strict=True)
-        return tuple(dict.fromkeys(_text(match, "StudyInstanceUID") for match in found))[offset:]
+        return tuple(dict.fromkeys(_text(match, "StudyInstanceUID") for match in found))
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """Search for the series of the study, and keep those whose modality is CT."""

@@ -56,9 +56,14 @@ class DimseSettings(Settings):
         """AE title to which a C-MOVE sends."""
         return self.move_aet or self.calling_aet
 
+    @property
+    def is_called_back(self) -> bool:
+        """Whether the node connects to us."""
+        return self.retrieve is Retrieve.MOVE or self.commitment
+
     @model_validator(mode="after")
     def _listens_where_needed(self) -> DimseSettings:
-        if (self.retrieve is Retrieve.MOVE or self.commitment) and not self.listen_port:
+        if self.is_called_back and not self.listen_port:
             raise ValueError("C-MOVE and Commitment need ListenPort: the archive connects to us there")
         return self
 
@@ -121,4 +126,6 @@ class ArchiveSettings(Settings):
             raise ValueError("ClientCertificate and ClientKey belong together: set both or none")
         if (self.ca_file or self.client_certificate) and not self.uses_tls:
             raise ValueError("CaFile and ClientCertificate need TLS: an https:// address, or Dimse.Tls")
+        if self.dimse and self.dimse.tls and self.dimse.is_called_back and self.client_certificate is None:
+            raise ValueError("with Dimse.Tls, C-MOVE and Commitment need ClientCertificate and ClientKey")
         return self

@@ -143,7 +143,9 @@ def test_studies_are_found_by_a_query(archive: DimseArchive) -> None:
     query = {"StudyDate": "20200101-20201231", "PatientID": "BACKFILL"}
     assert one.StudyInstanceUID in archive.studies(query, 0)
     assert other.StudyInstanceUID not in archive.studies(query, 0)
-    assert archive.studies(query, 100) == ()
+    assert archive.studies(query, 1) == archive.studies(query, 0)
+    assert archive.studies({"PatientID": "NOBODY"}, 0) == ()
+    assert one.StudyInstanceUID in archive.studies(query | {"ModalitiesInStudy": "CT"}, 0)
 
 
 def test_a_series_under_two_patients_is_seen_by_a_relational_query(pacs: OrthancServer) -> None:
