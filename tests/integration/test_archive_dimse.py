@@ -210,6 +210,23 @@ def test_a_sop_class_that_a_node_does_not_know_is_not_supported(tmp_path: Path) 
             opened(node.port, AET).store(ds)
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_orthanc_takes_a_label_map_only_if_it_accepts_unknown_classes(
+    new_orthanc: Callable[..., OrthancServer], accepted: bool
+) -> None:
+    more = {"UnknownSopClassAccepted": accepted, "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True}
+    server = new_orthanc(dicom=True, settings=more).start()
+    (ds,) = new_series(1)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = LABEL_MAP_SEGMENTATION
+    archive = opened(server.dicom_port)
+    if accepted:
+        archive.store(ds)
+        assert archive.holds(*place(ds), ds.SOPInstanceUID)
+    else:
+        with pytest.raises(NotSupportedError):
+            archive.store(ds)
+
+
 def test_an_instance_that_cannot_be_sent_is_an_error_and_never_a_slice_less(tmp_path: Path) -> None:
     with query_retrieve_node(tmp_path, US, free_port()) as node:
         archive, series = opened(node.port, AET), new_series(4)
