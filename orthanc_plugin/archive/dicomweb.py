@@ -21,7 +21,14 @@ from requests.exceptions import HTTPError
 
 from orthanc_plugin.archive.connection import open_session, plain_session, told
 from orthanc_plugin.archive.multipart import BrokenOff, TooLong, boundary_of, parts
-from orthanc_plugin.archive.part10 import BROKEN, LARGEST_FILE_BYTES, Damaged, NotDicom, parse_instance
+from orthanc_plugin.archive.part10 import (
+    BROKEN,
+    LARGEST_FILE_BYTES,
+    LARGEST_SERIES_BYTES,
+    Damaged,
+    NotDicom,
+    parse_instance,
+)
 from orthanc_plugin.archive.stow import AWAY, is_confirmed, stow_request
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.uids import check_uids
@@ -30,9 +37,6 @@ from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientErro
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
 """Limit between two bytes from the archive. Orthanc starts to send a series of 300 slices within a second."""
-
-LARGEST_SERIES_BYTES = 2**32
-"""Of one retrieval; the largest series that is read takes half of that uncompressed (`series/limits.py`)."""
 
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _CHUNK_BYTES = 1 << 20

@@ -25,7 +25,7 @@ from orthanc_plugin.archive.association import ANSWER_TIMEOUT_S, GET, LONGEST_S,
 from orthanc_plugin.archive.commitment import commit
 from orthanc_plugin.archive.inbox import Inbox, Silence
 from orthanc_plugin.archive.listener import listening
-from orthanc_plugin.archive.part10 import Damaged, NotDicom, parse_instance
+from orthanc_plugin.archive.part10 import LARGEST_SERIES_BYTES, Damaged, NotDicom, parse_instance
 from orthanc_plugin.archive.refusal import refusal
 from orthanc_plugin.archive.syntaxes import (
     PLAIN,
@@ -232,7 +232,10 @@ class DimseArchive:
         thread = threading.Thread(target=work, name="retrieval", daemon=True)
         thread.start()
         try:
+            total = 0
             for content in transfer.inbox.contents():
+                if (total := total + len(content)) > LARGEST_SERIES_BYTES:
+                    raise InputError(Refusal.TOO_LARGE, f"archive {self.name} sends more than any CT series holds")
                 yield _parsed(self.name, content)
         except Silence:
             raise self._node.away("nothing came for too long during a retrieval") from None

@@ -30,6 +30,9 @@ from pydicom.uid import (
 )
 
 LARGEST_FILE_BYTES = 2**31
+LARGEST_SERIES_BYTES = 2**32
+"""Of one retrieval; the largest series that is read takes half of that uncompressed (`series/limits.py`)."""
+
 LARGEST_INFLATED_BYTES = 2**28
 """A CT slice of 4096 x 4096 pixels takes 2**25 bytes."""
 

@@ -136,6 +136,31 @@ def test_a_retrieval_is_whole_or_an_error(script: Script, said: str) -> None:
         list(archive.retrieve(*PLACE))
 
 
+def test_a_node_that_falls_silent_in_the_middle_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orthanc_plugin.archive.dimse.ANSWER_TIMEOUT_S", 1.0)
+    script, go_on = Script(), threading.Event()
+
+    def on_get(event: Event) -> Iterator[object]:
+        yield 3
+        yield 0xFF00, script.sends[0]
+        go_on.wait(30)
+
+    script.on_get = on_get  # type: ignore[method-assign]
+    with node(script) as archive:
+        with pytest.raises(TransientError, match="nothing came for too long"):
+            list(archive.retrieve(*PLACE))
+        assert not [thread for thread in threading.enumerate() if thread.name == "retrieval"]
+        go_on.set()
+
+
+def test_a_node_that_sends_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orthanc_plugin.archive.dimse.LARGEST_SERIES_BYTES", 2000)
+    with node(Script()) as archive:
+        with pytest.raises(InputError) as refusal:
+            list(archive.retrieve(*PLACE))
+        assert refusal.value.reason is Refusal.TOO_LARGE
+
+
 def test_a_kind_of_object_that_is_not_awaited_is_an_error() -> None:
     document = ct_slice(3)
     document.SOPClassUID = document.file_meta.MediaStorageSOPClassUID = EncapsulatedPDFStorage
