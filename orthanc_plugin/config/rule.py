@@ -18,7 +18,7 @@ from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.image_kind import ImageKind
 from orthanc_plugin.domain.input_quality import REFUSABLE, InputCheck, InputLimits
 from orthanc_plugin.domain.job import Priority
-from orthanc_plugin.domain.plan import Guard, Output, SegEncoding
+from orthanc_plugin.domain.plan import DEFAULT_SEG, ContourStyle, Guard, Output, SegEncoding
 from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
 
 DEFAULT_LOCATOR = "bpr"
@@ -180,7 +180,10 @@ class Rule(Settings):
         default=SegEncoding.AUTO, description=", ".join(f'"{encoding}"' for encoding in SegEncoding)
     )
     seg_ceiling: float = Field(
-        default=1.0, gt=0, le=10, description="a fraction of the source's pixel bytes, above 0 to 10"
+        default=DEFAULT_SEG.ceiling, gt=0, le=10, description="a fraction of the source's pixel bytes, above 0 to 10"
+    )
+    contours: ContourStyle = Field(
+        default=ContourStyle.KEYHOLE, description=" or ".join(f'"{style}"' for style in ContourStyle)
     )
     seg_body: bool = Field(default=False, description="true or false")
     hold_back: tuple[Check, ...] = Field(

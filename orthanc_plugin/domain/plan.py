@@ -106,8 +106,19 @@ class SegSettings:
     """
 
     encoding: SegEncoding = SegEncoding.AUTO
-    ceiling: float = 1.0
-    body: bool = False
+    ceiling: float = 0.2
+    body: Annotated[bool, Field(exclude_if=False.__eq__)] = False
+
+
+DEFAULT_SEG = SegSettings(ceiling=1.0)
+"""What rules ask for by default. Plans that were written before body could be chosen mean a ceiling of 0.2."""
+
+
+class ContourStyle(StrEnum):
+    """How an RT structure set writes holes: joined to the outside by a channel, or as contours of their own."""
+
+    KEYHOLE = "keyhole"
+    SEPARATE = "separate"
 
 
 _AS_IT_IS, _LIMITS = ReadSettings(), InputLimits()
@@ -122,6 +133,7 @@ class Plan(JsonRecord):
     image_library: whether the radiomics report lists every source slice.
     reading: what the loader may do beyond vouching for the series.
     input_limits: when a check of the input fails, and which failures refuse the series.
+    contours: how RT structure sets write holes.
     """
 
     rule: str
@@ -136,6 +148,9 @@ class Plan(JsonRecord):
     image_library: bool = False
     reading: Annotated[ReadSettings, Field(exclude_if=_AS_IT_IS.__eq__)] = field(default=_AS_IT_IS)
     input_limits: Annotated[InputLimits, Field(exclude_if=_LIMITS.__eq__)] = field(default=_LIMITS)
+    contours: Annotated[ContourStyle, Field(exclude_if=ContourStyle.KEYHOLE.__eq__)] = field(
+        default=ContourStyle.KEYHOLE
+    )
 
     @property
     def digest(self) -> str:
@@ -143,9 +158,11 @@ class Plan(JsonRecord):
         content = {key: value for key, value in asdict(self).items() if key != "rule"}
         if self.location is None or self.location.model is None:
             del content["location"]
+        if not self.seg.body:
+            del content["seg"]["body"]
         for chosen in (f for f in fields(self) if f.name in _LATER and getattr(self, f.name) == f.default):
             del content[chosen.name]
         return digest(json.dumps(content, sort_keys=True))
 
 
-_LATER = ("radiomics", "seg", "hold_back", "image_library", "reading", "input_limits")
+_LATER = ("radiomics", "seg", "hold_back", "image_library", "reading", "input_limits", "contours")

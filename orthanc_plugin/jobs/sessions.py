@@ -83,6 +83,7 @@ class Sessions:
             radiomics=plan.radiomics,
             image_library=plan.image_library,
             hold_back=plan.hold_back,
+            contours=plan.contours,
             processes=configuration.processes_for_radiomics,
             memory_mib=configuration.radiomics_memory_mib,
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pydicom.dataset import Dataset
 
@@ -19,11 +20,12 @@ from orthanc_plugin.results.rt import structure_set as rtstruct
 from orthanc_plugin.results.sc import preview
 from orthanc_plugin.results.sr.checks import encode_checks_sr
 
-_FORMS: Mapping[Output, tuple[Callable[..., Dataset], str]] = {
-    Output.RTSTRUCT: (rtstruct.encode_rtstruct, rtstruct.SETTINGS),
-    Output.PREVIEW: (preview.encode_preview, preview.SETTINGS),
-}
-"""Encoder of each form, and the settings that decide its content beside the SEG."""
+
+def _form(kind: Output, context: Context) -> tuple[Callable[..., Dataset], str]:
+    """Give the encoder of a form, and the settings that decide its content beside the SEG."""
+    if kind is Output.RTSTRUCT:
+        return partial(rtstruct.encode_rtstruct, style=context.contours), rtstruct.describe(context.contours)
+    return preview.encode_preview, preview.SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def export(
     stored_seg : StoredObject
         The SEG.
     """
-    encode, settings = _FORMS[kind]
+    encode, settings = _form(kind, context)
     uid = identity.sr_uid(stored_seg.sop_instance_uid, kind, settings)
     if (there := context.find(series, uid)) is not None:
         return ReportResult(reference(there, kind, True))

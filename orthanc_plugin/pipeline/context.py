@@ -14,7 +14,7 @@ from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.masks import Segmentation
-from orthanc_plugin.domain.plan import Output, SegSettings, StoredObject
+from orthanc_plugin.domain.plan import DEFAULT_SEG, ContourStyle, Output, SegSettings, StoredObject
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import StoreError
@@ -68,7 +68,7 @@ class Context:
     title: coded title of the reports.
     begun: when the job began, if that is known.
     models: digests of the models of the plan, in its order.
-    seg, radiomics, image_library, hold_back: as in the plan.
+    seg, radiomics, image_library, hold_back, contours: as in the plan.
     processes, memory_mib: number of processes and MiB that radiomics may use.
     read_back: SEGs that this job has read back.
     """
@@ -78,12 +78,13 @@ class Context:
     clock: Callable[[], datetime]
     title: Code
     read_back: ReadBack
-    seg: SegSettings = field(default=SegSettings())
+    seg: SegSettings = field(default=DEFAULT_SEG)
     radiomics: RadiomicsSettings = field(default=RadiomicsSettings())
     image_library: bool = False
     hold_back: tuple[Check, ...] = ()
     processes: int = 1
     memory_mib: int = 2048
+    contours: ContourStyle = ContourStyle.KEYHOLE
     begun: datetime | None = None
     models: tuple[str, ...] = ()
 

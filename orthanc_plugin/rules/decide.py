@@ -137,6 +137,7 @@ def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: 
         hold_back=tuple(check for check in Check if check in rule.hold_back),
         reading=rule.reading,
         input_limits=rule.input_quality.limits,
+        contours=rule.contours,
     )
 
 

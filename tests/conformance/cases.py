@@ -19,7 +19,7 @@ from pydicom.uid import CTImageStorage
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.domain.body import BodyLocation
 from orthanc_plugin.domain.masks import Segmentation
-from orthanc_plugin.domain.plan import SegEncoding, SegSettings
+from orthanc_plugin.domain.plan import DEFAULT_SEG, SegEncoding
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.phantoms.dicom import encode_phantom
@@ -80,7 +80,7 @@ class Case:
         return pydicom.dcmread(path)
 
     def _encode(self, encoding: SegEncoding) -> Dataset:
-        settings = SegSettings(encoding, body=encoding is not SegEncoding.AUTO)
+        settings = replace(DEFAULT_SEG, encoding=encoding, body=encoding is not SegEncoding.AUTO)
         return seg.encode_seg(provenance_of(self.series, SEG_UID, self.card), self.found, settings)
 
 

@@ -9,7 +9,7 @@ because a ContourData longer than 65534 bytes has no valid form in Explicit VR.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -28,17 +28,19 @@ from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import ENTIRE_BODY
 from orthanc_plugin.domain.instances import frame_number
 from orthanc_plugin.domain.masks import Labels, Mask, Segment, Segmentation
-from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.domain.plan import ContourStyle, Output
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import complete, image_references, result_headers
 from orthanc_plugin.results.provenance import CHARACTER_SET, Provenance, statements_of, status_of
-from orthanc_plugin.results.rt.contours import Points, outlines
+from orthanc_plugin.results.rt.contours import Points, outlines, separate_outlines
 from orthanc_plugin.results.rt.tg263 import roi_names
 
-SETTINGS = "closed planar contours along pixel edges; keyhole technique; covered structures included; 0.001 mm"
-"""What decides the stored contours beside the SEG; enters the SOPInstanceUID."""
+_TRACED: Mapping[ContourStyle, Callable[[Mask], list[Points]]] = {
+    ContourStyle.KEYHOLE: outlines,
+    ContourStyle.SEPARATE: separate_outlines,
+}
 
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # retired, but PS3.3 C.8.8.5.4 still requires it
 _CONTOURS = Tag("ContourSequence")
@@ -67,7 +69,14 @@ class _Source:
     steps: NDArray[np.float64]
 
 
-def encode_rtstruct(provenance: Provenance, seg: Dataset, segmentation: Segmentation) -> Dataset:
+def describe(style: ContourStyle) -> str:
+    """Describe as text what decides the stored contours beside the SEG; it enters the SOPInstanceUID."""
+    return f"closed planar contours along pixel edges; holes: {style}; covered structures included; 0.001 mm"
+
+
+def encode_rtstruct(
+    provenance: Provenance, seg: Dataset, segmentation: Segmentation, style: ContourStyle = ContourStyle.KEYHOLE
+) -> Dataset:
     """Encode the structures of one stored SEG as one RT Structure Set in a series of its own.
 
     Parameters
@@ -76,6 +85,8 @@ def encode_rtstruct(provenance: Provenance, seg: Dataset, segmentation: Segmenta
         The SEG as stored.
     segmentation : Segmentation
         What `decode_seg` reads from it.
+    style : ContourStyle
+        How holes are written.
 
     Returns
     -------
@@ -107,7 +118,8 @@ def encode_rtstruct(provenance: Provenance, seg: Dataset, segmentation: Segmenta
         _structure(roi, provenance, seg, sum(voxels[number] for number in roi.covers) * series.volume.voxel_ml)
         for roi in rois
     ]
-    ds.ROIContourSequence = [_contours(roi, mask, first, sources) for roi, mask, first in _masks(rois, labels)]
+    traced = _TRACED[style]
+    ds.ROIContourSequence = [_contours(roi, mask, first, sources, traced) for roi, mask, first in _masks(rois, labels)]
     ds.RTROIObservationsSequence = [_observation(roi) for roi in rois]
     ds.ApprovalStatus = "UNAPPROVED"
     complete(ds, provenance, Output.RTSTRUCT)
@@ -208,13 +220,19 @@ def _around(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ..
     return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
 
 
-def _contours(roi: _Roi, mask: Mask, first: tuple[int, ...], sources: Sequence[_Source]) -> Dataset:
+def _contours(
+    roi: _Roi,
+    mask: Mask,
+    first: tuple[int, ...],
+    sources: Sequence[_Source],
+    traced: Callable[[Mask], list[Points]],
+) -> Dataset:
     """Encode the contours of one ROI. With a pydicom object for every number, a hundred organs would take minutes."""
     z, y, x = first
     contours = b"".join(
         _contour(points + np.array((x, y)), source)
         for plane, source in zip(mask, sources[z:], strict=False)
-        for points in outlines(plane)
+        for points in traced(plane)
     )
     item = _item(ReferencedROINumber=roi.segment.number, ROIDisplayColor=list(roi.segment.colour))
     item[_CONTOURS] = RawDataElement(_CONTOURS, "SQ", len(contours), contours, 0, True, True)

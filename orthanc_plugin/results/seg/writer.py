@@ -22,7 +22,7 @@ from orthanc_plugin import identity
 from orthanc_plugin.codes import ENTIRE_BODY
 from orthanc_plugin.domain.instances import frame_number
 from orthanc_plugin.domain.masks import Labels, Segment, Segmentation, label_counts
-from orthanc_plugin.domain.plan import Output, SegEncoding, SegSettings
+from orthanc_plugin.domain.plan import DEFAULT_SEG, Output, SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
@@ -33,9 +33,7 @@ from orthanc_plugin.results.seg.choice import choose, describe
 from orthanc_plugin.results.seg.frames import Occupancy
 from orthanc_plugin.results.seg.labels import comments, not_found, remainder_label, segment_label
 
-_DEFAULT = SegSettings()
-
-SETTINGS = describe(_DEFAULT)
+SETTINGS = describe(DEFAULT_SEG)
 """The default settings as they enter the SEG UID."""
 
 MOST_SEGMENTS = 255
@@ -44,7 +42,7 @@ _STANDIN = (1, 8)
 _STANDIN_UID = "2.25.1"
 
 
-def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: SegSettings = _DEFAULT) -> Dataset:
+def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: SegSettings = DEFAULT_SEG) -> Dataset:
     """Encode the structures of one model as one SEG in a series of its own.
 
     Segments never overlap: a structure that covers others is written without them, and its label says so. A LABELMAP

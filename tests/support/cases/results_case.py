@@ -16,7 +16,7 @@ from orthanc_plugin.catalog.card import CardLabel, Engine, ModelCard
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LEFT, LUNG, REPORT_TITLE, RIGHT, TISSUE, Code
 from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.measures import FeatureValue, SegmentFeatures
-from orthanc_plugin.domain.plan import Output, SegSettings
+from orthanc_plugin.domain.plan import DEFAULT_SEG, Output, SegSettings
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.identity import SeriesIdentity
@@ -30,7 +30,7 @@ from orthanc_plugin.results.sr.report import encode_report
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5)
 SEG_UID, RADIOMICS_UID, LANDMARKS_UID = "2.25.1001", "2.25.1002", "2.25.1003"
-WITH_BODY = SegSettings(body=True)
+WITH_BODY = replace(DEFAULT_SEG, body=True)
 """Also stores the rest of the body, so that there is a structure that covers others."""
 
 BODY = CardLabel(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orthanc_plugin.domain.masks import Mask
-from orthanc_plugin.results.rt.contours import Points, outlines
+from orthanc_plugin.results.rt.contours import INSET, Points, outlines, separate_outlines
 
 
 def filled(contours: Sequence[Points], shape: tuple[int, int]) -> NDArray[np.intp]:
@@ -50,6 +50,67 @@ def test_filled_outlines_are_the_mask(share: float, shape: tuple[int, int]) -> N
 def test_filled_outlines_of_smooth_shapes_are_the_mask(seed: int) -> None:
     mask = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((60, 70)), 2.5) > -0.05
     np.testing.assert_array_equal(filled(outlines(mask), mask.shape), mask)
+
+
+def rounded_fill(contours: Sequence[Points], shape: tuple[int, int]) -> Mask:
+    """Fill as cv2.fillPoly does, and with it rt-utils: points rounded to pixels, even-odd, borders filled as well."""
+    corners = [np.rint(points).astype(int) for points in contours]
+    edges = [edge for points in corners for edge in zip(points, np.roll(points, -1, axis=0), strict=True)]
+    border = np.zeros(shape, bool)
+    for (x1, y1), (x2, y2) in edges:
+        assert x1 == x2 or y1 == y2
+        border[min(y1, y2) : max(y1, y2) + 1, min(x1, x2) : max(x1, x2) + 1] = True
+    return border | (filled_slanted(corners, shape) % 2 == 1)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.95])
+def test_separate_outlines_are_the_mask_for_readers_that_round(share: float) -> None:
+    chance = np.random.default_rng(3)
+    for _ in range(15):
+        mask = chance.random((13, 17)) < share
+        np.testing.assert_array_equal(rounded_fill(separate_outlines(mask), mask.shape), mask)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.7, 0.95])
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (13, 17)])
+def test_separate_outlines_are_the_mask_for_readers_that_fill_at_centres(share: float, shape: tuple[int, int]) -> None:
+    chance = np.random.default_rng(7)
+    for _ in range(15):
+        mask = chance.random(shape) < share
+        np.testing.assert_array_equal(filled_slanted(separate_outlines(mask), shape) % 2, mask)
+
+
+def filled_slanted(contours: Sequence[Points], shape: tuple[int, int]) -> NDArray[np.intp]:
+    """As `filled`, for edges in any direction."""
+    rows, columns = np.indices(shape)
+    inside = np.zeros(shape, np.intp)
+    for points in contours:
+        for (x1, y1), (x2, y2) in zip(points, np.roll(points, -1, axis=0), strict=True):
+            if y1 != y2:
+                at = x1 + (rows - y1) / (y2 - y1) * (x2 - x1)
+                inside += (min(y1, y2) <= rows) & (rows < max(y1, y2)) & (at > columns)
+    return inside
+
+
+def test_points_of_separate_outlines_round_to_pixels_of_the_mask() -> None:
+    """Readers such as rt-utils round points; those on pixel edges fall on either side."""
+    for seed in range(20):
+        mask = np.random.default_rng(seed).random((20, 20)) < 0.6
+        contours = separate_outlines(mask)
+        points = np.concatenate(contours)
+        assert np.abs(points - np.rint(points)).max() <= 0.5 - INSET + 1e-9
+        columns, rows = np.rint(points).astype(int).T
+        assert mask[rows, columns].all()
+        holes = ndimage.label(~np.pad(mask, 1), np.ones((3, 3)))[1] - 1
+        assert len(contours) == ndimage.label(mask)[1] + holes
+
+
+def test_a_hole_has_a_contour_of_its_own() -> None:
+    ring = masked("###", "#.#", "###")
+    outer, hole = separate_outlines(ring)
+    assert len(outlines(ring)) == 1
+    assert {*map(tuple, np.rint(outer).tolist())} == {(0, 0), (2, 0), (0, 2), (2, 2)}
+    assert {*map(tuple, np.rint(hole).tolist())} == {(0, 0), (2, 0), (0, 2), (2, 2)}
 
 
 def test_there_is_one_contour_for_each_island_and_none_for_a_hole() -> None:

@@ -17,7 +17,7 @@ from orthanc_plugin import identity
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.masks import Labels, Segmentation
-from orthanc_plugin.domain.plan import SegEncoding, SegSettings
+from orthanc_plugin.domain.plan import DEFAULT_SEG, SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results import seg
@@ -37,7 +37,7 @@ from tests.support.cases.results_case import (
     small_series,
 )
 
-WHOLE = SegSettings(body=True)
+WHOLE = replace(DEFAULT_SEG, body=True)
 """With the rest of the body, so that there is a structure that covers others."""
 
 
@@ -123,7 +123,7 @@ def test_the_rest_of_the_body_is_left_out_unless_it_is_asked_for() -> None:
     """It would paint the whole patient, and its frames would make every SEG a LABELMAP."""
     series = small_series()
     found = ellipsoids(series)
-    kept = seg.decode_seg(reread(encode(series, found, SegSettings())), series, CARD)
+    kept = seg.decode_seg(reread(encode(series, found, DEFAULT_SEG)), series, CARD)
     assert [s.key for s in kept.segments] == ["lung_left", "lung_right", "airway", "bone"]
     np.testing.assert_array_equal(kept.labels, without_body(found.labels))
     assert "not found" not in "".join(kept.notes)
@@ -132,11 +132,11 @@ def test_the_rest_of_the_body_is_left_out_unless_it_is_asked_for() -> None:
 def test_a_body_alone_and_other_structures_that_cover_are_kept() -> None:
     series = small_series()
     alone = replace(ellipsoids(series), segments=(segment(BODY),))
-    kept = seg.decode_seg(reread(encode(series, alone, SegSettings())), series, CARD)
+    kept = seg.decode_seg(reread(encode(series, alone, DEFAULT_SEG)), series, CARD)
     assert [(s.key, s.label) for s in kept.segments] == [("body", "Body")]
     heart = replace(BODY, key="heart", label="Heart", type=Code("80891009", "SCT", "Heart"))
     card = replace(CARD, labels=(heart, *CARD.labels[1:]))
-    stored = reread(encode(series, ellipsoids(series, card=card), SegSettings(), card))
+    stored = reread(encode(series, ellipsoids(series, card=card), DEFAULT_SEG, card))
     assert [item.SegmentLabel for item in stored.SegmentSequence][-1] == "Heart outside the other segments"
 
 
@@ -229,9 +229,9 @@ def test_the_text_of_settings_holds_what_decides_the_pixels() -> None:
     texts = [
         seg.describe(settings)
         for settings in (
-            SegSettings(),
+            DEFAULT_SEG,
             SegSettings(ceiling=0.5),
-            SegSettings(body=True),
+            WHOLE,
             *(SegSettings(kind) for kind in list(SegEncoding)[1:]),
         )
     ]

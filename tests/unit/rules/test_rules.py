@@ -13,6 +13,7 @@ from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.image_kind import ImageKind
 from orthanc_plugin.domain.plan import (
     BODY_OUTPUTS,
+    DEFAULT_SEG,
     Guard,
     Location,
     Output,
@@ -133,6 +134,7 @@ class TestDefaultRule:
             outputs=(Output.SEG, Output.RADIOMICS, Output.LANDMARKS, Output.CHECKS),
             home_archive="local",
             location=NOT_INSTALLED,
+            seg=DEFAULT_SEG,
         )
 
     @pytest.mark.parametrize(
@@ -319,6 +321,7 @@ class TestDecision:
             home_archive="research",
             destinations=("pacs",),
             location=NOT_INSTALLED,
+            seg=DEFAULT_SEG,
         )
 
     def test_a_rule_chooses_how_a_series_is_read(self) -> None:
