@@ -3,6 +3,7 @@
     EnrichError
       InputError        the series cannot be used: never retried, the series is refused with a reason
       TransientError    archive down, disk full, out of memory: retried with back-off
+        OutOfMemoryError  smaller tiles and the CPU did not help
       ModelError        missing, wrong digest, wrong shape: never retried, the operator must act
       EncodingError     our own output would be invalid: a bug, fails loudly
       StoreError        the archive refused the result: retried, then failed with its answer
@@ -72,6 +73,10 @@ class InputError(EnrichError):
 
 class TransientError(EnrichError):
     """Something that is needed is not available now; the step is tried again."""
+
+
+class OutOfMemoryError(TransientError):
+    """Memory ran out; the step is tried again."""
 
 
 class ModelError(EnrichError):

@@ -79,6 +79,8 @@ def list_jobs(desk: Desk) -> None:
             f"  {job.priority}, rule {job.rule or 'none'}, series {job.series_instance_uid}, "
             f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC"
         )
+        if job.waits_for:
+            desk.console.print(f"  waits for {job.waits_for}", soft_wrap=True, markup=False)
         if job.error:
             desk.console.print(f"  {job.error}", soft_wrap=True, markup=False)
 

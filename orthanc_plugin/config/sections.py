@@ -113,6 +113,7 @@ class Configuration(Settings):
         default=300.0, alias="ReconcileSeconds", gt=0, le=86400, description="seconds, above 0 to 86400"
     )
     keep_superseded: bool = Field(default=False, description="true or false")
+    wait_for_memory: bool = Field(default=True, description="true or false")
     backfill: BackfillSettings = Field(default=BackfillSettings(), description="an object with Lead and Hours")
     workers: int = Field(default=1, ge=0, le=64, description="0 (only remote workers) to 64")
     radiomics_processes: int = Field(

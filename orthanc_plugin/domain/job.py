@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from orthanc_plugin.domain.body import BodyLocation
 from orthanc_plugin.domain.checks import CheckResult
@@ -44,7 +45,10 @@ _PlanText = Annotated[Plan, BeforeValidator(Plan.from_json), PlainSerializer(Pla
 
 @dataclass(frozen=True, slots=True)
 class EnrichJob(JsonRecord):
-    """A job as a worker receives it: `archive` holds the series, and results go to `plan.home_archive`."""
+    """A job as a worker receives it: `archive` holds the series, and results go to `plan.home_archive`.
+
+    voxels: pixels of all instances, as the headers say; 0 if not known.
+    """
 
     archive: str
     study_instance_uid: str
@@ -52,6 +56,7 @@ class EnrichJob(JsonRecord):
     fingerprint: str
     generation: int
     plan: _PlanText
+    voxels: Annotated[int, Field(exclude_if=operator.not_)] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from orthanc_plugin.inference.borders import Found, fine_labels
 from orthanc_plugin.inference.edges import Framed, ImageEdge, image_edge, in_open_air
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing, canonical_turn, resize
 from orthanc_plugin.inference.lungs import find_lungs, has_vessels, without_vessels
+from orthanc_plugin.inference.memory import memory_errors
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.inference.segments import segments_present
 
@@ -109,7 +110,8 @@ class ClassicalChestEngine:
         return found if found.lung_count else found.without_chest()
 
     def _map(self, framed: Framed) -> Labels:
-        (coded,) = self._session.run(["labels"], {"hu": framed.hu[None, None]})
+        with memory_errors(self.card.graphs[0].file, self.provider):
+            (coded,) = self._session.run(["labels"], {"hu": framed.hu[None, None]})
         return np.asarray(framed.inner(coded[0, 0]))
 
     def _airway(self, scan: _Scan, body: Mask, middle_x: float, lung_z: tuple[int, int]) -> Airway | None:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orthanc_plugin.errors import ModelError, TransientError
+from orthanc_plugin.errors import ModelError
+from orthanc_plugin.inference.memory import memory_errors
 from orthanc_plugin.inference.providers import Provider, open_session
 
 Values = NDArray[np.float32]
-
-_NO_MEMORY = ("allocate memory", "bad_alloc", "out of memory", "BFCArena")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Network:
 
         Raises
         ------
-        TransientError
+        OutOfMemoryError
             If memory runs out.
         ModelError
             If the graph fails otherwise, or gives NaN or infinite values.
@@ -77,12 +76,9 @@ class Network:
         from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, InvalidArgument, RuntimeException
 
         try:
-            (found,) = self._session.run([self._end.name], {self._start.name: np.ascontiguousarray(values)})
-        except MemoryError as error:
-            raise TransientError(f"{self._name}: out of memory") from error
+            with memory_errors(self._name, self.provider.value):
+                (found,) = self._session.run([self._end.name], {self._start.name: np.ascontiguousarray(values)})
         except (EPFail, Fail, InvalidArgument, RuntimeException) as error:
-            if any(sign in str(error) for sign in _NO_MEMORY):
-                raise TransientError(f"{self._name}: out of memory on {self.provider.value}") from error
             raise ModelError(f"{self._name} fails on {self.provider.value}: {type(error).__name__}") from error
         with np.errstate(invalid="ignore"):
             total = found.sum()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orthanc_plugin.errors import ConfigError, ModelError
+from orthanc_plugin.inference.memory import memory_errors
 
 _LOG = logging.getLogger(__name__)
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -117,6 +118,8 @@ def open_session(
         If the wanted provider does not start.
     ModelError
         If the file cannot be loaded.
+    OutOfMemoryError
+        If memory runs out.
     """
     candidates = choose_provider(wanted)
     for provider in candidates:
@@ -148,6 +151,7 @@ def _try_session(graph: Path, provider: Provider, threads: int, arena: bool) -> 
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = arena
     try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=_starting(provider))
+        with memory_errors(graph.name, provider.value):
+            return onnxruntime.InferenceSession(str(graph), options, providers=_starting(provider))
     except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented) as error:
         raise ModelError(f"{graph.name} cannot be loaded: {type(error).__name__}") from error

@@ -106,7 +106,8 @@ class Judge:
         if not headers:
             raise InputError(Refusal.GONE, f"archive {hint.archive} does not find the series")
         series, plan = self._judged(headers, hint)
-        return self._row(hint, series, received, instead if instead and isinstance(plan, Plan) else plan)
+        judged = instead if instead and isinstance(plan, Plan) else plan
+        return self._row(hint, series, received, judged, _voxels(headers))
 
     def candidate(self, hint: Hint, archive: Archive) -> Candidate | None:
         """Return the figures that rank a series in its study; None if no rule takes it that ranks series."""
@@ -155,7 +156,7 @@ class Judge:
         return next((rule.priority for rule in self.rules if rule.name == plan.rule), Priority.NORMAL)
 
     def _row(
-        self, hint: Hint, series: SeriesIdentity, received: str, plan: Plan | Refused
+        self, hint: Hint, series: SeriesIdentity, received: str, plan: Plan | Refused, voxels: int = 0
     ) -> tuple[Decision, EnrichJob | None] | None:
         rows = self.ledger.of_series(hint.archive, hint.series_instance_uid)
         generation = generation_of(series, received, rows)
@@ -171,7 +172,7 @@ class Judge:
                 reason=plan.reason, detail=plan.sentence, rule=plan.rule, ended_at=self.now(),
             )  # fmt: skip
             return decision, None
-        job = EnrichJob(*place, plan)
+        job = EnrichJob(*place, plan, voxels)
         job_id = identity.job_id(hint.archive, fingerprint, plan.digest)
         decision = Decision(
             *place, received, self.now(), Verdict.ENRICH, JobState.QUEUED,
@@ -204,6 +205,16 @@ def generation_of(series: SeriesIdentity, received: str, rows: Sequence[Decision
     replaced = bool(known.superseded_by) or known.state is JobState.SUPERSEDED
     came_again = received_again or found_again or replaced
     return generation + 1 if came_again else None
+
+
+def _voxels(headers: Sequence[Dataset]) -> int:
+    """Count the pixels of all instances; 0 if a header is odd, which the loader tells."""
+    try:
+        return sum(
+            int(h.get("Rows") or 0) * int(h.get("Columns") or 0) * int(h.get("NumberOfFrames") or 1) for h in headers
+        )
+    except (ValueError, TypeError):
+        return 0
 
 
 def _uids(headers: Sequence[Dataset]) -> Iterator[str]:

@@ -13,6 +13,8 @@ ENRICH, DELIVER, WITHDRAW = "enrich", "deliver", "withdraw"
 """Names of the workflows; jobs have a queue of the same name."""
 DELIVER_TO = "deliver-to"
 """Queue of deliveries and withdrawals with one partition for each archive. 0.1.0 used one queue `deliver` for all."""
+WAITS = "waits for "
+"""Beginning of the event `stage` while a running job waits."""
 NO_WORKER_SURVIVED = "the worker died each time it ran this job"
 
 QUEUE_PRIORITY = {Priority.URGENT: 10, Priority.NORMAL: 20, Priority.BACKFILL: 30}

@@ -25,6 +25,7 @@ from orthanc_plugin.jobs.engine import (
     NO_WORKER_SURVIVED,
     QUEUE_PRIORITY,
     STATE_OF,
+    WAITS,
     error_text,
 )
 from orthanc_plugin.jobs.heartbeat import Heartbeats
@@ -167,8 +168,10 @@ class JobQueue:
         deliveries = self.deliveries.of_job(row.job_id)
         if row.state is not JobState.RUNNING:
             return _view(row, row.summary, deliveries=deliveries, waits_for=self._held([row])(row))
-        stage = self._client.get_event(row.job_id, "stage", timeout_seconds=0.05) or ""
-        return _view(row, self._progress(row.job_id), str(stage), deliveries, row.job_id in self.stuck())
+        stage = str(self._client.get_event(row.job_id, "stage", timeout_seconds=0.05) or "")
+        waits_for = stage.removeprefix(WAITS) if stage.startswith(WAITS) else ""
+        stage = "retrieve" if waits_for else stage
+        return _view(row, self._progress(row.job_id), stage, deliveries, row.job_id in self.stuck(), waits_for)
 
     def stuck(self) -> frozenset[str]:
         """Return the running jobs that no worker has said for a while to work on."""
@@ -270,6 +273,12 @@ class JobQueue:
             self._client.resume_workflow(job.workflow_id, queue_name=job.queue_name or ENRICH)
         return len(jobs)
 
+    def deaths(self, job_id: str) -> int:
+        """Count the workers that died while they ran a job; one that was told to stop does not count."""
+        found = self._client.list_workflows(workflow_ids=[job_id], load_input=False)
+        recovered = sum(max(0, (workflow.recovery_attempts or 0) - 1) for workflow in found)
+        return recovered + int(self.ledger.note(f"{TAKEN_OVER}{job_id}") or 0)
+
     def held_by(self, executor_id: str) -> frozenset[str]:
         """Return the workflows that the engine counts as running on a worker."""
         held = self._client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False)
@@ -353,11 +362,13 @@ class JobQueue:
         self._client.register_queue(ENRICH, worker_concurrency=at_once, polling_interval_sec=POLL_S)
 
     def _held(self, rows: Sequence[Decision]) -> Callable[[Decision], str]:
-        """Return what tells why a waiting job is not taken, beside its turn."""
+        """Return what tells what a waiting job waits for, beside its turn."""
         if not any(row.state is JobState.QUEUED for row in rows):
             return lambda row: ""
-        paused, held = "the queue is paused" if self.paused else "", self.ledger.note(HELD) or ""
-        return lambda row: paused or (held if _waits_for_backfill(row) else "")
+        paused, held = "a person who resumes the queue" if self.paused else "", self.ledger.note(HELD) or ""
+        return lambda row: (
+            (paused or (held if _waits_for_backfill(row) else "")) if row.state is JobState.QUEUED else ""
+        )
 
     def _row(self, job_id: str) -> Decision:
         row = self.ledger.of_job(job_id)
@@ -411,5 +422,5 @@ def _view(
     return JobView(
         row.job_id, row.state, row.archive, row.study_instance_uid, row.series_instance_uid, row.rule,
         row.first_seen, row.started_at, row.ended_at, error, summary.stages, summary.objects, stage, deliveries, stuck,
-        row.priority, waits_for if row.state is JobState.QUEUED else "",
+        row.priority, waits_for,
     )  # fmt: skip

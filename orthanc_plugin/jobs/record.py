@@ -50,7 +50,7 @@ class JobView:
     """A job as the API and the command line show it. Times are UTC.
 
     stuck: the job is running, but no worker says that it works on it.
-    waits_for: why no worker may take the waiting job, beside its turn.
+    waits_for: what a waiting job waits for beside its turn, or a running one.
     """
 
     id: str

@@ -6,6 +6,7 @@ The pipeline knows neither archives nor configuration; it gets loader, store and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -19,12 +20,14 @@ from orthanc_plugin.archive.removal import OrthancRemoval, open_removal
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.volume import CtSeries
-from orthanc_plugin.errors import ConfigError, InputError, Refusal
+from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal
 from orthanc_plugin.inference.providers import Provider
+from orthanc_plugin.jobs.memory import needed_bytes, wait_for_room
 from orthanc_plugin.jobs.source import GuardedStore, Source
 from orthanc_plugin.pipeline import Context, ReadBack
 from orthanc_plugin.pipeline.engines import Engines
-from orthanc_plugin.pipeline.session import Models, Session
+from orthanc_plugin.pipeline.memory import Models
+from orthanc_plugin.pipeline.session import Session
 from orthanc_plugin.results.headers import check_identity
 from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.series.read import read_series
@@ -55,6 +58,7 @@ class Sessions:
     models: models that the process keeps loaded.
     clock: time that results carry.
     load: reads the series of a job from its archive.
+    room: waits before that until the job fits into memory.
     feeds, removals: index of each archive that is an Orthanc, and how to remove results there.
     """
 
@@ -65,13 +69,31 @@ class Sessions:
     load: Callable[[Archive, EnrichJob], CtSeries] = load_series
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     removals: Mapping[str, OrthancRemoval] = field(default_factory=dict)
+    room: Callable[[EnrichJob], None] = lambda job: None
 
-    def open(self, job: EnrichJob) -> Session:
-        """Open the session of a job; nothing is read before its first stage runs."""
+    def open(self, job: EnrichJob, deaths: int = 0) -> Session:
+        """Open the session of a job; nothing is read before its first stage runs.
+
+        Parameters
+        ----------
+        job : EnrichJob
+        deaths : int
+            Workers that died in this job: the next one uses less memory.
+        """
         source = cache(lambda: Source(job, self._archive(job.archive), self.feeds.get(job.archive), self.load))
-        return Session(job, self.models, lambda: source().read(), lambda kept: self._context(job, source(), kept))
+        return Session(
+            job,
+            self.models,
+            lambda: self._read(job, source()),
+            lambda kept: self._context(job, source(), kept, deaths),
+            deaths,
+        )
 
-    def _context(self, job: EnrichJob, source: Source, read_back: ReadBack) -> Context:
+    def _read(self, job: EnrichJob, source: Source) -> CtSeries:
+        self.room(job)
+        return source.read()
+
+    def _context(self, job: EnrichJob, source: Source, read_back: ReadBack, deaths: int) -> Context:
         plan, configuration = job.plan, self.configuration
         return Context(
             fingerprint=job.fingerprint,
@@ -84,7 +106,7 @@ class Sessions:
             image_library=plan.image_library,
             hold_back=plan.hold_back,
             contours=plan.contours,
-            processes=configuration.processes_for_radiomics,
+            processes=1 if deaths else configuration.processes_for_radiomics,
             memory_mib=configuration.radiomics_memory_mib,
         )
 
@@ -99,13 +121,34 @@ class Sessions:
         return archive
 
 
-def warm_sessions(configuration: Configuration, archives: Mapping[str, Archive]) -> Sessions:
-    """Make the sessions of a process, with models that stay loaded from job to job."""
+def warm_sessions(
+    configuration: Configuration, archives: Mapping[str, Archive], tell: Callable[[str], None] = lambda text: None
+) -> Sessions:
+    """Make the sessions of a process, with models that stay loaded from job to job.
+
+    Parameters
+    ----------
+    configuration : Configuration
+    archives : mapping
+        By name.
+    tell : callable
+        Is told what a job waits for that does not fit into memory.
+    """
     engines = Engines(configuration.models_directory, Provider(configuration.provider))
     settings = configuration.archives.items()
     feeds = {name: feed for name, s in settings if (feed := open_feed(name, s)) is not None}
     removals = {name: removal for name, s in settings if (removal := open_removal(name, s)) is not None}
-    return Sessions(configuration, archives, engines, feeds=feeds, removals=removals)
+
+    def room(job: EnrichJob) -> None:
+        models = (
+            *job.plan.models,
+            *([job.plan.location.model] if job.plan.location and job.plan.location.model else []),
+        )
+        with suppress(ModelError, OSError):  # the stage that needs the model says what is wrong with it
+            wait_for_room(needed_bytes(job.voxels, map(engines.card, models)), tell)
+
+    waits = room if configuration.wait_for_memory else (lambda job: None)
+    return Sessions(configuration, archives, engines, feeds=feeds, removals=removals, room=waits)
 
 
 def _remove(removal: OrthancRemoval, ds: Dataset) -> bool:

@@ -30,7 +30,7 @@ from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.sessions import warm_sessions
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.watch import Pace, Watch
-from orthanc_plugin.jobs.workflow import Retries, register_workflows
+from orthanc_plugin.jobs.workflow import Retries, register_workflows, tell_wait
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def run_worker(
     DBOS(config=engine_configuration(configuration.database, me))
     at_work = AtWork()
     register_workflows(
-        warm_sessions(configuration, archives),
+        warm_sessions(configuration, archives, tell_wait),
         Steps(queue, configuration.keep_superseded),
         retries or Retries(),
         at_work,

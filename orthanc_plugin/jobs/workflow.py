@@ -20,7 +20,7 @@ from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, 
 from orthanc_plugin.errors import EnrichError, StoreError, TransientError
 from orthanc_plugin.jobs.deliveries import job_of
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
-from orthanc_plugin.jobs.engine import DELIVER, ENRICH, WITHDRAW
+from orthanc_plugin.jobs.engine import DELIVER, ENRICH, WAITS, WITHDRAW
 from orthanc_plugin.jobs.heartbeat import AtWork
 from orthanc_plugin.jobs.sessions import Sessions
 from orthanc_plugin.jobs.stage import run_stage
@@ -112,10 +112,15 @@ def run_job(sessions: Sessions, steps: Steps, job: EnrichJob, retries: Retries) 
     job_id = str(DBOS.workflow_id)
     if not DBOS.run_step(_options("begin", retries), steps.begin, job_id):
         return JobState.SUPERSEDED
-    with closing(sessions.open(job)) as session:
+    with closing(sessions.open(job, steps.queue.deaths(job_id))) as session:
         outcomes = list(stages_of(session, partial(_step, retries)))
     DBOS.run_step(_options("close", retries), steps.close, job, job_id, outcomes)
     return ending(outcomes).state
+
+
+def tell_wait(waits_for: str) -> None:
+    """Say what the running stage waits for, beside its work; an empty text ends the wait. Call it inside a step."""
+    DBOS.set_event("stage", f"{WAITS}{waits_for}" if waits_for else "retrieve")
 
 
 def _step(retries: Retries, name: str, body: Callable[[], Found]) -> StageOutcome:

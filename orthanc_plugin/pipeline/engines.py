@@ -47,6 +47,15 @@ class Engines:
             raise ModelError(f"model {model.name} is {card.digest[:12]} here, the job asks for {model.digest[:12]}")
         return card
 
+    def on_cpu(self) -> Engines | None:
+        """Let go of what is loaded and return models that run on the CPU; None if these do so already."""
+        ran_on = {each.provider for each in self._segmenters.values()} | {e.provider for e in self._locators.values()}
+        if self._provider is Provider.CPU or ran_on == {Provider.CPU.value}:
+            return None
+        with self._lock:
+            self._segmenters, self._locators = {}, {}
+        return Engines(self._models_directory, Provider.CPU)
+
     def segmenter(self, model: PlannedModel) -> SegmentationEngine:
         """Return a model that finds organs; raise as `card` and `inference.engine.open_engine`."""
         with self._lock:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Protocol
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.domain.body import BodyLocation
@@ -22,22 +21,10 @@ from orthanc_plugin.errors import EncodingError, StoreError
 from orthanc_plugin.inference.engine import SegmentationEngine
 from orthanc_plugin.pipeline import closing, location, organs, scan
 from orthanc_plugin.pipeline.context import Context, ReadBack, ReportResult
+from orthanc_plugin.pipeline.memory import Models, SegmenterWithinMemory, within_memory
 from orthanc_plugin.quality.scan import measure_scan
 
 _Report = Callable[[CtSeries, ModelCard, StoredObject, str, Context], ReportResult]
-
-
-class Models(Protocol):
-    """The models of a process."""
-
-    def card(self, model: PlannedModel) -> ModelCard:
-        """Return the card of a model."""
-
-    def segmenter(self, model: PlannedModel) -> SegmentationEngine:
-        """Return a model that finds organs."""
-
-    def locator(self, model: PlannedModel) -> location.Locator:
-        """Return a body part regression."""
 
 
 class RememberingEngine:
@@ -77,12 +64,19 @@ class Session:
         Reads the series of the job and vouches for it.
     make_context : callable
         Makes the context of the stages around what they read back; called when the first result is looked for.
+    deaths : int
+        Workers that died in this job, perhaps for want of memory.
     """
 
     def __init__(
-        self, job: EnrichJob, models: Models, load: Callable[[], CtSeries], make_context: Callable[[ReadBack], Context]
+        self,
+        job: EnrichJob,
+        models: Models,
+        load: Callable[[], CtSeries],
+        make_context: Callable[[ReadBack], Context],
+        deaths: int = 0,
     ) -> None:
-        self.job = job
+        self.job, self._deaths = job, deaths
         self._models, self._load, self._make_context = models, load, make_context
         self._engines: dict[str, RememberingEngine] = {}
         self._crop: location.Crop | None = None
@@ -100,8 +94,14 @@ class Session:
 
     def locate(self, model: PlannedModel) -> Found:
         """Find the place of the series in the body."""
-        result = location.locate(self._series, self._models.locator(model))
-        return Found(provider=result.provider, notes=result.notes, location=result.location.recorded)
+        ran = within_memory(
+            self._models,
+            lambda models: models.locator(model),
+            lambda locator: location.locate(self._series, locator),
+            self._deaths,
+        )
+        notes = (*ran.result.notes, *([ran.note] if ran.note else []))
+        return Found(provider=ran.result.provider, notes=notes, location=ran.result.location.recorded)
 
     def report_location(self, model: PlannedModel, kind: Output, located: StageOutcome) -> Found:
         """Store the landmarks or regions of the body."""
@@ -113,7 +113,7 @@ class Session:
         """Find and store the structures of one model."""
         crop, wanted = self._cropped(located), self.job.plan.location
         if model.digest not in self._engines:
-            self._engines[model.digest] = RememberingEngine(self._models.segmenter(model))
+            self._engines[model.digest] = RememberingEngine(SegmenterWithinMemory(self._models, model, self._deaths))
         result = organs.segment(self._series, self._engines[model.digest], self._context, crop)
         volumes_ml = {key: round(volume_ml, 3) for key, volume_ml in result.volumes_ml.items()}
         missed = crop is None and wanted is not None and wanted.crop is not None

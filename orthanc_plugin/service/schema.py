@@ -133,7 +133,7 @@ class Job(Shape):
     """The enrichment of one series. `stage`: the stage that runs now.
 
     priority: which of the waiting jobs is taken first, `urgent`, `normal` or `backfill`.
-    waits_for: why no worker may take the waiting job, beside its turn; empty if nothing is in its way.
+    waits_for: what a waiting job waits for beside its turn, or a running one; otherwise empty.
     stuck: it is running, but no worker says that it works on it; it can be retried or cancelled.
     error: why there is no result, or why one was held back.
     Lists of jobs leave out deliveries, location and checks.

@@ -61,7 +61,7 @@ def main(section_file: Path, slot: int, pace_file: Path) -> None:
     section = json.loads(section_file.read_text())
     stub = section.pop("Stub")
 
-    def opened(sessions: Sessions, job: EnrichJob) -> StubSession:
+    def opened(sessions: Sessions, job: EnrichJob, deaths: int = 0) -> StubSession:
         return StubSession()
 
     workflow.stages_of = partial(stages, stub)  # type: ignore[assignment]

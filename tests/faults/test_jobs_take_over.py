@@ -93,6 +93,26 @@ def test_a_job_that_kills_every_worker_ends(place: StubSite, queue: JobQueue) ->
     assert queue.show(job).error == "the worker died each time it ran this job"
 
 
+def test_a_worker_that_was_killed_in_a_job_is_counted_and_one_that_stopped_is_not(
+    place: StubSite, queue: JobQueue
+) -> None:
+    long = StubSite(place.directory, place.database, seconds=60.0)
+    job = enqueue(queue, 1)
+    with long.worker("a") as worker:
+        wait_until(lambda: place.begun(SEGMENT), 30, "the second stage")
+        assert queue.deaths(job) == 0
+        worker.terminate()
+        worker.wait()
+    with long.worker("a") as worker:
+        wait_until(lambda: len(place.begun(SEGMENT)) == 2, 30, "the second stage again")
+        assert queue.deaths(job) == 0
+        worker.kill()
+        worker.wait()
+    with long.worker("a"):
+        wait_until(lambda: len(place.begun(SEGMENT)) == 3, 30, "the second stage once more")
+        assert queue.deaths(job) == 1
+
+
 def _log(place: StubSite, name: str) -> str:
     return (place.directory / f"{name}.log").read_text()
 

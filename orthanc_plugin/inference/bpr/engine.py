@@ -15,6 +15,7 @@ PEER repeats bpreg 1.1.0 on the same weights, as closely as floating point allow
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from enum import StrEnum
 
@@ -71,6 +72,15 @@ class BprEngine:
         slices, scores = End("slices", (1, self._model.size, self._model.size)), End("scores", (1,))
         self._network = Network(card.directory / card.graphs[0].file, slices, scores, wanted)
         self.provider = self._network.provider.value
+        self._batch = _BATCH
+
+    def sparing(self) -> BprEngine | None:
+        """Return the same engine with one slice at once; None if it is that already."""
+        if self._batch == 1:
+            return None
+        spared = copy(self)
+        spared._batch = 1
+        return spared
 
     def locate(self, volume: Volume) -> BodyLocation:
         """Score the slices of a CT and find its landmarks and regions; slices are counted from the feet.
@@ -81,7 +91,7 @@ class BprEngine:
         ------
         InputError
             NOT_AXIAL if the slices are sagittal, coronal, or more than 30 degrees off.
-        TransientError
+        OutOfMemoryError
             If memory runs out.
         ModelError
             If the graph fails, or gives scores that are not finite.
@@ -136,7 +146,7 @@ class BprEngine:
         )
 
     def _scores(self, voxels: Voxels, pixel_mm: tuple[float, float], indices: NDArray[np.intp]) -> Values:
-        batches = slice_batches(voxels, pixel_mm, indices.tolist(), self._model, _BATCH)
+        batches = slice_batches(voxels, pixel_mm, indices.tolist(), self._model, self._batch)
         return np.concatenate([self._network.run(batch)[:, 0] for batch in batches]).astype(np.float64)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from copy import copy
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from orthanc_plugin.inference.nnunet.postprocess import keep_largest
 from orthanc_plugin.inference.nnunet.preprocess import Box, preprocess
 from orthanc_plugin.inference.nnunet.resample import labels_from_frame, resample_to_frame
 from orthanc_plugin.inference.nnunet.restore import Member, restore, way_back
-from orthanc_plugin.inference.nnunet.window import predict
+from orthanc_plugin.inference.nnunet.window import SLICES_AT_ONCE, predict
 from orthanc_plugin.inference.providers import Provider, usable_threads
 from orthanc_plugin.inference.segments import segments_present
 
@@ -46,6 +47,7 @@ class NnunetEngine:
         self.card = card
         self._model = _model(card)
         self._threads = usable_threads()
+        self._slices_at_once = SLICES_AT_ONCE
         # A graph may have two uses: a low-resolution model averaged with the cascade that starts with it.
         users = {graph: user for user in _configurations(self._model.parts) for graph in user.graphs}
         self._networks = {
@@ -54,6 +56,14 @@ class NnunetEngine:
         # Networks of one model usually run on one provider; name all of them if they do not (a GPU that is full).
         self.provider = "+".join(sorted({network.provider.value for network in self._networks.values()}))
 
+    def sparing(self) -> NnunetEngine | None:
+        """Return the same engine with one slice at once; None if its networks are 3-D, whose patch is fixed."""
+        if self._slices_at_once == 1 or not any(c.planar for c in _configurations(self._model.parts)):
+            return None
+        spared = copy(self)
+        spared._slices_at_once = 1
+        return spared
+
     def segment(self, volume: Volume) -> Segmentation:
         """Segment a CT (see `SegmentationEngine`).
 
@@ -61,7 +71,7 @@ class NnunetEngine:
         ------
         InputError
             If the volume is too oblique, or empty.
-        TransientError
+        OutOfMemoryError
             If memory runs out.
         ModelError
             If a graph fails.
@@ -108,7 +118,14 @@ class NnunetEngine:
         prepared = preprocess(voxels_hu, spacing_mm, configuration, earlier)
         networks = [self._networks[graph] for graph in configuration.graphs]
         _LOG.info("model %s: %s on %s voxels", self.card.name, configuration.name, prepared.data.shape)
-        slabs = predict(prepared.data, configuration, networks, regions=part.regions, threads=self._threads)
+        slabs = predict(
+            prepared.data,
+            configuration,
+            networks,
+            regions=part.regions,
+            threads=self._threads,
+            slices_at_once=self._slices_at_once,
+        )
         return Member(slabs, way_back(configuration, prepared), configuration.framework), prepared.box
 
 

@@ -26,7 +26,7 @@ from orthanc_plugin.inference.nnunet.tiles import Tile, axis_tiles, mirrorings, 
 Values = NDArray[np.floating[Any]]
 
 _FLOAT32_BYTES = 2 * 2**30
-_SLICES_AT_ONCE = 4
+SLICES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,13 @@ class _Window:
 
 
 def predict(
-    data: Field, configuration: Configuration, networks: Sequence[Network], *, regions: bool = False, threads: int = 1
+    data: Field,
+    configuration: Configuration,
+    networks: Sequence[Network],
+    *,
+    regions: bool = False,
+    threads: int = 1,
+    slices_at_once: int = SLICES_AT_ONCE,
 ) -> Iterator[Slab]:
     """Run a configuration over a preprocessed volume.
 
@@ -66,6 +72,8 @@ def predict(
         Whether heads are independent masks; v1 then uses the sigmoid instead of the softmax.
     threads : int
         Threads for the work outside the networks.
+    slices_at_once : int
+        Batch of a planar network.
 
     Yields
     ------
@@ -84,7 +92,7 @@ def predict(
     if any(after for _, after in pads):
         data = np.pad(data, [(0, 0), *pads])
     inner = [slice(before, size - after) for (before, after), size in zip(pads, data.shape[1:], strict=True)]
-    window = _window(data.shape[1:], patch, configuration)
+    window = _window(data.shape[1:], patch, configuration, slices_at_once)
     with ThreadPoolExecutor(threads) as pool:
         for slab in _slabs(data, window, _Passes(configuration, networks, regions, pool), pool):
             first, last = max(inner[0].start, slab.start), min(inner[0].stop, slab.start + slab.values.shape[1])
@@ -93,9 +101,11 @@ def predict(
                 yield Slab(first - inner[0].start, values)
 
 
-def _window(shape: tuple[int, ...], patch: tuple[int, ...], configuration: Configuration) -> _Window:
+def _window(
+    shape: tuple[int, ...], patch: tuple[int, ...], configuration: Configuration, slices_at_once: int
+) -> _Window:
     z, y, x = (axis_tiles(size, length, configuration.tile_step) for size, length in zip(shape, patch, strict=True))
-    rows = slice_blocks(shape[0], _SLICES_AT_ONCE) if configuration.planar else z
+    rows = slice_blocks(shape[0], slices_at_once) if configuration.planar else z
     return _Window(rows, tuple(product(y, x)))
 
 

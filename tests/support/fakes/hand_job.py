@@ -24,6 +24,7 @@ from orthanc_plugin.errors import InputError
 from orthanc_plugin.inference.engine import SegmentationEngine
 from orthanc_plugin.jobs.sessions import Sessions
 from orthanc_plugin.jobs.stage import run_stage
+from orthanc_plugin.pipeline.memory import Models
 from orthanc_plugin.pipeline.order import stages_of
 from orthanc_plugin.pipeline.session import Session
 from tests.support.cases import bpr_case
@@ -85,6 +86,9 @@ class HandProcess:
 
     def segmenter(self, model: PlannedModel) -> SegmentationEngine:
         return self.engine
+
+    def on_cpu(self) -> Models | None:
+        return None
 
     def locator(self, model: PlannedModel) -> pipeline.Locator:
         return self.hand_locator

@@ -46,6 +46,15 @@ def test_a_chest_is_found(engine: BprEngine) -> None:
     assert engine.provider == "cpu"
 
 
+def test_one_slice_at_once_gives_the_same_place(engine: BprEngine) -> None:
+    spared = engine.sparing()
+    assert spared is not None
+    assert spared.sparing() is None
+    usual, found = engine.locate(ct(CHEST)), spared.locate(ct(CHEST))
+    np.testing.assert_allclose(found.scores, usual.scores, atol=1e-4)
+    assert found.regions == usual.regions
+
+
 def test_some_of_close_slices_are_scored_and_all_have_a_score(engine: BprEngine) -> None:
     fine = 40 + SLOPE * np.arange(0, 350, 1.0)
     location = engine.locate(ct(fine, spacing_mm=1.0))

@@ -110,6 +110,17 @@ def test_a_planar_network_sees_each_slice_alone(tmp_path: Path) -> None:
         np.testing.assert_allclose(values[:, z], alone, atol=1e-6)
 
 
+def test_fewer_slices_at_once_change_only_the_rounding(tmp_path: Path) -> None:
+    configuration = nnunet_case.planar(CONFIGURATION)
+    nnunet_case.convolution(tmp_path / "2d.onnx", KERNEL[:, :, 1], BIAS, configuration.patch_size)
+    networks = [Network(tmp_path / "2d.onnx", configuration, 1, Provider.CPU)]
+    data = noise(9, 20, 20)
+    four = np.concatenate([slab.values.copy() for slab in predict(data, configuration, networks)], axis=1)
+    one = [slab.values.copy() for slab in predict(data, configuration, networks, slices_at_once=1)]
+    assert len(one) == 9
+    np.testing.assert_allclose(np.concatenate(one, axis=1), four, atol=1e-6)
+
+
 def test_a_slab_that_is_too_large_is_held_in_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = noise(19, 30, 35)
     net = network(tmp_path, CONFIGURATION)

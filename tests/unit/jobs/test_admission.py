@@ -456,3 +456,10 @@ def test_the_rule_decides_on_the_priority_and_not_on_the_plan(tmp_path: Path) ->
     normal, urgent = rows
     assert (normal.priority, urgent.priority) == (Priority.NORMAL, Priority.URGENT)
     assert normal.job_id == urgent.job_id
+
+
+def test_a_job_knows_how_many_voxels_it_will_read(house: House) -> None:
+    house.archive.put(*ct_series())
+    house.hint()
+    (row,) = house.rows()
+    assert EnrichJob.from_json(row.argument).voxels == 20 * 8 * 8

@@ -96,7 +96,7 @@ def test_a_waiting_job_says_why_and_with_which_priority(door: FrontDoor) -> None
     assert (job["priority"], job["state"], "20:00" in job["waits_for"]) == (Priority.BACKFILL, "queued", True)
     assert "waits for the hours of backfills" in door.ask("/enrichment/").text
     door.ask(f"{API}/pause", "POST")
-    assert door.ask(f"{API}/jobs").json()["jobs"][0]["waits_for"] == "the queue is paused"
+    assert door.ask(f"{API}/jobs").json()["jobs"][0]["waits_for"] == "a person who resumes the queue"
 
 
 def say(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -1,0 +1,139 @@
+"""Memory admission: a job that does not fit into the memory of its worker waits; one that never fits ends.
+
+The estimate is deliberately simple. Two runs gave its figures (docs/figures.md): lidc_0314_chest needed 1.8 GiB with
+the built-in model, and a network of 118 classes on 512 x 512 x 600 voxels 5.2 GiB; it says 2.0 and 5.6.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orthanc_plugin.catalog.card import ModelCard
+from orthanc_plugin.errors import ConfigError
+
+BASE_BYTES = 700 << 20
+"""Of a worker with the libraries and a small model."""
+BYTES_A_VOXEL = 20
+"""Of the series as stored, in HU, and of the masks, over all stages."""
+_LARGEST_SLAB, _PLANE, _FLOAT32 = 2 << 30, 512 * 512, 4
+LOOK_S = 5.0
+_SHORT_SLEEP_S = 0.5
+_UNLIMITED = 1 << 60
+"""What cgroups of version 1 say where there is no limit is larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory in bytes that this process may use: in all, and now (its own is counted as free)."""
+
+    total: int
+    free: int
+
+
+def needed_bytes(voxels: int, cards: Iterable[ModelCard]) -> int:
+    """Estimate the peak of a job; 0 if the number of voxels is not known."""
+    if not voxels:
+        return 0
+    return (
+        BASE_BYTES
+        + BYTES_A_VOXEL * voxels
+        + sum(map(_weights, known := tuple(cards)))
+        + max(map(_slab, known), default=0)
+    )
+
+
+def _weights(card: ModelCard) -> int:
+    return sum((card.directory / graph.file).stat().st_size for graph in card.graphs)
+
+
+def _slab(card: ModelCard) -> int:
+    """Return the class values of one patch's depth, which the sliding window holds (at most 2 GiB)."""
+    if card.nnunet is None:
+        return 0
+    spatial = [c for part in card.nnunet.parts for c in part.configurations if not c.planar]
+    return min(_LARGEST_SLAB, max((c.heads * c.patch_size[0] * _PLANE * _FLOAT32 for c in spatial), default=0))
+
+
+def memory_here(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Memory:
+    """Ask Linux what memory this process may use: that of the computer, or less where a cgroup limits it."""
+    known = dict(line.split(":") for line in (proc / "meminfo").read_text().splitlines() if ":" in line)
+    total, free = (int(known[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
+    for limit, used in _limits(proc, cgroups):
+        total, free = min(total, limit), min(free, limit - used)
+    resident = int((proc / "self" / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return Memory(total, min(total, free + resident))
+
+
+def _limits(proc: Path, cgroups: Path) -> Iterator[tuple[int, int]]:
+    """Yield limit and use of each cgroup above this process; pages of files that can be dropped are not counted."""
+    for line in (proc / "self" / "cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, names = cgroups, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root, names = cgroups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        inside = Path(path.lstrip("/"))
+        for folder in (root / inside, *(root / parent for parent in inside.parents)):
+            if found := _limit(folder, *names):
+                yield found
+
+
+def _limit(folder: Path, limit: str, used: str, droppable: str) -> tuple[int, int] | None:
+    try:
+        most, now = (folder / limit).read_text().strip(), int((folder / used).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such cgroup, or not ours to see
+        return None
+    if most == "max" or int(most) >= _UNLIMITED:
+        return None
+    return int(most), now - int(stat.get(droppable, 0))
+
+
+def wait_for_room(
+    needed: int,
+    tell: Callable[[str], None],
+    memory: Callable[[], Memory] = memory_here,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until a job fits into memory.
+
+    Parameters
+    ----------
+    needed : int
+        Estimate of its peak in bytes.
+    tell : callable
+        Is told what the job waits for, and an empty text at the end of the wait.
+    memory : callable
+        What this process may use.
+    sleep : callable
+        Waits some seconds; short, so that a cancelled job can be interrupted.
+
+    Raises
+    ------
+    ConfigError
+        If it can never fit: the operator must act.
+    """
+    told = ""
+    while needed > (here := memory()).free:
+        if needed > here.total:
+            raise ConfigError(
+                f"the job needs about {_gib(needed)} of memory, and this worker may use {_gib(here.total)} in all: give"
+                " it more and retry the job, or set WaitForMemory to false to let it try"
+            )
+        if (text := f"memory: about {_gib(needed)} needed, {_gib(here.free)} of {_gib(here.total)} free") != told:
+            tell(text)
+            told = text
+        for _ in range(round(LOOK_S / _SHORT_SLEEP_S)):
+            sleep(_SHORT_SLEEP_S)
+    if told:
+        tell("")
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,146 @@
+"""Which jobs wait for memory, for how much, and which can never have it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orthanc_plugin.catalog.nnunet import Part
+from orthanc_plugin.catalog.shelf import find_model
+from orthanc_plugin.config.read import parse_section
+from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.jobs import sessions as sessions_module
+from orthanc_plugin.jobs.memory import Memory, memory_here, needed_bytes, wait_for_room
+from orthanc_plugin.jobs.sessions import warm_sessions
+from tests.support.cases import nnunet_case
+from tests.support.cases.location_case import CHEST
+from tests.support.cases.nnunet_case import CONFIGURATION
+from tests.support.fakes.hand_job import HandProcess, job, run
+
+GIB = 2**30
+OWN = 1000 * os.sysconf("SC_PAGE_SIZE")
+"""Resident memory of the made-up process."""
+
+
+def linux(directory: Path, total: int, available: int, cgroup: str) -> tuple[Path, Path]:
+    """Make a /proc with a process of 1,000 pages, and an empty place for cgroups."""
+    own = directory / "proc" / "self"
+    own.mkdir(parents=True)
+    (own.parent / "meminfo").write_text(
+        f"MemTotal: {total // 1024} kB\nMemFree: 1 kB\nMemAvailable: {available // 1024} kB\nHugePages_Total: 0\n"
+    )
+    (own / "statm").write_text("5000 1000 10 1 0 1 0\n")
+    (own / "cgroup").write_text(cgroup)
+    return own.parent, directory / "cgroup"
+
+
+def limited(folder: Path, names: tuple[str, str, str], limit: str, used: int, droppable: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 1\n{names[2]} {droppable}\n")
+
+
+V2 = ("memory.max", "memory.current", "inactive_file")
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def test_without_cgroups_it_is_the_computer(tmp_path: Path) -> None:
+    assert memory_here(*linux(tmp_path, 16 * GIB, 4 * GIB, "0::/\n")) == Memory(16 * GIB, 4 * GIB + OWN)
+
+
+def test_a_cgroup_above_limits_what_is_there_and_files_can_be_dropped(tmp_path: Path) -> None:
+    proc, cgroups = linux(tmp_path, 16 * GIB, 12 * GIB, "0::/pod/worker\n")
+    limited(cgroups / "pod", V2, str(6 * GIB), 5 * GIB, 2 * GIB)
+    limited(cgroups / "pod/worker", V2, "max", GIB, 0)
+    assert memory_here(proc, cgroups) == Memory(6 * GIB, 3 * GIB + OWN)
+
+
+def test_cgroups_of_version_1_and_their_word_for_no_limit(tmp_path: Path) -> None:
+    proc, cgroups = linux(tmp_path, 16 * GIB, 12 * GIB, "5:cpu,memory:/box\n3:pids:/box\n0::/\n")
+    limited(cgroups / "memory/box", V1, str(2 * GIB), GIB, 0)
+    limited(cgroups / "memory", V1, "9223372036854771712", 9 * GIB, 0)
+    assert memory_here(proc, cgroups) == Memory(2 * GIB, GIB + OWN)
+
+
+def test_this_computer_has_some() -> None:
+    here = memory_here()
+    assert 0 < here.free <= here.total
+
+
+def test_the_estimate_covers_what_was_measured() -> None:
+    built_in = find_model("chest_structures", None)
+    assert 1.8 * GIB < needed_bytes(275 * 512 * 512, [built_in]) < 2.5 * GIB
+    assert needed_bytes(112 * 192 * 192, [built_in]) + 0.1 * GIB >= 0.8 * GIB
+    assert needed_bytes(0, [built_in]) == 0
+
+
+def test_the_estimate_of_an_nnunet_counts_its_classes(tmp_path: Path) -> None:
+    heads = {118: (128, 128, 128), 3: CONFIGURATION.patch_size}
+    many, few = (
+        nnunet_case.card(tmp_path, Part((replace(CONFIGURATION, heads=n, patch_size=patch),), tuple(range(n))))
+        for n, patch in heads.items()
+    )
+    for graph in many.graphs:
+        (tmp_path / graph.file).write_bytes(b"")
+    assert 5.2 * GIB < needed_bytes(600 * 512 * 512, [many]) < 6.5 * GIB
+    assert needed_bytes(600 * 512 * 512, [few]) < needed_bytes(600 * 512 * 512, [many])
+
+
+def test_a_job_waits_until_there_is_room_and_says_for_what() -> None:
+    free = iter([1.04, 1.01, 1.5, 4.0])
+    told: list[str] = []
+    slept: list[float] = []
+    wait_for_room(3 * GIB, told.append, lambda: Memory(8 * GIB, round(next(free) * GIB)), slept.append)
+    assert told == [
+        "memory: about 3.0 GiB needed, 1.0 GiB of 8.0 GiB free",
+        "memory: about 3.0 GiB needed, 1.5 GiB of 8.0 GiB free",
+        "",
+    ]
+    assert max(slept) < 1.0
+
+
+def test_a_job_that_fits_says_nothing() -> None:
+    told: list[str] = []
+    wait_for_room(GIB, told.append, lambda: Memory(8 * GIB, 2 * GIB))
+    wait_for_room(0, told.append, lambda: Memory(8 * GIB, 0))
+    assert told == []
+
+
+def test_a_job_that_can_never_fit_ends_with_figures_and_a_remedy() -> None:
+    process = HandProcess(CHEST)
+
+    def room(told: EnrichJob) -> None:
+        wait_for_room(9 * GIB, lambda text: None, lambda: Memory(8 * GIB, 7 * GIB))
+
+    process.sessions = replace(process.sessions, room=room)
+    outcome = run(process, job(None))["retrieve"]
+    assert (outcome.state, outcome.reason) == ("failed", "failed")
+    assert "needs about 9.0 GiB of memory, and this worker may use 8.0 GiB in all" in outcome.detail
+    assert "WaitForMemory" in outcome.detail
+
+
+def test_a_worker_asks_before_it_reads_the_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def full(needed: int, tell: object) -> None:
+        asked.append(needed)
+        raise ConfigError("full")
+
+    monkeypatch.setattr(sessions_module, "wait_for_room", full)
+    model = find_model("chest_structures", None)
+    plain = job(None)
+    planned = replace(plain.plan.models[0], name=model.name, digest=model.digest)
+    wanted = replace(plain, plan=replace(plain.plan, models=(planned,)), voxels=10**7)
+    for setting, expected in ((True, [needed_bytes(10**7, [model])]), (False, [])):
+        asked.clear()
+        process = HandProcess(CHEST)
+        sessions = warm_sessions(parse_section({"WaitForMemory": setting}, {}), {"local": process.archive})
+        with closing(sessions.open(wanted)) as session, pytest.raises(Exception, match="full" if setting else None):
+            session.retrieve()
+        assert asked == expected
