@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity, pipeline
 from orthanc_plugin.domain.masks import Segmentation
-from orthanc_plugin.domain.plan import Output, StoredObject
+from orthanc_plugin.domain.plan import ContourStyle, Output, StoredObject
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import StoreError
 from orthanc_plugin.results import seg
@@ -149,7 +149,8 @@ def test_reports_that_are_there_are_adopted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings"), [(Output.RTSTRUCT, rtstruct.SETTINGS), (Output.PREVIEW, preview.SETTINGS)]
+    ("kind", "settings"),
+    [(Output.RTSTRUCT, rtstruct.describe(ContourStyle.KEYHOLE)), (Output.PREVIEW, preview.SETTINGS)],
 )
 def test_what_decides_a_further_form_decides_its_uid(kind: Output, settings: str) -> None:
     series, store = small_series(), Store()
