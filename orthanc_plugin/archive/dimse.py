@@ -100,7 +100,7 @@ class DimseArchive:
         """
         check_uids(series_uid)
         try:
-            found = self._node.find("SERIES", {"SeriesInstanceUID": series_uid, "StudyInstanceUID": ""})
+            found = self._search("SERIES", {"SeriesInstanceUID": series_uid, "StudyInstanceUID": ""})
         except InputError:
             return ()
         studies = {
@@ -110,13 +110,13 @@ class DimseArchive:
 
     def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
         """Search for studies by C-FIND, which knows neither pages nor an order: each answer has all of them."""
-        found = self._node.find("STUDY", {**query, "StudyInstanceUID": query.get("StudyInstanceUID", "")}, strict=True)
+        found = self._search("STUDY", {**query, "StudyInstanceUID": query.get("StudyInstanceUID", "")}, strict=True)
         return tuple(dict.fromkeys(_text(match, "StudyInstanceUID") for match in found))
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """Search for the series of the study, and keep those whose modality is CT."""
         check_uids(study_uid)
-        found = self._node.find("SERIES", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "Modality": "CT"})
+        found = self._search("SERIES", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "Modality": "CT"})
         return tuple(sorted({_text(m, "SeriesInstanceUID") for m in found if _text(m, "Modality") == "CT"} - {""}))
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
@@ -166,12 +166,12 @@ class DimseArchive:
         return found[0]
 
     def holds(self, study_uid: str, series_uid: str, sop_uid: str) -> bool:
-        """Ask by C-FIND. A node that only stores answers no queries: then it may get the same object again."""
+        """Ask by C-FIND. A node that only stores answers no such query: then it may get the same object again."""
         check_uids(study_uid, series_uid, sop_uid)
         keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid, "SOPInstanceUID": sop_uid}
         try:
-            found = self._node.find("IMAGE", keys)
-        except NotSupportedError:
+            found = self._search("IMAGE", keys)
+        except InputError:
             return False
         return any(_text(match, "SOPInstanceUID") == sop_uid for match in found)
 
@@ -199,17 +199,24 @@ class DimseArchive:
             said = f"refused {ds.SOPInstanceUID} with status 0x{status:04X}"
             raise refusal(self.name, str(ds.SOPClassUID), status, said)
 
+    def _search(self, level: str, keys: Mapping[str, str], *, strict: bool = False) -> tuple[Dataset, ...]:
+        """Search by C-FIND; a node that cannot be searched at all refuses every series."""
+        try:
+            return self._node.find(level, keys, strict=strict)
+        except NotSupportedError as error:
+            raise InputError(Refusal.ARCHIVE_REFUSED, f"{error}: no series can be read from it") from None
+
     def _listed(self, study_uid: str, series_uid: str) -> frozenset[str]:
         keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid, "SOPInstanceUID": ""}
-        return frozenset(_text(match, "SOPInstanceUID") for match in self._node.find("IMAGE", keys)) - {""}
+        return frozenset(_text(match, "SOPInstanceUID") for match in self._search("IMAGE", keys)) - {""}
 
     def _patients(self, study_uid: str) -> tuple[str, ...]:
-        found = self._node.find("STUDY", {"StudyInstanceUID": study_uid, "PatientID": ""})
+        found = self._search("STUDY", {"StudyInstanceUID": study_uid, "PatientID": ""})
         return tuple(sorted({_text(match, "PatientID") for match in found}))
 
     def _modality(self, study_uid: str, series_uid: str) -> str:
         keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid, "Modality": ""}
-        return next((_text(match, "Modality") for match in self._node.find("SERIES", keys)), "")
+        return next((_text(match, "Modality") for match in self._search("SERIES", keys)), "")
 
     def _keep(self, study_uid: str, series_uid: str, kept: _Kept) -> None:
         with self._lock:
@@ -252,7 +259,8 @@ class DimseArchive:
         with self._node.associated(contexts, as_receiver(classes), handlers, LONGEST_S) as association:
             transfer.association = association
             if not any(context.abstract_syntax == GET for context in association.accepted_contexts):
-                raise NotSupportedError(f'archive {self.name} does not support C-GET: set Dimse.Retrieve to "C-MOVE"')
+                message = f'archive {self.name} does not support C-GET: set Dimse.Retrieve to "C-MOVE"'
+                raise InputError(Refusal.ARCHIVE_REFUSED, message)
             transfer.answer = last(association.send_c_get(identifier, GET), lambda _: transfer.inbox.heard())
 
     def _move(self, transfer: _Transfer, identifier: Dataset, classes: Sequence[str], wanted: frozenset[str]) -> None:

@@ -198,8 +198,10 @@ def test_a_node_that_only_receives_is_asked_nothing_else(tmp_path: Path) -> None
         archive.store(ds)
         archive.store(ds)
         assert find_problem("pacs", settings(node.port, AET)) == ""
-        with pytest.raises(NotSupportedError, match="does not support"):
+        assert archive.same_series_studies(ds.SeriesInstanceUID) == ()
+        with pytest.raises(InputError, match=r"does not support .*: no series can be read from it") as refusal:
             archive.headers(*place(ds))
+        assert refusal.value.reason is Refusal.ARCHIVE_REFUSED
 
 
 def test_a_sop_class_that_a_node_does_not_know_is_not_supported(tmp_path: Path) -> None:

@@ -79,10 +79,10 @@ class Script:
 
 
 @contextmanager
-def node(script: Script, **more: object) -> Iterator[DimseArchive]:
+def node(script: Script, offers: tuple[str, ...] = (FIND, GET, COMMIT), **more: object) -> Iterator[DimseArchive]:
     ae, port = AE(ae_title="NODE"), free_port()
     classes = [CTImageStorage, SegmentationStorage, EncapsulatedPDFStorage]
-    contexts = [build_context(uid) for uid in (FIND, GET, COMMIT, *classes)]
+    contexts = [build_context(uid) for uid in (*offers, *classes)]
     for context in contexts:
         context.scu_role = context.scp_role = True
     handlers = [
@@ -133,6 +133,11 @@ def ending(status: int) -> tuple[int, Dataset]:
 )
 def test_a_retrieval_is_whole_or_an_error(script: Script, said: str) -> None:
     with node(script) as archive, pytest.raises(TransientError, match=said):
+        list(archive.retrieve(*PLACE))
+
+
+def test_a_node_without_c_get_is_told_with_its_remedy() -> None:
+    with node(Script(), offers=(FIND,)) as archive, pytest.raises(InputError, match=r'set Dimse\.Retrieve to "C-MOVE"'):
         list(archive.retrieve(*PLACE))
 
 
