@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +176,10 @@ def trials() -> tuple[Trial, ...]:
 
 
 def measured(trial: Trial, clean: list[Case], random: Random) -> str:
-    """Give the row of one fault: cases, area under the curve, sensitivity and false alarms at the default limits."""
+    """Give the row of one fault: cases, area under the curve, hits and false alarms at the default limits.
+
+    Then hits and false alarms of every second case at the limit that the others choose.
+    """
     taken = [case for case in clean if case.kind in trial.kinds]
     before = [trial.check(case.volume) for case in taken]
     after = [trial.check(trial.fault(case.volume, random)) for case in taken]
@@ -185,8 +189,27 @@ def measured(trial: Trial, clean: list[Case], random: Random) -> str:
     unknown = sum(figure.passed is None for figure in before)
     return (
         f"| {trial.name} | `{check}` | {count} ({', '.join(trial.kinds)}) | {area:.3f} | {caught}/{count} |"
-        f" {alarms}/{count} | {unknown} |"
+        f" {alarms}/{count} | {unknown} | {held_out(before, after)} |"
     )
+
+
+def held_out(before: list[InputFigure], after: list[InputFigure]) -> str:
+    """Choose the limit on the even cases, and count the odd ones at it."""
+    even, odd = (
+        [[f.value for f in figures[start::2] if f.value is not None] for figures in (before, after)] for start in (0, 1)
+    )
+    limit = chosen_limit(*even)
+    clean, faulty = odd
+    hits, alarms = (sum(value > limit for value in values) for values in (faulty, clean))
+    return f"{limit:.3g} | {hits}/{len(faulty)} | {alarms}/{len(clean)}"
+
+
+def chosen_limit(negative: list[float], positive: list[float]) -> float:
+    """Choose the limit with the largest difference of hits and false alarms, in the middle of its gap."""
+    values = sorted({*negative, *positive})
+    middles = [(low + high) / 2 for low, high in pairwise(values)]
+    clean, faulty = np.array(negative), np.array(positive)
+    return max(middles, key=lambda at: float((faulty > at).mean() - (clean > at).mean()))
 
 
 def auc(negative: list[float], positive: list[float]) -> float:
@@ -217,7 +240,11 @@ def table() -> str:
     clean = [*cases()]
     random = np.random.default_rng(12)
     rows = [measured(trial, clean, random) for trial in trials()]
-    head = "| fault | check | cases | AUC | caught | false alarms | not measurable |\n|---|---|---|---|---|---|---|\n"
+    heads = (
+        "fault", "check", "cases", "AUC", "caught", "false alarms", "not measurable",
+        "limit of the even cases", "caught of the odd", "false alarms of the odd",
+    )  # fmt: skip
+    head = f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n"
     return head + "\n".join(rows) + "\n\n" + noise_error(clean, random) + "\n"
 
 

@@ -17,6 +17,7 @@ USED_ELSEWHERE = {
     "cancel": "the API will offer it",
     "capture_signals": "uvicorn calls it",
     "find_class": "pickle calls it",
+    "is_available": "pydicom asks a plugin for it",
     "preview_png": "tests look at the picture before it is encoded",
     "uri": "Orthanc passes it",
 }

@@ -16,7 +16,7 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError, InputError, Refusal
 from orthanc_plugin.quality.scan import measure_scan
 from orthanc_plugin.results.headers import check_identity
-from orthanc_plugin.rules.decide import RuleVerdict, Skip, explain
+from orthanc_plugin.rules.decide import RuleVerdict, Skip, explain, skip_of
 from orthanc_plugin.rules.tags import SeriesTags
 from orthanc_plugin.series.identify import identity_of
 
@@ -150,8 +150,8 @@ def _judged(rule: Rule | None, verdicts: Sequence[RuleVerdict], better: Callable
         if (skip := better(rule.name)) is not None:
             return Inspected(Step.RULES, StepState.REFUSED, skip.reason, skip.sentence)
         return Inspected(Step.RULES, StepState.PASSED, "", f"rule {rule.name} takes the series")
-    told = ". ".join(f"rule {verdict.rule}: {'; '.join(verdict.reasons)}" for verdict in verdicts)
-    return Inspected(Step.RULES, StepState.REFUSED, Refusal.NO_RULE, told or "there are no rules")
+    skip = skip_of(verdicts)
+    return Inspected(Step.RULES, StepState.REFUSED, skip.reason, skip.sentence)
 
 
 def _refused(step: Step, error: InputError) -> Inspected:

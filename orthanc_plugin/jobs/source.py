@@ -14,6 +14,9 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
 from orthanc_plugin.identity import digest
 
+_OF_THE_ARCHIVE = frozenset({"RetrieveAETitle", "InstanceAvailability", "RetrieveURL"})
+"""What an archive adds to metadata by itself; it may differ from one answer to the next."""
+
 
 class Source:
     """The series of one job in its archive.
@@ -63,15 +66,24 @@ class Source:
         return listed and not self._archive.headers(self._job.study_instance_uid, self._job.series_instance_uid)
 
     def _look(self) -> str:
-        """Return a digest of the identity and the instances of the series as the archive holds it now."""
+        """Return what tells the content of the series as the archive holds it now.
+
+        An Orthanc tells by the time of its newest instance that one came again under the same UIDs. Other archives tell
+        by what the headers say; pixels that they replace under the same headers are not seen.
+        """
         study, series = self._job.study_instance_uid, self._job.series_instance_uid
         if self._feed is not None:
             found = self._feed.series(orthanc_id) if (orthanc_id := self._feed.lookup(study, series)) else None
-            return found.content if found is not None else ""
+            return f"{found.content} {found.received}" if found is not None else ""
         headers = self._archive.headers(study, series)
         if not headers and self._archive.same_series_studies(series):
             raise TransientError(f"archive {self._archive.name} lists the series but does not find it")
-        return digest(sorted(f"{header.get('PatientID')}\n{header.get('SOPInstanceUID')}" for header in headers))
+        return digest(sorted(_in_words(header) for header in headers))
+
+
+def _in_words(header: Dataset) -> str:
+    mine = (element for element in header if not element.tag.is_private and element.keyword not in _OF_THE_ARCHIVE)
+    return "\n".join(map(str, mine))
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,11 @@ def decide(
             return _plan(rule, tags, models, test_models)
         if verdicts[-1].in_error:  # a later rule must not take what this one may want
             break
+    return skip_of(verdicts)
+
+
+def skip_of(verdicts: Sequence[RuleVerdict]) -> Skip:
+    """Give the skip of a series that no rule takes."""
     return Skip(_reason(verdicts), _sentence(verdicts), tuple(verdicts))
 
 

@@ -1,7 +1,6 @@
 """Stored pixels of one slice to Hounsfield units.
 
-The decoder is named for each transfer syntax, so that speed and result do not depend on what else is installed. Values
-that a CT cannot have (padding, the corners outside the scan field) become air at -1024 HU.
+Values that a CT cannot have (padding, the corners outside the scan field) become air at -1024 HU.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
-from pydicom.pixels.decoders.base import get_decoder
 
 from orthanc_plugin.domain.hounsfield import HOUNSFIELD, rescale_unit
 from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.series.codestream import stated_size
+from orthanc_plugin.series.decoders import decoder_of
 
 Stored = NDArray[np.integer]
 
@@ -27,20 +26,6 @@ AIR_HU = -1024.0
 TISSUE_HU = (-500.0, 3000.0)
 """Between these a declared padding value is not believed: real pixels have it (0 is declared where water is 0)."""
 
-_PLUGINS = {
-    uid.JPEGBaseline8Bit: "gdcm",
-    uid.JPEGExtended12Bit: "gdcm",
-    uid.JPEGLossless: "gdcm",
-    uid.JPEGLosslessSV1: "gdcm",
-    uid.JPEGLSLossless: "pyjpegls",
-    uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "gdcm",
-    uid.JPEG2000: "gdcm",
-    uid.HTJ2KLossless: "pylibjpeg",
-    uid.HTJ2KLosslessRPCL: "pylibjpeg",
-    uid.HTJ2K: "pylibjpeg",
-    uid.RLELossless: "pylibjpeg",
-}
 _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 _SLOPES = (1e-3, 1000.0)
 _DECODER_ERRORS = (
@@ -91,7 +76,8 @@ def decode(ds: Dataset) -> Stored:
             )
         _check_length(ds, uid.UID(str(syntax or "")))
         with _Panics():
-            stored, _ = get_decoder(syntax).as_array(ds, decoding_plugin=_PLUGINS.get(syntax, ""))
+            decoder, plugin = decoder_of(syntax)
+            stored, _ = decoder.as_array(ds, decoding_plugin=plugin)
     except _DECODER_ERRORS as error:
         # What decoders raise depends on the library and the damage; their texts may quote header values.
         name = getattr(syntax, "name", "unknown transfer syntax")

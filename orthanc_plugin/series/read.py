@@ -26,6 +26,7 @@ from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
 from orthanc_plugin.domain.volume import CtSeries, Volume, Voxels
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.identity import SeriesIdentity
+from orthanc_plugin.series.decoders import MAY_LOSE
 from orthanc_plugin.series.frames import check_concatenations, image_types, is_multi_frame, single_frames
 from orthanc_plugin.series.geometry import (
     SAME_POSITION_MM,
@@ -220,7 +221,14 @@ def _image_type(ds: Dataset) -> tuple[str, ...]:
 
 
 def _header(ds: Dataset) -> Dataset:
-    header = ds[:_PIXEL_DATA_GROUP]
+    """Copy the header; elements whose value nobody can read count as absent, so that no later room stumbles on them."""
+    with _readable():
+        header = ds[:_PIXEL_DATA_GROUP]
+    for tag in [tag for tag in header.keys() if not tag.is_private]:  # noqa: SIM118 - iteration would read values
+        try:
+            header[tag]
+        except (NotImplementedError, BytesLengthException):
+            del header[tag]
     if hasattr(ds, "file_meta"):
         header.file_meta = ds.file_meta
     return header
@@ -265,8 +273,14 @@ def _note_geometry(slices: Sequence[_Slice], grid: Grid, notes: list[str]) -> No
 def _note_pixels(headers: Sequence[Dataset], notes: list[str]) -> None:
     if any(ds.get("LossyImageCompression") == "01" for ds in headers):
         notes.append("pixels were compressed with loss before they came here")
+    elif any(_may_have_lost(ds) for ds in headers):
+        notes.append("pixels came in a transfer syntax that allows loss; LossyImageCompression says nothing of it")
     if any(str(ds.get("RescaleType") or HOUNSFIELD) != HOUNSFIELD for ds in headers):
         notes.append("RescaleType is not spelled HU but means Hounsfield units")
+
+
+def _may_have_lost(ds: Dataset) -> bool:
+    return ds.get("LossyImageCompression") != "00" and ds.file_meta.get("TransferSyntaxUID") in MAY_LOSE
 
 
 def _one_phase(stack: Stack, slices: list[_Slice], phase: Phase) -> tuple[list[_Slice], tuple[str, ...]]:

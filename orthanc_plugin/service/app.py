@@ -18,13 +18,15 @@ from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.inspector import Inspector
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.admitting import AdmissionState
-from orthanc_plugin.service.api import Api
+from orthanc_plugin.service.api import ROOT, Api
 from orthanc_plugin.service.dashboard import Dashboard
 from orthanc_plugin.service.gate import Gate, OrthancLogin
 from orthanc_plugin.service.health import HealthCheck
+from orthanc_plugin.service.inspecting import InspectRoutes
 from orthanc_plugin.service.job_page import JobPage
 from orthanc_plugin.service.proxy import METHODS, PREFIX, PassThrough
 from orthanc_plugin.service.readiness import Readiness
@@ -76,6 +78,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
     inside = Starlette(
         routes=[
             *api.routes(),
+            *InspectRoutes(Inspector(backstage.configuration)).routes(ROOT),
             *Dashboard(backstage.queue, health).routes(),
             *JobPage(backstage.queue).routes(),
             Route(f"{PREFIX}{{path:path}}", PassThrough(transfers, front.url), methods=list(METHODS)),

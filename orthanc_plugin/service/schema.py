@@ -19,7 +19,9 @@ from pydantic.json_schema import models_json_schema
 
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
+from orthanc_plugin.domain.input_quality import InputCheck
 from orthanc_plugin.domain.job import JobState, Priority
+from orthanc_plugin.jobs.inspection import Step, StepState
 from orthanc_plugin.jobs.orders import OrderState
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
@@ -220,6 +222,45 @@ class SeriesList(Shape):
     offset: int
 
 
+class InspectedStep(Shape):
+    """One step that a series passes on its way. `reason`: the code of a refusal; `detail`: what was found."""
+
+    step: Step
+    state: StepState
+    reason: str
+    detail: str
+
+
+class InspectedRule(Shape):
+    """What one rule says of a series. `reasons`: criteria that it does not meet, without texts of the hospital."""
+
+    rule: str
+    matches: bool
+    reasons: tuple[str, ...]
+
+
+class InspectedFigure(Shape):
+    """One check of the input. `passed` is null where nothing is asked of the figure, `value` where there is none."""
+
+    check: InputCheck
+    passed: bool | None
+    value: float | None
+    unit: Unit
+    detail: str
+
+
+class Inspected(Shape):
+    """What would be done with a series. `would`: `enrich` or `skip`; `reason`: why it would be skipped (a code)."""
+
+    series_instance_uid: str
+    would: str
+    reason: str
+    rule: str
+    steps: tuple[InspectedStep, ...]
+    rules: tuple[InspectedRule, ...]
+    figures: tuple[InspectedFigure, ...]
+
+
 class HealthStatus(StrEnum):
     """`degraded`: at least one part below has a problem."""
 
@@ -399,7 +440,8 @@ class Error(Shape):
 
 def api_schema() -> str:
     """Write the JSON Schema (2020-12) of all bodies, as committed in `docs/api-v1.schema.json`."""
-    answers = (Health, JobList, Job, DeliveryList, Retried, Paused, SeriesList, Accepted, BackfillList, Error)
+    lists = (JobList, DeliveryList, SeriesList, BackfillList)
+    answers = (Health, *lists, Job, Retried, Paused, Inspected, Accepted, Error)
     bodies = (HintBody, BackfillBody, DecideAgainBody)
     models = [*((model, "serialization") for model in answers), *((model, "validation") for model in bodies)]
     _, schema = models_json_schema(models, title="Enrichment API v1")  # type: ignore[arg-type]

@@ -8,8 +8,20 @@ from tests.faults.fuzzing.campaign import campaign, table
 from tests.faults.fuzzing.reading import read_case
 from tests.support.cases.realct import real_ct
 
-FOUND = (*((0, number) for number in (26, 110, 215, 567, 622, 2330, 2848)), (20261130, 852), (20261130, 1151))
-"""Seed and number of cases that once ended in an untyped error or took the process with them."""
+FOUND = (
+    (0, 26, "phantom"),
+    (0, 110, "chest"),
+    (0, 215, "rle"),
+    (0, 567, "chest"),
+    (0, 622, "rle"),
+    (0, 2330, "JPEGProcess14TransferSyntax"),
+    (0, 2848, "rle"),
+    (2026, 933, "JPEGProcess14TransferSyntax"),
+    (2026, 4283, "rle"),
+    (20261130, 852, "chest"),
+    (20261130, 1151, "tilted"),
+)
+"""Seed, number and source of cases that once ended in an untyped error or took the process with them."""
 
 
 @pytest.mark.timeout(300)
@@ -22,7 +34,7 @@ def test_mutated_series_end_in_a_reason_or_the_same_volume() -> None:
 
 @pytest.mark.real_ct
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("seed", "number"), FOUND)
-def test_cases_that_once_failed(seed: int, number: int) -> None:
-    real_ct(".")  # the numbers hold for the real CT
-    assert read_case(number, seed, real=True).faults == ()
+@pytest.mark.parametrize(("seed", "number", "source"), FOUND)
+def test_cases_that_once_failed(seed: int, number: int, source: str) -> None:
+    real_ct(".")
+    assert read_case(number, seed, real=True, source=source).faults == ()

@@ -1,4 +1,4 @@
-"""An Enhanced CT, a perfusion in one instance and a tilted head arrive in a real Orthanc and come out enriched."""
+"""A chest with scouts, an Enhanced CT, a perfusion and a tilted head arrive in a real Orthanc and come out enriched."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.conformance.cases import instances_in
 from tests.conformance.readers import complaints
 from tests.support.cases.enriched import EnrichedOrthanc
 from tests.support.cases.realct import real_ct
+from tests.support.cases.scouts import two_scouts
 from tests.support.phantoms.multiframe import enhanced_ct
 
 pytestmark = pytest.mark.real_ct
@@ -59,6 +60,33 @@ def seg_of(results: Sequence[Dataset]) -> Dataset:
 
 def chest() -> list[Dataset]:
     return list(instances_in(real_ct("cip_ct64/dicom")))
+
+
+def reduced(name: str) -> list[Dataset]:
+    """Take every second slice of a series and every fourth row and column: a job of seconds."""
+    slices = sorted(instances_in(real_ct(name)), key=lambda ds: float(ds.ImagePositionPatient[2]))[::2]
+    for ds in slices:
+        ds.PixelData = np.ascontiguousarray(ds.pixel_array[::4, ::4]).tobytes()
+        ds.Rows, ds.Columns = ds.Rows // 4, ds.Columns // 4
+        ds.PixelSpacing = [4 * float(step) for step in ds.PixelSpacing]
+    return slices
+
+
+def test_lidc_with_two_scouts_comes_out_as_the_enhanced_ct_made_of_it(server: EnrichedOrthanc, tmp_path: Path) -> None:
+    (tmp_path / "enhanced").mkdir()
+    slices = reduced("lidc_0314_chest/dicom")
+    of_enhanced = seg_of(enriched(server, [enhanced_ct(slices)], tmp_path / "enhanced"))
+    scouts = two_scouts(slices)
+    seg = seg_of(enriched(server, [scouts[0], *slices, scouts[1]], tmp_path))
+    assert [item.SegmentLabel for item in seg.SegmentSequence][1:3] == ["Left lung", "Right lung"]
+    assert seg.PixelData == of_enhanced.PixelData
+    (referenced,) = seg.ReferencedSeriesSequence
+    named = {str(item.ReferencedSOPInstanceUID) for item in referenced.ReferencedInstanceSequence}
+    assert named
+    assert named.isdisjoint(str(ds.SOPInstanceUID) for ds in scouts)
+    (row,) = server.rows(str(referenced.SeriesInstanceUID))
+    notes = [note for stage in server.api(f"jobs/{row['job_id']}")["stages"] for note in stage["notes"]]
+    assert "2 localizer(s) left out" in notes
 
 
 def test_an_enhanced_ct_comes_out_as_the_classic_series_it_was_made_of(server: EnrichedOrthanc, tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ def test_one_series_is_enriched_and_three_are_skipped_with_reasons(server: Enric
     }
     for name in ("sharp-thin", "thick"):
         assert STUDY_SERIES["soft-thin"] in rows[name]["detail"]
+    told = {
+        name: server.api(f"inspect?study_instance_uid={STUDY}&series_instance_uid={STUDY_SERIES[name]}")
+        for name in study
+    }
+    assert {name: told[name]["reason"] for name in study} == {name: row["reason"] for name, row in rows.items()}
     (seg,) = server.results(STUDY)
     (referenced,) = seg.ReferencedSeriesSequence
     assert (seg.Modality, referenced.SeriesInstanceUID) == ("SEG", STUDY_SERIES["soft-thin"])

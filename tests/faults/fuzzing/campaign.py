@@ -72,8 +72,10 @@ class Worker:
         return self._running
 
 
-def campaign(count: int, *, seed: int, real: bool, jobs: int, seconds: float = float("inf")) -> Iterator[Read]:
-    """Read cases 0 to count - 1, each by one of the workers; none begins after so many seconds."""
+def campaign(
+    count: int, *, seed: int, real: bool, jobs: int, seconds: float = float("inf"), first: int = 0
+) -> Iterator[Read]:
+    """Read so many cases from `first` on, each by one of the workers; none begins after so many seconds."""
     end = time.monotonic() + seconds
 
     workers: queue.SimpleQueue[Worker] = queue.SimpleQueue()
@@ -90,7 +92,7 @@ def campaign(count: int, *, seed: int, real: bool, jobs: int, seconds: float = f
             workers.put(worker)
 
     with ThreadPoolExecutor(jobs) as pool:
-        yield from (read for read in pool.map(run, range(count)) if read is not None)
+        yield from (read for read in pool.map(run, range(first, first + count)) if read is not None)
     for _ in range(jobs):
         workers.get().stop()
 
@@ -125,6 +127,7 @@ def main() -> int:
     """Run the campaign; exit 1 where there is a fault."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case, to go on with a campaign")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after so long")
@@ -136,7 +139,8 @@ def main() -> int:
         print(read_case(options.case, options.seed, real))
         return 0
     reads = []
-    for read in campaign(options.count, seed=options.seed, real=real, jobs=options.jobs, seconds=options.seconds):
+    limits = {"jobs": options.jobs, "seconds": options.seconds, "first": options.first}
+    for read in campaign(options.count, seed=options.seed, real=real, **limits):
         reads.append(read)
         if read.faults:
             print(read, flush=True)
@@ -148,7 +152,8 @@ def main() -> int:
         print(f"{number} x {fault} (case {example.number}: {example.source}, {example.mutation})")
     if options.write:
         start, end = map(re.escape, MARKS)
-        body = f"{MARKS[0]}{len(reads)} cases, seed {options.seed}.\n\n{text}{MARKS[1]}"
+        said = f"{len(reads)} cases from number {options.first} on, seed {options.seed}."
+        body = f"{MARKS[0]}{said}\n\n{text}{MARKS[1]}"
         PAGE.write_text(re.sub(f"{start}.*?{end}", lambda _: body, PAGE.read_text(), flags=re.DOTALL))
     return 1 if faults else 0
 

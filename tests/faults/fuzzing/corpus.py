@@ -13,8 +13,10 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
     generate_uid,
@@ -22,9 +24,16 @@ from pydicom.uid import (
 
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
+from tests.support.cases.compressed import compressed
 
 DATA = Path(os.environ.get("ENRICH_TEST_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
-_COMPRESSED = {"rle": RLELossless, "jpegls": JPEGLSLossless, "j2k": JPEG2000Lossless}
+_COMPRESSED = {
+    "rle": RLELossless,
+    "jpegls": JPEGLSLossless,
+    "j2k": JPEG2000Lossless,
+    "htj2k": HTJ2KLossless,
+    "jpeg": JPEGLosslessSV1,
+}
 
 Files = tuple[bytes, ...]
 
@@ -68,8 +77,7 @@ def _recoded(syntax: str) -> Callable[[], Files]:
 
 def _as(ds: FileDataset, syntax: str) -> bytes:
     if syntax in _COMPRESSED:
-        ds.compress(_COMPRESSED[syntax], generate_instance_uid=False)
-        return encoded(ds)
+        return encoded(compressed(ds, _COMPRESSED[syntax]))
     uids = {"implicit": ImplicitVRLittleEndian, "big": ExplicitVRBigEndian, "deflated": DeflatedExplicitVRLittleEndian}
     if syntax == "big":
         ds.PixelData = ds.pixel_array.astype(">i2").tobytes()

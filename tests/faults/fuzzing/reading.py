@@ -64,19 +64,23 @@ class Read:
     seconds: float = 0.0
 
 
-def case(number: int, seed: int, real: bool) -> tuple[str, str, Files, Files]:
-    """Give source, mutation, original files and mutated files of one case; the number decides all of it."""
+def case(number: int, seed: int, real: bool, source: str = "") -> tuple[str, str, Files, Files]:
+    """Give source, mutation, original files and mutated files of one case.
+
+    The number decides all of it, unless a source is named: the draw depends on which sources there are.
+    """
     chance = random.Random(f"{seed}/{number}")
     held = sources(real)
-    source = chance.choices(list(held), [weight for weight, _ in held.values()])[0]
+    drawn = chance.choices(list(held), [weight for weight, _ in held.values()])[0]
+    source = source or drawn
     files = held[source][1]
     mutation, mutated = mutate(files, chance)
     return source, mutation, files, mutated
 
 
-def read_case(number: int, seed: int, real: bool) -> Read:
+def read_case(number: int, seed: int, real: bool, source: str = "") -> Read:
     """Read one case and judge what came of it."""
-    source, mutation, files, mutated = case(number, seed, real)
+    source, mutation, files, mutated = case(number, seed, real, source)
     began = time.monotonic()
     outcomes, faults = read_files(mutated, files)
     seconds = round(time.monotonic() - began, 2)

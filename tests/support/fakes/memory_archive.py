@@ -38,6 +38,12 @@ class MemoryArchive:
                 self.received[self._id(key)] = self.seconds
                 self.rows.append(self._id(key))
 
+    def overwrite(self, *instances: Dataset) -> None:
+        """Replace what has these UIDs, as Orthanc does with OverwriteInstances."""
+        uids = {str(ds.SOPInstanceUID) for ds in instances}
+        self.instances = {key: ds for key, ds in self.instances.items() if key[3] not in uids}
+        self.put(*instances)
+
     def delete(self, series_uid: str) -> None:
         self.instances = {key: ds for key, ds in self.instances.items() if key[2] != series_uid}
 

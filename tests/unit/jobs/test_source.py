@@ -17,7 +17,7 @@ from orthanc_plugin.jobs.source import Source
 from orthanc_plugin.results.provenance import MANUFACTURER
 from tests.support.cases.location_case import CHEST
 from tests.support.cases.results_case import CARD
-from tests.support.fakes.hand_job import HandProcess, job, run
+from tests.support.fakes.hand_job import SERIES, HandProcess, job, run
 from tests.support.fakes.memory_archive import MemoryArchive, ct_series
 
 JOB = job(None, Output.LANDMARKS)
@@ -115,6 +115,38 @@ def test_a_late_slice_counts_as_another_source(process: HandProcess) -> None:
 
     process.engine.segment = late  # type: ignore[method-assign, assignment]
     assert run(process, JOB)[SEGMENT].reason == Refusal.GONE
+
+
+def replaced_slice(process: HandProcess) -> None:
+    """Put other content under the UIDs of a slice, as an Orthanc with OverwriteInstances does."""
+    (ds,) = ct_series(1, series=JOB.series_instance_uid, study=JOB.study_instance_uid)
+    ds.ImageComments = "sent again"
+    process.archive.seconds += 5
+    process.archive.overwrite(ds)
+
+
+def test_content_replaced_under_its_uids_while_the_series_is_read_is_gone(process: HandProcess) -> None:
+    def load(archive: Archive, job: EnrichJob) -> CtSeries:
+        replaced_slice(process)
+        return SERIES
+
+    feed = process.archive if process.sessions.feeds else None
+    with pytest.raises(InputError, match="changed while it was read") as refusal:
+        Source(JOB, process.archive, feed, load).read()
+    assert refusal.value.reason is Refusal.GONE
+
+
+def test_no_result_of_content_that_was_replaced_under_its_uids_is_stored(process: HandProcess) -> None:
+    segment = process.engine.segment
+
+    def late(volume: object) -> object:
+        replaced_slice(process)
+        return segment(volume)  # type: ignore[arg-type]
+
+    process.engine.segment = late  # type: ignore[method-assign, assignment]
+    outcome = run(process, JOB)[SEGMENT]
+    assert (outcome.state, outcome.reason) == (JobState.SKIPPED, Refusal.GONE)
+    assert results(process) == []
 
 
 def test_a_series_that_the_index_lists_is_not_gone(process: HandProcess, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from orthanc_plugin.domain.checks import Check, CheckResult
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.service.api import HINT_BYTES, Api
+from orthanc_plugin.service.inspecting import InspectRoutes
 from orthanc_plugin.service.schema import Error, Health, Job, JobList, SeriesList, api_schema
 from tests.support.cases.location_case import CHEST as LOCATION
 from tests.support.cases.location_case import NOWHERE
@@ -101,6 +102,12 @@ def test_failed_job_is_queued_again_and_an_open_one_is_not(door: FrontDoor) -> N
         ("GET", "/jobs?limit=1&limit=2", 400, "bad-request"),
         ("GET", "/health?verbose=1", 400, "bad-request"),
         ("GET", "/jobs/none?limit=1", 400, "bad-request"),
+        ("GET", "/inspect", 400, "bad-request"),
+        ("GET", "/inspect?study_instance_uid=1.2.3", 400, "bad-request"),
+        ("GET", "/inspect?study_instance_uid=1.2&series_instance_uid=1.2/..", 400, "bad-request"),
+        ("GET", "/inspect?archive=far&study_instance_uid=1.2&series_instance_uid=1.3", 404, "not-found"),
+        ("GET", "/inspect?study_instance_uid=1.2&series_instance_uid=1.3&rule=x", 400, "bad-request"),
+        ("GET", "/inspect/picture.png", 400, "bad-request"),
         ("POST", "/jobs/none/retry?force=1", 400, "bad-request"),
     ],
 )
@@ -201,6 +208,7 @@ def test_checks_come_with_a_single_job_and_on_its_page(door: FrontDoor) -> None:
 
 def test_every_route_is_documented() -> None:
     routes: list[Route] = Api.routes(Api(None, None, None, None, ()))  # type: ignore[arg-type]
+    routes += InspectRoutes(None).routes(API)  # type: ignore[arg-type]
     described = {
         line.removeprefix("### ")
         for line in (ROOT / "docs" / "api.md").read_text().splitlines()
