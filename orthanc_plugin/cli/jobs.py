@@ -24,6 +24,7 @@ def add_commands(commands: Commands) -> None:
         ("show", show_job, "show one job with its stages and objects, as JSON"),
         ("retry", retry_job, "run a job again that ended or is stuck, with its deliveries that failed"),
         ("cancel", cancel_job, "end an open job within seconds (--to: only its delivery to one destination)"),
+        ("withdraw", withdraw_job, "withdraw what a job had stored that failed, was cancelled or was skipped"),
         ("radiomics", print_radiomics, "print the numbers of a job's radiomics reports as CSV (--json: as JSON)"),
     ):
         added = commands.add(name, command, text)
@@ -108,6 +109,12 @@ def cancel_job(desk: Desk) -> None:
     else:
         queue.cancel(desk.options.job)
     desk.say({"cancelled": desk.options.job} | ({"to": to} if to else {}))
+
+
+def withdraw_job(desk: Desk) -> None:
+    """Withdraw what a job had stored that did not end as done."""
+    _queue(desk).withdraw_leftovers(desk.options.job)
+    desk.say({"withdrawn": desk.options.job})
 
 
 def retry_all(desk: Desk) -> None:

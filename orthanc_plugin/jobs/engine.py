@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dbos import WorkflowStatus
+from dbos import DBOSClient, WorkflowStatus, error
 
-from orthanc_plugin.domain.job import JobState, Priority
+from orthanc_plugin.domain.job import OPEN_STATES, JobState, Priority
 
 APPLICATION_NAME = "enrich"
 APPLICATION_VERSION = "steps-1"
@@ -35,6 +35,21 @@ def statuses_of(state: JobState | None) -> list[str] | None:
     if state is None:
         return None
     return _FAILED if state is JobState.FAILED else [word for word, same in STATE_OF.items() if same is state]
+
+
+def run_again(client: DBOSClient, workflow_id: str, queue_name: str, partition: str | None = None) -> None:
+    """Run a workflow again that ended, from its first step; do nothing if another process was faster."""
+    try:
+        client.rewind_workflow(
+            workflow_id,
+            queue_name=queue_name,
+            queue_partition_key=partition,
+            application_version=APPLICATION_VERSION,
+        )
+    except error.DBOSException:
+        (found,) = client.list_workflows(workflow_ids=[workflow_id], load_input=False)
+        if STATE_OF.get(found.status) not in OPEN_STATES:
+            raise
 
 
 def error_text(workflow: WorkflowStatus) -> str:

@@ -20,8 +20,9 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from orthanc_plugin.domain.job import OPEN_STATES, JobState, Priority
+from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import Refusal
-from orthanc_plugin.jobs.record import Summary
+from orthanc_plugin.jobs.record import Summary, with_earlier
 
 BUSY_TIMEOUT_MS = 30_000
 """The job engine waits as long for the same SQLite file."""
@@ -300,9 +301,15 @@ class Ledger:
         return self._move(job_id, OPEN_STATES, state=JobState.RUNNING, started_at=_text_of_time(datetime.now(UTC)))
 
     def end(self, job_id: str, state: JobState, reason: str, detail: str, summary: Summary | None = None) -> bool:
-        """Write how an open job ended; return False if it had ended before."""
+        """Write how an open job ended; return False if it had ended before. Objects that its row names stay named."""
         values = {"state": state, "reason": reason, "detail": detail, "ended_at": _text_of_time(datetime.now(UTC))}
-        return self._move(job_id, OPEN_STATES, **values, **({"summary": summary.to_json()} if summary else {}))
+        opened = sa.and_(_decisions.c.job_id == job_id, _decisions.c.state.in_(OPEN_STATES))
+        with self.engine.begin() as connection:
+            if summary is not None:
+                named = sa.select(_decisions.c.summary).where(opened).with_for_update()
+                earlier = _summary_of_text(connection.execute(named).scalar() or "")
+                values["summary"] = with_earlier(summary, earlier).to_json()
+            return connection.execute(sa.update(_decisions).where(opened).values(values)).rowcount > 0
 
     def withdraw(self, job_id: str, reason: str, detail: str) -> bool:
         """Write that a job is skipped before it began; return False if a worker has begun it, or it has ended."""
@@ -318,6 +325,25 @@ class Ledger:
     def put_back(self, job_id: str) -> bool:
         """Write that a job that a worker has begun waits again; return False if none has it."""
         return self._move(job_id, (JobState.RUNNING,), state=JobState.QUEUED, started_at="")
+
+    def add_object(self, job_id: str, item: StoredObject) -> None:
+        """Name an object that a job is about to store: whatever ends the job, nothing is stored without a name."""
+        self._change_objects(job_id, item, ())
+
+    def drop_object(self, job_id: str, item: StoredObject) -> None:
+        """Forget an object that a job did not store, or took back."""
+        self._change_objects(job_id, None, (item.sop_instance_uid,))
+
+    def _change_objects(self, job_id: str, added: StoredObject | None, dropped: tuple[str, ...]) -> None:
+        same = _decisions.c.job_id == job_id
+        with self.engine.begin() as connection:
+            found = connection.execute(sa.select(_decisions.c.summary).where(same).with_for_update()).scalars()
+            for text in found.all():
+                before = _summary_of_text(text)
+                gone = (*dropped, added.sop_instance_uid) if added else dropped
+                kept = tuple(one for one in before.objects if one.sop_instance_uid not in gone)
+                after = replace(before, objects=(*kept, added) if added else kept)
+                connection.execute(sa.update(_decisions).where(same).values(summary=after.to_json()))
 
     def check_writable(self) -> None:
         """Write something; raise sqlalchemy's DBAPIError if the database does not take it (disk full, read-only)."""

@@ -26,11 +26,14 @@ from orthanc_plugin.jobs.engine import (
     QUEUE_PRIORITY,
     STATE_OF,
     WAITS,
+    WITHDRAW,
     error_text,
+    run_again,
 )
 from orthanc_plugin.jobs.heartbeat import Heartbeats
 from orthanc_plugin.jobs.ledger import Decision, Ledger, make_database_file
 from orthanc_plugin.jobs.record import DeliveryView, JobView, Summary, summarise
+from orthanc_plugin.jobs.withdrawal import withdrawals_of
 
 POLL_S = 1.0
 OLD_DELIVERIES_AT_ONCE = 2
@@ -232,9 +235,31 @@ class JobQueue:
             If there is no such job, or it has ended.
         """
         row = self._row(job_id)
-        if not self.ledger.end(row.job_id, JobState.CANCELLED, "cancelled", "cancelled by a person"):
+        so_far = self._progress(row.job_id)
+        if not self.ledger.end(row.job_id, JobState.CANCELLED, "cancelled", "cancelled by a person", so_far):
             raise EnrichError(f"job {row.job_id} is {row.state}; only an open job can be cancelled")
         self._client.cancel_workflow(row.job_id)
+
+    def withdraw_results(self, row: Decision) -> None:
+        """Queue the withdrawal of what a job stored, from its home and its destinations."""
+        for withdrawal in withdrawals_of(row):
+            argument = withdrawal.to_json()
+            self.deliveries.add(row.job_id, withdrawal.archive, argument, WITHDRAW, run=row.started_at)
+
+    def withdraw_leftovers(self, job_id: str) -> None:
+        """Queue the withdrawal of what a job had stored that failed, was cancelled or was skipped.
+
+        Raises
+        ------
+        EnrichError
+            If there is no such job, its results count, or it has stored nothing.
+        """
+        row = self._row(job_id)
+        if row.state in OPEN_STATES or self.ledger.still_counts(row.job_id):
+            raise EnrichError(f"job {row.job_id} is {row.state}: its results count, and stay")
+        if not row.summary.objects:
+            raise EnrichError(f"job {row.job_id} has stored nothing")
+        self.withdraw_results(row)
 
     def cancelled(self, workflow_ids: frozenset[str]) -> frozenset[str]:
         """Return those of these workflows that are cancelled."""
@@ -304,7 +329,8 @@ class JobQueue:
             key = f"{TAKEN_OVER}{workflow_id}"
             times = int(self.ledger.note(key) or 0) + 1
             if times > MOST_TAKE_OVERS:
-                self.ledger.end(workflow_id, JobState.FAILED, "failed", NO_WORKER_SURVIVED)
+                so_far = self._progress(workflow_id)
+                self.ledger.end(workflow_id, JobState.FAILED, "failed", NO_WORKER_SURVIVED, so_far)
                 self._client.cancel_workflow(workflow_id)
             else:
                 self.ledger.keep_note(key, str(times))
@@ -330,7 +356,7 @@ class JobQueue:
                 self._run_again(row)
             elif STATE_OF.get(workflow.status) in OPEN_STATES:
                 continue
-            elif self.ledger.end(job_id, JobState.FAILED, "failed", error_text(workflow)):
+            elif self.ledger.end(job_id, JobState.FAILED, "failed", error_text(workflow), self._progress(job_id)):
                 logger.warning("job %s ended as %s", job_id, workflow.status)
 
     def adopt(self, living: frozenset[str]) -> int:
@@ -348,12 +374,8 @@ class JobQueue:
         others = [w for w in waiting if w.app_version not in (None, APPLICATION_VERSION, *living)]
         for workflow in others:
             self._client.cancel_workflow(workflow.workflow_id)
-            self._client.rewind_workflow(
-                workflow.workflow_id,
-                queue_name=workflow.queue_name,
-                queue_partition_key=workflow.queue_partition_key,
-                application_version=APPLICATION_VERSION,
-            )
+            line = (workflow.queue_name or ENRICH, workflow.queue_partition_key)
+            run_again(self._client, workflow.workflow_id, *line)
             logger.info("workflow %s of version %s begins anew", workflow.workflow_id, workflow.app_version)
         return len(others)
 
@@ -387,6 +409,10 @@ class JobQueue:
     def _run_again(self, row: Decision) -> None:
         if self._client.list_workflows(workflow_ids=[row.job_id], load_input=False):
             self._client.rewind_workflow(row.job_id, queue_name=ENRICH, application_version=APPLICATION_VERSION)
+
+    def _run_again(self, job_id: str, argument: str) -> None:
+        if self._client.list_workflows(workflow_ids=[job_id], load_input=False):
+            run_again(self._client, job_id, ENRICH)
         else:
             self._client.enqueue(_options(row.job_id, row.priority), row.argument)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from orthanc_plugin.domain.body import BodyLocation
@@ -27,12 +27,20 @@ def summarise(outcomes: Sequence[StageOutcome]) -> Summary:
     return Summary(tuple(outcome.stage for outcome in outcomes), objects)
 
 
+def with_earlier(summary: Summary, earlier: Summary) -> Summary:
+    """Add the objects that the ledger names beside: of an earlier run, or of a stage that did not end."""
+    known = {item.sop_instance_uid for item in summary.objects}
+    more = (item for item in earlier.objects if item.sop_instance_uid not in known)
+    return replace(summary, objects=(*summary.objects, *more))
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
     """The copy of a job's results to one further destination, or the withdrawal of outdated ones from an archive.
 
     kind: `deliver` or `withdraw`.
     notes: what it did, once it is done; what was sent instead of what.
+    workflow_id: id in the job engine; it names the run of the job, too.
     """
 
     destination: str
@@ -43,6 +51,7 @@ class DeliveryView:
     created_at: datetime | None = None
     ended_at: datetime | None = None
     notes: tuple[str, ...] = ()
+    workflow_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.memory import needed_bytes, wait_for_room
-from orthanc_plugin.jobs.source import GuardedStore, Source
+from orthanc_plugin.jobs.source import GuardedStore, Names, NoNames, Source
 from orthanc_plugin.pipeline import Context, ReadBack
 from orthanc_plugin.pipeline.engines import Engines
 from orthanc_plugin.pipeline.memory import Models
@@ -60,6 +60,7 @@ class Sessions:
     load: reads the series of a job from its archive.
     room: waits before that until the job fits into memory.
     feeds, removals: index of each archive that is an Orthanc, and how to remove results there.
+    names: where the objects are named that a job stores.
     """
 
     configuration: Configuration
@@ -70,6 +71,7 @@ class Sessions:
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     removals: Mapping[str, OrthancRemoval] = field(default_factory=dict)
     room: Callable[[EnrichJob], None] = lambda job: None
+    names: Names = field(default=NoNames())
 
     def open(self, job: EnrichJob, deaths: int = 0) -> Session:
         """Open the session of a job; nothing is read before its first stage runs.
@@ -112,7 +114,8 @@ class Sessions:
 
     def _store(self, home: str, source: Source) -> GuardedStore:
         removal = self.removals.get(home)
-        return GuardedStore(self._archive(home), source, partial(_remove, removal) if removal is not None else None)
+        remove = partial(_remove, removal) if removal is not None else None
+        return GuardedStore(self._archive(home), source, remove, self.names)
 
     def _archive(self, name: str) -> Archive:
         archive = self.archives.get(name)

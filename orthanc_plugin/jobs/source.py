@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from pydicom.dataset import Dataset
+from sqlalchemy.exc import DBAPIError
 
 from orthanc_plugin.archive.orthanc import Feed
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
 from orthanc_plugin.identity import digest
+from orthanc_plugin.jobs.ledger import Ledger
+from orthanc_plugin.results.kinds import reference_of
 
 _OF_THE_ARCHIVE = frozenset({"RetrieveAETitle", "InstanceAvailability", "RetrieveURL"})
 """What an archive adds to metadata by itself; it may differ from one answer to the next."""
@@ -86,16 +92,69 @@ def _in_words(header: Dataset) -> str:
     return "\n".join(map(str, mine))
 
 
+class Names(Protocol):
+    """Where the objects are named that a job stores, or may have stored when it ended."""
+
+    def add(self, item: StoredObject) -> None:
+        """Name an object that is about to be stored."""
+        ...
+
+    def drop(self, item: StoredObject) -> None:
+        """Forget an object that was not stored, or was taken back."""
+        ...
+
+
+class NoNames:
+    """Names nothing."""
+
+    def add(self, item: StoredObject) -> None:
+        """Do nothing."""
+
+    def drop(self, item: StoredObject) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerNames:
+    """Names in the ledger's row of a job.
+
+    job_id: returns the job that this thread works on.
+    """
+
+    ledger: Ledger
+    job_id: Callable[[], str]
+
+    def add(self, item: StoredObject) -> None:
+        """Name an object; raise TransientError if the database does not take it."""
+        with _database():
+            self.ledger.add_object(self.job_id(), item)
+
+    def drop(self, item: StoredObject) -> None:
+        """Forget an object; raise TransientError if the database does not take it."""
+        with _database():
+            self.ledger.drop_object(self.job_id(), item)
+
+
+@contextmanager
+def _database() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise TransientError("the job database does not take what the job stores") from error
+
+
 @dataclass(frozen=True, slots=True)
 class GuardedStore:
     """The home archive of a job: it looks after the source before and after each store.
 
     remove: takes back an object that was just stored; None if the archive cannot do that.
+    names: where each object is named before it is stored.
     """
 
     home: Archive
     source: Source
     remove: Callable[[Dataset], bool] | None
+    names: Names
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
         """Return the stored object, or None."""
@@ -111,7 +170,12 @@ class GuardedStore:
         """
         if not self.source.is_there():
             raise InputError(Refusal.GONE, "the series changed or was deleted before its result was stored")
-        self.home.store(ds)
+        self.names.add(reference_of(ds))
+        try:
+            self.home.store(ds)
+        except StoreError:
+            self.names.drop(reference_of(ds))
+            raise
         if self.source.is_there():
             return
         raise InputError(
@@ -125,4 +189,5 @@ class GuardedStore:
             self.remove(ds)
         except (StoreError, TransientError) as error:
             return f"{ds.SOPInstanceUID} is still there: {error}"
+        self.names.drop(reference_of(ds))
         return "the result was withdrawn"

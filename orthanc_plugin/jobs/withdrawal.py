@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orthanc_plugin.archive.removal import OrthancRemoval
-from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import EnrichError, StoreError
@@ -56,6 +56,15 @@ def withdraw(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal) -> 
     if refused:
         raise StoreError("; ".join(refused))
     return removed
+
+
+def outdated_of(rows: Sequence[Decision]) -> tuple[Decision, ...]:
+    """Return the jobs whose results no longer count, given all decisions on a series, oldest first.
+
+    The results of a content count until those of a later content are all stored.
+    """
+    last = max((place for place, row in enumerate(rows) if row.state is JobState.DONE), default=0)
+    return tuple(row for row in rows[:last] if row.superseded_by and row.state not in OPEN_STATES)
 
 
 def withdrawals_of(outdated: Decision) -> tuple[Withdrawal, ...]:

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -28,6 +29,7 @@ from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.heartbeat import AtWork
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.sessions import warm_sessions
+from orthanc_plugin.jobs.source import LedgerNames
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.watch import Pace, Watch
 from orthanc_plugin.jobs.workflow import Retries, register_workflows, tell_wait
@@ -71,7 +73,10 @@ def run_worker(
     DBOS(config=engine_configuration(configuration.database, me))
     at_work = AtWork()
     register_workflows(
-        warm_sessions(configuration, archives, tell_wait),
+        replace(
+            warm_sessions(configuration, archives, tell_wait),
+            names=LedgerNames(queue.ledger, lambda: str(DBOS.workflow_id)),
+        ),
         Steps(queue, configuration.keep_superseded),
         retries or Retries(),
         at_work,

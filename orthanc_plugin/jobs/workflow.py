@@ -76,7 +76,8 @@ def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_wo
     @DBOS.workflow(name=DELIVER, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def deliver(argument: str) -> str:
         with _at_work(working):
-            return _need(_step(retries, DELIVER, partial(_copied, sessions, Delivery.from_json(argument))))
+            body = partial(_copied, sessions, Delivery.from_json(argument), steps, str(DBOS.workflow_id))
+            return _need(_step(retries, DELIVER, body))
 
 
 def _need(outcome: StageOutcome) -> str:
@@ -102,9 +103,16 @@ def _withdrawn(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal, s
     return Found(notes=(f"{withdraw(removals, withdrawal)} objects withdrawn",))
 
 
-def _copied(sessions: Sessions, delivery: Delivery) -> Found:
+def _copied(sessions: Sessions, delivery: Delivery, steps: Steps, workflow_id: str) -> Found:
+    """Copy the results; take the copies back if a withdrawal was queued meanwhile, which may have run before."""
+    is_outdated = partial(steps.queue.deliveries.is_outdated, workflow_id)
     settings = sessions.configuration.archives.get(delivery.destination)
-    return Found(notes=copy_objects(sessions.archives, delivery, settings.fallback if settings else ()))
+    fallbacks = settings.fallback if settings else ()
+    notes = () if is_outdated() else copy_objects(sessions.archives, delivery, fallbacks)
+    if is_outdated():
+        withdrawal = Withdrawal(delivery.destination, delivery.objects)
+        return _withdrawn(sessions.removals, withdrawal, steps, workflow_id)
+    return Found(notes=notes)
 
 
 def run_job(sessions: Sessions, steps: Steps, job: EnrichJob, retries: Retries) -> str:

@@ -101,6 +101,7 @@ class Api:
             Route(f"{ROOT}/jobs/{{id}}", in_thread(self.job)),
             Route(f"{ROOT}/jobs/{{id}}/retry", in_thread(self.retry), methods=["POST"]),
             Route(f"{ROOT}/jobs/{{id}}/cancel", in_thread(self.cancel), methods=["POST"]),
+            Route(f"{ROOT}/jobs/{{id}}/withdraw", in_thread(self.withdraw), methods=["POST"]),
             Route(
                 f"{ROOT}/jobs/{{id}}/deliveries/{{destination}}/retry", in_thread(self.retry_delivery), methods=["POST"]
             ),
@@ -146,6 +147,10 @@ class Api:
     def cancel(self, request: Request) -> Response:
         """End an open job. Answers 409 if the job has ended."""
         return self._act(request, self._queue.cancel)
+
+    def withdraw(self, request: Request) -> Response:
+        """Withdraw what a job had stored that did not end as done. Answers 409 if its results count, or it has none."""
+        return self._act(request, self._queue.withdraw_leftovers)
 
     def retry_delivery(self, request: Request) -> Response:
         """Run a delivery again that failed or was cancelled. Answers 409 if it is open, is done or does not exist."""

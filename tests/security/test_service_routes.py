@@ -25,6 +25,7 @@ ROUTES = [
     ("GET", f"{API}/jobs/none", 404),
     ("POST", f"{API}/jobs/none/retry", 404),
     ("POST", f"{API}/jobs/none/cancel", 404),
+    ("POST", f"{API}/jobs/none/withdraw", 404),
     ("POST", f"{API}/jobs/none/deliveries/far/retry", 404),
     ("POST", f"{API}/jobs/none/deliveries/far/cancel", 404),
     ("GET", f"{API}/deliveries", 200),

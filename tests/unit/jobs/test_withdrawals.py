@@ -1,0 +1,263 @@
+"""Results that no longer count are withdrawn once more after each run of their job, and none stays without a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from dbos import DBOS
+from pydicom.dataset import Dataset
+
+from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
+from orthanc_plugin.domain.plan import Output, StoredObject
+from orthanc_plugin.errors import EnrichError, Refusal, StoreError, TransientError
+from orthanc_plugin.jobs.engine import WITHDRAW
+from orthanc_plugin.jobs.ledger import Decision, Verdict
+from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.source import LedgerNames
+from orthanc_plugin.jobs.steps import Steps
+from orthanc_plugin.jobs.worker import engine_configuration
+from orthanc_plugin.jobs.workflow import Retries, register_workflows
+from tests.support.cases.location_case import CHEST
+from tests.support.cases.results_case import CARD
+from tests.support.fakes.hand_job import HandProcess, job, run
+from tests.support.fakes.memory_archive import MemoryArchive, ct_series, ct_slice
+from tests.support.servers.orthanc_server import wait_until
+from tests.unit.jobs.test_source import Removal, lose
+
+RESULT = ct_slice(1, series="1.2.77.1", study="1.2.77")
+OBJECT = StoredObject(Output.SEG, str(RESULT.SOPClassUID), "1.2.77", "1.2.77.1", str(RESULT.SOPInstanceUID), False)
+MADE = replace(job(None), plan=replace(job(None).plan, destinations=("far",)))
+SEGMENT = f"segment {CARD.name}"
+
+
+class Place:
+    """A job database, a worker that runs here once it is started, and archives in memory."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.queue = url, JobQueue(url)
+        self.steps = Steps(self.queue)
+        self.process, self.far = HandProcess(CHEST), MemoryArchive("far")
+        self.archives = {"local": self.process.archive, "far": self.far}
+        self.process.archive.put(RESULT)
+        self.process.sessions = replace(
+            self.process.sessions,
+            archives=self.archives,
+            removals={name: Removal(archive) for name, archive in self.archives.items()},  # type: ignore[misc]
+        )
+
+    def work(self) -> None:
+        DBOS(config=engine_configuration(self.url, "worker-0"))
+        register_workflows(self.process.sessions, self.steps, Retries(tries=2, first_wait_s=0.1))
+        DBOS.launch()
+
+    def decide(self, job_id: str) -> EnrichJob:
+        """Decide on the next content of the one series."""
+        made = replace(MADE, fingerprint=f"fingerprint of {job_id}")
+        now = datetime.now(UTC)
+        assert self.queue.enqueue(
+            Decision(
+                made.archive, made.study_instance_uid, made.series_instance_uid, made.fingerprint, 0, "", now,
+                Verdict.ENRICH, JobState.QUEUED, job_id=job_id, argument=made.to_json(),
+            ),
+            made,
+        )  # fmt: skip
+        self.queue._client.cancel_workflow(job_id)  # the tests play the worker of jobs
+        return made
+
+    def end(self, job_id: str, made: EnrichJob, state: JobState = JobState.RUNNING, reason: str = "") -> None:
+        """End a job that began."""
+        outcome = StageOutcome(StageView(SEGMENT, 0.1, 1.0), OBJECT, state, reason)
+        self.steps.close(made, job_id, [outcome])
+
+    def done(self, job_id: str) -> EnrichJob:
+        made = self.decide(job_id)
+        assert self.queue.ledger.start(job_id)
+        self.end(job_id, made)
+        return made
+
+    def again(self, job_id: str, made: EnrichJob) -> None:
+        """Run a job again that ended."""
+        assert self.queue.ledger.reopen(job_id)
+        assert self.queue.ledger.start(job_id)
+        self.end(job_id, made)
+
+    def states(self, job_id: str) -> dict[tuple[str, str], JobState]:
+        return {(d.kind, d.destination): d.state for d in self.queue.deliveries.of_job(job_id)}
+
+    def all_ended(self, job_id: str, number: int) -> bool:
+        return list(self.states(job_id).values()) == [JobState.DONE] * number
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(f"sqlite:///{tmp_path}/jobs.db")
+    with closing(made.queue):
+        try:
+            yield made
+        finally:
+            DBOS.destroy(destroy_registry=True)
+
+
+def test_a_job_that_runs_again_after_a_withdrawal_is_delivered_and_withdrawn_again(place: Place) -> None:
+    place.work()
+    made = place.done("j1")
+    wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
+    place.queue.ledger.give_up(place.queue.ledger.of_series("local", made.series_instance_uid)[0])
+    place.queue.withdraw_leftovers("j1")
+    wait_until(lambda: place.all_ended("j1", 3), 20, "the withdrawals")
+    assert place.far.instances == {}
+    place.process.archive.put(RESULT)  # as the second run stores it
+    place.again("j1", made)
+    wait_until(lambda: len(place.far.instances) == 1, 20, "the second delivery")
+    place.done("j2")
+    wait_until(lambda: place.far.instances.keys() == {}.keys(), 20, "the second withdrawal")
+    wait_until(lambda: place.all_ended("j1", 3), 20, "their records")
+
+
+def test_a_run_of_a_job_has_one_delivery_however_often_its_last_step_runs(place: Place) -> None:
+    made = place.done("j1")
+    place.end("j1", made)
+    assert [d.workflow_id.split(":")[0] for d in place.queue.deliveries.list()] == ["deliver"]
+
+
+def test_a_delivery_that_failed_is_replaced_by_the_one_of_the_next_run(place: Place) -> None:
+    place.far.away = True
+    place.work()
+    made = place.done("j1")
+    wait_until(lambda: place.queue.deliveries.list(JobState.FAILED), 20, "the failure")
+    place.far.away = False
+    place.again("j1", made)
+    wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
+    assert place.queue.deliveries.counts() == {}
+
+
+def test_ids_of_0_1_0_are_read_and_run_again(place: Place) -> None:
+    place.queue._client.enqueue(
+        {"queue_name": "deliver", "workflow_name": "deliver", "workflow_id": "deliver:j0:far"}, "{}"
+    )
+    place.queue.deliveries.cancel("j0", "far")
+    (view,) = place.queue.deliveries.list()
+    assert (view.kind, view.job_id, view.destination, view.state) == ("deliver", "j0", "far", JobState.CANCELLED)
+    place.queue.deliveries.retry("j0", "far")
+    assert place.states("j0") == {("deliver", "far"): JobState.QUEUED}
+    assert not place.queue.deliveries.is_outdated("deliver:j0:far")
+
+
+def test_an_older_job_that_ends_after_the_newer_one_withdraws_its_own_results(place: Place) -> None:
+    older = place.decide("j1")
+    assert place.queue.ledger.start("j1")
+    place.done("j2")
+    assert WITHDRAW not in {kind for kind, _ in place.states("j1")}
+    place.end("j1", older)
+    assert {to for kind, to in place.states("j1") if kind == WITHDRAW} == {"local", "far"}
+    assert WITHDRAW not in {kind for kind, _ in place.states("j2")}
+
+
+def test_results_count_until_those_of_the_newer_content_are_stored(place: Place) -> None:
+    place.done("j1")
+    newer = place.decide("j2")
+    assert place.queue.ledger.start("j2")
+    place.end("j2", newer, JobState.FAILED, "failed")
+    assert WITHDRAW not in {kind for kind, _ in place.states("j1")}
+    place.done("j3")
+    assert {job for job in ("j1", "j2") if (WITHDRAW, "local") in place.states(job)} == {"j1", "j2"}
+
+
+def test_a_copy_that_waits_ends_when_its_results_are_withdrawn(place: Place) -> None:
+    place.done("j1")
+    assert place.states("j1") == {("deliver", "far"): JobState.QUEUED}
+    place.done("j2")
+    assert place.states("j1") == {
+        ("deliver", "far"): JobState.CANCELLED,
+        (WITHDRAW, "far"): JobState.QUEUED,
+        (WITHDRAW, "local"): JobState.QUEUED,
+    }
+
+
+def test_a_copy_that_runs_is_taken_back_when_its_results_are_withdrawn(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def withdraw_first(ds: Dataset) -> None:
+        place.queue.ledger.give_up(place.queue.ledger.of_series("local", MADE.series_instance_uid)[0])
+        place.queue.withdraw_leftovers("j1")
+        store(ds)
+
+    store = place.far.store
+    monkeypatch.setattr(place.far, "store", withdraw_first)
+    place.work()
+    place.done("j1")
+    wait_until(lambda: place.all_ended("j1", 3), 20, "copy and withdrawals")
+    assert place.far.instances == {}
+
+
+def test_what_a_cancelled_job_had_stored_is_named_and_withdrawn_on_demand(place: Place) -> None:
+    place.decide("j1")
+    assert place.queue.ledger.start("j1")
+    LedgerNames(place.queue.ledger, lambda: "j1").add(OBJECT)
+    with pytest.raises(EnrichError, match="its results count"):
+        place.queue.withdraw_leftovers("j1")
+    place.queue.cancel("j1")
+    assert place.queue.show("j1").objects == (OBJECT,)
+    place.queue.withdraw_leftovers("j1")
+    place.work()
+    wait_until(lambda: place.all_ended("j1", 2), 20, "the withdrawals")
+    assert place.process.archive.instances == {}
+
+
+def test_what_a_job_had_stored_that_no_worker_survived_is_named(place: Place) -> None:
+    place.decide("j1")
+    assert place.queue.ledger.start("j1")
+    LedgerNames(place.queue.ledger, lambda: "j1").add(OBJECT)
+    assert place.queue.ledger.end("j1", JobState.FAILED, "failed", "three workers died")
+    (listed,) = place.queue.list()
+    assert listed.objects == (OBJECT,)
+
+
+def test_a_job_without_results_has_nothing_to_withdraw(place: Place) -> None:
+    place.decide("j1")
+    place.queue.cancel("j1")
+    with pytest.raises(EnrichError, match="has stored nothing"):
+        place.queue.withdraw_leftovers("j1")
+
+
+@pytest.mark.parametrize(
+    ("error", "named"), [(StoreError("archive local answered 507"), 0), (TransientError("the answer was lost"), 1)]
+)
+def test_an_object_is_named_before_it_is_stored_and_forgotten_if_it_is_refused(
+    place: Place, error: Exception, named: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(ds: Dataset) -> None:
+        raise error
+
+    made = place.decide("j1")
+    assert place.queue.ledger.start("j1")
+    names = LedgerNames(place.queue.ledger, lambda: "j1")
+    place.process.sessions = replace(place.process.sessions, names=names)
+    place.process.archive.put(*ct_series(3, series=made.series_instance_uid, study=made.study_instance_uid))
+    monkeypatch.setattr(place.process.archive, "store", refuse)
+    run(place.process, made)
+    row = place.queue.ledger.of_job("j1")
+    assert row is not None
+    assert len(row.summary.objects) == named
+
+
+def test_what_could_not_be_taken_back_is_withdrawn_with_the_job(place: Place) -> None:
+    made = place.decide("j1")
+    assert place.queue.ledger.start("j1")
+    place.process.archive.put(*ct_series(3, series=made.series_instance_uid, study=made.study_instance_uid))
+    lose(place.process, after="store")
+    removal = Removal(place.process.archive, refuses=True)
+    names = LedgerNames(place.queue.ledger, lambda: "j1")
+    place.process.sessions = replace(place.process.sessions, names=names, removals={"local": removal})  # type: ignore[dict-item]
+    outcome = run(place.process, made)[SEGMENT]
+    assert (outcome.stored, outcome.reason) == (None, Refusal.GONE)
+    place.steps.close(made, "j1", [outcome])
+    (left,) = place.queue.show("j1").objects
+    assert left.kind is Output.SEG
+    assert left.sop_instance_uid in outcome.detail
+    assert place.states("j1")[WITHDRAW, "local"] is JobState.QUEUED
