@@ -7,6 +7,7 @@
       ModelError        missing, wrong digest, wrong shape: never retried, the operator must act
       EncodingError     our own output would be invalid: a bug, fails loudly
       StoreError        the archive refused the result: retried, then failed with its answer
+        RefusedError    the archive will never take or remove the result: never retried
       NotSupportedError the archive does not take this kind of object: never retried, a fallback may be sent instead
       ConfigError       stops the start-up (exit 78)
 
@@ -89,6 +90,10 @@ class EncodingError(EnrichError):
 
 class StoreError(EnrichError):
     """The archive refused the result."""
+
+
+class RefusedError(StoreError):
+    """The archive refuses this for good; a person must act."""
 
 
 class NotSupportedError(EnrichError):

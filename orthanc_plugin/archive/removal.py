@@ -10,10 +10,12 @@ import httpx
 from orthanc_plugin.archive.connection import open_client
 from orthanc_plugin.archive.orthanc import TIMEOUT
 from orthanc_plugin.config.archives import ArchiveSettings
-from orthanc_plugin.errors import StoreError, TransientError
+from orthanc_plugin.errors import RefusedError, TransientError
 
 _TAGS = ("0020-000d", "0020-000e", "0008-0018", "0008-0070")
 """StudyInstanceUID, SeriesInstanceUID, SOPInstanceUID, Manufacturer."""
+
+_LATER = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
 
 
 def open_removal(name: str, settings: ArchiveSettings) -> OrthancRemoval | None:
@@ -57,8 +59,8 @@ class OrthancRemoval:
 
         Raises
         ------
-        StoreError
-            If the archive has another object under this UID, or refuses to remove it.
+        RefusedError
+            If the archive has another object under this UID, or removes nothing for this account.
         TransientError
             If the archive does not respond.
         """
@@ -66,7 +68,7 @@ class OrthancRemoval:
         instances = [str(item["ID"]) for item in found.json() if item.get("Type") == "Instance"] if found else []
         for orthanc_id in instances:
             if self._tags(orthanc_id) != (study_uid, series_uid, sop_uid, manufacturer):
-                raise StoreError(f"archive {self.name} has another object under {sop_uid}; it stays")
+                raise RefusedError(f"archive {self.name} has another object under {sop_uid}; it stays")
             self._ask("DELETE", f"/instances/{orthanc_id}")
         return bool(instances)
 
@@ -82,8 +84,10 @@ class OrthancRemoval:
             raise TransientError(f"archive {self.name}: {type(error).__name__}") from error
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
-        if answer.is_server_error:
+        if answer.is_server_error or answer.status_code in _LATER:
             raise TransientError(f"archive {self.name} answered {answer.status_code}")
         if answer.is_error:
-            raise StoreError(f"archive {self.name} answered {answer.status_code}: it removes nothing for this account")
+            raise RefusedError(
+                f"archive {self.name} answered {answer.status_code}: it removes nothing for this account"
+            )
         return answer

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orthanc_plugin.domain.job import Found, JobState, StageOutcome, StageView
-from orthanc_plugin.errors import EnrichError, InputError, StoreError, TransientError
+from orthanc_plugin.errors import EnrichError, InputError, RefusedError, StoreError, TransientError
 
 _PACKAGE = "orthanc_plugin"
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageO
     except InputError as error:
         return outcome(Found(), JobState.SKIPPED, error.reason, str(error))
     except (TransientError, StoreError) as error:
-        if not last_try:
+        if not last_try and not isinstance(error, RefusedError):
             raise
         return outcome(Found(), JobState.FAILED, "failed", f"{type(error).__name__}: {error}")
     except EnrichError as error:

@@ -9,7 +9,7 @@ from orthanc_plugin.archive.removal import OrthancRemoval
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import StoredObject
-from orthanc_plugin.errors import EnrichError, StoreError
+from orthanc_plugin.errors import EnrichError, RefusedError
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.results.provenance import MANUFACTURER
 
@@ -34,7 +34,7 @@ def withdraw(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal) -> 
     ------
     EnrichError
         If the archive is not an Orthanc; the message names the objects that are still there.
-    StoreError
+    RefusedError
         If the archive refuses, or has another object under one of the UIDs.
     TransientError
         If the archive does not respond.
@@ -51,10 +51,10 @@ def withdraw(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal) -> 
             removed += removal.remove(
                 item.study_instance_uid, item.series_instance_uid, item.sop_instance_uid, MANUFACTURER
             )
-        except StoreError as error:  # the others are removed all the same
+        except RefusedError as error:  # the others are removed all the same
             refused.append(str(error))
     if refused:
-        raise StoreError("; ".join(refused))
+        raise RefusedError("; ".join(refused))
     return removed
 
 

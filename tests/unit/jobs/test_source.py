@@ -12,7 +12,7 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.domain.job import EnrichJob, JobState
 from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.volume import CtSeries
-from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
+from orthanc_plugin.errors import InputError, Refusal, RefusedError, TransientError
 from orthanc_plugin.jobs.source import Source
 from orthanc_plugin.results.provenance import MANUFACTURER
 from tests.support.cases.location_case import CHEST
@@ -35,7 +35,7 @@ class Removal:
     def remove(self, study_uid: str, series_uid: str, sop_uid: str, manufacturer: str) -> bool:
         self.asked.append(manufacturer)
         if self.refuses:
-            raise StoreError("archive local has another object under this UID; it stays")
+            raise RefusedError("archive local has another object under this UID; it stays")
         self.archive.instances = {k: ds for k, ds in self.archive.instances.items() if k[3] != sop_uid}
         return True
 

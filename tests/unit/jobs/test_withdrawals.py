@@ -40,7 +40,7 @@ class Place:
 
     def __init__(self, url: str) -> None:
         self.url, self.queue = url, JobQueue(url)
-        self.steps = Steps(self.queue)
+        self.steps, self.retries = Steps(self.queue), Retries(tries=2, first_wait_s=0.1)
         self.process, self.far = HandProcess(CHEST), MemoryArchive("far")
         self.archives = {"local": self.process.archive, "far": self.far}
         self.process.archive.put(RESULT)
@@ -52,7 +52,7 @@ class Place:
 
     def work(self) -> None:
         DBOS(config=engine_configuration(self.url, "worker-0"))
-        register_workflows(self.process.sessions, self.steps, Retries(tries=2, first_wait_s=0.1))
+        register_workflows(self.process.sessions, self.steps, self.retries)
         DBOS.launch()
 
     def decide(self, job_id: str) -> EnrichJob:
@@ -261,3 +261,15 @@ def test_what_could_not_be_taken_back_is_withdrawn_with_the_job(place: Place) ->
     assert left.kind is Output.SEG
     assert left.sop_instance_uid in outcome.detail
     assert place.states("j1")[WITHDRAW, "local"] is JobState.QUEUED
+
+
+def test_a_refusal_for_good_is_tried_once_and_holds_up_nobody(place: Place) -> None:
+    place.process.sessions.removals["far"].refuses = True  # type: ignore[attr-defined]
+    place.retries = Retries(tries=8, first_wait_s=60.0)
+    place.work()
+    place.done("j1")
+    wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
+    place.done("j2")
+    wait_until(lambda: place.states("j1").get((WITHDRAW, "far")) is JobState.FAILED, 20, "the refusal")
+    wait_until(lambda: place.states("j2").get(("deliver", "far")) is JobState.DONE, 20, "the next in the line")
+    assert len(place.process.sessions.removals["far"].asked) == 1  # type: ignore[attr-defined]
