@@ -63,7 +63,7 @@ def _queue(desk: Desk) -> JobQueue:
     from orthanc_plugin.jobs.state import check_database
 
     check_database(desk.configuration)
-    return JobQueue(desk.configuration.database)
+    return JobQueue(desk.configuration.database, desk.configuration.stuck_s)
 
 
 def list_jobs(desk: Desk) -> None:

@@ -309,18 +309,33 @@ class Mark:
 
     def move(self, changes_read: int) -> None:
         """Move the mark forward to what the service has read."""
+        if self.report is None:
+            self.read()  # Orthanc did not answer when it started
         if self.report is not None and changes_read > self.report["since"]:
             self._keep({"since": changes_read, "read_before": True})
 
     def _keep(self, report: Json) -> None:
-        orthanc.SetGlobalProperty(MARK_PROPERTY, json.dumps(report))
         self.report = report
+        try:
+            orthanc.SetGlobalProperty(MARK_PROPERTY, json.dumps(report))
+        except Exception as error:  # the service can read all the same; the next start of Orthanc sets a new mark
+            log_error(f"Orthanc does not keep the change from which series count: {describe(error)}")
 
     def _last_change_before_load(self) -> int:
         """Orthanc takes series a moment before it says that it has started, so its last change is too late."""
-        since = max(0, int(_rest("/changes?last")["Last"]) - MARK_LOOKS_BACK)
-        rows = _rest(f"/changes?since={since}&limit={MARK_LOOKS_BACK}")["Changes"]
-        return max((int(row["Seq"]) for row in rows if row["Date"] < self._loaded), default=since)
+        last, back = int(_rest("/changes?last")["Last"]), MARK_LOOKS_BACK
+        while True:
+            since = max(0, last - back)
+            rows = _rest(f"/changes?since={since}&limit={MARK_LOOKS_BACK}")["Changes"]
+            if since == 0 or (rows and rows[0]["Date"] < self._loaded):
+                break
+            back *= 2  # a lot arrived in that moment, or the rows of deleted series are gone
+        while older := [int(row["Seq"]) for row in rows if row["Date"] < self._loaded]:
+            since = max(older)
+            if len(older) < MARK_LOOKS_BACK:
+                break
+            rows = _rest(f"/changes?since={since}&limit={MARK_LOOKS_BACK}")["Changes"]
+        return since
 
 
 class Hints:

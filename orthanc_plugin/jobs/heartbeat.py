@@ -1,7 +1,8 @@
 """Heartbeats: each worker writes every few seconds that it lives, and which jobs it works on.
 
 A worker is dead for the others when its beat has not changed for a while on their own clocks, so clocks that differ or
-jump do no harm. Of several workers that see this, one wins the right to take the jobs over.
+jump do no harm. Of several workers that see this, one wins the right to take the jobs over. The time of a beat is that
+of the database's clock, which is one for all: the command line judges by it, because it cannot wait for a change.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import sqlalchemy as sa
+
+from orthanc_plugin.jobs.ledger import database_time
 
 _schema = sa.MetaData()
 _workers = sa.Table(
@@ -34,7 +37,7 @@ class Beat:
     """The last sign of life of a worker.
 
     beat: a number that each sign raises.
-    at: time of the sign on the clock of the worker.
+    at: time of the sign on the clock of the database.
     version: version of the workflow steps that it runs; empty for a worker of a release without heartbeats.
     works_on: workflows that it works on.
     """
@@ -115,11 +118,17 @@ class Heartbeats:
 
     def beat(self, executor_id: str, version: str, works_on: Iterable[str]) -> None:
         """Write a sign of life."""
-        row = {"at": _now(), "version": version, "works_on": json.dumps(sorted(works_on))}
         same = _workers.c.executor_id == executor_id
         with self._engine.begin() as connection:
+            at = database_time(connection).isoformat(timespec="milliseconds")
+            row = {"at": at, "version": version, "works_on": json.dumps(sorted(works_on))}
             if not connection.execute(sa.update(_workers).where(same).values(beat=_workers.c.beat + 1, **row)).rowcount:
                 connection.execute(sa.insert(_workers).values(executor_id=executor_id, beat=0, **row))
+
+    def now(self) -> datetime:
+        """Return the time on the clock of the database."""
+        with self._engine.connect() as connection:
+            return database_time(connection)
 
     def all(self) -> Mapping[str, Beat]:
         """Return the last sign of life of each worker."""
@@ -143,7 +152,3 @@ class Heartbeats:
 
 def _beat(row: sa.Row[tuple[object, ...]]) -> Beat:
     return Beat(row.executor_id, row.beat, datetime.fromisoformat(row.at), row.version, tuple(json.loads(row.works_on)))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

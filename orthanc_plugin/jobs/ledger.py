@@ -298,7 +298,9 @@ class Ledger:
 
     def start(self, job_id: str) -> bool:
         """Write that a worker has the job; return False if the job was superseded, was cancelled or has ended."""
-        return self._move(job_id, OPEN_STATES, state=JobState.RUNNING, started_at=_text_of_time(datetime.now(UTC)))
+        with self.engine.connect() as connection:
+            now = database_time(connection)
+        return self._move(job_id, OPEN_STATES, state=JobState.RUNNING, started_at=_text_of_time(now))
 
     def end(self, job_id: str, state: JobState, reason: str, detail: str, summary: Summary | None = None) -> bool:
         """Write how an open job ended; return False if it had ended before. Objects that its row names stay named."""
@@ -379,6 +381,14 @@ class Ledger:
         row = sa.and_(_decisions.c.job_id == job_id, _decisions.c.state.in_(states))
         with self.engine.begin() as connection:
             return connection.execute(sa.update(_decisions).where(row).values(values)).rowcount > 0
+
+
+def database_time(connection: sa.Connection) -> datetime:
+    """Return the time on the clock of the database, which is one for all its processes."""
+    if connection.dialect.name == "sqlite":  # all processes are on the computer of the file
+        return datetime.now(UTC)
+    moment: datetime = connection.execute(sa.select(sa.func.current_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
 
 
 def database_engine_url(database_url: str) -> sa.URL:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, error
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority, StageOutcome
@@ -48,7 +48,7 @@ PAUSED = "paused"
 HELD = "backfill-held"
 """The ledger's note that says why the jobs of backfills wait."""
 STUCK_S = 120.0
-"""A running job is stuck when no worker has said for so long that it works on it."""
+"""A running job is stuck when no worker has said for so long that it works on it, unless the settings say otherwise."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class JobQueue:
     ----------
     database_url : str
         Database of the ledger and the engine; missing tables are created.
+    stuck_s : float
+        Seconds without a sign of a worker until a running job counts as stuck.
 
     Raises
     ------
@@ -67,15 +69,16 @@ class JobQueue:
         If the database cannot be opened.
     """
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, stuck_s: float = STUCK_S) -> None:
+        self._stuck_s = stuck_s
         make_database_file(database_url)
         try:
             DBOS.migrate(database_url)
             self.ledger = Ledger(database_url)
             self.heartbeats = Heartbeats(self.ledger.engine)
-        except DBAPIError as error:
-            said = str(error.orig).partition("\n")[0]  # the driver names host and user, never the password
-            raise TransientError(f"the job database cannot be opened: {said}") from error
+        except DBAPIError as failure:
+            said = str(failure.orig).partition("\n")[0]  # the driver names host and user, never the password
+            raise TransientError(f"the job database cannot be opened: {said}") from failure
         self._client = DBOSClient(system_database_url=database_url, serializer=DBOSPortableJSONSerializer())
         # The database holds the limits, and a worker needs them when it first asks for jobs.
         self._register_jobs()
@@ -178,7 +181,7 @@ class JobQueue:
 
     def stuck(self) -> frozenset[str]:
         """Return the running jobs that no worker has said for a while to work on."""
-        since = datetime.now(UTC) - timedelta(seconds=STUCK_S)
+        since = self.heartbeats.now() - timedelta(seconds=self._stuck_s)
         alive = [beat for beat in self.heartbeats.all().values() if beat.at > since]
         worked_on = {workflow_id for beat in alive for workflow_id in beat.works_on}
         running = (row for row in self.ledger.open_jobs() if row.started_at is not None and row.started_at < since)
@@ -208,7 +211,11 @@ class JobQueue:
         self.deliveries.cancel_withdrawals(row.job_id)
         if not self.ledger.reopen(row.job_id):
             raise EnrichError(f"job {row.job_id} is {row.state}; only a job that ended or is stuck can be retried")
-        self._run_again(row)
+        try:
+            self._run_again(row)
+        except (error.DBOSException, DBAPIError):
+            self.ledger.end(row.job_id, row.state, row.reason, row.detail)  # else it would wait for nothing
+            raise
         self.deliveries.retry_failed(row.job_id)
 
     def retry_all(self, reason: str, text: str = "") -> tuple[str, ...]:
@@ -408,11 +415,7 @@ class JobQueue:
 
     def _run_again(self, row: Decision) -> None:
         if self._client.list_workflows(workflow_ids=[row.job_id], load_input=False):
-            self._client.rewind_workflow(row.job_id, queue_name=ENRICH, application_version=APPLICATION_VERSION)
-
-    def _run_again(self, job_id: str, argument: str) -> None:
-        if self._client.list_workflows(workflow_ids=[job_id], load_input=False):
-            run_again(self._client, job_id, ENRICH)
+            run_again(self._client, row.job_id, ENRICH)
         else:
             self._client.enqueue(_options(row.job_id, row.priority), row.argument)
 

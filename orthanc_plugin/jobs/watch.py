@@ -30,11 +30,13 @@ class Pace:
     """Seconds between two beats, until a silent worker counts as dead, and until a workflow counts as left alone.
 
     A worker beats in a thread of its own, so `dead_s` need not cover a long stage. It covers a computer that swaps.
+    `unknown_s` is for a worker that has never beaten, as those of 0.1.0: it may live and work on a long stage.
     """
 
     beat_s: float = 5.0
     dead_s: float = 30.0
     idle_s: float = 15.0
+    unknown_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +130,15 @@ class Watch:
             for name, beat in beats.items()
             if name != self._me
         }
-        for name, seen in self._seen.items():
-            if now - seen.since >= self._pace.dead_s:
-                self._bury(beats[name])
-        alive = (name for name, seen in self._seen.items() if now - seen.since < self._pace.dead_s)
+        silent = {name: now - seen.since for name, seen in self._seen.items()}
+        dead = {name for name, silent_s in silent.items() if silent_s >= self._patience_s(beats[name])}
+        for name in dead:
+            self._bury(beats[name])
+        alive = silent.keys() - dead
         self._queue.adopt(frozenset(beats[name].version for name in alive))
+
+    def _patience_s(self, last: Beat) -> float:
+        return self._pace.dead_s if last.version else self._pace.unknown_s
 
     def _bury(self, dead: Beat) -> None:
         if self._queue.heartbeats.claim(dead):

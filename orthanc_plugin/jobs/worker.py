@@ -83,6 +83,7 @@ def run_worker(
     )
     queue.heartbeats.beat(me, APPLICATION_VERSION, ())
     DBOS.launch()
+    pace = pace or Pace(dead_s=configuration.take_over_s)
     watch = Watch(queue, me, at_work, pace, partial(_start_again, queue, me, parent_is_stdin))
     threading.Thread(target=watch.run, args=(stopping,), name="watch", daemon=True).start()
     logger.info("worker %s takes jobs", me)

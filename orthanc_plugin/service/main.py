@@ -74,7 +74,7 @@ def run_service(
         secret = secret or configuration.service.secret.get_secret_value()
         readiness = check_readiness(configuration)
         stopping = threading.Event()
-        with closing(JobQueue(configuration.database)) as queue, stop_on_signals(stopping):
+        with closing(JobQueue(configuration.database, configuration.stuck_s)) as queue, stop_on_signals(stopping):
             admission = open_admission(configuration, queue)
             loop = AdmissionLoop(admission)
             workers = Supervisor(configuration.workers, worker_command, worker_greeting(configuration), state)

@@ -9,14 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from orthanc_plugin.config.read import load_configuration
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import Refusal
+from orthanc_plugin.jobs import heartbeat, ledger
 from orthanc_plugin.jobs.admission import open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
@@ -126,3 +128,31 @@ def test_another_worker_takes_over_within_a_minute(tmp_path: Path) -> None:
 def test_an_urgent_job_that_was_queued_last_comes_first(tmp_path: Path) -> None:
     with postgresql() as server, closing(JobQueue(server.url)) as queue:
         check_that_the_urgent_job_comes_first(StubSite(tmp_path, server.url), queue)
+
+
+def test_clocks_that_differ_make_no_job_stuck(database: PostgreSql, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's clock is an hour behind, and that of the judge an hour ahead."""
+
+    class Behind(datetime):
+        hours = -1
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(hours=cls.hours)
+
+    with closing(JobQueue(database.url)) as queue:
+        job = enqueue(queue, 77)
+        for module in (ledger, heartbeat):
+            monkeypatch.setattr(module, "datetime", Behind)
+        assert queue.ledger.start(job)
+        queue.heartbeats.beat("worker-0", "steps-1", [])
+        Behind.hours = 1
+        assert job not in queue.stuck()
+        with queue.ledger.begin() as connection:
+            long_ago = (datetime.now(UTC) - timedelta(hours=2)).isoformat(timespec="milliseconds")
+            connection.execute(sa.update(ledger._decisions).values(started_at=long_ago))
+        assert job in queue.stuck()
+        queue.heartbeats.beat("worker-0", "steps-1", [job])
+        assert job not in queue.stuck()
+        monkeypatch.undo()
+        queue.cancel(job)

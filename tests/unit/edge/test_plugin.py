@@ -456,3 +456,64 @@ def waits_of(service: Any, count: int, monkeypatch: pytest.MonkeyPatch) -> list[
 
 def events(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "events").read_text().splitlines()]
+
+
+def with_changes(orthanc: FakeOrthanc, dates: dict[int, str]) -> None:
+    """Let the fake answer as Orthanc does: 100 rows after a number, of those that are left."""
+
+    def get(path: str) -> bytes:
+        if not path.startswith("/changes?since="):
+            return plain(path)
+        since = int(path.removeprefix("/changes?since=").partition("&")[0])
+        rows = [{"Seq": number, "Date": dates[number]} for number in sorted(dates) if number > since]
+        return json.dumps({"Changes": rows[:100]}).encode()
+
+    plain = orthanc.RestApiGet
+    orthanc.answers["/changes?last"] = {"Last": max(dates)}
+    orthanc.RestApiGet = get  # type: ignore[method-assign]
+
+
+BEFORE, AFTER = "20200101T000000", "29990101T000000"
+
+
+@pytest.mark.parametrize(
+    ("dates", "since"),
+    [
+        ({number: BEFORE if number <= 30 else AFTER for number in range(1, 41)}, 30),
+        ({number: BEFORE if number <= 30 else AFTER for number in range(1, 700)}, 30),
+        ({number: BEFORE if number <= 5000 else AFTER for number in range(1, 5601)}, 5000),
+        (dict.fromkeys(range(900000, 900400), AFTER), 0),
+        ({7: BEFORE, 900_000: AFTER}, 7),
+    ],
+)
+def test_series_count_from_the_load_on_however_many_arrived_since(
+    load: Load, dates: dict[int, str], since: int
+) -> None:
+    _, orthanc = load()
+    with_changes(orthanc, dates)
+    assert orthanc.on_change is not None
+    orthanc.on_change(ChangeType.ORTHANC_STARTED, 0, "")
+    assert report(orthanc)["changes"] == {"since": since, "read_before": False}
+
+
+def test_an_orthanc_that_keeps_no_mark_has_one_until_it_stops(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(property: int, value: str) -> None:
+        raise orthanc.OrthancException("read-only")
+
+    _, orthanc = load()
+    monkeypatch.setattr(orthanc, "SetGlobalProperty", refuse)
+    assert orthanc.on_change is not None
+    orthanc.on_change(ChangeType.ORTHANC_STARTED, 0, "")
+    assert report(orthanc)["changes"] == {"since": 0, "read_before": False}
+    assert any("does not keep the change" in line for line in orthanc.log)
+
+
+def test_a_mark_that_could_not_be_read_is_read_with_the_next_hint(load: Load) -> None:
+    plugin, orthanc = load()
+    answer = orthanc.answers.pop("/changes?last")
+    assert orthanc.on_change is not None
+    orthanc.on_change(ChangeType.ORTHANC_STARTED, 0, "")
+    assert report(orthanc)["changes"] is None
+    orthanc.answers["/changes?last"] = answer
+    plugin.EDGE.mark.move(0)
+    assert report(orthanc)["changes"] == {"since": 0, "read_before": False}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dbos import DBOS
+from dbos import DBOS, error
 
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs import deliveries, engine, queue, watch, worker
@@ -49,7 +49,7 @@ def test_open_jobs_of_the_old_version_are_finished_by_the_new_one(url: str, jobs
     process, far = HandProcess(CHEST), MemoryArchive("far")
     sessions = replace(process.sessions, archives={"local": process.archive, "far": far})
     at_work = AtWork()
-    watched = Watch(jobs, "worker-9", at_work, Pace(beat_s=0.0, dead_s=5.0, idle_s=5.0))
+    watched = Watch(jobs, "worker-9", at_work, Pace(beat_s=0.0, dead_s=5.0, idle_s=5.0, unknown_s=5.0))
     DBOS(config=engine_configuration(url, "worker-9"))
     try:
         register_workflows(sessions, Steps(jobs), Retries(tries=1), at_work)
@@ -96,3 +96,45 @@ def test_a_worker_that_was_away_itself_does_not_bury_the_others(jobs: JobQueue) 
     for second in range(61, 67):
         watched.look(float(second))
     assert "worker-1" not in jobs.heartbeats.all()
+
+
+def test_a_worker_that_never_beat_may_live_and_keeps_its_jobs_for_an_hour(jobs: JobQueue) -> None:
+    _, half = jobs.list()
+    watched = Watch(jobs, "worker-9", AtWork(), Pace(beat_s=0.0, dead_s=30.0, idle_s=15.0))
+    for second in range(0, 3600, 10):
+        watched.look(float(second))
+    assert jobs.held_by("worker-0") == {half.id}
+    assert half.id in jobs.stuck() or half.started_at is None, "a person sees it"
+    watched.look(3600.0)
+    watched.look(3610.0)  # an hour after it was first missed
+    assert jobs.held_by("worker-0") == frozenset()
+
+
+def test_two_processes_that_bring_back_one_job_do_not_fail(jobs: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cancel(workflow_id: str) -> None:
+        first_half(workflow_id)
+        jobs.settle()  # another process is faster
+
+    first_half = jobs._client.cancel_workflow
+    monkeypatch.setattr(jobs._client, "cancel_workflow", cancel)
+    assert jobs.adopt(frozenset()) == 1
+    waits, _ = jobs.list()
+    (found,) = jobs._client.list_workflows(workflow_ids=[waits.id])
+    assert (found.status, found.app_version) == ("ENQUEUED", NEW)
+
+
+def test_a_retry_that_the_engine_refuses_leaves_the_job_as_it_was(
+    jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise error.DBOSException("the database is away")
+
+    waits, _ = jobs.list()
+    jobs.cancel(waits.id)
+    monkeypatch.setattr(jobs._client, "rewind_workflow", refuse)
+    with pytest.raises(error.DBOSException):
+        jobs.retry(waits.id)
+    assert (jobs.show(waits.id).state, jobs.show(waits.id).error) == (JobState.CANCELLED, "cancelled by a person")
+    monkeypatch.undo()
+    jobs.retry(waits.id)
+    assert jobs.show(waits.id).state is JobState.QUEUED
