@@ -85,6 +85,10 @@ class Feed(Protocol):
         """Return the archive's own id of a series; empty if it lacks the series."""
         ...
 
+    def listed(self, series_uids: frozenset[str]) -> frozenset[str]:
+        """Return those of the SeriesInstanceUIDs that the archive has."""
+        ...
+
 
 def open_feed(name: str, settings: ArchiveSettings) -> OrthancFeed | None:
     """Open the feed of an archive, or return None if it is not an Orthanc."""
@@ -143,10 +147,21 @@ class OrthancFeed:
     def lookup(self, study_uid: str, series_uid: str) -> str:
         """Return Orthanc's id of a series; empty if Orthanc lacks the series."""
         query = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
-        found = self._request("POST", "/tools/find", {"Level": "Series", "Query": query})
+        return next(iter(_strings(self._find({"Level": "Series", "Query": query}))), "")
+
+    def listed(self, series_uids: frozenset[str]) -> frozenset[str]:
+        """Return those of the SeriesInstanceUIDs that Orthanc has."""
+        if not series_uids:
+            return frozenset()
+        query = {"SeriesInstanceUID": "\\".join(sorted(series_uids))}
+        series = _objects(self._find({"Level": "Series", "Query": query, "Expand": True}))
+        return frozenset(_tag(one, "SeriesInstanceUID") for one in series)
+
+    def _find(self, query: Mapping[str, object]) -> object:
+        found = self._request("POST", "/tools/find", query)
         if found is None:
             raise TransientError(f"archive {self.name} has no /tools/find; check its OrthancUrl")
-        return next(iter(_strings(found)), "")
+        return found
 
     def _series_of(self, rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
         """Return the series of the changed instances, with one request per series."""

@@ -115,6 +115,7 @@ class Configuration(Settings):
     keep_superseded: bool = Field(default=False, description="true or false")
     wait_for_memory: bool = Field(default=True, description="true or false")
     backfill: BackfillSettings = Field(default=BackfillSettings(), description="an object with Lead and Hours")
+    keep_without_source: bool = Field(default=False, description="true or false")
     take_over_s: float = Field(default=30.0, alias="TakeOverSeconds", ge=15, le=3600, description="seconds, 15 to 3600")
     stuck_s: float = Field(default=120.0, alias="StuckSeconds", ge=15, le=86400, description="seconds, 15 to 86400")
     workers: int = Field(default=1, ge=0, le=64, description="0 (only remote workers) to 64")

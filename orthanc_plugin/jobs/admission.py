@@ -26,6 +26,7 @@ from orthanc_plugin.errors import EnrichError, InputError, Refusal, TransientErr
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.backfill import Backfill, Desk, Outcome
 from orthanc_plugin.jobs.decision import Judge
+from orthanc_plugin.jobs.deleted import DeletedSources
 from orthanc_plugin.jobs.hint import WAITING, Hint
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
@@ -123,6 +124,7 @@ class Admission:
         self._studies = Studies(self._judge, archives, queue, waiting)
         desk = Desk(self._located, self.hint, lambda hint: hint.key in self._watched, self._on_the_way)
         self._backfill = Backfill(queue, archives, configuration.backfill, desk, local_time)
+        self._deleted = None if configuration.keep_without_source else DeletedSources(queue)
         self._lock = threading.Lock()
         self.closing = ExitStack()
         self._next_reconcile: float | None = None
@@ -176,9 +178,11 @@ class Admission:
     def reconcile(self, now: float) -> None:
         """Read the changes of every archive, and end the jobs that died."""
         self._next_reconcile = now + self._reconcile_s
-        for name in self._feeds:
+        for name, feed in self._feeds.items():
             try:
                 self._catch_up(name)
+                if self._deleted is not None:
+                    self._deleted.look(name, feed)
             except Exception as error:  # the border of one archive: the others go on
                 logger.warning("archive %s: cannot read changes: %s; will try again", name, _loggable(error))
                 self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)

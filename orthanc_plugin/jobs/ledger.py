@@ -19,7 +19,7 @@ from typing import Annotated
 import sqlalchemy as sa
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
-from orthanc_plugin.domain.job import OPEN_STATES, JobState, Priority
+from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority
 from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.record import Summary, with_earlier
@@ -118,6 +118,15 @@ class Decision:
     priority: Priority = Priority.NORMAL
 
 
+@dataclass(frozen=True, slots=True)
+class Enriched:
+    """A job that ended and has stored something; `row`: number of its row."""
+
+    row: int
+    job_id: str
+    series_instance_uid: str
+
+
 _DECISION = TypeAdapter(Decision)
 
 
@@ -177,13 +186,39 @@ class Ledger:
         """Return the row of a job."""
         return next(iter(self._rows(sa.select(_decisions).where(_decisions.c.job_id == job_id))), None)
 
-    def still_counts(self, job_id: str) -> bool:
+    def enriched(self, archive: str, after: int, limit: int) -> tuple[Enriched, ...]:
+        """Return the jobs of an archive that ended with results, from a row on; not those whose series is gone."""
+        found = sa.select(_decisions.c.id, _decisions.c.job_id, _decisions.c.series_instance_uid).where(
+            _decisions.c.archive == archive,
+            _decisions.c.id > after,
+            _decisions.c.job_id != "",
+            _decisions.c.state.not_in(OPEN_STATES),
+            _decisions.c.reason != Refusal.GONE,
+            _decisions.c.summary.contains("sop_instance_uid"),
+        )
+        with self.engine.connect() as connection:
+            rows = connection.execute(found.order_by(_decisions.c.id).limit(limit))
+            return tuple(Enriched(*row) for row in rows)
+
+    def lose_source(self, job_id: str, detail: str) -> bool:
+        """Write that the series of a job that ended is gone; return False if the job is open, or this was known."""
+        ended = sa.and_(
+            _decisions.c.job_id == job_id,
+            _decisions.c.state.not_in(OPEN_STATES),
+            _decisions.c.reason != Refusal.GONE,
+        )
+        values = {"state": JobState.SKIPPED, "reason": Refusal.GONE, "detail": detail}
+        with self.engine.begin() as connection:
+            return connection.execute(sa.update(_decisions).where(ended).values(values)).rowcount > 0
+
+    def still_counts(self, job_id: str, archive: str = "") -> bool:
         """Tell whether the results of a job are valid: its own row says so, or a job on the same content elsewhere.
 
-        The same CT in two archives has one fingerprint, so the jobs of both share their results.
+        The same CT in two archives has one fingerprint, so the jobs of both share their results. With `archive`, only
+        jobs count that store or deliver results there.
         """
         same = sa.select(_decisions.c.fingerprint).where(_decisions.c.job_id == job_id).scalar_subquery()
-        valid = sa.select(_decisions.c.id).where(
+        valid = sa.select(_decisions).where(
             _decisions.c.fingerprint == same,
             _decisions.c.superseded_by == "",
             sa.or_(
@@ -191,8 +226,9 @@ class Ledger:
                 sa.and_(_decisions.c.job_id != job_id, _decisions.c.state.in_(OPEN_STATES)),
             ),
         )
-        with self.engine.connect() as connection:
-            return connection.execute(valid.limit(1)).first() is not None
+        rows = self._rows(valid)
+        plans = (EnrichJob.from_json(row.argument).plan for row in rows if archive)
+        return bool(rows) if not archive else any(archive in (p.home_archive, *p.destinations) for p in plans)
 
     def open_jobs(self) -> tuple[Decision, ...]:
         """Return the jobs that are queued or running."""

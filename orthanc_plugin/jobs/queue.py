@@ -15,7 +15,7 @@ from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, e
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority, StageOutcome
-from orthanc_plugin.errors import EnrichError, TransientError
+from orthanc_plugin.errors import EnrichError, Refusal, TransientError
 from orthanc_plugin.jobs.deliveries import Deliveries
 from orthanc_plugin.jobs.engine import (
     APPLICATION_VERSION,
@@ -247,11 +247,20 @@ class JobQueue:
             raise EnrichError(f"job {row.job_id} is {row.state}; only an open job can be cancelled")
         self._client.cancel_workflow(row.job_id)
 
-    def withdraw_results(self, row: Decision) -> None:
+    def withdraw_results(self, row: Decision, *, without_source: bool = False) -> None:
         """Queue the withdrawal of what a job stored, from its home and its destinations."""
-        for withdrawal in withdrawals_of(row):
+        for withdrawal in withdrawals_of(row, without_source=without_source):
             argument = withdrawal.to_json()
             self.deliveries.add(row.job_id, withdrawal.archive, argument, WITHDRAW, run=row.started_at)
+
+    def withdraw_without_source(self, job_id: str) -> bool:
+        """Queue the withdrawal of what an ended job stored whose series was deleted; return False if it is open."""
+        self.ledger.lose_source(job_id, "the series was deleted after the job; its results are withdrawn")
+        row = self.ledger.of_job(job_id)
+        if row is None or row.reason != Refusal.GONE:
+            return False
+        self.withdraw_results(row, without_source=True)
+        return True
 
     def withdraw_leftovers(self, job_id: str) -> None:
         """Queue the withdrawal of what a job had stored that failed, was cancelled or was skipped.

@@ -16,10 +16,14 @@ from orthanc_plugin.results.provenance import MANUFACTURER
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal(JsonRecord):
-    """The objects to remove from `archive`, the name of an archive."""
+    """The objects to remove from `archive`, the name of an archive.
+
+    unless_series: they stay where the archive holds this series, which they were made of; empty: wherever it is.
+    """
 
     archive: str
     objects: tuple[StoredObject, ...]
+    unless_series: str = ""
 
 
 def withdraw(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal) -> int:
@@ -67,10 +71,14 @@ def outdated_of(rows: Sequence[Decision]) -> tuple[Decision, ...]:
     return tuple(row for row in rows[:last] if row.superseded_by and row.state not in OPEN_STATES)
 
 
-def withdrawals_of(outdated: Decision) -> tuple[Withdrawal, ...]:
-    """Return what is to be withdrawn of a job whose results no longer count: from its home and its destinations."""
+def withdrawals_of(outdated: Decision, *, without_source: bool = False) -> tuple[Withdrawal, ...]:
+    """Return what is to be withdrawn of a job whose results no longer count: from its home and its destinations.
+
+    without_source: only from those archives that do not hold the series.
+    """
     if not outdated.summary.objects:
         return ()
     plan = EnrichJob.from_json(outdated.argument).plan
     archives = dict.fromkeys((plan.home_archive, *plan.destinations))
-    return tuple(Withdrawal(archive, outdated.summary.objects) for archive in archives)
+    series = outdated.series_instance_uid if without_source else ""
+    return tuple(Withdrawal(archive, outdated.summary.objects, series) for archive in archives)

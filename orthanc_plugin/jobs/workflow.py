@@ -7,7 +7,7 @@ is therefore deterministic, without clock and without I/O outside its steps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,6 @@ from functools import partial
 import sqlalchemy as sa
 from dbos import DBOS, StepOptions
 
-from orthanc_plugin.archive.removal import OrthancRemoval
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
 from orthanc_plugin.errors import EnrichError, StoreError, TransientError
 from orthanc_plugin.jobs.deliveries import job_of
@@ -69,7 +68,7 @@ def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_wo
 
     @DBOS.workflow(name=WITHDRAW, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def withdraw_results(argument: str) -> str:
-        body = partial(_withdrawn, sessions.removals, Withdrawal.from_json(argument), steps, str(DBOS.workflow_id))
+        body = partial(_withdrawn, sessions, Withdrawal.from_json(argument), steps, str(DBOS.workflow_id))
         with _at_work(working):
             return _need(_step(retries, WITHDRAW, body))
 
@@ -97,10 +96,13 @@ def _at_work(at_work: AtWork) -> Iterator[None]:
             raise AbandonedError from error
 
 
-def _withdrawn(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal, steps: Steps, workflow_id: str) -> Found:
-    if steps.queue.ledger.still_counts(job_of(workflow_id)):
+def _withdrawn(sessions: Sessions, withdrawal: Withdrawal, steps: Steps, workflow_id: str) -> Found:
+    archive, series = sessions.archives.get(withdrawal.archive), withdrawal.unless_series
+    if steps.queue.ledger.still_counts(job_of(workflow_id), withdrawal.archive):
         return Found(notes=("nothing withdrawn: the results are valid again, or those of another job, too",))
-    return Found(notes=(f"{withdraw(removals, withdrawal)} objects withdrawn",))
+    if series and archive is not None and archive.same_series_studies(series):
+        return Found(notes=("nothing withdrawn: this archive holds the series",))
+    return Found(notes=(f"{withdraw(sessions.removals, withdrawal)} objects withdrawn",))
 
 
 def _copied(sessions: Sessions, delivery: Delivery, steps: Steps, workflow_id: str) -> Found:
@@ -111,7 +113,7 @@ def _copied(sessions: Sessions, delivery: Delivery, steps: Steps, workflow_id: s
     notes = () if is_outdated() else copy_objects(sessions.archives, delivery, fallbacks)
     if is_outdated():
         withdrawal = Withdrawal(delivery.destination, delivery.objects)
-        return _withdrawn(sessions.removals, withdrawal, steps, workflow_id)
+        return _withdrawn(sessions, withdrawal, steps, workflow_id)
     return Found(notes=notes)
 
 

@@ -249,6 +249,27 @@ def test_a_source_that_is_deleted_during_the_job_leaves_no_result(
     assert empty.rest("/patients") == []
 
 
+def test_results_go_with_a_series_that_is_deleted_after_its_job(
+    tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]
+) -> None:
+    place = site(tmp_path, empty)
+    send(empty, phantom)
+    with queue_of(place) as queue, place.worker():
+        job = admit(place, queue, phantom[0])
+        assert ended(queue, job, place).state is JobState.DONE
+        assert results_in(empty) == 4
+        (series,) = empty.rest("/tools/find", "POST", {"Level": "Series", "Query": {"Modality": "CT"}})  # type: ignore[misc]
+        empty.rest(f"/series/{series}", "DELETE")
+        with closing(open_admission(parse_section(place.section, {}), queue)) as admission:
+            for now in (0.0, 300.0):
+                assert results_in(empty) == 4
+                admission.reconcile(now)
+        wait_until(lambda: results_in(empty) == 0, 30, "the withdrawal")
+        row = queue.ledger.of_job(job)
+        assert row is not None
+        assert (row.state, row.reason) == (JobState.SKIPPED, "gone")
+
+
 def test_an_archive_that_refuses_ends_the_job_with_its_answer(
     tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]
 ) -> None:

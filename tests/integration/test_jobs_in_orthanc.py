@@ -17,10 +17,12 @@ from pydicom.uid import generate_uid
 
 from orthanc_plugin import identity
 from orthanc_plugin.archive.dicomweb import DicomWebArchive
+from orthanc_plugin.archive.orthanc import open_feed
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import Refusal
+from orthanc_plugin.jobs import deleted
 from orthanc_plugin.jobs.admission import Admission, open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision
@@ -119,6 +121,18 @@ def test_one_series_under_two_patients_is_refused(house: House) -> None:
     first, conflict = house.send([stranger])
     assert first.state is JobState.SUPERSEDED
     assert conflict.reason == Refusal.TWO_PATIENTS
+
+
+def test_the_index_tells_which_of_many_series_it_has(house: House) -> None:
+    house.send(house.slices(2))
+    right = {"OrthancUrl": house.orthanc.url, "Url": house.orthanc.dicomweb_url}
+    account = {"User": house.orthanc.user, "Password": house.orthanc.password}
+    feed = open_feed("local", ArchiveSettings.model_validate(right | account))
+    assert feed is not None
+    with closing(feed):
+        others = {str(generate_uid()) for _ in range(deleted.A_REQUEST - 1)}
+        assert feed.listed(frozenset({house.uid, *others})) == {house.uid}
+        assert feed.listed(frozenset()) == frozenset()
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (200, b"[]"), (204, b""), (404, b"")])

@@ -112,6 +112,10 @@ class MemoryArchive:
         self._answer()
         return next((self._id(key) for key in self.instances if key[1:3] == (study_uid, series_uid)), "")
 
+    def listed(self, series_uids: frozenset[str]) -> frozenset[str]:
+        self._answer()
+        return frozenset(key[2] for key in self.instances) & series_uids
+
     def _answer(self) -> None:
         self.asked += 1
         if self.away:

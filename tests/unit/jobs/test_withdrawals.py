@@ -89,6 +89,9 @@ class Place:
     def states(self, job_id: str) -> dict[tuple[str, str], JobState]:
         return {(d.kind, d.destination): d.state for d in self.queue.deliveries.of_job(job_id)}
 
+    def all_withdrawn(self, job_id: str) -> bool:
+        return {state for (kind, _), state in self.states(job_id).items() if kind == WITHDRAW} == {JobState.DONE}
+
     def all_ended(self, job_id: str, number: int) -> bool:
         return list(self.states(job_id).values()) == [JobState.DONE] * number
 
@@ -273,3 +276,30 @@ def test_a_refusal_for_good_is_tried_once_and_holds_up_nobody(place: Place) -> N
     wait_until(lambda: place.states("j1").get((WITHDRAW, "far")) is JobState.FAILED, 20, "the refusal")
     wait_until(lambda: place.states("j2").get(("deliver", "far")) is JobState.DONE, 20, "the next in the line")
     assert len(place.process.sessions.removals["far"].asked) == 1  # type: ignore[attr-defined]
+
+
+def test_an_archive_that_holds_the_series_itself_keeps_the_results_when_it_is_deleted_elsewhere(place: Place) -> None:
+    place.far.put(*ct_series(3, series=MADE.series_instance_uid, study=MADE.study_instance_uid))
+    place.work()
+    place.done("j1")
+    wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
+    assert place.queue.withdraw_without_source("j1")
+    wait_until(lambda: place.all_ended("j1", 3), 20, "the withdrawals")
+    assert (len(place.far.instances), len(place.process.archive.instances)) == (4, 0)
+
+
+def test_results_that_a_job_elsewhere_shares_stay_there_and_nowhere_else(place: Place) -> None:
+    """The same CT in another archive: one fingerprint, the same results, and a home of its own."""
+    place.done("j1")
+    here = place.queue.ledger.of_job("j1")
+    assert here is not None
+    plan = replace(MADE.plan, home_archive="far", destinations=())
+    there = replace(MADE, archive="far", fingerprint=here.fingerprint, plan=plan)
+    place.queue.enqueue(
+        replace(here, archive="far", job_id="j2", state=JobState.DONE, argument=there.to_json(), ended_at=None)
+    )
+    place.far.put(RESULT)
+    place.work()
+    assert place.queue.withdraw_without_source("j1")
+    wait_until(lambda: (WITHDRAW, "far") in place.states("j1") and place.all_withdrawn("j1"), 20, "the withdrawals")
+    assert (len(place.far.instances), len(place.process.archive.instances)) == (1, 0)

@@ -1,0 +1,118 @@
+"""Results of a series that is deleted after its job are withdrawn; a series that is sent again is enriched again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
+from orthanc_plugin.domain.plan import Output, StoredObject
+from orthanc_plugin.errors import Refusal
+from orthanc_plugin.jobs import deleted
+from orthanc_plugin.jobs.engine import WITHDRAW
+from orthanc_plugin.jobs.steps import Steps
+from orthanc_plugin.jobs.withdrawal import Withdrawal
+from tests.support.fakes.memory_archive import ct_series
+from tests.unit.jobs.test_admission import House
+
+OBJECT = StoredObject(Output.SEG, "1.2.840.10008.5.1.4.1.1.66.4", "1.2", "2.25.7", "2.25.8", False)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    yield made
+    made.queue.close()
+
+
+def enrich(house: House, series: str = "1.2.3", state: JobState = JobState.RUNNING) -> str:
+    """Send a series and play the worker of its job."""
+    house.archive.put(*ct_series(series=series))
+    house.hint(series=series)
+    row = house.rows(series)[-1]
+    house.queue._client.cancel_workflow(row.job_id)
+    assert house.queue.ledger.start(row.job_id)
+    outcome = StageOutcome(StageView("segment", 0.1, 1.0), OBJECT, state, "failed" if state is JobState.FAILED else "")
+    Steps(house.queue).close(EnrichJob.from_json(row.argument), row.job_id, [outcome])
+    return row.job_id
+
+
+def withdrawals(house: House, job_id: str) -> list[str]:
+    return [d.destination for d in house.queue.deliveries.of_job(job_id) if d.kind == WITHDRAW]
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.FAILED])
+def test_what_a_deleted_series_leaves_is_withdrawn(house: House, state: JobState) -> None:
+    job_id, other = enrich(house, state=state), enrich(house, "1.2.4")
+    house.archive.delete("1.2.3")
+    house.admission.reconcile(10.0)
+    assert withdrawals(house, job_id) == []  # the archive may have been away for a moment
+    house.admission.reconcile(20.0)
+    assert withdrawals(house, job_id) == ["local"]
+    (row,) = house.rows()
+    assert (row.state, row.reason) == (JobState.SKIPPED, Refusal.GONE)
+    (workflow,) = house.queue._client.list_workflows(workflow_id_prefix=f"withdraw:{job_id}")
+    assert workflow.input is not None
+    assert Withdrawal.from_json(workflow.input["args"][0]) == Withdrawal("local", (OBJECT,), "1.2.3")
+    for now in (30.0, 40.0):
+        house.admission.reconcile(now)
+    assert withdrawals(house, other) == []
+    assert len(house.queue.deliveries.list()) == 1
+
+
+def test_a_series_that_is_missed_once_keeps_its_results(house: House) -> None:
+    job_id = enrich(house)
+    instances = house.archive.instances
+    house.archive.delete("1.2.3")
+    house.admission.reconcile(10.0)
+    house.archive.instances = instances
+    for now in (20.0, 30.0):
+        house.admission.reconcile(now)
+    assert withdrawals(house, job_id) == []
+
+
+def test_a_series_that_is_sent_again_is_enriched_again(house: House) -> None:
+    first = enrich(house)
+    house.archive.delete("1.2.3")
+    for now in (10.0, 20.0):
+        house.admission.reconcile(now)
+    house.archive.seconds = 100
+    second = enrich(house)
+    assert [row.generation for row in house.rows()] == [0, 1]
+    assert (first != second, house.queue.show(second).state) == (True, JobState.DONE)
+    assert withdrawals(house, second) == []
+
+
+def test_results_stay_if_the_settings_say_so(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.configuration = house.configuration.model_copy(update={"keep_without_source": True})
+    house.start()
+    job_id = enrich(house)
+    house.archive.delete("1.2.3")
+    for now in (10.0, 20.0, 30.0):
+        house.admission.reconcile(now)
+    assert withdrawals(house, job_id) == []
+    house.queue.close()
+
+
+def test_many_series_are_looked_at_in_turn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deleted, "AT_ONCE", 2)
+    monkeypatch.setattr(deleted, "A_REQUEST", 2)
+    jobs = [enrich(house, f"1.2.{number}") for number in range(3, 8)]
+    for number in (4, 7):
+        house.archive.delete(f"1.2.{number}")
+    for now in range(10, 60, 10):
+        house.admission.reconcile(float(now))
+    assert [withdrawals(house, job_id) for job_id in jobs] == [[], ["local"], [], [], ["local"]]
+
+
+def test_a_crash_before_the_withdrawal_is_queued_loses_nothing(house: House) -> None:
+    job_id = enrich(house)
+    house.archive.delete("1.2.3")
+    house.queue.ledger.keep_note(f"{deleted.DELETED}{job_id}", "local")
+    assert house.queue.ledger.lose_source(job_id, "deleted")
+    house.start()
+    house.admission.reconcile(10.0)
+    assert withdrawals(house, job_id) == ["local"]
