@@ -97,6 +97,11 @@ def series_uid(sop_instance_uid: str) -> str:
     return _uid("series", sop_instance_uid)
 
 
+def rejection_uid(sop_instance_uids: Iterable[str]) -> str:
+    """Return the SOPInstanceUID of the note that rejects these results."""
+    return _uid("rejection", sorted(sop_instance_uids))
+
+
 def tracking_uid(seg_sop_instance_uid: str, item: str) -> str:
     """Return the TrackingUID of a segment (its number) or of a landmark (its name)."""
     return _uid("tracking", seg_sop_instance_uid, item)

@@ -94,6 +94,7 @@ class ArchiveSettings(Settings):
     fallback: tuple[Fallback, ...] = Field(
         default=(), description='a list of "binary-seg", "comprehensive-sr", "enhanced-sr", "rtstruct"'
     )
+    rejection_notes: bool = Field(default=False, description="true or false")
 
     @property
     def uses_tls(self) -> bool:

@@ -23,7 +23,8 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.memory import needed_bytes, wait_for_room
-from orthanc_plugin.jobs.source import GuardedStore, Names, NoNames, Source
+from orthanc_plugin.jobs.source import GuardedStore, Names, NoNames, Predecessors, Source, no_predecessors
+from orthanc_plugin.jobs.withdrawal import Rejecting
 from orthanc_plugin.pipeline import Context, ReadBack
 from orthanc_plugin.pipeline.engines import Engines
 from orthanc_plugin.pipeline.memory import Models
@@ -61,6 +62,7 @@ class Sessions:
     room: waits before that until the job fits into memory.
     feeds, removals: index of each archive that is an Orthanc, and how to remove results there.
     names: where the objects are named that a job stores.
+    predecessors: the earlier reports of one kind that a job supersedes and that stay.
     """
 
     configuration: Configuration
@@ -72,6 +74,14 @@ class Sessions:
     removals: Mapping[str, OrthancRemoval] = field(default_factory=dict)
     room: Callable[[EnrichJob], None] = lambda job: None
     names: Names = field(default=NoNames())
+    predecessors: Predecessors = no_predecessors
+
+    @property
+    def rejecting(self) -> Rejecting:
+        """The archives that honour a rejection note and are no Orthanc."""
+        settings = self.configuration.archives
+        names = (name for name, s in settings.items() if s.rejection_notes and name not in self.removals)
+        return Rejecting({name: self.archives[name] for name in names if name in self.archives}, self.clock)
 
     def open(self, job: EnrichJob, deaths: int = 0) -> Session:
         """Open the session of a job; nothing is read before its first stage runs.
@@ -99,7 +109,7 @@ class Sessions:
         plan, configuration = job.plan, self.configuration
         return Context(
             fingerprint=job.fingerprint,
-            store=self._store(plan.home_archive, source),
+            store=self._store(job, source),
             clock=self.clock,
             title=configuration.report_title.code,
             read_back=read_back,
@@ -112,10 +122,11 @@ class Sessions:
             memory_mib=configuration.radiomics_memory_mib,
         )
 
-    def _store(self, home: str, source: Source) -> GuardedStore:
+    def _store(self, job: EnrichJob, source: Source) -> GuardedStore:
+        home = job.plan.home_archive
         removal = self.removals.get(home)
         remove = partial(_remove, removal) if removal is not None else None
-        return GuardedStore(self._archive(home), source, remove, self.names)
+        return GuardedStore(self._archive(home), source, remove, self.names, partial(self.predecessors, job))
 
     def _archive(self, name: str) -> Archive:
         archive = self.archives.get(name)

@@ -13,12 +13,13 @@ from sqlalchemy.exc import DBAPIError
 from orthanc_plugin.archive.orthanc import Feed
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.domain.job import EnrichJob
-from orthanc_plugin.domain.plan import StoredObject
+from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.ledger import Ledger
 from orthanc_plugin.results.kinds import reference_of
+from orthanc_plugin.results.predecessors import name_predecessors
 
 _OF_THE_ARCHIVE = frozenset({"RetrieveAETitle", "InstanceAvailability", "RetrieveURL"})
 """What an archive adds to metadata by itself; it may differ from one answer to the next."""
@@ -92,6 +93,29 @@ def _in_words(header: Dataset) -> str:
     return "\n".join(map(str, mine))
 
 
+Predecessors = Callable[[EnrichJob, Output], tuple[StoredObject, ...]]
+
+
+def no_predecessors(job: EnrichJob, kind: Output) -> tuple[StoredObject, ...]:
+    """Return nothing: superseded results do not stay."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPredecessors:
+    """Finds what a job supersedes in a ledger, where the settings keep superseded results."""
+
+    ledger: Ledger
+
+    def __call__(self, job: EnrichJob, kind: Output) -> tuple[StoredObject, ...]:
+        """Return the reports of a kind of the latest earlier content of the series that has some."""
+        rows = self.ledger.of_series(job.archive, job.series_instance_uid)
+        places = (place for place, row in enumerate(rows) if row.fingerprint == job.fingerprint)
+        earlier = rows[: next(places, 0)]
+        reports = (tuple(o for o in row.summary.objects if o.kind is kind) for row in reversed(earlier))
+        return next((found for found in reports if found), ())
+
+
 class Names(Protocol):
     """Where the objects are named that a job stores, or may have stored when it ended."""
 
@@ -149,12 +173,14 @@ class GuardedStore:
 
     remove: takes back an object that was just stored; None if the archive cannot do that.
     names: where each object is named before it is stored.
+    predecessors: returns the earlier reports of a kind that a report replaces.
     """
 
     home: Archive
     source: Source
     remove: Callable[[Dataset], bool] | None
     names: Names
+    predecessors: Callable[[Output], tuple[StoredObject, ...]] = lambda kind: ()
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
         """Return the stored object, or None."""
@@ -170,6 +196,8 @@ class GuardedStore:
         """
         if not self.source.is_there():
             raise InputError(Refusal.GONE, "the series changed or was deleted before its result was stored")
+        if ds.Modality == "SR":
+            name_predecessors(ds, self.predecessors(reference_of(ds).kind))
         self.names.add(reference_of(ds))
         try:
             self.home.store(ds)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.archive.removal import OrthancRemoval
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState
 from orthanc_plugin.domain.json_record import JsonRecord
@@ -12,6 +14,7 @@ from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import EnrichError, RefusedError
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.results.provenance import MANUFACTURER
+from orthanc_plugin.results.rejection import encode_rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +29,52 @@ class Withdrawal(JsonRecord):
     unless_series: str = ""
 
 
-def withdraw(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal) -> int:
-    """Remove the objects that the archive still has.
+@dataclass(frozen=True, slots=True)
+class Rejecting:
+    """Archives that honour a rejection note, by name, and the time that a note carries."""
+
+    archives: Mapping[str, Archive]
+    clock: Callable[[], datetime]
+
+    def reject(self, withdrawal: Withdrawal) -> int:
+        """Store one note on all objects that the archive still shows, and return their number.
+
+        Raises
+        ------
+        RefusedError
+            If the archive has an object of somebody else under one of the UIDs.
+        StoreError, TransientError
+            If the archive refuses the note, or does not respond.
+        """
+        archive = self.archives[withdrawal.archive]
+        places = [(o.study_instance_uid, o.series_instance_uid, o.sop_instance_uid) for o in withdrawal.objects]
+        shown = [ds for place in places if (ds := archive.find(*place)) is not None]
+        if strange := [str(ds.SOPInstanceUID) for ds in shown if ds.get("Manufacturer") != MANUFACTURER]:
+            raise RefusedError(f"archive {withdrawal.archive} has another object under {', '.join(strange)}; it stays")
+        if shown:
+            archive.store(encode_rejection(shown, self.clock()))
+        return len(shown)
+
+
+def withdraw(removals: Mapping[str, OrthancRemoval], withdrawal: Withdrawal, rejecting: Rejecting) -> int:
+    """Remove the objects that the archive still has, or reject them where it honours that.
 
     Returns
     -------
     int
-        Number of objects removed.
+        Number of objects removed or rejected.
 
     Raises
     ------
     EnrichError
-        If the archive is not an Orthanc; the message names the objects that are still there.
+        If the archive is not an Orthanc and honours no rejection note; the message names what is still there.
     RefusedError
         If the archive refuses, or has another object under one of the UIDs.
     TransientError
         If the archive does not respond.
     """
+    if withdrawal.archive in rejecting.archives:
+        return rejecting.reject(withdrawal)
     removal = removals.get(withdrawal.archive)
     if removal is None:
         left = ", ".join(item.sop_instance_uid for item in withdrawal.objects)

@@ -29,7 +29,7 @@ from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.heartbeat import AtWork
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.sessions import warm_sessions
-from orthanc_plugin.jobs.source import LedgerNames
+from orthanc_plugin.jobs.source import KeptPredecessors, LedgerNames
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.watch import Pace, Watch
 from orthanc_plugin.jobs.workflow import Retries, register_workflows, tell_wait
@@ -72,11 +72,12 @@ def run_worker(
     archives: dict[str, Archive] = {name: open_archive(name, a) for name, a in configuration.archives.items()}
     DBOS(config=engine_configuration(configuration.database, me))
     at_work = AtWork()
+    names = LedgerNames(queue.ledger, lambda: str(DBOS.workflow_id))
+    sessions = replace(warm_sessions(configuration, archives, tell_wait), names=names)
+    if configuration.keep_superseded:
+        sessions = replace(sessions, predecessors=KeptPredecessors(queue.ledger))
     register_workflows(
-        replace(
-            warm_sessions(configuration, archives, tell_wait),
-            names=LedgerNames(queue.ledger, lambda: str(DBOS.workflow_id)),
-        ),
+        sessions,
         Steps(queue, configuration.keep_superseded),
         retries or Retries(),
         at_work,

@@ -102,7 +102,7 @@ def _withdrawn(sessions: Sessions, withdrawal: Withdrawal, steps: Steps, workflo
         return Found(notes=("nothing withdrawn: the results are valid again, or those of another job, too",))
     if series and archive is not None and archive.same_series_studies(series):
         return Found(notes=("nothing withdrawn: this archive holds the series",))
-    return Found(notes=(f"{withdraw(sessions.removals, withdrawal)} objects withdrawn",))
+    return Found(notes=(f"{withdraw(sessions.removals, withdrawal, sessions.rejecting)} objects withdrawn",))
 
 
 def _copied(sessions: Sessions, delivery: Delivery, steps: Steps, workflow_id: str) -> Found:

@@ -12,16 +12,19 @@ import pytest
 from dbos import DBOS
 from pydicom.dataset import Dataset
 
+from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
 from orthanc_plugin.domain.plan import Output, StoredObject
-from orthanc_plugin.errors import EnrichError, Refusal, StoreError, TransientError
+from orthanc_plugin.errors import EnrichError, Refusal, RefusedError, StoreError, TransientError
 from orthanc_plugin.jobs.engine import WITHDRAW
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.source import LedgerNames
+from orthanc_plugin.jobs.source import KeptPredecessors, LedgerNames
 from orthanc_plugin.jobs.steps import Steps
+from orthanc_plugin.jobs.withdrawal import Withdrawal
 from orthanc_plugin.jobs.worker import engine_configuration
 from orthanc_plugin.jobs.workflow import Retries, register_workflows
+from orthanc_plugin.results.provenance import MANUFACTURER
 from tests.support.cases.location_case import CHEST
 from tests.support.cases.results_case import CARD
 from tests.support.fakes.hand_job import HandProcess, job, run
@@ -303,3 +306,79 @@ def test_results_that_a_job_elsewhere_shares_stay_there_and_nowhere_else(place: 
     assert place.queue.withdraw_without_source("j1")
     wait_until(lambda: (WITHDRAW, "far") in place.states("j1") and place.all_withdrawn("j1"), 20, "the withdrawals")
     assert (len(place.far.instances), len(place.process.archive.instances)) == (1, 0)
+
+
+class HonouringArchive(MemoryArchive):
+    """An archive that hides what a rejection note names, as IHE RAD-66 asks."""
+
+    def store(self, ds: Dataset) -> None:
+        super().store(ds)
+        if ds.Modality == "KO":
+            (study,) = ds.CurrentRequestedProcedureEvidenceSequence
+            references = (item for series in study.ReferencedSeriesSequence for item in series.ReferencedSOPSequence)
+            rejected = {item.ReferencedSOPInstanceUID for item in references}
+            self.instances = {key: ds for key, ds in self.instances.items() if key[3] not in rejected}
+
+
+@pytest.fixture
+def honouring(place: Place) -> HonouringArchive:
+    """The destination is no Orthanc and honours rejection notes."""
+    place.far = HonouringArchive("far")
+    archives = {"local": place.process.archive, "far": place.far}
+    settings = parse_section({"Archives": {"far": {"Url": "http://127.0.0.1:1/dicom-web", "RejectionNotes": True}}}, {})
+    removals = {"local": place.process.sessions.removals["local"]}
+    place.process.sessions = replace(
+        place.process.sessions, configuration=settings, archives=archives, removals=removals
+    )
+    return place.far
+
+
+def test_an_archive_that_honours_rejection_notes_gets_one(place: Place, honouring: HonouringArchive) -> None:
+    RESULT.Manufacturer = MANUFACTURER
+    place.work()
+    place.done("j1")
+    wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
+    assert len(honouring.instances) == 1
+    place.done("j2")
+    wait_until(lambda: place.all_withdrawn("j1"), 20, "the withdrawals")
+    wait_until(lambda: place.all_ended("j2", 1), 20, "the delivery of the newer results")
+    notes = [ds for ds in honouring.instances.values() if ds.Modality == "KO"]
+    assert [str(ds.ConceptNameCodeSequence[0].CodeValue) for ds in notes] == ["113001"]
+
+
+def test_a_rejection_note_names_no_object_of_somebody_else(place: Place, honouring: HonouringArchive) -> None:
+    RESULT.Manufacturer = "another maker"
+    honouring.put(RESULT)
+    with pytest.raises(RefusedError, match="has another object under"):
+        place.process.sessions.rejecting.reject(Withdrawal("far", (OBJECT,)))
+    assert len(honouring.instances) == 1
+
+
+def test_a_report_names_the_ones_that_it_supersedes_where_they_stay(place: Place) -> None:
+    first = place.decide("j1")
+    names = LedgerNames(place.queue.ledger, lambda: "j1")
+    place.process.archive.put(*ct_series(3, series=first.series_instance_uid, study=first.study_instance_uid))
+    place.process.sessions = replace(
+        place.process.sessions, names=names, predecessors=KeptPredecessors(place.queue.ledger)
+    )
+    wanted = replace(first, plan=replace(first.plan, outputs=(Output.SEG, Output.LANDMARKS)))
+    reports = []
+    for job_id in ("j1", "j2"):
+        made = wanted if job_id == "j1" else replace(wanted, fingerprint=place.decide("j2").fingerprint)
+        assert place.queue.ledger.start(job_id)
+        place.process.sessions = replace(
+            place.process.sessions, names=LedgerNames(place.queue.ledger, lambda job_id=job_id: job_id)
+        )
+        stored = [outcome.stored for outcome in run(place.process, made).values() if outcome.stored is not None]
+        reports.append(next(item for item in stored if item.kind is Output.LANDMARKS))
+    old, new = (place.process.stored[item.sop_instance_uid] for item in reports)
+    assert "PredecessorDocumentsSequence" not in old
+    (study,) = new.PredecessorDocumentsSequence
+    assert (study.StudyInstanceUID, study.ReferencedSeriesSequence[0].SeriesInstanceUID) == (
+        reports[0].study_instance_uid, reports[0].series_instance_uid,
+    )  # fmt: skip
+    (named,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert (named.ReferencedSOPClassUID, named.ReferencedSOPInstanceUID) == (old.SOPClassUID, old.SOPInstanceUID)
+    assert "PredecessorDocumentsSequence" not in next(
+        ds for ds in place.process.stored.values() if ds.Modality == "SEG"
+    )
