@@ -113,7 +113,7 @@ def cancel_job(desk: Desk) -> None:
 
 def withdraw_job(desk: Desk) -> None:
     """Withdraw what a job had stored that did not end as done."""
-    _queue(desk).withdraw_leftovers(desk.options.job)
+    _queue(desk).withdrawals.of_leftovers(desk.options.job)
     desk.say({"withdrawn": desk.options.job})
 
 

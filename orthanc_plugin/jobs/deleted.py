@@ -57,7 +57,7 @@ class DeletedSources:
         """Withdraw what the notes name; a note stays until that is done, so that a crash loses nothing."""
         for key in [*self._queue.ledger.notes(DELETED)][:WITHDRAWN_AT_ONCE]:
             job_id = key.removeprefix(DELETED)
-            if self._queue.withdraw_without_source(job_id):
+            if self._queue.withdrawals.of_deleted(job_id):
                 logger.info("job %s: its series is deleted; its results are withdrawn", job_id)
             self._queue.ledger.drop_note(key)
 

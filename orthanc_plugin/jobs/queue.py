@@ -15,7 +15,7 @@ from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, e
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority, StageOutcome
-from orthanc_plugin.errors import EnrichError, Refusal, TransientError
+from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.deliveries import Deliveries
 from orthanc_plugin.jobs.engine import (
     APPLICATION_VERSION,
@@ -26,14 +26,13 @@ from orthanc_plugin.jobs.engine import (
     QUEUE_PRIORITY,
     STATE_OF,
     WAITS,
-    WITHDRAW,
     error_text,
     run_again,
 )
 from orthanc_plugin.jobs.heartbeat import Heartbeats
 from orthanc_plugin.jobs.ledger import Decision, Ledger, make_database_file
 from orthanc_plugin.jobs.record import DeliveryView, JobView, Summary, summarise
-from orthanc_plugin.jobs.withdrawal import withdrawals_of
+from orthanc_plugin.jobs.withdrawal import Withdrawals
 
 POLL_S = 1.0
 OLD_DELIVERIES_AT_ONCE = 2
@@ -85,6 +84,7 @@ class JobQueue:
         self._client.register_queue(DELIVER, worker_concurrency=OLD_DELIVERIES_AT_ONCE, polling_interval_sec=POLL_S)
         self._client.register_queue(DELIVER_TO, partition_worker_concurrency=1, polling_interval_sec=POLL_S)
         self.deliveries = Deliveries(self._client)
+        self.withdrawals = Withdrawals(self.ledger, self.deliveries)
 
     def close(self) -> None:
         """Close the connections."""
@@ -246,36 +246,6 @@ class JobQueue:
         if not self.ledger.end(row.job_id, JobState.CANCELLED, "cancelled", "cancelled by a person", so_far):
             raise EnrichError(f"job {row.job_id} is {row.state}; only an open job can be cancelled")
         self._client.cancel_workflow(row.job_id)
-
-    def withdraw_results(self, row: Decision, *, without_source: bool = False) -> None:
-        """Queue the withdrawal of what a job stored, from its home and its destinations."""
-        for withdrawal in withdrawals_of(row, without_source=without_source):
-            argument = withdrawal.to_json()
-            self.deliveries.add(row.job_id, withdrawal.archive, argument, WITHDRAW, run=row.started_at)
-
-    def withdraw_without_source(self, job_id: str) -> bool:
-        """Queue the withdrawal of what an ended job stored whose series was deleted; return False if it is open."""
-        self.ledger.lose_source(job_id, "the series was deleted after the job; its results are withdrawn")
-        row = self.ledger.of_job(job_id)
-        if row is None or row.reason != Refusal.GONE:
-            return False
-        self.withdraw_results(row, without_source=True)
-        return True
-
-    def withdraw_leftovers(self, job_id: str) -> None:
-        """Queue the withdrawal of what a job had stored that failed, was cancelled or was skipped.
-
-        Raises
-        ------
-        EnrichError
-            If there is no such job, its results count, or it has stored nothing.
-        """
-        row = self._row(job_id)
-        if row.state in OPEN_STATES or self.ledger.still_counts(row.job_id):
-            raise EnrichError(f"job {row.job_id} is {row.state}: its results count, and stay")
-        if not row.summary.objects:
-            raise EnrichError(f"job {row.job_id} has stored nothing")
-        self.withdraw_results(row)
 
     def cancelled(self, workflow_ids: frozenset[str]) -> frozenset[str]:
         """Return those of these workflows that are cancelled."""

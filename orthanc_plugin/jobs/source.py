@@ -15,7 +15,7 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.domain.volume import CtSeries
-from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
+from orthanc_plugin.errors import EnrichError, InputError, Refusal, StoreError, TransientError
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.ledger import Ledger
 from orthanc_plugin.results.kinds import reference_of
@@ -201,7 +201,9 @@ class GuardedStore:
         self.names.add(reference_of(ds))
         try:
             self.home.store(ds)
-        except StoreError:
+        except TransientError:
+            raise  # it may be stored all the same
+        except EnrichError:
             self.names.drop(reference_of(ds))
             raise
         if self.source.is_there():

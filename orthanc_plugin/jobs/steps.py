@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orthanc_plugin.domain.job import Ending, EnrichJob, JobState, StageOutcome, ending
+from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, StageOutcome, ending
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.delivery import Delivery
 from orthanc_plugin.jobs.hint import Hint
+from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import summarise, with_earlier
 from orthanc_plugin.jobs.withdrawal import outdated_of
@@ -47,15 +48,23 @@ class Steps:
         if end.reason == Refusal.GONE:  # deleting an instance makes no event, so what is left needs a hint
             hint = Hint(job.archive, job.study_instance_uid, job.series_instance_uid)
             self.queue.ledger.keep_note(hint.key, hint.to_json())
+        if row is None:
+            return
+        state = end.state if row.state in OPEN_STATES else row.state  # a person may have cancelled it meanwhile
+        ended = replace(row, state=state, reason=end.reason, summary=summary)
+        self._withdraw_outdated(ended)
         self.queue.ledger.end(job_id, end.state, end.reason, end.detail, summary)
-        if not self.keep_superseded:
-            # After the end: of two jobs on one series that end at once, the later one sees both.
-            self._withdraw_outdated(job, job_id, end)
+        self._withdraw_outdated(ended)  # of two jobs on one series that end at once, the later one sees both ends
         logger.info("job %s: %s %s", job_id, end.state, end.reason)
 
-    def _withdraw_outdated(self, job: EnrichJob, job_id: str, end: Ending) -> None:
+    def _withdraw_outdated(self, ended: Decision) -> None:
         """Queue the withdrawal of results of the series that newer ones supersede, and of its own if it is gone."""
-        rows = self.queue.ledger.of_series(job.archive, job.series_instance_uid)
-        gone = [row for row in rows if row.job_id == job_id and end.reason == Refusal.GONE]
+        if self.keep_superseded:
+            return
+        others = self.queue.ledger.of_series(ended.archive, ended.series_instance_uid)
+        rows = tuple(
+            replace(ended, superseded_by=row.superseded_by) if row.job_id == ended.job_id else row for row in others
+        )
+        gone = [row for row in rows if row.job_id == ended.job_id and ended.reason == Refusal.GONE]
         for row in (*gone, *outdated_of(rows)):
-            self.queue.withdraw_results(row)
+            self.queue.withdrawals.add(row)

@@ -11,8 +11,10 @@ from orthanc_plugin.archive.removal import OrthancRemoval
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import StoredObject
-from orthanc_plugin.errors import EnrichError, RefusedError
-from orthanc_plugin.jobs.ledger import Decision
+from orthanc_plugin.errors import EnrichError, Refusal, RefusedError
+from orthanc_plugin.jobs.deliveries import Deliveries
+from orthanc_plugin.jobs.engine import WITHDRAW
+from orthanc_plugin.jobs.ledger import Decision, Ledger
 from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.results.rejection import encode_rejection
 
@@ -114,3 +116,50 @@ def withdrawals_of(outdated: Decision, *, without_source: bool = False) -> tuple
     archives = dict.fromkeys((plan.home_archive, *plan.destinations))
     series = outdated.series_instance_uid if without_source else ""
     return tuple(Withdrawal(archive, outdated.summary.objects, series) for archive in archives)
+
+
+class Withdrawals:
+    """Queues the withdrawal of what jobs stored.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Names what each job stored.
+    deliveries : Deliveries
+        Takes a withdrawal for each archive.
+    """
+
+    def __init__(self, ledger: Ledger, deliveries: Deliveries) -> None:
+        self._ledger, self._deliveries = ledger, deliveries
+
+    def add(self, row: Decision, *, without_source: bool = False) -> None:
+        """Queue the withdrawal of what a job stored, from its home and its destinations."""
+        for withdrawal in withdrawals_of(row, without_source=without_source):
+            argument = withdrawal.to_json()
+            self._deliveries.add(row.job_id, withdrawal.archive, argument, WITHDRAW, run=row.started_at)
+
+    def of_deleted(self, job_id: str) -> bool:
+        """Queue the withdrawal of what an ended job stored whose series was deleted; return False if it is open."""
+        self._ledger.lose_source(job_id, "the series was deleted after the job; its results are withdrawn")
+        row = self._ledger.of_job(job_id)
+        if row is None or row.reason != Refusal.GONE:
+            return False
+        self.add(row, without_source=True)
+        return True
+
+    def of_leftovers(self, job_id: str) -> None:
+        """Queue the withdrawal of what a job had stored that failed, was cancelled or was skipped.
+
+        Raises
+        ------
+        EnrichError
+            If there is no such job, its results count, or it has stored nothing.
+        """
+        row = self._ledger.of_job(job_id)
+        if row is None:
+            raise EnrichError(f"there is no job {job_id}")
+        if row.state in OPEN_STATES or self._ledger.still_counts(row.job_id):
+            raise EnrichError(f"job {row.job_id} is {row.state}: its results count, and stay")
+        if not row.summary.objects:
+            raise EnrichError(f"job {row.job_id} has stored nothing")
+        self.add(row)

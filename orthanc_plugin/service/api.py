@@ -150,7 +150,7 @@ class Api:
 
     def withdraw(self, request: Request) -> Response:
         """Withdraw what a job had stored that did not end as done. Answers 409 if its results count, or it has none."""
-        return self._act(request, self._queue.withdraw_leftovers)
+        return self._act(request, self._queue.withdrawals.of_leftovers)
 
     def retry_delivery(self, request: Request) -> Response:
         """Run a delivery again that failed or was cancelled. Answers 409 if it is open, is done or does not exist."""

@@ -114,7 +114,7 @@ def test_a_job_that_runs_again_after_a_withdrawal_is_delivered_and_withdrawn_aga
     made = place.done("j1")
     wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
     place.queue.ledger.give_up(place.queue.ledger.of_series("local", made.series_instance_uid)[0])
-    place.queue.withdraw_leftovers("j1")
+    place.queue.withdrawals.of_leftovers("j1")
     wait_until(lambda: place.all_ended("j1", 3), 20, "the withdrawals")
     assert place.far.instances == {}
     place.process.archive.put(RESULT)  # as the second run stores it
@@ -190,7 +190,7 @@ def test_a_copy_that_runs_is_taken_back_when_its_results_are_withdrawn(
 ) -> None:
     def withdraw_first(ds: Dataset) -> None:
         place.queue.ledger.give_up(place.queue.ledger.of_series("local", MADE.series_instance_uid)[0])
-        place.queue.withdraw_leftovers("j1")
+        place.queue.withdrawals.of_leftovers("j1")
         store(ds)
 
     store = place.far.store
@@ -206,10 +206,10 @@ def test_what_a_cancelled_job_had_stored_is_named_and_withdrawn_on_demand(place:
     assert place.queue.ledger.start("j1")
     LedgerNames(place.queue.ledger, lambda: "j1").add(OBJECT)
     with pytest.raises(EnrichError, match="its results count"):
-        place.queue.withdraw_leftovers("j1")
+        place.queue.withdrawals.of_leftovers("j1")
     place.queue.cancel("j1")
     assert place.queue.show("j1").objects == (OBJECT,)
-    place.queue.withdraw_leftovers("j1")
+    place.queue.withdrawals.of_leftovers("j1")
     place.work()
     wait_until(lambda: place.all_ended("j1", 2), 20, "the withdrawals")
     assert place.process.archive.instances == {}
@@ -228,7 +228,7 @@ def test_a_job_without_results_has_nothing_to_withdraw(place: Place) -> None:
     place.decide("j1")
     place.queue.cancel("j1")
     with pytest.raises(EnrichError, match="has stored nothing"):
-        place.queue.withdraw_leftovers("j1")
+        place.queue.withdrawals.of_leftovers("j1")
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_an_archive_that_holds_the_series_itself_keeps_the_results_when_it_is_de
     place.work()
     place.done("j1")
     wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
-    assert place.queue.withdraw_without_source("j1")
+    assert place.queue.withdrawals.of_deleted("j1")
     wait_until(lambda: place.all_ended("j1", 3), 20, "the withdrawals")
     assert (len(place.far.instances), len(place.process.archive.instances)) == (4, 0)
 
@@ -303,7 +303,7 @@ def test_results_that_a_job_elsewhere_shares_stay_there_and_nowhere_else(place: 
     )
     place.far.put(RESULT)
     place.work()
-    assert place.queue.withdraw_without_source("j1")
+    assert place.queue.withdrawals.of_deleted("j1")
     wait_until(lambda: (WITHDRAW, "far") in place.states("j1") and place.all_withdrawn("j1"), 20, "the withdrawals")
     assert (len(place.far.instances), len(place.process.archive.instances)) == (1, 0)
 
@@ -382,3 +382,12 @@ def test_a_report_names_the_ones_that_it_supersedes_where_they_stay(place: Place
     assert "PredecessorDocumentsSequence" not in next(
         ds for ds in place.process.stored.values() if ds.Modality == "SEG"
     )
+
+
+def test_a_job_that_a_person_cancels_in_its_last_step_delivers_nothing(place: Place) -> None:
+    made = place.decide("j1")
+    assert place.queue.ledger.start("j1")
+    place.queue.cancel("j1")
+    place.end("j1", made)
+    assert place.states("j1") == {}
+    assert place.queue.show("j1").state is JobState.CANCELLED
