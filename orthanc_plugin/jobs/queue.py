@@ -138,6 +138,7 @@ class JobQueue:
             self._client.cancel_workflow(old.job_id)
             self.deliveries.forget(old.job_id)
         if job is not None:
+            self.deliveries.cancel_withdrawals(old.job_id)  # the new job adopts these objects
             self._run_again(decision)
         return True
 

@@ -391,3 +391,15 @@ def test_a_job_that_a_person_cancels_in_its_last_step_delivers_nothing(place: Pl
     place.end("j1", made)
     assert place.states("j1") == {}
     assert place.queue.show("j1").state is JobState.CANCELLED
+
+
+def test_a_job_that_takes_the_place_of_another_keeps_what_it_adopts(place: Place) -> None:
+    made = place.decide("j1")
+    assert place.queue.ledger.start("j1")
+    place.end("j1", made, JobState.SKIPPED, Refusal.GONE)
+    assert place.states("j1") == {(WITHDRAW, "local"): JobState.QUEUED, (WITHDRAW, "far"): JobState.QUEUED}
+    old = place.queue.ledger.of_job("j1")
+    assert old is not None
+    new = replace(old, job_id="j2", state=JobState.QUEUED, reason="", started_at=None, ended_at=None)
+    assert place.queue.decide_again(new, made)
+    assert set(place.states("j1").values()) == {JobState.CANCELLED}
