@@ -6,7 +6,7 @@ by what its settings name, or else named at the end, after everything else was c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
@@ -32,10 +32,12 @@ class Delivery(JsonRecord):
 class _Copies:
     """What became of the objects of one delivery.
 
+    name: is told of each substitute before it is sent.
     instead: what was sent in place of an object, by its SOPInstanceUID; notes: the same in words.
     not_supported, refused: why objects were not copied.
     """
 
+    name: Callable[[Dataset], None]
     count: int = 0
     instead: dict[str, Dataset] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -44,7 +46,10 @@ class _Copies:
 
 
 def copy_objects(
-    archives: Mapping[str, Archive], delivery: Delivery, fallbacks: Sequence[Fallback] = ()
+    archives: Mapping[str, Archive],
+    delivery: Delivery,
+    fallbacks: Sequence[Fallback] = (),
+    name: Callable[[Dataset], None] = lambda substitute: None,
 ) -> tuple[str, ...]:
     """Copy the objects that the destination does not have yet.
 
@@ -56,6 +61,8 @@ def copy_objects(
         What to copy, and where.
     fallbacks : sequence of Fallback
         What the destination may get in place of what it does not support, in this order.
+    name : callable
+        Is told of each substitute before it is sent.
 
     Returns
     -------
@@ -77,7 +84,7 @@ def copy_objects(
         home, destination = archives[delivery.home], archives[delivery.destination]
     except KeyError as missing:
         raise ConfigError(f"this worker's configuration has no archive {missing}") from None
-    copies = _Copies()
+    copies = _Copies(name)
     for item in delivery.objects:
         try:
             _copy(home, destination, item, _chosen(fallbacks, delivery), copies)
@@ -109,6 +116,8 @@ def _copy(
     if ds is None:
         raise StoreError(f"{item.sop_instance_uid} is gone from archive {home.name}")
     sent = repointed(ds, copies.instead)
+    if sent is not ds:
+        copies.name(sent)
     try:
         copies.count += _store(destination, sent, is_missing=refers_to_no_substitute)
     except NotSupportedError:
@@ -131,6 +140,7 @@ def _sent_instead(
         made = substitute(ds, fallback)
         if made is None:
             continue
+        copies.name(made)
         try:
             copies.count += _store(destination, made)
         except NotSupportedError:

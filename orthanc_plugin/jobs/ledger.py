@@ -372,6 +372,17 @@ class Ledger:
         """Forget an object that a job did not store, or took back."""
         self._change_objects(job_id, None, (item.sop_instance_uid,))
 
+    def add_substitute(self, job_id: str, item: StoredObject) -> None:
+        """Name an object that a destination is about to get in place of one that it does not support."""
+        same = _decisions.c.job_id == job_id
+        with self.engine.begin() as connection:
+            found = connection.execute(sa.select(_decisions.c.summary).where(same).with_for_update()).scalars()
+            for text in found.all():
+                before = _summary_of_text(text)
+                kept = tuple(one for one in before.instead if one.sop_instance_uid != item.sop_instance_uid)
+                after = replace(before, instead=(*kept, item))
+                connection.execute(sa.update(_decisions).where(same).values(summary=after.to_json()))
+
     def _change_objects(self, job_id: str, added: StoredObject | None, dropped: tuple[str, ...]) -> None:
         same = _decisions.c.job_id == job_id
         with self.engine.begin() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,10 +16,21 @@ from orthanc_plugin.domain.plan import StoredObject
 
 @dataclass(frozen=True, slots=True)
 class Summary(JsonRecord):
-    """What the ledger keeps of a job that ended."""
+    """What the ledger keeps of a job that ended.
+
+    instead: what destinations got in place of objects that they do not support.
+    """
 
     stages: tuple[StageView, ...] = ()
     objects: tuple[StoredObject, ...] = ()
+    instead: tuple[StoredObject, ...] = ()
+
+    def to_json(self) -> str:
+        """Write the record as JSON, as 0.1.0 wrote it where there are no substitutes."""
+        record = json.loads(JsonRecord.to_json(self))
+        if not record["instead"]:
+            del record["instead"]
+        return json.dumps(record, sort_keys=True)
 
 
 def summarise(outcomes: Sequence[StageOutcome]) -> Summary:
@@ -31,7 +43,7 @@ def with_earlier(summary: Summary, earlier: Summary) -> Summary:
     """Add the objects that the ledger names beside: of an earlier run, or of a stage that did not end."""
     known = {item.sop_instance_uid for item in summary.objects}
     more = (item for item in earlier.objects if item.sop_instance_uid not in known)
-    return replace(summary, objects=(*summary.objects, *more))
+    return replace(summary, objects=(*summary.objects, *more), instead=earlier.instead)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,9 @@ def withdrawals_of(outdated: Decision, *, without_source: bool = False) -> tuple
     plan = EnrichJob.from_json(outdated.argument).plan
     archives = dict.fromkeys((plan.home_archive, *plan.destinations))
     series = outdated.series_instance_uid if without_source else ""
-    return tuple(Withdrawal(archive, outdated.summary.objects, series) for archive in archives)
+    objects, instead = outdated.summary.objects, outdated.summary.instead
+    there = {archive: objects if archive == plan.home_archive else (*objects, *instead) for archive in archives}
+    return tuple(Withdrawal(archive, there[archive], series) for archive in archives)
 
 
 class Withdrawals:

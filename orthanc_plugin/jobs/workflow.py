@@ -26,6 +26,7 @@ from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.withdrawal import Withdrawal, withdraw
 from orthanc_plugin.pipeline.order import stages_of
+from orthanc_plugin.results.kinds import reference_of
 
 SHORT_SLEEP_S = 0.5
 MAX_RECOVERY_ATTEMPTS = 2
@@ -108,11 +109,19 @@ def _withdrawn(sessions: Sessions, withdrawal: Withdrawal, steps: Steps, workflo
 def _copied(sessions: Sessions, delivery: Delivery, steps: Steps, workflow_id: str) -> Found:
     """Copy the results; take the copies back if a withdrawal was queued meanwhile, which may have run before."""
     is_outdated = partial(steps.queue.deliveries.is_outdated, workflow_id)
+    names, job_id = steps.queue.ledger, job_of(workflow_id)
     settings = sessions.configuration.archives.get(delivery.destination)
     fallbacks = settings.fallback if settings else ()
-    notes = () if is_outdated() else copy_objects(sessions.archives, delivery, fallbacks)
+    notes = (
+        ()
+        if is_outdated()
+        else copy_objects(
+            sessions.archives, delivery, fallbacks, lambda ds: names.add_substitute(job_id, reference_of(ds))
+        )
+    )
     if is_outdated():
-        withdrawal = Withdrawal(delivery.destination, delivery.objects)
+        row = names.of_job(job_id)
+        withdrawal = Withdrawal(delivery.destination, (*delivery.objects, *(row.summary.instead if row else ())))
         return _withdrawn(sessions, withdrawal, steps, workflow_id)
     return Found(notes=notes)
 

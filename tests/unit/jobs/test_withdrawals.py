@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from dbos import DBOS
 from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage
 
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
 from orthanc_plugin.domain.plan import Output, StoredObject
-from orthanc_plugin.errors import EnrichError, Refusal, RefusedError, StoreError, TransientError
+from orthanc_plugin.errors import EnrichError, NotSupportedError, Refusal, RefusedError, StoreError, TransientError
 from orthanc_plugin.jobs.engine import WITHDRAW
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
@@ -403,3 +404,38 @@ def test_a_job_that_takes_the_place_of_another_keeps_what_it_adopts(place: Place
     new = replace(old, job_id="j2", state=JobState.QUEUED, reason="", started_at=None, ended_at=None)
     assert place.queue.decide_again(new, made)
     assert set(place.states("j1").values()) == {JobState.CANCELLED}
+
+
+class OldArchive(MemoryArchive):
+    """An archive that takes no Comprehensive 3D SR."""
+
+    def store(self, ds: Dataset) -> None:
+        if ds.SOPClassUID == Comprehensive3DSRStorage:
+            raise NotSupportedError("Comprehensive 3D SR")
+        super().store(ds)
+
+
+def test_what_a_destination_got_instead_is_withdrawn_too(place: Place) -> None:
+    far = OldArchive("far")
+    archives = {"local": place.process.archive, "far": far}
+    settings = {"Url": "http://127.0.0.1:1/dicom-web", "Fallback": ["comprehensive-sr"]}
+    place.process.sessions = replace(
+        place.process.sessions,
+        configuration=parse_section({"Archives": {"far": settings}}, {}),
+        archives=archives,
+        removals={name: Removal(archive) for name, archive in archives.items()},  # type: ignore[misc]
+    )
+    made = place.decide("j1")
+    made = replace(made, plan=replace(made.plan, outputs=(Output.SEG, Output.LANDMARKS)))
+    assert place.queue.ledger.start("j1")
+    place.process.archive.put(*ct_series(3, series=made.series_instance_uid, study=made.study_instance_uid))
+    outcomes = run(place.process, made)
+    place.steps.close(made, "j1", list(outcomes.values()))
+    place.work()
+    wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
+    stored = {outcome.stored.sop_instance_uid for outcome in outcomes.values() if outcome.stored is not None}
+    assert len(stored - {key[3] for key in far.instances}) == 1
+    assert len(far.instances) == 2
+    place.done("j2")
+    wait_until(lambda: place.all_withdrawn("j1"), 20, "the withdrawals")
+    assert {str(ds.Modality) for ds in far.instances.values()} <= {"CT"}
