@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import pytest
+from pydicom.dataset import Dataset
+
 from orthanc_plugin.domain.plan import Output
-from orthanc_plugin.results.kinds import KIND_OF
+from orthanc_plugin.results.kinds import kind_of
+from orthanc_plugin.results.listing import series_number
 
 
-def test_each_kind_has_a_series_number_of_its_own() -> None:
-    assert sorted(KIND_OF.values()) == sorted(Output)
+@pytest.mark.parametrize("kind", Output)
+@pytest.mark.parametrize("source", [None, 0, 7, 1201, 99999])
+def test_each_kind_is_told_by_its_series_number(kind: Output, source: int | None) -> None:
+    header = Dataset()
+    header.SeriesNumber = source
+    for model in (0, 9, 12):
+        assert kind_of(series_number(kind, header, model)) is kind
+
+
+def test_results_of_earlier_releases_are_told_too() -> None:
+    assert sorted(map(kind_of, range(9801, 9811))) == sorted(Output)
+
+
+def test_another_number_is_not_taken_for_a_result() -> None:
+    with pytest.raises(KeyError):
+        kind_of(3)
