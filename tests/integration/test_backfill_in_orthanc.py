@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -51,6 +53,33 @@ def test_no_study_is_lost_behind_an_offset(site: Path, orthanc: OrthancServer) -
     wrong = DicomWebArchive("local", orthanc.url + "/wrong", orthanc.user, orthanc.password)
     with closing(wrong), pytest.raises(TransientError, match="check its Url"):
         wrong.studies(query, 0)
+
+
+def test_a_running_service_carries_out_what_the_command_asks_for(
+    site: Path, orthanc: OrthancServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = json.loads(site.read_text())["Enrichment"]
+    section |= {"StateDirectory": str(tmp_path / "state"), "Service": {"Port": 0}, "Workers": 0}
+    file = tmp_path / "orthanc.json"
+    file.write_text(json.dumps({"Enrichment": section}))
+    command = [sys.executable, "-m", "orthanc_plugin.cli", "service", "--config", str(file)]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as service:
+        try:
+            assert service.stdout is not None
+            assert b"port" in service.stdout.readline()
+            asked = ["backfill", "--config", str(file), "--query", IN_2020, "--limit", "2", "--json"]
+            assert cli.main(asked) == EXIT_DONE
+            told = capsys.readouterr()
+            order = json.loads(told.out)
+            assert (order["state"], order["looked_at"], order["jobs"], order["known"]) == ("done", 2, 2, 0)
+            assert "2 of 2 studies" in told.err
+            assert cli.main([*asked[:-3], "--json"]) == EXIT_DONE
+            order = json.loads(capsys.readouterr().out)
+            assert (order["looked_at"], order["jobs"], order["known"]) == (3, 1, 2)
+            service.terminate()
+            assert service.wait(15) == 0
+        finally:
+            service.kill()
 
 
 def test_old_studies_of_a_year_become_jobs_and_are_not_asked_for_twice(
