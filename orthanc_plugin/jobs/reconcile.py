@@ -30,9 +30,11 @@ def _first_watermark(archive: str, feed: Feed, last: int) -> int:
     if mark is not None and mark.read_before:
         logger.warning(
             "archive %s: a service read the changes up to number %d, but this job database knows nothing of it (is it"
-            " new, or was it deleted?); series received before are not looked at again",
+            " new, or was it deleted?); series received before are not looked at again, unless you ask for them:"
+            " orthanc-enrich backfill --archive %s --query StudyDate=...",
             archive,
             since,
+            archive,
         )
     return since
 

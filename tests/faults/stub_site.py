@@ -35,12 +35,16 @@ class Note:
 
 @dataclass(frozen=True)
 class StubSite:
-    """A job database and a folder for state directories; `seconds`: how long the second stage of a job takes."""
+    """A job database and a folder for state directories; `seconds`: how long the second stage of a job takes.
+
+    waits_for: what the second stage says that it waits for.
+    """
 
     directory: Path
     database: str
     seconds: float = 0.2
     pace: Pace = SHORT
+    waits_for: str = ""
 
     @contextmanager
     def worker(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -48,7 +52,7 @@ class StubSite:
         section = {
             "StateDirectory": str(self.directory / name),
             "Database": self.database,
-            "Stub": {"Stores": str(self.directory / "notes"), "Seconds": self.seconds},
+            "Stub": {"Stores": str(self.directory / "notes"), "Seconds": self.seconds, "WaitsFor": self.waits_for},
         }
         files = [self.directory / f"{name}.json", self.directory / "pace.json"]
         files[0].write_text(json.dumps(section))

@@ -1,7 +1,8 @@
 """A worker whose jobs have three stages without models and archives, for faults of the engine and of the database.
 
 Usage: python stub_worker.py SECTION.json SLOT PACE.json. The section has one key more, "Stub": {"Stores": FILE,
-"Seconds": of the second stage}. Each stage appends a line "job stage pid" to the file when it ends.
+"Seconds": of the second stage, "WaitsFor": what that says}. Each stage appends a line "job stage pid" to the file when
+it ends.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def stages(stub: Mapping[str, object], session: object, run: Callable[..., Stage
 def _stage(stub: Mapping[str, object], name: str) -> Found:
     began = time.monotonic()
     _note(stub, name, "begins")
+    if name == STAGES[1] and stub["WaitsFor"]:
+        workflow.tell_wait(str(stub["WaitsFor"]))
     while name == STAGES[1] and time.monotonic() < began + float(str(stub["Seconds"])):
         time.sleep(0.05)
     _note(stub, name, "ends")
