@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables changelog conformance fuzz bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
+.PHONY: help setup demo test check docs docs-tables input-tables changelog conformance fuzz faults bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ conformance: setup ## Read every object of every real series by independent read
 
 fuzz: setup ## Read 10,000 seeded mutations of CT series as `run` does; writes docs/input-quality.md
 	$(RUN)python -m tests.faults.fuzzing.campaign --write
+
+faults: setup ## Kill, freeze and starve the system in ten ways; writes docs/faults.md (an hour)
+	./scripts/install-system postgresql
+	./scripts/in-loopback $(RUN)python -m tests.faults.campaign --write
 
 bench: setup ## Measure seconds and memory of the main job
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s
