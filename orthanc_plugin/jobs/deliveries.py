@@ -7,6 +7,7 @@ id only once. Of several runs, the latest is shown.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -28,7 +29,7 @@ from orthanc_plugin.jobs.engine import (
 from orthanc_plugin.jobs.record import DeliveryView
 
 MOST_COUNTED = 10_000
-"""Deliveries of one state that are counted; there are more than that only after a long outage."""
+"""Deliveries that are counted; there are more than that only after a long outage."""
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.CANCELLED)
 
 
@@ -104,9 +105,12 @@ class Deliveries:
         return tuple(_view(workflow) for workflow in found)
 
     def counts(self) -> dict[JobState, int]:
-        """Count the deliveries that are not done, by state."""
-        counted = {state: len(self.list(state, MOST_COUNTED)) for state in UNFINISHED}
-        return {state: number for state, number in counted.items() if number}
+        """Count the deliveries that are not done, by state, in one query: it looks at all jobs that wait."""
+        words = [word for state in UNFINISHED for word in statuses_of(state) or ()]
+        found = self._client.list_workflows(
+            name=[DELIVER, WITHDRAW], status=words, limit=MOST_COUNTED, sort_desc=True, load_input=False
+        )
+        return dict(Counter(_view(workflow).state for workflow in found))
 
     def retry(self, job_id: str, destination: str) -> None:
         """Run the deliveries of a job to one archive again that failed or were cancelled.

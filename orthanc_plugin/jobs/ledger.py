@@ -230,9 +230,10 @@ class Ledger:
         plans = (EnrichJob.from_json(row.argument).plan for row in rows if archive)
         return bool(rows) if not archive else any(archive in (p.home_archive, *p.destinations) for p in plans)
 
-    def open_jobs(self) -> tuple[Decision, ...]:
-        """Return the jobs that are queued or running."""
-        return self._rows(sa.select(_decisions).where(_decisions.c.state.in_(OPEN_STATES)).order_by(_decisions.c.id))
+    def open_jobs(self, *states: JobState) -> tuple[Decision, ...]:
+        """Return the jobs that are queued or running, or only those in one of these states."""
+        query = sa.select(_decisions).where(_decisions.c.state.in_(states or OPEN_STATES))
+        return self._rows(query.order_by(_decisions.c.id))
 
     def ended_for(self, reason: str, text: str = "") -> tuple[str, ...]:
         """Return the jobs that ended for a reason, oldest first, whose detail contains a text; superseded ones stay."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, error
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus, error
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority, StageOutcome
@@ -40,6 +40,8 @@ MOST_TAKE_OVERS = 2
 """Take-overs of one workflow: after three dead workers it ends, as after three crashes of one worker."""
 MOST_LOOKED_AT = 200
 """Waiting workflows whose version one look checks; there may be a hundred thousand."""
+MOST_ASKED_FOR = 1000
+"""Workflows that one statement asks for by their ids."""
 TAKEN_OVER = "taken-over:"
 """Prefix of the ledger's notes that count take-overs."""
 PAUSED = "paused"
@@ -157,8 +159,9 @@ class JobQueue:
         if not self.ledger.queued_backfill():
             return
         backfill = [r.job_id for r in self.ledger.open_jobs() if _waits_for_backfill(r)]
-        queued = self._client.list_workflows(workflow_ids=backfill, status=["ENQUEUED", "DELAYED"], load_input=False)
-        self._client.cancel_workflows([workflow.workflow_id for workflow in queued])
+        queued = [job_id for job_id, known in self._known(backfill).items() if known.status in ("ENQUEUED", "DELAYED")]
+        for start in range(0, len(queued), MOST_ASKED_FOR):
+            self._client.cancel_workflows(queued[start : start + MOST_ASKED_FOR])
 
     def list(
         self, state: str | None = None, limit: int = 50, offset: int = 0, *, without_job: bool = False
@@ -185,7 +188,11 @@ class JobQueue:
         since = self.heartbeats.now() - timedelta(seconds=self._stuck_s)
         alive = [beat for beat in self.heartbeats.all().values() if beat.at > since]
         worked_on = {workflow_id for beat in alive for workflow_id in beat.works_on}
-        running = (row for row in self.ledger.open_jobs() if row.started_at is not None and row.started_at < since)
+        running = (
+            row
+            for row in self.ledger.open_jobs(JobState.RUNNING)
+            if row.started_at is not None and row.started_at < since
+        )
         return frozenset(row.job_id for row in running if row.job_id not in worked_on)
 
     def job(self, job_id: str) -> EnrichJob:
@@ -334,7 +341,7 @@ class JobQueue:
         if not rows:
             return
         held = self.ledger.note(HELD) is not None
-        known = {w.workflow_id: w for w in self._client.list_workflows(workflow_ids=[*rows], load_input=False)}
+        known = self._known([*rows])
         for job_id, row in rows.items():
             workflow = known.get(job_id)
             if held and row.priority is Priority.BACKFILL and workflow is not None and workflow.status == "CANCELLED":
@@ -378,6 +385,12 @@ class JobQueue:
         return lambda row: (
             (paused or (held if _waits_for_backfill(row) else "")) if row.state is JobState.QUEUED else ""
         )
+
+    def _known(self, job_ids: Sequence[str]) -> Mapping[str, WorkflowStatus]:
+        """Return the workflows of many jobs: PostgreSQL takes at most 65,535 parameters in one statement."""
+        parts = (job_ids[start : start + MOST_ASKED_FOR] for start in range(0, len(job_ids), MOST_ASKED_FOR))
+        found = (self._client.list_workflows(workflow_ids=[*part], load_input=False) for part in parts)
+        return {workflow.workflow_id: workflow for some in found for workflow in some}
 
     def _row(self, job_id: str) -> Decision:
         row = self.ledger.of_job(job_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,6 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from orthanc_plugin.domain.job import JobState
-from orthanc_plugin.jobs.deliveries import UNFINISHED
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.orders import Order, Orders
 from orthanc_plugin.jobs.queue import JobQueue
@@ -68,17 +68,17 @@ class Dashboard:
     async def page(self, request: Request) -> Response:
         """Render the dashboard."""
         health = await self._health.look()
-        rows = await run_in_threadpool(self._rows) if health.database.ok else _Rows()
+        rows = await run_in_threadpool(self._rows, [*health.deliveries]) if health.database.ok else _Rows()
         archives = [archive.name for archive in health.archives]
         return HTMLResponse(
             self._page.render(health=health, shown=rows, archives=archives, states=list(JobState), rows=ROWS)
         )
 
-    def _rows(self) -> _Rows:
+    def _rows(self, states: Sequence[JobState]) -> _Rows:
         jobs = tuple(
             self._queue.show(job.id) if job.state is JobState.RUNNING else job for job in self._queue.list(limit=ROWS)
         )
-        open_deliveries = (d for state in UNFINISHED for d in self._queue.deliveries.list(state, ROWS))
+        open_deliveries = (d for state in states for d in self._queue.deliveries.list(state, ROWS))
         decisions = self._queue.ledger.decisions(limit=ROWS)
         return _Rows(jobs, decisions, tuple(open_deliveries), self._orders.all()[:ROWS])
 

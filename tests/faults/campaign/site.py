@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from io import BytesIO
@@ -17,7 +18,7 @@ import psutil
 from pydicom.dataset import FileDataset
 
 from orthanc_plugin.config.read import parse_section
-from orthanc_plugin.domain.job import OPEN_STATES, JobState
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.hint import WAITING
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.watch import Pace
@@ -30,6 +31,8 @@ RULE = {"Name": "campaign", "Radiomics": False, "Locate": "", "Outputs": ["seg",
 RESULTS = 2
 """SEG and checks: the objects of each job."""
 QUICK = Pace(beat_s=0.5, dead_s=6.0, idle_s=3.0)
+HINT_S = 20.0
+"""A hint that cannot be sent is tried again within this time."""
 MARKER = "CAMPAIGN_SITE"
 """Environment variable that all processes of a site inherit."""
 
@@ -144,11 +147,31 @@ class Site(EnrichedOrthanc):
         doubled = [
             uid for uid, found in rows.items() if len(found) > 1 or sum(stored[sop] for sop in made[uid]) > RESULTS
         ]  # fmt: skip
-        counts = queue.ledger.counts()
-        left = sum(counts.get(state, 0) for state in OPEN_STATES) + len(queue.ledger.notes(WAITING))
+        for row in (row for uid in lost for row in rows[uid]):
+            print("lost:", row.series_instance_uid, row.state, row.reason, row.detail, file=sys.stderr)
+        orphans = [*(stored.keys() - known), *self._left_open(queue), *self._left_running()]
+        for orphan in orphans:
+            print("orphan:", orphan, file=sys.stderr)
+        return Census(len(self.sent), len(lost), len(doubled), len(orphans))
+
+    def _left_open(self, queue: JobQueue) -> list[str]:
+        """Jobs that are not ended, and hints that are not decided on; the last stable event may still come."""
+        wait = self.stable_age_s + HINT_S
+
+        def left() -> list[str]:
+            return [*(row.job_id for row in queue.ledger.open_jobs()), *queue.ledger.notes(WAITING)]
+
+        time.sleep(self.stable_age_s)
+        with suppress(AssertionError):
+            wait_until(lambda: not left(), wait, "an empty queue")
+        return left()
+
+    def _left_running(self) -> list[str]:
+        """Stop Orthanc; return the processes that outlive it."""
+        processes = self.processes("")
         self.stop()
-        _, alive = psutil.wait_procs(self.processes(""), timeout=20)
-        return Census(len(self.sent), len(lost), len(doubled), len(stored.keys() - known) + left + len(alive))
+        _, alive = psutil.wait_procs(processes, timeout=20)
+        return [str(process) for process in {*alive, *self.processes("")}]
 
     def _stored(self) -> Counter[str]:
         """Count the SEG and SR in Orthanc by SOPInstanceUID."""

@@ -63,10 +63,10 @@ class FrontDoor:
 
 
 @contextmanager
-def front_door(directory: Path, authority: Authority | None = None) -> Iterator[FrontDoor]:
-    """The application with one user, one secret and an empty job database in `directory`.
+def front_door(directory: Path, authority: Authority | None = None, database: str = "") -> Iterator[FrontDoor]:
+    """The application with one user, one secret and a job database, an empty one in `directory`.
 
-    `authority`: private CA of the Orthanc behind it, which then answers by TLS only.
+    `authority`: private CA of the Orthanc behind it, which then answers by TLS only. `database`: URL of another one.
     """
     with ExitStack() as servers:
         orthanc = servers.enter_context(serving(_orthanc()))
@@ -74,7 +74,7 @@ def front_door(directory: Path, authority: Authority | None = None) -> Iterator[
         if authority is not None:
             port = servers.enter_context(tls_front(int(orthanc.rpartition(":")[2]), authority.sign()))
             orthanc, more = f"https://127.0.0.1:{port}", {"CaFile": str(authority.file)}
-        configuration = _configuration(orthanc, directory, more)
+        configuration = _configuration(orthanc, directory, more, database)
         with closing(JobQueue(configuration.database)) as queue:
             hints = Hints()
             app = build_app(
@@ -163,6 +163,7 @@ def _orthanc() -> Starlette:
     )
 
 
-def _configuration(orthanc: str, directory: Path, more: dict[str, str]) -> Configuration:
+def _configuration(orthanc: str, directory: Path, more: dict[str, str], database: str) -> Configuration:
     archive = {"Url": f"{orthanc}/dicom-web", "OrthancUrl": orthanc, "User": USER, "Password": PASSWORD} | more
-    return parse_section({"StateDirectory": str(directory), "Archives": {"local": archive}}, {})
+    section = {"StateDirectory": str(directory), "Archives": {"local": archive}}
+    return parse_section(section | ({"Database": database} if database else {}), {})
