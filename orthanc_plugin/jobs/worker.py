@@ -34,6 +34,9 @@ from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.watch import Pace, Watch
 from orthanc_plugin.jobs.workflow import Retries, register_workflows, tell_wait
 
+NICENESS = 10
+"""An Orthanc on the same cores comes first; threads and child processes inherit it."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -65,6 +68,7 @@ def run_worker(
         If another live worker has the slot.
     """
     os.umask(0o077)
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     lock_slot(configuration.state_directory, slot)
     stopping = _stop_event(parent_is_stdin)
     me = executor_id(configuration.state_directory, slot)

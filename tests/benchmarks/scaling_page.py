@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +12,17 @@ from tests.faults.campaign.table import machine
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
 
 
-def write_part(name: str, text: str) -> None:
-    """Write a part between its marks, with date and computer."""
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table."""
+    lines = (heads, ("---",) * len(heads), *rows)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def write_part(name: str, text: str, *, measured: bool = True) -> None:
+    """Write a part between its marks; what was measured with date and computer."""
     start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    body = f"{start}{text}\nMeasured on {datetime.now(UTC).date()}: {machine()}.\n\n{end}"
+    where = f"\nMeasured on {datetime.now(UTC).date()}: {machine()}.\n\n" if measured else "\n"
+    body = f"{start}{text}{where}{end}"
     page = PAGE.read_text()
     assert start in page, name
     PAGE.write_text(re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: body, page, flags=re.DOTALL))

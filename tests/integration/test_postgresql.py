@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -24,6 +25,7 @@ from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.watch import Pace
+from orthanc_plugin.jobs.worker import NICENESS
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from tests.faults.stub_site import StubSite, all_done, check_that_the_urgent_job_comes_first, enqueue
 from tests.support.cases.enriched import small_chest
@@ -101,6 +103,7 @@ def test_a_worker_with_a_configuration_of_its_own_carries_a_job_out(
                 ends = (JobState.DONE, JobState.FAILED, JobState.SKIPPED)
                 view = wait_until(lambda: v if (v := queue.show(job.id)).state in ends else None, 120.0, "the job")
                 assert (view.state, view.error) == (JobState.DONE, "")
+                assert psutil.Process(worker.pid).nice() >= NICENESS
                 assert len(view.objects) == 4  # SEG, and SR of radiomics, landmarks and checks
                 worker.terminate()
                 assert worker.wait(10) == 0

@@ -1,0 +1,79 @@
+"""What one real series takes of each process: the input of the simulator.
+
+Usage: python -m tests.benchmarks.stage_times [--ct FOLDER] [--write] (`make scaling-figures`). One series goes the
+whole way on PostgreSQL with the default rule, and a second one the same way with warm models; the second counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from tests.benchmarks.simulator import STAGES, Stages
+from tests.faults.campaign.table import machine
+from tests.support.cases.enriched import EnrichedOrthanc, files_of
+from tests.support.servers.orthanc_server import ROOT, wait_until
+from tests.support.servers.postgresql import postgresql
+
+CT = ROOT.parent / "shared" / "data" / "lidc_0314_chest" / "dicom"
+
+
+def measure(ct: Path) -> Stages:
+    """Run the series twice; return what the second run took."""
+    with postgresql() as database, EnrichedOrthanc(section={"Database": database.url}) as site:
+        site.await_service()
+        server = int((database.directory / "data" / "postmaster.pid").read_text().split()[0])
+        for _ in range(2):
+            groups = {
+                "archive_s": [psutil.Process(site.pid)],
+                "service_s": site.children()[:1],
+                "database_s": [psutil.Process(server), *psutil.Process(server).children()],
+            }
+            before = {name: _cpu_s(group) for name, group in groups.items()}
+            seconds = _run(site, ct)
+            spent = {name: _cpu_s(group) - before[name] for name, group in groups.items()}
+        source = f"{ct.parent.name}, default rule, {datetime.now(UTC).date()}, {machine()}"
+        return Stages(source, worker_s=seconds, **spent)
+
+
+def _run(site: EnrichedOrthanc, ct: Path) -> float:
+    """Send the series under new UIDs; return the seconds of all its stages together."""
+    series, study = str(generate_uid()), str(generate_uid())
+    for number, file in enumerate(files_of(ct)):
+        ds = dcmread(file)
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{series[:56]}.{number}"
+        ds.SeriesInstanceUID, ds.StudyInstanceUID = series, study
+        ds.save_as(renamed := site.directory / "renamed.dcm")
+        site.stow([renamed])
+    row = site.await_final(series, within_s=1800)
+    assert row["state"] == "done", row
+    job = wait_until(lambda: site.api(f"jobs/{row['job_id']}"), 10, "the job")
+    return float(sum(stage["seconds"] for stage in job["stages"]))
+
+
+def _cpu_s(processes: list[psutil.Process]) -> float:
+    times = [process.cpu_times() for process in processes]
+    return sum(time.user + time.system for time in times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ct", type=Path, default=CT)
+    parser.add_argument("--write", action="store_true", help="keep the times for the simulator")
+    options = parser.parse_args()
+    stages = measure(options.ct)
+    text = json.dumps(asdict(stages), indent=1)
+    print(text)
+    if options.write:
+        STAGES.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

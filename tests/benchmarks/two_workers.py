@@ -1,0 +1,68 @@
+"""One worker against two on PostgreSQL, with a model that only waits, and what the simulator says of the same.
+
+Usage: python -m tests.benchmarks.two_workers [--series 16] [--rounds 2] [--write] (`make scaling-figures`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from datetime import datetime
+
+from orthanc_plugin.jobs.queue import JobQueue
+from tests.benchmarks.scaling_page import markdown, write_part
+from tests.benchmarks.simulator import Site as Simulated
+from tests.benchmarks.simulator import Stages, backfill, simulate
+from tests.faults.campaign.cases import started
+from tests.faults.campaign.site import Site
+from tests.support.servers.orthanc_server import wait_until
+from tests.support.servers.postgresql import postgresql
+
+SECONDS = 6.0
+"""How long the model waits: like a small network on a GPU."""
+GOAL = 1.9
+
+
+def measure(workers: int, series: int) -> float:
+    """Seconds from the first begin to the last end of jobs that all waited."""
+    with postgresql() as server:
+        site = Site(seconds=SECONDS, section={"Workers": workers, "Database": server.url})
+        with started(site) as (_, queue):
+            queue.pause(True)
+            site.send(series)
+            wait_until(lambda: len(queue.ledger.open_jobs()) == series, 120, "the decisions")
+            queue.pause(False)
+            site.await_done(queue, 120 + 4 * series * SECONDS)
+            return _span_s(queue)
+
+
+def _span_s(queue: JobQueue) -> float:
+    rows = queue.ledger.decisions(limit=1000)
+    begins = [row.started_at for row in rows if row.started_at is not None]
+    ends: list[datetime] = [row.ended_at for row in rows if row.ended_at is not None]
+    return (max(ends) - min(begins)).total_seconds()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--series", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/scaling.md")
+    options = parser.parse_args()
+    measured = [[measure(workers, options.series) for workers in (1, 2)] for _ in range(options.rounds)]
+    one, two = (statistics.median(times) for times in zip(*measured, strict=True))
+    stages = Stages("", 0.1, 0.1, 0.05, SECONDS, 0.5)
+    said = [simulate(backfill(options.series), stages, Simulated(n)).hours * 3600 for n in (1, 2)]
+    rows = [
+        ("measured", f"{one:.1f} s", f"{two:.1f} s", f"{one / two:.2f}"),
+        ("simulated", f"{said[0]:.1f} s", f"{said[1]:.1f} s", f"{said[0] / said[1]:.2f}"),
+    ]
+    text = f"{options.series} jobs of a model that waits {SECONDS:.0f} s; medians of {options.rounds} rounds:\n\n"
+    text += markdown(("", "one worker", "two workers", "ratio"), rows)
+    print(text)
+    if options.write:
+        write_part("two workers", text)
+
+
+if __name__ == "__main__":
+    main()
