@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables changelog conformance fuzz faults bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
+.PHONY: help setup demo test check docs docs-tables input-tables changelog conformance fuzz faults scaling-figures bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,14 @@ fuzz: setup ## Read 10,000 seeded mutations of CT series as `run` does; writes d
 faults: setup ## Kill, freeze and starve the system in ten ways; writes docs/faults.md (an hour)
 	./scripts/install-system postgresql
 	./scripts/in-loopback $(RUN)python -m tests.faults.campaign --write
+
+scaling-figures: setup ## Measure queue, workers and STOW, and simulate sites; writes docs/scaling.md (run it alone)
+	./scripts/install-system postgresql
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.stow_throughput --write
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.two_workers --write
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.stage_times --write
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.queue_scale --write
+	$(RUN)python -m tests.benchmarks.simulator --write
 
 bench: setup ## Measure seconds and memory of the main job
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s

@@ -14,6 +14,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 
+import httpx
 import psutil
 from pydicom.dataset import FileDataset
 
@@ -107,7 +108,10 @@ class Site(EnrichedOrthanc):
         content = b"".join(head + _file(ds) + b"\r\n" for ds in instances) + f"--{boundary}--\r\n".encode()
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
         headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
-        self.client.post("/dicom-web/studies", content=content, headers=headers).raise_for_status()
+        account = (self.user, self.password)  # a new connection: Orthanc may be closing the one of an earlier request
+        url = f"{self.dicomweb_url}/studies"
+        answer = httpx.post(url, content=content, headers=headers, auth=account, timeout=300, trust_env=False)
+        answer.raise_for_status()
         return str(instances[0].SeriesInstanceUID)
 
     @contextmanager
