@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,16 +32,12 @@ def measure(ct: Path) -> Stages:
         site.await_service()
         server = int((database.directory / "data" / "postmaster.pid").read_text().split()[0])
         for _ in range(2):
-            groups = {
-                "archive_s": [psutil.Process(site.pid)],
-                "service_s": site.children()[:1],
-                "database_s": [psutil.Process(server), *psutil.Process(server).children()],
-            }
-            before = {name: _cpu_s(group) for name, group in groups.items()}
+            roots = {"archive_s": site.pid, "service_s": site.children()[0].pid, "database_s": server}
+            before = {name: _cpu_s(pid, name) for name, pid in roots.items()}
             seconds = _run(site, ct)
-            spent = {name: _cpu_s(group) - before[name] for name, group in groups.items()}
+            spent = {name: round(_cpu_s(pid, name) - before[name], 3) for name, pid in roots.items()}
         source = f"{ct.parent.name}, default rule, {datetime.now(UTC).date()}, {machine()}"
-        return Stages(source, worker_s=seconds, **spent)
+        return Stages(source, worker_s=round(seconds, 1), **spent)
 
 
 def _run(site: EnrichedOrthanc, ct: Path) -> float:
@@ -58,9 +55,17 @@ def _run(site: EnrichedOrthanc, ct: Path) -> float:
     return float(sum(stage["seconds"] for stage in job["stages"]))
 
 
-def _cpu_s(processes: list[psutil.Process]) -> float:
-    times = [process.cpu_times() for process in processes]
-    return sum(time.user + time.system for time in times)
+def _cpu_s(pid: int, name: str) -> float:
+    """CPU seconds of a process; of a database with its connections, those that have ended included."""
+    process = psutil.Process(pid)
+    times = process.cpu_times()
+    spent = times.user + times.system
+    if name == "database_s":
+        spent += times.children_user + times.children_system
+        for child in process.children():
+            with suppress(psutil.NoSuchProcess):
+                spent += sum(child.cpu_times()[:2])
+    return float(spent)
 
 
 def main() -> None:
