@@ -67,7 +67,7 @@ conformance: setup ## Read every object of every real series by independent read
 fuzz: setup ## Read 10,000 seeded mutations of CT series as `run` does; writes docs/input-quality.md
 	$(RUN)python -m tests.faults.fuzzing.campaign --write
 
-faults: setup ## Kill, freeze and starve the system in ten ways; writes docs/faults.md (an hour)
+faults: setup ## Kill, freeze and starve the system in eleven ways; writes docs/faults.md (an hour)
 	./scripts/install-system postgresql
 	./scripts/in-loopback $(RUN)python -m tests.faults.campaign --write
 

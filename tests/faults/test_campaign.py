@@ -13,6 +13,7 @@ from tests.faults.campaign.table import PAGE, kept, section
 ELSEWHERE = {
     "Orthanc restarted within StableAge": "tests/faults/test_main_job_survives.py",
     "a worker stopped past its heartbeat, then continued": "tests/faults/test_jobs_take_over.py",
+    "a worker stopped past its heartbeat (PostgreSQL)": "tests/integration/test_postgresql.py",
 }
 """Cases of which a test of their own runs one repetition in every run of the suite."""
 

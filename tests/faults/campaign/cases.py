@@ -112,19 +112,25 @@ def restarts(count: int) -> Outcome:
         return Outcome(count, site.census(queue), f"{2 * count} series")
 
 
-def frozen(count: int) -> Outcome:
+def frozen(count: int, database: str = "") -> Outcome:
     """Stop a worker by SIGSTOP until another has its job, then let it go on."""
     taken = 0
-    with started(Site(seconds=1.5)) as (site, queue):
+    with started(Site(seconds=1.5, section={"Database": database} if database else {})) as (site, queue):
         for _ in range(count):
             site.send(2)
             holder, job = wait_until(lambda: _at_work(site, queue), 60, "a worker at work")
             holder.send_signal(signal.SIGSTOP)
-            time.sleep(QUICK.dead_s + 2)
+            time.sleep(QUICK.dead_s + 6)
+            holder.send_signal(signal.SIGCONT)  # first: a worker that was stopped in a write holds the SQLite file
             taken += queue.ledger.note(f"taken-over:{job}") is not None
-            holder.send_signal(signal.SIGCONT)
             _await(site, queue, 120)
         return Outcome(count, site.census(queue), f"{taken} of the jobs were taken over by the other worker")
+
+
+def frozen_on_postgresql(count: int) -> Outcome:
+    """Do a worker stopped past its heartbeat (PostgreSQL)."""
+    with postgresql() as server:
+        return frozen(count, server.url)
 
 
 def _at_work(site: Site, queue: JobQueue) -> tuple[psutil.Process, str] | None:
@@ -303,6 +309,10 @@ CASES: Mapping[str, tuple[Callable[[], Outcome], Callable[[], Outcome]]] = {
     "SIGKILL of workers, service and Orthanc": (lambda: kills(1000, 200), lambda: kills(15, 5)),
     "Orthanc restarted within StableAge": (lambda: restarts(12), lambda: restarts(1)),
     "a worker stopped past its heartbeat, then continued": (lambda: frozen(10), lambda: frozen(1)),
+    "a worker stopped past its heartbeat (PostgreSQL)": (
+        lambda: frozen_on_postgresql(10),
+        lambda: frozen_on_postgresql(1),
+    ),
     "STOW carried out, acknowledgement lost": (
         lambda: behind_proxy(30, lose_stores),
         lambda: behind_proxy(3, lose_stores),
