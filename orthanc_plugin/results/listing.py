@@ -56,7 +56,7 @@ def series_number(kind: Output, source: Dataset, model: int) -> int:
 
 
 def series_description(kind: Output, source: Dataset, model: str, status: str) -> str:
-    """Give the name of a series of results, as in `Segments S3 B70f chest_structures 1.0.0, research`.
+    """Give the name of a series of results, as in `Segments S3 chest_structures 1.0.0 B70f, research`.
 
     The name of the model is cut where all would exceed 64 characters.
 
@@ -71,9 +71,9 @@ def series_description(kind: Output, source: Dataset, model: str, status: str) -
     """
     number = whole_number(source, "SeriesNumber")
     kernel = plain_text((raw_text(source, "ConvolutionKernel") or "").split("\\")[0])[:_KERNEL].strip()
-    before = " ".join(filter(None, (PLACES[kind][1], "" if number is None else f"S{number}", kernel)))
-    room = _LONG_STRING - len(f"{before} , {status}")
-    return f"{before} {model[:room].rstrip()}, {status}"
+    before = PLACES[kind][1] if number is None else f"{PLACES[kind][1]} S{number}"
+    after = f" {kernel}, {status}" if kernel else f", {status}"
+    return f"{before} {model[: _LONG_STRING - len(before) - 1 - len(after)].rstrip()}{after}"
 
 
 def series_time(kind: Output, begun: datetime, model: int) -> datetime:
