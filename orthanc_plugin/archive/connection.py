@@ -12,6 +12,7 @@ from typing import TypeVar
 import httpx
 import requests
 
+from orthanc_plugin.archive.pace import PacedAdapter, PacedTransport, TooSlowError, TooSlowTransportError
 from orthanc_plugin.archive.tls import client_context, tls_problem
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import ConfigError, TransientError
@@ -59,6 +60,8 @@ def plain_session() -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = 0
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, PacedAdapter())
     return session
 
 
@@ -67,10 +70,11 @@ def open_client(
 ) -> httpx.Client:
     """Open a client of `httpx`, for Orthanc's REST API; raise as `open_session`."""
     _check_files(name, settings)
+    verify = client_context(name, settings) if settings.ca_file or settings.client_certificate else True
     return httpx.Client(
         base_url=base_url,
         auth=_auth(name, settings),
-        verify=client_context(name, settings) if settings.ca_file or settings.client_certificate else True,
+        transport=PacedTransport(verify=verify, trust_env=False),
         timeout=timeout,
         trust_env=False,
     )
@@ -80,6 +84,8 @@ def told(error: BaseException) -> str:
     """Say what went wrong with a connection: the remedy where TLS failed, otherwise only the kind of error."""
     if problem := tls_problem(error):
         return problem
+    if isinstance(error, TooSlowError | TooSlowTransportError):
+        return str(error)
     if isinstance(error, requests.TooManyRedirects):
         return "it redirects to another address: set Url to that one"
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 
@@ -15,9 +16,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from orthanc_plugin.archive import dicomweb, part10
+from orthanc_plugin.archive import dicomweb, pace, part10
 from orthanc_plugin.archive.dicomweb import DicomWebArchive
 from orthanc_plugin.archive.multipart import BrokenOff, TooLong, boundary_of, parts
+from orthanc_plugin.archive.orthanc import open_feed
+from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import InputError, Refusal, TransientError
 from tests.support.fakes.memory_archive import ct_series
 
@@ -44,9 +47,12 @@ Answer = tuple[bytes, str]
 
 @contextmanager
 def serving(
-    sent: bytes, listed: Callable[[str], bytes], kind: str = MULTIPART, encoding: str = ""
+    sent: bytes, listed: Callable[[str], bytes], kind: str = MULTIPART, encoding: str = "", pause_s: float = 0
 ) -> Iterator[DicomWebArchive]:
-    """A server that sends one body, and lists what it has; it ends each answer by closing the connection."""
+    """A server that sends one body, and lists what it has; it ends each answer by closing the connection.
+
+    pause_s: wait before each ten bytes.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -57,8 +63,13 @@ def serving(
             if encoding and not query:
                 self.send_header("Content-Encoding", encoding)
             self.end_headers()
-            self.wfile.write(content)
             self.close_connection = True
+            if not pause_s:
+                self.wfile.write(content)
+            with suppress(OSError):  # the client has left
+                for start in range(0, len(content) if pause_s else 0, 10):
+                    time.sleep(pause_s)
+                    self.wfile.write(content[start : start + 10])
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -91,6 +102,41 @@ def test_an_answer_that_breaks_off_is_transient(end: bytes) -> None:
     served = serving(body(FILES, end), lambda _: listing(*UIDS))
     with served as archive, pytest.raises(TransientError, match="broke off"):
         retrieve(archive)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "WINDOW_S", 0.3)
+    monkeypatch.setattr(pace, "LEAST_BYTES", 4096)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("ask", [retrieve, lambda archive: archive.headers("1.2", "1.3")])
+def test_an_answer_that_trickles_is_left(ask: Callable[[DicomWebArchive], object]) -> None:
+    headers = json.dumps([json.loads(ds.to_json()) for ds in SERIES]).encode()
+    kind = MULTIPART if ask is retrieve else "application/dicom+json"
+    served = serving(body(FILES) if ask is retrieve else headers, lambda _: listing(*UIDS), kind, pause_s=0.02)
+    with served as archive, pytest.raises(TransientError, match=r"it sends less than 4 KiB in 0\.3 s"):
+        ask(archive)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_reader_may_take_its_time() -> None:
+    with serving(body(FILES), lambda _: listing(*UIDS)) as archive:
+        found = archive.retrieve("1.2", "1.3")
+        assert [time.sleep(0.4) or str(ds.SOPInstanceUID) for ds in found] == UIDS  # type: ignore[func-returns-value]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_index_that_trickles_is_left() -> None:
+    with serving(b"{" + b" " * 9000 + b"}", lambda _: b"", "application/json", pause_s=0.02) as archive:
+        url = str(archive._client.base_url)
+        feed = open_feed(
+            "local", ArchiveSettings.model_validate({"Url": url, "OrthancUrl": url.removesuffix("/dicom-web")})
+        )
+        assert feed is not None
+        with closing(feed), pytest.raises(TransientError, match="less than 4 KiB"):
+            feed.last_sequence()
 
 
 def test_an_instance_that_came_meanwhile_is_transient() -> None:
