@@ -13,6 +13,7 @@ from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.plan import (
     BODY_OUTPUTS,
+    ContourStyle,
     Guard,
     Location,
     Output,
@@ -102,6 +103,8 @@ def test_how_results_are_made_is_part_of_the_plan_and_survives_its_way_through_t
         {"seg": SegSettings(SegEncoding.LABELMAP_RLE, 0.5)},
         {"hold_back": (Check.SIDE, Check.VOLUME)},
         {"image_library": True},
+        {"contours": ContourStyle.SEPARATE},
+        {"seg": SegSettings(body=True)},
     )
     plans = [PLAN, *(replace(PLAN, **change) for change in changes)]
     assert len({plan.digest for plan in plans}) == len(plans)

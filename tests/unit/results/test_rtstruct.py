@@ -16,11 +16,11 @@ from pydicom.dataset import Dataset
 from orthanc_plugin import identity
 from orthanc_plugin.codes import BILATERAL, LEFT, LUNG, RIGHT, Code
 from orthanc_plugin.domain.masks import Segment, Segmentation
-from orthanc_plugin.domain.plan import SegEncoding, SegSettings
+from orthanc_plugin.domain.plan import ContourStyle, SegEncoding, SegSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results import seg
-from orthanc_plugin.results.rt.structure_set import encode_rtstruct
+from orthanc_plugin.results.rt.structure_set import describe, encode_rtstruct
 from orthanc_plugin.results.rt.tg263 import PRIMARY_NAMES, primary_name, roi_names
 from tests.support.cases.realct import ROOT
 from tests.support.cases.results_case import (
@@ -148,6 +148,24 @@ def test_oblique_slices_carry_their_contours_in_their_own_plane() -> None:
     voxels = np.linalg.solve(affine, np.column_stack((points_of(contour), np.ones(contour.NumberOfContourPoints))).T)
     np.testing.assert_allclose(voxels[2], index, atol=1e-3)
     assert abs(np.abs(voxels[:2] % 1) - 0.5).max() < 1e-3
+
+
+def test_separate_contours_give_a_hole_its_own_and_round_to_pixels() -> None:
+    series = small_series()
+    labels = np.zeros(series.volume.voxels_hu.shape, np.uint8)
+    labels[3, 10:15, 20:25] = LUNG_LEFT.number
+    labels[3, 12, 22] = 0
+    found = Segmentation(labels, (segment(LUNG_LEFT),))
+    stored = encode(series, found)
+    kept = seg.decode_seg(stored, series, CARD)
+    for style, contours in ((ContourStyle.KEYHOLE, 1), (ContourStyle.SEPARATE, 2)):
+        ds = encode_rtstruct(provenance_of(series, UID), stored, kept, style)
+        assert len(ds.ROIContourSequence[0].ContourSequence) == contours
+    points = np.concatenate([points_of(contour) for contour in ds.ROIContourSequence[0].ContourSequence])
+    voxels = np.linalg.solve(series.volume.affine, np.column_stack((points, np.ones(len(points)))).T)[:3].T
+    x, y, z = np.rint(voxels).astype(int).T
+    assert (kept.labels[z, y, x] > 0).all()
+    assert describe(ContourStyle.KEYHOLE) != describe(ContourStyle.SEPARATE)
 
 
 def test_a_contour_too_long_for_explicit_vr_is_kept_whole() -> None:
