@@ -121,7 +121,7 @@ def _copy(
     try:
         copies.count += _store(destination, sent, is_missing=refers_to_no_substitute)
     except NotSupportedError:
-        if not _sent_instead(destination, sent, item, fallbacks, copies):
+        if not _sent_instead(destination, ds, sent, item, fallbacks, copies):
             raise
     else:
         if sent is not ds:
@@ -130,14 +130,19 @@ def _copy(
 
 
 def _sent_instead(
-    destination: Archive, ds: Dataset, item: StoredObject, fallbacks: Sequence[Fallback], copies: _Copies
+    destination: Archive,
+    original: Dataset,
+    ds: Dataset,
+    item: StoredObject,
+    fallbacks: Sequence[Fallback],
+    copies: _Copies,
 ) -> bool:
     """Send the first substitute that the destination supports; return whether there is one."""
     for fallback in fallbacks:
         if fallback is Fallback.RTSTRUCT and item.kind is Output.SEG:
             copies.notes.append(f"{item.kind} {item.sop_instance_uid}: not sent; the RTSTRUCT stands for it")
             return True
-        made = substitute(ds, fallback)
+        made = substitute(ds, fallback, original)
         if made is None:
             continue
         copies.name(made)

@@ -38,8 +38,10 @@ _SIMPLER = {
 """What a report becomes, and of which classes it may be."""
 
 
-def substitute(ds: Dataset, fallback: Fallback) -> Dataset | None:
+def substitute(ds: Dataset, fallback: Fallback, original: Dataset | None = None) -> Dataset | None:
     """Return another form of an object; None if this one has no such form.
+
+    `original` is what is stored, where `ds` is a copy of it that refers to substitutes (`repointed`).
 
     A label map whose rows do not fill whole bytes has no BINARY form, because viewers scramble it; a report with 3D
     coordinates has no simpler form, and one with references within itself is no Enhanced SR (PS3.3 A.35.2).
@@ -53,7 +55,7 @@ def substitute(ds: Dataset, fallback: Fallback) -> Dataset | None:
         return None
     if fallback is Fallback.ENHANCED_SR and _refers_within(ds):
         return None
-    return _report(ds, sop_class, str(fallback))
+    return _report(ds, sop_class, str(fallback), original)
 
 
 def repointed(ds: Dataset, instead: Mapping[str, Dataset]) -> Dataset:
@@ -144,15 +146,15 @@ def _index_by_segment(ds: Dataset) -> None:
         item.DimensionOrganizationUID = uid
 
 
-def _report(ds: Dataset, sop_class: UID, kind: str) -> Dataset:
-    """Copy a report into another class; the original becomes its predecessor (PS3.3 C.17.2)."""
-    report = _renamed(copy.deepcopy(ds), kind)
+def _report(ds: Dataset, sop_class: UID, kind: str, original: Dataset | None = None) -> Dataset:
+    """Copy a report into another class; the original, as it is stored, becomes its predecessor (PS3.3 C.17.2)."""
+    report, before = _renamed(copy.deepcopy(ds), kind), original or ds
     report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = sop_class
-    original, series, study = Dataset(), Dataset(), Dataset()
-    original.ReferencedSOPClassUID, original.ReferencedSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
-    series.SeriesInstanceUID, series.ReferencedSOPSequence = ds.SeriesInstanceUID, [original]
-    study.StudyInstanceUID, study.ReferencedSeriesSequence = ds.StudyInstanceUID, [series]
-    report.PredecessorDocumentsSequence = [*(ds.get("PredecessorDocumentsSequence") or ()), study]
+    item, series, study = Dataset(), Dataset(), Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = before.SOPClassUID, before.SOPInstanceUID
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = before.SeriesInstanceUID, [item]
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = before.StudyInstanceUID, [series]
+    report.PredecessorDocumentsSequence = [*(before.get("PredecessorDocumentsSequence") or ()), study]
     return report
 
 

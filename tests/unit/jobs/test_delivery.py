@@ -178,3 +178,12 @@ def test_what_is_gone_or_unknown_is_told(results: list[Dataset]) -> None:
 )
 def test_a_status_says_whether_a_kind_is_not_supported(status: int, sop_class: str, error: type[EnrichError]) -> None:
     assert type(refusal("far", sop_class, status, "refused it")) is error
+
+
+def test_a_substitute_names_only_predecessors_that_are_stored_somewhere(results: list[Dataset]) -> None:
+    far = Choosy(LABEL_MAP_SEGMENTATION, Comprehensive3DSRStorage)
+    assert copy(results, far, Fallback.BINARY_SEG, Fallback.COMPREHENSIVE_SR)[0] == "3 objects copied"
+    reports = [ds for ds in far.instances.values() if ds.SOPClassUID == ComprehensiveSRStorage]
+    named = [study.ReferencedSeriesSequence[0] for ds in reports for study in ds.PredecessorDocumentsSequence]
+    named_uids = {series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for series in named}
+    assert (len(named), named_uids) == (2, {ds.SOPInstanceUID for ds in results[1:]})
