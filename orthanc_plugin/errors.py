@@ -3,6 +3,7 @@
     EnrichError
       InputError        the series cannot be used: never retried, the series is refused with a reason
       TransientError    archive down, disk full, out of memory: retried with back-off
+        IncompleteError   the archive never sends the whole series
         OutOfMemoryError  smaller tiles and the CPU did not help
       ModelError        missing, wrong digest, wrong shape: never retried, the operator must act
       EncodingError     our own output would be invalid: a bug, fails loudly
@@ -74,6 +75,10 @@ class InputError(EnrichError):
 
 class TransientError(EnrichError):
     """Something that is needed is not available now; the step is tried again."""
+
+
+class IncompleteError(TransientError):
+    """An archive answers, but does not send the whole series; one that never does is not asked for ever."""
 
 
 class OutOfMemoryError(TransientError):

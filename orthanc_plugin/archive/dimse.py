@@ -39,7 +39,15 @@ from orthanc_plugin.archive.syntaxes import (
 )
 from orthanc_plugin.config.archives import ArchiveSettings, DimseSettings, Retrieve
 from orthanc_plugin.domain.uids import check_uids
-from orthanc_plugin.errors import EnrichError, InputError, NotSupportedError, Refusal, StoreError, TransientError
+from orthanc_plugin.errors import (
+    EnrichError,
+    IncompleteError,
+    InputError,
+    NotSupportedError,
+    Refusal,
+    StoreError,
+    TransientError,
+)
 
 _KEPT_SERIES = 4
 _NOT_WANTED, _NO_ROOM = 0x0110, 0xA700
@@ -89,6 +97,7 @@ class DimseArchive:
         self._node = Node(name, settings, dimse)
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._lock = threading.Lock()
+        self._uncommitted: set[str] = set()
 
     def close(self) -> None:
         """Do nothing: every question has an association of its own."""
@@ -150,7 +159,7 @@ class DimseArchive:
                 yield ds
         has = self._listed(study_uid, series_uid)
         if missing := len(has - sent):
-            raise self._node.away(f"it did not send {missing} instance(s) that it lists")
+            raise self._incomplete(f"it did not send {missing} instance(s) that it lists", bool(sent))
         if sent - has:
             raise self._node.away("an instance was removed while it was retrieved: the series changed")
 
@@ -168,6 +177,8 @@ class DimseArchive:
     def holds(self, study_uid: str, series_uid: str, sop_uid: str) -> bool:
         """Ask by C-FIND. A node that only stores answers no such query: then it may get the same object again."""
         check_uids(study_uid, series_uid, sop_uid)
+        if sop_uid in self._uncommitted:
+            return False  # it lies there, but the node has not promised to keep it
         keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid, "SOPInstanceUID": sop_uid}
         try:
             found = self._search("IMAGE", keys)
@@ -177,9 +188,16 @@ class DimseArchive:
 
     def store(self, ds: Dataset) -> None:
         """Send one instance by C-STORE in its own transfer syntax, or uncompressed if the node takes no other."""
+        if not self._dimse.commitment:
+            self._send(ds)
+            return
+        self._uncommitted.add(str(ds.SOPInstanceUID))
         self._send(ds)
-        if self._dimse.commitment:
+        try:
             commit(self._node, ds)
+        except NotSupportedError as error:  # it supports the object, so nothing may be sent in its place
+            raise StoreError(f"{error}: set Dimse.Commitment to false") from None
+        self._uncommitted.discard(str(ds.SOPInstanceUID))
 
     def _send(self, ds: Dataset) -> None:
         own = ds.file_meta.TransferSyntaxUID
@@ -287,7 +305,13 @@ class DimseArchive:
         warned = int(transfer.answer.get("NumberOfWarningSuboperations") or 0)
         if status != SUCCESS or failed or warned:
             counts = f"{failed} sub-operations failed, {warned} with warnings"
-            raise self._node.away(f"the retrieval ended with status 0x{status:04X}: {counts}")
+            some = int(transfer.answer.get("NumberOfCompletedSuboperations") or 0) > 0
+            raise self._incomplete(f"the retrieval ended with status 0x{status:04X}: {counts}", some)
+
+    def _incomplete(self, why: str, some: bool) -> TransientError:
+        """Return the error for a series of which some instances came; if none came, the node itself may be at fault."""
+        error = self._node.away(why)
+        return IncompleteError(str(error)) if some else error
 
 
 def open_dimse(name: str, settings: ArchiveSettings, dimse: DimseSettings) -> DimseArchive:

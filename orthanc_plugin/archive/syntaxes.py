@@ -30,6 +30,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     LegacyConvertedEnhancedCTImageStorage,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     RLELossless,
     RTStructureSetStorage,
@@ -50,7 +51,12 @@ _COMPRESSED: list[str | UID] = [
 ]  # fmt: skip
 _OF_RESULTS = [RLELossless, JPEG2000Lossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian]
 
-SERIES_CLASSES = [CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage]
+SERIES_CLASSES = [
+    CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage,
+    # Dose reports and other screens of a scanner: most of them have the modality CT, and the rules skip them.
+    SecondaryCaptureImageStorage, MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage,
+]  # fmt: skip
 RESULT_CLASSES = [
     SegmentationStorage, LABEL_MAP_SEGMENTATION, Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage,
     BasicTextSRStorage, RTStructureSetStorage, SecondaryCaptureImageStorage,

@@ -26,7 +26,7 @@ from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.probe import find_problem
 from orthanc_plugin.archive.refusal import LABEL_MAP_SEGMENTATION
 from orthanc_plugin.config.archives import ArchiveSettings
-from orthanc_plugin.errors import InputError, NotSupportedError, Refusal, TransientError
+from orthanc_plugin.errors import InputError, NotSupportedError, Refusal, StoreError, TransientError
 from tests.support.fakes.memory_archive import ct_series, ct_slice
 from tests.support.servers.dicom_nodes import AET, query_retrieve_node, receiver
 from tests.support.servers.orthanc_server import OrthancServer, free_port
@@ -246,7 +246,10 @@ def test_storage_commitment_is_awaited(pacs: OrthancServer, listen_port: int) ->
 
 
 def test_a_node_without_storage_commitment_says_so(tmp_path: Path) -> None:
-    with receiver(tmp_path) as node, pytest.raises(NotSupportedError, match="Storage Commitment"):
+    with (
+        receiver(tmp_path) as node,
+        pytest.raises(StoreError, match=r"Storage Commitment.*set Dimse\.Commitment"),
+    ):
         opened(node.port, AET, Commitment=True, ListenPort=free_port()).store(new_series(1)[0])
 
 

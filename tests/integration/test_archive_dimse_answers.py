@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, SegmentationStorage
+from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, SecondaryCaptureImageStorage, SegmentationStorage
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
@@ -81,7 +81,7 @@ class Script:
 @contextmanager
 def node(script: Script, offers: tuple[str, ...] = (FIND, GET, COMMIT), **more: object) -> Iterator[DimseArchive]:
     ae, port = AE(ae_title="NODE"), free_port()
-    classes = [CTImageStorage, SegmentationStorage, EncapsulatedPDFStorage]
+    classes = [CTImageStorage, SegmentationStorage, EncapsulatedPDFStorage, SecondaryCaptureImageStorage]
     contexts = [build_context(uid) for uid in (*offers, *classes)]
     for context in contexts:
         context.scu_role = context.scp_role = True
@@ -252,3 +252,31 @@ def test_a_commitment_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -
     asked, said = {"Commitment": True, "ListenPort": free_port()}, "no report of the storage commitment came"
     with node(Script(), **asked) as archive, pytest.raises(TransientError, match=said):
         archive.store(ct_slice(1))
+
+
+def test_a_node_without_storage_commitment_is_told_and_supports_the_object_all_the_same() -> None:
+    asked, said = {"Commitment": True, "ListenPort": free_port()}, r"set Dimse\.Commitment to false"
+    with node(Script(), offers=(FIND, GET), **asked) as archive:
+        with pytest.raises(StoreError, match=said) as refusal:
+            archive.store(ct_slice(1))
+        assert type(refusal.value) is StoreError  # otherwise a delivery sends a substitute, too
+
+
+def test_an_object_without_commitment_does_not_count_as_held_when_it_is_tried_again() -> None:
+    script = Script(report=refused)
+    with node(script, Commitment=True, ListenPort=free_port()) as archive:
+        with pytest.raises(StoreError):
+            archive.store(ct_slice(1))
+        assert not archive.holds(*PLACE, "1.2.3.1")
+        assert archive.find(*PLACE, "1.2.3.1") is None
+        script.report = committed
+        archive.store(ct_slice(1))
+        assert archive.holds(*PLACE, "1.2.3.1")
+
+
+def test_screens_of_a_ct_are_retrieved_like_its_images() -> None:
+    screens = ct_series(3)
+    for ds in screens:
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    with node(Script(sends=screens)) as archive:
+        assert uids(list(archive.headers(*PLACE))) == uids(screens)
