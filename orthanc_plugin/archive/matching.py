@@ -25,4 +25,4 @@ def _has(ds: Dataset, key: str, wanted: str) -> bool:
     if "-" in wanted and tag is not None and dictionary_VR(tag) in ("DA", "TM", "DT"):
         first, _, last = wanted.partition("-")
         return any(text and first <= text and (not last or text <= last) for text in found)
-    return any(fnmatchcase(text, choice) for text in found for choice in wanted.split("\\"))
+    return any(fnmatchcase(text, choice.replace("[", "[[]")) for text in found for choice in wanted.split("\\"))

@@ -44,12 +44,21 @@ def test_a_series_anywhere_below_the_folder_is_read(archive: TreeArchive, tmp_pa
     assert found.InstanceNumber == 2
 
 
+def described(study: str, text: str) -> list[Dataset]:
+    made = ct_series(1, series=f"{study}.3", study=study)
+    made[0].StudyDescription = text
+    return made
+
+
 def test_studies_are_found_by_a_query(archive: TreeArchive, tmp_path: Path) -> None:
     put(tmp_path / "a", *ct_series(2))
     put(tmp_path / "b", *ct_series(2, series="1.5.3", study="1.5", patient="P2"))
     assert archive.studies({"PatientID": "P2"}, 0) == ("1.5",)
     assert archive.studies({"StudyDate": "20251201-"}, 0) == (STUDY, "1.5")
     assert archive.studies({"StudyDate": "20251201-"}, 2) == ()
+    put(tmp_path / "c", *described("1.6", "CHEST [LUNG]"))
+    assert archive.studies({"StudyDescription": "CHEST [LUNG]"}, 0) == ("1.6",)
+    assert archive.studies({"StudyDescription": "*[L?NG]"}, 0) == ("1.6",)
 
 
 def test_files_that_come_change_and_go_are_seen(archive: TreeArchive, tmp_path: Path) -> None:
