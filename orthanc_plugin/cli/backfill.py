@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 import time
@@ -34,10 +35,16 @@ def add_commands(commands: Commands) -> None:
     )
     what.add_argument("--list", type=Path, metavar="FILE", help="a file with one StudyInstanceUID a line; - for stdin")
     what.add_argument("--stop", metavar="ID", help="end a backfill; what it has queued goes on")
-    backfill.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many studies")
+    backfill.add_argument("--limit", type=_number, default=0, metavar="N", help="at most so many studies")
     backfill.add_argument("--again", action="store_true", help="decide again on what was decided on before, too")
     backfill.add_argument("--dry-run", action="store_true", help="only count what would get a job, and what not")
     backfill.add_argument("--no-wait", action="store_true", help="only place the order; do not follow it")
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be a number from 0; 0 means all")
+    return int(text)
 
 
 def run(desk: Desk) -> int:
@@ -64,7 +71,7 @@ def _ordered(desk: Desk, orders: Orders, query: dict[str, str], items: tuple[Ite
         orders.stop(options.stop)
         desk.say({"stopped": options.stop})
         return EXIT_DONE
-    if not (query or items):
+    if options.query is None and options.list is None:
         return show(desk, orders)
     choice = {"limit": options.limit, "again": options.again}
     if query:

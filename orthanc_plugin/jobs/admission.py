@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -22,9 +23,9 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.uids import UID_LENGTH, is_uid
-from orthanc_plugin.errors import EnrichError, InputError, Refusal, TransientError
+from orthanc_plugin.errors import EnrichError, IncompleteError, InputError, Refusal, TransientError
 from orthanc_plugin.identity import digest
-from orthanc_plugin.jobs.backfill import Backfill, Desk, Outcome
+from orthanc_plugin.jobs.backfill import TURN_S, Backfill, Desk, Outcome
 from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.deleted import DeletedSources
 from orthanc_plugin.jobs.hint import WAITING, Hint
@@ -170,7 +171,12 @@ class Admission:
             due = [(key, watch) for key, watch in self._watched.items() if watch.due <= now]
         due.sort(key=lambda item: bool(item[1].hint.order))  # new series first
         away: set[str] = set()  # an archive that is away costs one timeout a round and does not delay the others
+        began: float | None = None
         for key, watch in due:
+            if watch.hint.order:  # one look may retrieve a whole series from a DICOM node; new series come in between
+                began = time.monotonic() if began is None else began
+                if time.monotonic() - began > TURN_S:
+                    break
             if watch.hint.archive not in away and not self._look(key, watch, now):
                 away.add(watch.hint.archive)
         self._backfill.advance(now)
@@ -227,7 +233,7 @@ class Admission:
             )
             wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**watch.failures)
             self._replace(key, watch, replace(watch, due=now + wait_s, failures=min(watch.failures + 1, 10)))
-            return not isinstance(error, TransientError)
+            return isinstance(error, IncompleteError) or not isinstance(error, TransientError)
         since = watch.since if sight.content == watch.content else now
         due = now + LOOK_AGAIN_S if self._studies.holds(key) else since + self._stable_age_s
         self._replace(key, watch, replace(watch, due=due, content=sight.content, since=since, failures=0))
@@ -253,6 +259,8 @@ class Admission:
 
         An Orthanc is never believed that a series is gone while its index lists it: then the address is wrong.
         """
+        if isinstance(error, IncompleteError):
+            error = InputError(Refusal.ARCHIVE_REFUSED, str(error))
         if not isinstance(error, InputError) or watch.failures < LOOKS_UNTIL_REFUSED - 1:
             return False
         believed = {Refusal.ARCHIVE_REFUSED} | ({Refusal.GONE} if watch.hint.archive not in self._feeds else set())

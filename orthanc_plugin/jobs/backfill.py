@@ -18,11 +18,12 @@ from enum import StrEnum
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import BackfillSettings
 from orthanc_plugin.domain.job import JobState
-from orthanc_plugin.errors import InputError, Refusal, TransientError
+from orthanc_plugin.errors import EnrichError, InputError, Refusal
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Ledger
 from orthanc_plugin.jobs.orders import OPEN_ORDERS, Item, Order, Orders, OrderState, parts_of
 from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.stage import whereabouts
 
 LOOK_S, AWAY_S = 2.0, 30.0
 """Wait until the next look while there is nothing to do, and after an archive that is away."""
@@ -136,10 +137,12 @@ class Backfill:
             return False
         try:
             moved = self._list(order, archive) if order.state is OrderState.LISTING else self._work(order, archive)
-        except (TransientError, InputError) as error:
-            logger.warning("backfill %s waits: %s", order.id, error)
+        except Exception as error:  # the border of one order: the others go on
+            odd = f"unexpected {type(error).__name__} {whereabouts(error)}"
+            said = str(error) if isinstance(error, EnrichError) else odd
+            logger.warning("backfill %s waits: %s", order.id, said)
             current = self._orders.get(order.id)
-            self._orders.save(replace(current, problem=str(error), seen=_now()))
+            self._orders.save(replace(current, problem=said, seen=_now()))
             self._due = now + AWAY_S
             return False
         return moved

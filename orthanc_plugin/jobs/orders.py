@@ -119,7 +119,7 @@ class Orders:
     def place_query(self, archive: str, query: Mapping[str, str], *, limit: int = 0, again: bool = False) -> Order:
         """Order the studies that match a query; the service asks the archive for them.
 
-        An open order for the same goes on; there is no second one.
+        An open order for the same, with the same limit, goes on; there is no second one.
 
         Raises
         ------
@@ -128,9 +128,8 @@ class Orders:
         """
         check_query(query)
         asked = ", ".join(f"{key}={value}" for key, value in query.items())
-        same = (
-            o for o in self.all() if o.state in OPEN_ORDERS and (o.archive, o.asked, o.again) == (archive, asked, again)
-        )
+        wanted = (archive, asked, again, limit)
+        same = (o for o in self.all() if o.state in OPEN_ORDERS and (o.archive, o.asked, o.again, o.limit) == wanted)
         return next(same, None) or self._keep(
             Order(_new_id(), archive, asked, _now(), tuple(query.items()), again=again, limit=limit)
         )
@@ -234,6 +233,8 @@ def parse_query(texts: Iterable[str]) -> dict[str, str]:
         key, equals, value = part.partition("=")
         if not (key.strip() and equals and value.strip()):
             raise EnrichError(f"{part!r} is not KEY=VALUE: {_NOT_A_KEY}")
+        if key.strip() in query:
+            raise EnrichError(f"the query holds {key.strip()} twice: place an order for each value")
         query[key.strip()] = value.strip()
     return query
 
@@ -244,7 +245,8 @@ def check_query(query: Mapping[str, str]) -> None:
     Raises
     ------
     EnrichError
-        If it is empty, a key is no DICOM keyword, or a key names a patient: the job database holds no patient data.
+        If it is empty, a key is no DICOM keyword, its StudyDate ends before it begins, or a key names a patient: the
+        job database holds no patient data.
     """
     if not query:
         raise EnrichError(f"the query is empty: {_NOT_A_KEY}")
@@ -254,6 +256,8 @@ def check_query(query: Mapping[str, str]) -> None:
             raise EnrichError(f"{key[:64]!r} is not a DICOM keyword: {_NOT_A_KEY}")
         if tag >> 16 == _PATIENT_GROUP or dictionary_VR(tag) == "PN" or key in _PERSONAL:
             raise EnrichError(f"{key} names a patient, and the job database keeps queries: name the studies in a list")
+    if not parts_of(query):
+        raise EnrichError("StudyDate ends before it begins: write the earlier date first")
 
 
 def parts_of(query: Mapping[str, str]) -> list[dict[str, str]]:
@@ -265,7 +269,7 @@ def parts_of(query: Mapping[str, str]) -> list[dict[str, str]]:
     if not 1 <= int(first[4:6]) <= 12:
         return [dict(query)]  # the archive says what is wrong with it
     parts, start = [], first
-    while start <= last:
+    while start <= last and len(start) == len(last):  # the year 10000 is longer
         year, month = int(start[:4]), int(start[4:6])
         following = f"{year + month // 12:04}{month % 12 + 1:02}01"
         end = min(last, f"{start[:6]}{monthrange(year, month)[1]}")

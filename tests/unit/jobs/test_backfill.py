@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, time
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from orthanc_plugin.config.sections import BackfillSettings, Configuration
 from orthanc_plugin.domain.job import JobState, Priority
-from orthanc_plugin.errors import EnrichError, InputError, Refusal
+from orthanc_plugin.errors import EnrichError, IncompleteError, InputError, Refusal
 from orthanc_plugin.jobs import orders as orders_module
 from orthanc_plugin.jobs.admission import Admission
 from orthanc_plugin.jobs.hint import Hint
@@ -265,7 +266,8 @@ def test_hours_that_are_no_hours_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "StudyDate", "StudyDate=", "=2020", "Nonsense=1", "PatientID=4711", "PatientName=A*",
-             "ReferringPhysicianName=A*", "AccessionNumber=1"],
+             "ReferringPhysicianName=A*", "AccessionNumber=1", "StudyDate=20210101-20200101",
+             "ModalitiesInStudy=CT,ModalitiesInStudy=MR"],
 )  # fmt: skip
 def test_a_query_that_cannot_be_used_is_refused(site: Site, text: str) -> None:
     with pytest.raises(EnrichError):
@@ -281,6 +283,87 @@ def test_a_range_of_dates_is_asked_for_month_by_month() -> None:
     assert {part["ModalitiesInStudy"] for part in parts} == {"CT"}
     for date in ("20200101-", "20200101", "20209901-20210101", "20210101-20200101"):
         assert len(parts_of({"StudyDate": date})) == (0 if date == "20210101-20200101" else 1)
+
+
+def test_a_range_may_end_where_dates_end() -> None:
+    assert parts_of({"StudyDate": "99991101-99991231"})[-1] == {"StudyDate": "99991201-99991231"}
+
+
+def test_an_order_that_fails_unexpectedly_says_so_and_delays_no_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = site.archive.studies
+
+    def odd(query: Mapping[str, str], offset: int) -> tuple[str, ...]:
+        if query == {"StudyInstanceUID": "1.1"}:
+            raise AttributeError("a text that may name a patient")
+        return whole(query, offset)
+
+    monkeypatch.setattr(site.archive, "studies", odd)
+    poisoned = site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
+    placed = site.orders.place_query("local", QUERY)
+    site.turn(8)
+    assert (site.order(placed).jobs, site.order(placed).state) == (5, OrderState.DONE)
+    assert "unexpected AttributeError" in site.order(poisoned).problem
+    assert "patient" not in site.order(poisoned).problem
+
+
+def test_another_limit_is_another_order(site: Site) -> None:
+    few = site.orders.place_query("local", QUERY, limit=2)
+    every = site.orders.place_query("local", QUERY)
+    assert few.id != every.id
+    site.turn(12)
+    assert (site.order(every).looked_at, site.states()) == (5, {"queued": 5})
+
+
+def test_series_that_are_never_sent_whole_end_in_a_row_and_free_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, 5, feed=False, Lead=2)
+    whole = site.archive.headers
+
+    def headers(study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
+        if study_uid in ("1.1", "1.2"):
+            raise IncompleteError("archive local: the retrieval ended with status 0xB000")
+        return whole(study_uid, series_uid)
+
+    monkeypatch.setattr(site.archive, "headers", headers)
+    placed = site.orders.place_query("local", QUERY)
+    for _ in range(60):
+        site.turn()
+        site.work()
+    order = site.order(placed)
+    assert (order.state, order.jobs, order.unreadable) == (OrderState.DONE, 3, 2)
+    (row,) = site.queue.ledger.of_series("local", "1.1.3")
+    assert (row.reason, "0xB000" in row.detail) == (Refusal.ARCHIVE_REFUSED, True)
+    site.queue.close()
+
+
+def test_new_series_come_in_between_the_looks_of_a_slow_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(tmp_path, 5, feed=False)
+    whole, looked_at = site.archive.headers, list[str]()
+
+    def slow(study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
+        looked_at.append(study_uid)
+        if study_uid != "1.10":
+            clock.append(clock[-1] + 30.0)
+        return whole(study_uid, series_uid)
+
+    clock = [1000.0]
+    site.orders.place_query("local", QUERY)
+    site.turn(2)
+    monkeypatch.setattr("orthanc_plugin.jobs.admission.time.monotonic", lambda: clock[-1])
+    monkeypatch.setattr(site.archive, "headers", slow)
+    site.admission.tick(site.now + 0.1)
+    site.admission.tick(site.now + 0.2)
+    assert len(set(looked_at)) == 2
+    site.archive.put(*ct_series(study="1.10", series="1.10.3"))
+    site.admission.hint(Hint("local", "1.10", "1.10.3", stable=True))
+    looked_at.clear()
+    site.admission.tick(site.now + 0.3)
+    assert looked_at[0] == "1.10"
+    assert len(set(looked_at)) == 2
+    site.queue.close()
 
 
 def test_a_list_that_cannot_be_used_is_refused(site: Site) -> None:
