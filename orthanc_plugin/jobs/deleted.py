@@ -2,7 +2,8 @@
 
 Orthanc's list of changes does not tell what was deleted. Each look therefore asks the index of an Orthanc for the next
 few thousand series that have results, and begins again after the last. A series counts as deleted when two looks in a
-row miss it. An archive that is not an Orthanc has no index, and is not asked.
+row miss it. An index that misses most of them is not believed: it is more likely empty, or that of another Orthanc. An
+archive that is not an Orthanc has no index, and is not asked.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ A_REQUEST = 500
 WITHDRAWN_AT_ONCE = 200
 DELETED = "source-deleted:"
 """Prefix of the ledger's notes on jobs whose results are about to be withdrawn."""
+
+BELIEVED = 20
+"""Series that one look may miss; above that, more than half of those looked at are too many to be believed."""
+NOT_BELIEVED = "not-believed:"
+"""Prefix of the ledger's notes on archives whose index misses too many series."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +53,28 @@ class DeletedSources:
         before = self._missed.get(archive, {})
         looked_at = {row.job_id: row for row in (*before.values(), *rows)}
         missing = _missing(feed, tuple(looked_at.values()))
+        if not self._is_believed(archive, len(missing), len(looked_at)):
+            self._missed[archive] = {}
+            return
         for row in missing:
             if row.job_id in before:
                 self._queue.ledger.keep_note(f"{DELETED}{row.job_id}", archive)
         self._missed[archive] = {row.job_id: row for row in missing if row.job_id not in before}
         self._finish()
+
+    def _is_believed(self, archive: str, missing: int, looked_at: int) -> bool:
+        key = f"{NOT_BELIEVED}{archive}"
+        if missing <= BELIEVED or 2 * missing <= looked_at:
+            self._queue.ledger.drop_note(key)
+            return True
+        said = (
+            f"its index misses {missing} of {looked_at} series that have results, so none is withdrawn: check its"
+            " OrthancUrl; if they were deleted on purpose, set KeepWithoutSource to true"
+        )
+        if self._queue.ledger.note(key) != said:
+            self._queue.ledger.keep_note(key, said)
+            logger.warning("archive %s: %s", archive, said)
+        return False
 
     def _finish(self) -> None:
         """Withdraw what the notes name; a note stays until that is done, so that a crash loses nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from orthanc_plugin import RESULTS_VERSION, __version__
 from orthanc_plugin.archive.probe import find_problem
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.jobs.deleted import NOT_BELIEVED
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.incident import describe
@@ -38,6 +39,7 @@ class _Work:
     deliveries: dict[JobState, int] = field(default_factory=dict)
     stuck: tuple[str, ...] = ()
     paused: bool = False
+    not_believed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +55,16 @@ class HealthCheck:
 
     async def look(self) -> Health:
         """Check everything now."""
-        archives = await asyncio.gather(*[self._archive(name, settings) for name, settings in self.archives.items()])
         database, work = await run_in_threadpool(self._database)
+        looks = [self._archive(name, settings, work.not_believed) for name, settings in self.archives.items()]
+        archives = await asyncio.gather(*looks)
         admission = AdmissionHealth.model_validate(self.admission())
         workers = tuple(WorkerHealth.model_validate(worker) for worker in self.workers())
         healthy = (
             database.ok
             and not work.stuck
             and not admission.error
-            and all(archive.reachable for archive in archives)
+            and not any(archive.problem for archive in archives)
             and all(worker.pid is not None for worker in workers)
         )
         return Health(
@@ -81,15 +84,18 @@ class HealthCheck:
             paused=work.paused,
         )
 
-    async def _archive(self, name: str, settings: ArchiveSettings) -> ArchiveHealth:
+    async def _archive(self, name: str, settings: ArchiveSettings, not_believed: Mapping[str, str]) -> ArchiveHealth:
         problem = await run_in_threadpool(find_problem, name, settings)
-        return ArchiveHealth(name=name, reachable=not problem, problem=problem)
+        return ArchiveHealth(
+            name=name, reachable=not problem, problem=problem or not_believed.get(f"{NOT_BELIEVED}{name}", "")
+        )
 
     def _database(self) -> tuple[DatabaseHealth, _Work]:
         queue, kind = self.queue, self.queue.ledger.engine.dialect.name
         try:
             stuck = tuple(sorted(queue.stuck()))
-            work = _Work(queue.ledger.counts(), queue.deliveries.counts(), stuck, queue.paused)
+            not_believed = queue.ledger.notes(NOT_BELIEVED)
+            work = _Work(queue.ledger.counts(), queue.deliveries.counts(), stuck, queue.paused, not_believed)
         except sa.exc.SQLAlchemyError as error:
             return DatabaseHealth(ok=False, kind=kind, problem=describe(error)), _Work()
         try:

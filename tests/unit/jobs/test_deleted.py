@@ -116,3 +116,20 @@ def test_a_crash_before_the_withdrawal_is_queued_loses_nothing(house: House) -> 
     house.start()
     house.admission.reconcile(10.0)
     assert withdrawals(house, job_id) == ["local"]
+
+
+def test_an_index_that_misses_most_series_is_not_believed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deleted, "BELIEVED", 1)
+    jobs = [enrich(house, f"1.2.{number}") for number in range(3, 6)]
+    instances = dict(house.archive.instances)
+    for number in (3, 4):
+        house.archive.delete(f"1.2.{number}")
+    for now in (10.0, 20.0, 30.0):
+        house.admission.reconcile(now)
+    assert [withdrawals(house, job_id) for job_id in jobs] == [[], [], []]
+    (said,) = house.queue.ledger.notes(deleted.NOT_BELIEVED).values()
+    assert "misses 2 of 3 series" in said
+    assert "OrthancUrl" in said
+    house.archive.instances = instances
+    house.admission.reconcile(40.0)
+    assert house.queue.ledger.notes(deleted.NOT_BELIEVED) == {}

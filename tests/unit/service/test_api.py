@@ -12,6 +12,7 @@ from starlette.routing import Route
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.checks import Check, CheckResult
 from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.jobs.deleted import NOT_BELIEVED
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.service.api import HINT_BYTES, Api
 from orthanc_plugin.service.inspecting import InspectRoutes
@@ -116,6 +117,15 @@ def test_refusals_have_a_code_and_a_message(door: FrontDoor, method: str, path: 
     error = Error.model_validate_json(answer.content).error
     assert (answer.status_code, error.code) == (status, code)
     assert error.message
+
+
+def test_health_names_an_index_that_is_not_believed(door: FrontDoor) -> None:
+    door.queue.ledger.keep_note(f"{NOT_BELIEVED}local", "its index misses 30 of 40 series")
+    health = Health.model_validate_json(door.ask(f"{API}/health").content)
+    assert health.status == "degraded"
+    (archive,) = health.archives
+    assert (archive.reachable, archive.problem) == (True, "its index misses 30 of 40 series")
+    door.queue.ledger.drop_note(f"{NOT_BELIEVED}local")
 
 
 def test_health_looks_at_archive_database_and_workers(door: FrontDoor) -> None:
