@@ -216,7 +216,7 @@ def _show(outcome: dict[str, Any], servers: Servers, console: Console) -> None:
         if job and job["location"]:
             console.print(f"  {'scores':<{_KIND}} {servers.service}/enrichment/jobs/{job['id']}", soft_wrap=True)
     console.print(f"\n{outcome['seconds']} s from the first byte sent to the last object stored.")
-    console.print("AI made, unverified, research use only. Not for diagnosis.\n")
+    console.print("Made by software, not verified, research use only. Not for diagnosis.\n")
     console.print(f"Orthanc    {servers.orthanc}/app/explorer.html")
     console.print(f"Dashboard  {servers.service}/enrichment/")
 
