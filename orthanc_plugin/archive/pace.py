@@ -35,13 +35,15 @@ class _Pace:
         self._error = error
         self._waited_s, self._arrived = 0.0, 0
 
-    def next(self, read: Callable[[], bytes]) -> bytes:
+    def next(self, read: Callable[[], bytes], close: Callable[[], None]) -> bytes:
+        """Read the next piece; close the connection of an answer that is too slow."""
         began = time.monotonic()
         piece = read()
         self._waited_s += time.monotonic() - began
         self._arrived += len(piece)
         if self._waited_s > WINDOW_S:
             if self._arrived < LEAST_BYTES and piece:
+                close()
                 raise self._error(f"it sends less than {LEAST_BYTES // 1024} KiB in {WINDOW_S:g} s")
             self._waited_s, self._arrived = 0.0, 0
         return piece
@@ -50,7 +52,7 @@ class _Pace:
 def _blocks(raw: Any, size: int, decode_content: bool | None = None) -> Iterator[bytes]:
     """Yield the body in blocks, as `urllib3.HTTPResponse.stream` does, but look at each piece that arrives."""
     pace, pieces, held = _Pace(TooSlowError), [], 0
-    while piece := pace.next(lambda: raw.read1(size, decode_content=decode_content)):
+    while piece := pace.next(lambda: raw.read1(size, decode_content=decode_content), raw.close):
         pieces.append(piece)
         held += len(piece)
         if held >= size:
@@ -76,7 +78,7 @@ class _PacedStream(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         pace, pieces = _Pace(TooSlowTransportError), iter(self._stream)
-        while piece := pace.next(lambda: next(pieces, b"")):
+        while piece := pace.next(lambda: next(pieces, b""), self.close):
             yield piece
 
     def close(self) -> None:

@@ -16,13 +16,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority, StageOutcome
 from orthanc_plugin.errors import EnrichError, TransientError
+from orthanc_plugin.jobs.custody import Custody
 from orthanc_plugin.jobs.deliveries import Deliveries
 from orthanc_plugin.jobs.engine import (
     APPLICATION_VERSION,
     DELIVER,
     DELIVER_TO,
     ENRICH,
-    NO_WORKER_SURVIVED,
     QUEUE_PRIORITY,
     STATE_OF,
     WAITS,
@@ -36,14 +36,10 @@ from orthanc_plugin.jobs.withdrawal import Withdrawals
 
 POLL_S = 1.0
 OLD_DELIVERIES_AT_ONCE = 2
-MOST_TAKE_OVERS = 2
-"""Take-overs of one workflow: after three dead workers it ends, as after three crashes of one worker."""
 MOST_LOOKED_AT = 200
 """Waiting workflows whose version one look checks; there may be a hundred thousand."""
 MOST_ASKED_FOR = 1000
 """Workflows that one statement asks for by their ids."""
-TAKEN_OVER = "taken-over:"
-"""Prefix of the ledger's notes that count take-overs."""
 PAUSED = "paused"
 """The ledger's note that says that no worker takes a new job."""
 HELD = "backfill-held"
@@ -87,6 +83,7 @@ class JobQueue:
         self._client.register_queue(DELIVER_TO, partition_worker_concurrency=1, polling_interval_sec=POLL_S)
         self.deliveries = Deliveries(self._client)
         self.withdrawals = Withdrawals(self.ledger, self.deliveries)
+        self.custody = Custody(self._client, self.ledger, self._progress)
 
     def close(self) -> None:
         """Close the connections."""
@@ -208,9 +205,9 @@ class JobQueue:
             If there is no such job, it is open and not stuck, or a newer one supersedes it.
         """
         row = self._row(job_id)
-        self.ledger.drop_note(f"{TAKEN_OVER}{row.job_id}")
+        self.custody.forget(row.job_id)
         if row.state is JobState.RUNNING and row.job_id in self.stuck():
-            self.resume(row.job_id)
+            self.custody.resume(row.job_id)
             return
         if row.superseded_by:
             raise EnrichError(f"job {row.job_id} is superseded: a newer job has the series")
@@ -281,55 +278,6 @@ class JobQueue:
             return False
         self._client.cancel_workflow(job_id)
         return True
-
-    def resume_dead(self, executor_id: str) -> int:
-        """Return the jobs of a worker that is gone for good to the queue, and say how many there were.
-
-        A worker that starts again under the same executor id takes up its jobs by itself.
-        """
-        jobs = self._client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False)
-        for job in jobs:
-            self._client.resume_workflow(job.workflow_id, queue_name=job.queue_name or ENRICH)
-        return len(jobs)
-
-    def deaths(self, job_id: str) -> int:
-        """Count the workers that died while they ran a job; one that was told to stop does not count."""
-        found = self._client.list_workflows(workflow_ids=[job_id], load_input=False)
-        recovered = sum(max(0, (workflow.recovery_attempts or 0) - 1) for workflow in found)
-        return recovered + int(self.ledger.note(f"{TAKEN_OVER}{job_id}") or 0)
-
-    def held_by(self, executor_id: str) -> frozenset[str]:
-        """Return the workflows that the engine counts as running on a worker."""
-        held = self._client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False)
-        return frozenset(workflow.workflow_id for workflow in held)
-
-    def holders(self) -> frozenset[str]:
-        """Return the workers on which the engine counts a workflow as running."""
-        running = self._client.list_workflows(status="PENDING", load_input=False)
-        return frozenset(workflow.executor_id for workflow in running if workflow.executor_id)
-
-    def resume(self, workflow_id: str) -> None:
-        """Return a running workflow to its queue; recorded steps are kept."""
-        for workflow in self._client.list_workflows(workflow_ids=[workflow_id], status="PENDING", load_input=False):
-            self._client.resume_workflow(workflow_id, queue_name=workflow.queue_name or ENRICH)
-
-    def take_over(self, executor_id: str) -> int:
-        """Return the workflows of a dead worker to the queue, and say how many there were.
-
-        A workflow that several workers in a row did not survive ends here: `settle` writes that it failed.
-        """
-        held = self.held_by(executor_id)
-        for workflow_id in held:
-            key = f"{TAKEN_OVER}{workflow_id}"
-            times = int(self.ledger.note(key) or 0) + 1
-            if times > MOST_TAKE_OVERS:
-                so_far = self._progress(workflow_id)
-                self.ledger.end(workflow_id, JobState.FAILED, "failed", NO_WORKER_SURVIVED, so_far)
-                self._client.cancel_workflow(workflow_id)
-            else:
-                self.ledger.keep_note(key, str(times))
-                self.resume(workflow_id)
-        return len(held)
 
     def settle(self) -> None:
         """Bring the ledger and the engine together.

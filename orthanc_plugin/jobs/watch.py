@@ -110,12 +110,12 @@ class Watch:
                 self._start_again()
 
     def _resume_idle(self, now: float) -> None:
-        held, working = self._queue.held_by(self._me), self._at_work.ids()
+        held, working = self._queue.custody.held_by(self._me), self._at_work.ids()
         self._idle = {job: self._idle.get(job, now) for job in held if job not in working}
         for job, since in list(self._idle.items()):
             if now - since >= self._pace.idle_s:
                 logger.warning("workflow %s: nobody works on it; it runs again", job)
-                self._queue.resume(job)
+                self._queue.custody.resume(job)
                 del self._idle[job]
 
     def _take_over(self, now: float) -> None:
@@ -123,7 +123,9 @@ class Watch:
         if now - self._looked > self._pace.dead_s / 2:  # we were away ourselves: the silence of others says nothing
             self._seen = {}
         self._looked = now
-        for unknown in self._queue.holders() - beats.keys():  # a worker of a release without heartbeats, or a lost row
+        for unknown in (
+            self._queue.custody.holders() - beats.keys()
+        ):  # a worker of a release without heartbeats, or a lost row
             self._queue.heartbeats.beat(unknown, "", ())
         self._seen = {
             name: seen if (seen := self._seen.get(name)) and seen.beat == beat.beat else _Seen(beat.beat, now)
@@ -142,6 +144,6 @@ class Watch:
 
     def _bury(self, dead: Beat) -> None:
         if self._queue.heartbeats.claim(dead):
-            jobs = self._queue.take_over(dead.executor_id)
+            jobs = self._queue.custody.take_over(dead.executor_id)
             self._queue.heartbeats.forget(dead.executor_id)
             logger.warning("worker %s is silent: %d of its workflows return to the queue", dead.executor_id, jobs)

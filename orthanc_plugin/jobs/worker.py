@@ -148,6 +148,6 @@ def _return_jobs(queue: JobQueue, me: str) -> None:
     DBOS.destroy()
     # If the engine recovered it, that would count as a crash, and three crashes end a job.
     with suppress(sa.exc.SQLAlchemyError):  # without a database the others find out by the silence
-        queue.resume_dead(me)
+        queue.custody.resume_dead(me)
         queue.heartbeats.forget(me)
     logging.shutdown()

@@ -131,7 +131,7 @@ def run_job(sessions: Sessions, steps: Steps, job: EnrichJob, retries: Retries) 
     job_id = str(DBOS.workflow_id)
     if not DBOS.run_step(_options("begin", retries), steps.begin, job_id):
         return JobState.SUPERSEDED
-    with closing(sessions.open(job, steps.queue.deaths(job_id))) as session:
+    with closing(sessions.open(job, steps.queue.custody.deaths(job_id))) as session:
         outcomes = list(stages_of(session, partial(_step, retries)))
     DBOS.run_step(_options("close", retries), steps.close, job, job_id, outcomes)
     return ending(outcomes).state

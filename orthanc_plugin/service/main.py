@@ -160,6 +160,6 @@ def free_removed_slots(queue: JobQueue, state: Path, count: int) -> None:
             continue
         with contextlib.suppress(EnrichError):  # somebody runs a worker in that slot by hand
             lock = lock_slot(state, int(number), wait_s=0)
-            if resumed := queue.resume_dead(executor_id(state, int(number))):
+            if resumed := queue.custody.resume_dead(executor_id(state, int(number))):
                 _log.info("%d jobs of the removed worker %s returned to the queue", resumed, number)
             os.close(lock)

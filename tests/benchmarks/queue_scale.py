@@ -78,7 +78,9 @@ def measure(queue: JobQueue, page: Callable[[], object], clock: Clock, jobs: int
     costs["counts of all states"] = clock.cost(ROUNDS, queue.ledger.counts)
     costs["stuck jobs"] = clock.cost(ROUNDS, queue.stuck)
     costs["reconcile: ledger and engine brought together"] = clock.cost(2, queue.settle)
-    costs["a look of a worker's watch"] = clock.cost(ROUNDS, lambda: (queue.holders(), queue.adopt(frozenset())))
+    costs["a look of a worker's watch"] = clock.cost(
+        ROUNDS, lambda: (queue.custody.holders(), queue.adopt(frozenset()))
+    )
     costs["dashboard"] = clock.cost(ROUNDS, page)
     return costs
 

@@ -100,17 +100,17 @@ def test_a_worker_that_was_killed_in_a_job_is_counted_and_one_that_stopped_is_no
     job = enqueue(queue, 1)
     with long.worker("a") as worker:
         wait_until(lambda: place.begun(SEGMENT), 30, "the second stage")
-        assert queue.deaths(job) == 0
+        assert queue.custody.deaths(job) == 0
         worker.terminate()
         worker.wait()
     with long.worker("a") as worker:
         wait_until(lambda: len(place.begun(SEGMENT)) == 2, 30, "the second stage again")
-        assert queue.deaths(job) == 0
+        assert queue.custody.deaths(job) == 0
         worker.kill()
         worker.wait()
     with long.worker("a"):
         wait_until(lambda: len(place.begun(SEGMENT)) == 3, 30, "the second stage once more")
-        assert queue.deaths(job) == 1
+        assert queue.custody.deaths(job) == 1
 
 
 def _log(place: StubSite, name: str) -> str:

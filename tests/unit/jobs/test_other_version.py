@@ -103,11 +103,11 @@ def test_a_worker_that_never_beat_may_live_and_keeps_its_jobs_for_an_hour(jobs: 
     watched = Watch(jobs, "worker-9", AtWork(), Pace(beat_s=0.0, dead_s=30.0, idle_s=15.0))
     for second in range(0, 3600, 10):
         watched.look(float(second))
-    assert jobs.held_by("worker-0") == {half.id}
+    assert jobs.custody.held_by("worker-0") == {half.id}
     assert half.id in jobs.stuck() or half.started_at is None, "a person sees it"
     watched.look(3600.0)
     watched.look(3610.0)  # an hour after it was first missed
-    assert jobs.held_by("worker-0") == frozenset()
+    assert jobs.custody.held_by("worker-0") == frozenset()
 
 
 def test_two_processes_that_bring_back_one_job_do_not_fail(jobs: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
