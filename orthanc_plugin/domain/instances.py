@@ -5,15 +5,19 @@ Rules and loader ask here, so that both judge the same slices.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from orthanc_plugin.domain.image_kind import ImageKind, image_kinds
 from orthanc_plugin.errors import InputError, Refusal
 
 MULTI_FRAME_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+
+_ODD_VALUES = (ValueError, TypeError, NotImplementedError, RecursionError, BytesLengthException, struct.error)
 
 ODD_SHARE = 0.1
 ODD_COUNT = 3
@@ -42,8 +46,18 @@ def distinct_instances(headers: Sequence[Dataset]) -> list[Dataset]:
 
 
 def same_content(one: Dataset, other: Dataset) -> bool:
-    """Tell whether two datasets hold the same elements and bytes."""
-    return one is other or one == other
+    """Tell whether two datasets hold the same elements and bytes.
+
+    Raises
+    ------
+    InputError
+        UNREADABLE: an element is damaged, or sequences lie in each other too deeply.
+    """
+    try:
+        return one is other or one == other
+    except _ODD_VALUES as error:  # pydicom parses elements only now; its texts may quote them
+        message = f"an instance that comes twice cannot be compared ({type(error).__name__}); send each instance once"
+        raise InputError(Refusal.UNREADABLE, message) from None
 
 
 def two_contents(sop_uid: str) -> InputError:

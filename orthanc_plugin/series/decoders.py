@@ -45,6 +45,14 @@ MAY_LOSE = frozenset(
 )  # fmt: skip
 """Transfer syntaxes that allow loss (PS3.5 10)."""
 
+_FILL_UP = frozenset(
+    syntax for syntax, codec in _CODECS.items() if codec in (imagecodecs.jpeg8_decode, imagecodecs.htj2k_decode)
+)
+_END = b"\xff\xd9"
+"""Ends a JPEG and a JPEG 2000 stream, and stands nowhere in coded pixels (ITU-T T.81 B.1.1.2, T.800 A.1.3)."""
+
+_TRAILER_BYTES = 64
+
 _SYNTAXES = frozenset({*_CODECS, uid.RLELossless})
 
 DECODER_DEPENDENCIES = {uid.UID(syntax): (_OURS,) for syntax in _SYNTAXES}
@@ -56,7 +64,15 @@ def is_available(syntax: str) -> bool:
 
 
 def decode_frame(frame: bytes, runner: DecodeRunner) -> bytearray:
-    """Decode one frame for pydicom, which corrects signs and checks the size."""
+    """Decode one frame for pydicom, which corrects signs and checks the size.
+
+    Raises
+    ------
+    ValueError
+        The stream was cut, and its decoder would fill up the missing rows without a word.
+    """
+    if runner.transfer_syntax in _FILL_UP and _END not in frame.rstrip(b"\0")[-_TRAILER_BYTES:]:
+        raise ValueError("the compressed frame does not end")
     if runner.transfer_syntax == uid.RLELossless:
         return bytearray(imagecodecs.dicomrle_decode(frame, f"<u{runner.bits_allocated // 8}"))
     pixels = _CODECS[runner.transfer_syntax](frame)

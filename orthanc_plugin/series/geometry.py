@@ -296,7 +296,8 @@ def _sheared(
     degrees = float(np.degrees(np.arctan(np.linalg.norm(straight[-1] - straight[0]) / (along[-1] - along[0]))))
     way = positions[-1] - positions[0]
     off = float(np.degrees(np.arccos(min(1.0, np.abs(way).max() / np.linalg.norm(way)))))
-    if degrees > LARGEST_TILT_DEGREES or off > min(ALONG_AXIS_DEGREES, degrees / 2):
+    is_sag = degrees <= SAG_DEGREES  # of a scan so long that its ends lie too far from a common place
+    if degrees > LARGEST_TILT_DEGREES or (off > min(ALONG_AXIS_DEGREES, degrees / 2) and not is_sag):
         message = f"slices are sheared by {degrees:.1f} degrees, not as by a tilted gantry; reconstruct without tilt"
         raise InputError(Refusal.GANTRY_TILT, message)
     rows_mm, columns_mm = stack.pixel_spacing_mm
@@ -304,7 +305,7 @@ def _sheared(
     origin = stack.column * (down.min() * rows_mm) + stack.row * (right.min() * columns_mm)
     pixels = np.rint(np.column_stack([down - down.min(), right - right.min()])).astype(np.intp)
     mark = (
-        f"gantry tilt of {degrees:.1f} degrees: slices are moved by whole pixels onto an orthogonal grid, on which"
-        " organs are found and measured; masks are stored on the source slices"
+        f"{'table sag' if is_sag else 'gantry tilt'} of {degrees:.1f} degrees: slices are moved by whole pixels onto an"
+        " orthogonal grid, on which organs are found and measured; masks are stored on the source slices"
     )
     return _Shifts(np.asarray(origin), pixels, mark=mark)

@@ -27,6 +27,7 @@ TISSUE_HU = (-500.0, 3000.0)
 """Between these a declared padding value is not believed: real pixels have it (0 is declared where water is 0)."""
 
 _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
+_SEND = "send the CT reconstruction"
 _SLOPES = (1e-3, 1000.0)
 _DECODER_ERRORS = (
     RuntimeError, ValueError, AttributeError, LookupError, TypeError, EOFError, ArithmeticError, MemoryError,
@@ -72,7 +73,7 @@ def decode(ds: Dataset) -> Stored:
     try:
         if ds.get("SamplesPerPixel") != 1 or ds.get("PhotometricInterpretation") != "MONOCHROME2":
             raise InputError(
-                Refusal.NOT_HU, "an instance is not a MONOCHROME2 image: it is a picture without CT values"
+                Refusal.NOT_HU, f"an instance is not a MONOCHROME2 image: it is a picture without CT values; {_SEND}"
             )
         _check_length(ds, uid.UID(str(syntax or "")))
         with _Panics():
@@ -85,7 +86,7 @@ def decode(ds: Dataset) -> Stored:
         raise InputError(Refusal.UNREADABLE, message) from None
     _check_bits(ds, uid.UID(str(syntax)))
     if stored.shape != (ds.Rows, ds.Columns) or not np.issubdtype(stored.dtype, np.integer):
-        raise InputError(Refusal.UNREADABLE, "decoded pixels are not Rows x Columns integers")
+        raise InputError(Refusal.UNREADABLE, "decoded pixels are not Rows x Columns integers; export the series again")
     return stored
 
 
@@ -146,13 +147,17 @@ def rescale_of(ds: Dataset) -> Rescale:
     DICOM PS3.3 C.8.2.1 (CT Image): both are required; RescaleType is, if absent, HU.
     """
     if rescale_unit(str(ds.get("RescaleType") or HOUNSFIELD)) != HOUNSFIELD:
-        raise InputError(Refusal.NOT_HU, "RescaleType is not HU: the values are not CT numbers (a map, dose, ...)")
+        raise InputError(Refusal.NOT_HU, f"RescaleType is not HU: the values are a map, a dose or the like; {_SEND}")
     try:
         rescale = Rescale(float(ds["RescaleSlope"].value), float(ds["RescaleIntercept"].value))
     except (KeyError, TypeError, ValueError):
-        raise InputError(Refusal.NOT_HU, "RescaleSlope or RescaleIntercept is missing or not a number") from None
+        raise InputError(
+            Refusal.NOT_HU, f"RescaleSlope or RescaleIntercept is missing or not a number; {_SEND}"
+        ) from None
     if not (_SLOPES[0] <= rescale.slope <= _SLOPES[1] and abs(rescale.intercept) < 1e5):
-        raise InputError(Refusal.NOT_HU, "RescaleSlope or RescaleIntercept is zero, negative or beyond any CT")
+        raise InputError(
+            Refusal.NOT_HU, f"RescaleSlope or RescaleIntercept is zero, negative or beyond any CT; {_SEND}"
+        )
     return rescale
 
 

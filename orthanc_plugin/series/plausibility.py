@@ -10,7 +10,8 @@ The check reads a regular sample of every slice as stored, before padding and im
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,7 @@ _NOTED_BELOW, _MOST_BELOW, _MOST_ABOVE = 1e-4, 0.05, 0.01
 _SPIKE_SHARE, _SPIKE_FACTOR = 0.02, 10
 _SLICE_AIR, _SLICE_MOST = 0.05, 0.2
 _BLANK_SHARE = 0.9
+_FEWEST_SLICES = 3
 _PADDING_WIDTH_HU = 100.0
 _STEP_HU = 5
 _PLACES_HU, _PLACE_WIDTH_HU = (-1000.0, -100.0, 45.0), 30.0
@@ -113,13 +115,15 @@ def figures_of(sample: Sample) -> Figures:
     )
 
 
-def check_plausible(slices: Sequence[Sample]) -> tuple[str, ...]:
+def check_plausible(slices: Sequence[Sample], rescales: Sequence[Hashable] = ()) -> tuple[str, ...]:
     """Note what is odd about the values of a volume, or refuse them.
 
     Parameters
     ----------
     slices : sequence of ndarray
         A sample of each slice in HU, padding left out; a slice may be empty.
+    rescales : sequence
+        The rescale of each slice, to compare slices of different ones; empty where they are not compared.
 
     Raises
     ------
@@ -134,7 +138,7 @@ def check_plausible(slices: Sequence[Sample]) -> tuple[str, ...]:
         span = f"the values run from {found.lowest_hu:.6g} to {found.highest_hu:.6g} HU"
         raise InputError(Refusal.IMPLAUSIBLE_HU, f"{fault}; {span}; send the CT reconstruction with its own rescale")
     _check_slices(slices, found)
-    return tuple(_notes(found))
+    return (*_notes(found), *_apart(slices, rescales))
 
 
 def fills_11_bits(samples: Sequence[Sample]) -> bool:
@@ -214,6 +218,19 @@ def _check_slices(slices: Sequence[Sample], whole: Figures) -> None:
     if odd:
         message = f"{odd} of {len(slices)} slices hold values unlike the others (no air, or far outside CT numbers)"
         raise InputError(Refusal.IMPLAUSIBLE_HU, f"{message}; send the series again")
+
+
+def _apart(slices: Sequence[Sample], rescales: Sequence[Hashable]) -> Iterator[str]:
+    """Note slices that lie apart from those of another rescale: one of the two is wrong."""
+    groups: dict[Hashable, list[Sample]] = defaultdict(list)
+    for sample, rescale in zip(slices, rescales, strict=False):
+        groups[rescale].append(sample)
+    if len(groups) < 2:
+        return
+    joined = [np.concatenate(group) for group in groups.values() if len(group) >= _FEWEST_SLICES]
+    offsets = [_offset_hu(sample) for sample in joined if len(sample)]
+    if offsets and (apart := max(offsets) - min(offsets)) >= NOTED_OFFSET_HU:
+        yield f"slices of different rescale lie about {apart} HU apart: the rescale of some is wrong; values are kept"
 
 
 def _is_unlike(sample: Sample, whole: Figures) -> bool:

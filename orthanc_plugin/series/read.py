@@ -122,7 +122,7 @@ def read_series(instances: Iterable[Dataset], settings: ReadSettings = _AS_IT_IS
     )
     check_concatenations(aside.multi_frame)
     if not slices:
-        raise InputError(Refusal.NOT_CT, "the series holds localizers only")
+        raise InputError(Refusal.NOT_CT, "the series holds localizers only; send the CT series")
     slices = _without_odd(slices, len({str(ds.SOPInstanceUID) for ds in aside.localizers}), notes)
     stack = stack_of([s.plane for s in slices])
     slices, phase_mark = _one_phase(stack, slices, settings.phase)
@@ -138,7 +138,7 @@ def read_series(instances: Iterable[Dataset], settings: ReadSettings = _AS_IT_IS
     frame = _frame_of_reference(headers, who, notes)
     _note_pixels(headers, notes)
     samples = _samples(slices)
-    notes += check_plausible(samples)
+    notes += check_plausible(samples, [s.rescale for s in slices])
     if fills_11_bits(samples):
         notes += wrapped(_rows(slices))
     del samples
@@ -207,12 +207,12 @@ def _voxel_count(ds: Dataset) -> int:
 def _check_kind(ds: Dataset) -> None:
     sop_class = str(ds.get("SOPClassUID") or "")
     if ds.get("Modality") != "CT":
-        raise InputError(Refusal.NOT_CT, "Modality is not CT")
+        raise InputError(Refusal.NOT_CT, "Modality is not CT; send the CT series")
     if not is_multi_frame(ds) and frame_count(ds) > 1:
         message = "several frames in an instance that is not Enhanced CT; send it as single-frame CT Image Storage"
         raise InputError(Refusal.MULTI_FRAME, message)
     if sop_class != CTImageStorage and not is_multi_frame(ds):
-        raise InputError(Refusal.NOT_CT, "SOPClassUID is missing or not a CT image")
+        raise InputError(Refusal.NOT_CT, "SOPClassUID is missing or not a CT image; send the CT series")
 
 
 def _image_type(ds: Dataset) -> tuple[str, ...]:
@@ -337,7 +337,7 @@ def _frame_of_reference(headers: Sequence[Dataset], who: SeriesIdentity, notes: 
         notes.append("the series has no FrameOfReferenceUID; results use one derived from the series")
         return identity.frame_of_reference_uid(who)
     if not all(uids):
-        message = "some slices have no FrameOfReferenceUID; results could not be placed"
+        message = "some slices have no FrameOfReferenceUID; results could not be placed; export the series again"
         raise InputError(Refusal.MISSING_GEOMETRY, message)
     if len(set(uids)) == 1:
         return uids[0]

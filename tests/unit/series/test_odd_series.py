@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from datetime import date
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.dataset import FileDataset
 
 from orthanc_plugin.config.rule import DEFAULT_RULE
 from orthanc_plugin.domain.volume import CtSeries
@@ -13,8 +16,9 @@ from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.inference.grid import canonical_turn
 from orthanc_plugin.rules.decide import explain
 from orthanc_plugin.rules.tags import SeriesTags, series_tags
+from orthanc_plugin.series.identify import identity_of
 from orthanc_plugin.series.read import read_series
-from tests.support.cases.odd_series import ODD, Series, chest, odd_series, turned
+from tests.support.cases.odd_series import ODD, Series, chest, hu, odd_series, store, turned
 
 pytestmark = [
     pytest.mark.real_ct,
@@ -110,3 +114,49 @@ def test_message_of_an_invalid_uid_names_it() -> None:
     with pytest.raises(InputError) as caught:
         read_series(odd_series("study uid of 70 characters"))
     assert caught.value.reason is Refusal.INVALID_IDENTITY
+
+
+@pytest.mark.parametrize("some", [slice(0, 40), slice(0, None, 2)], ids=["one half", "every second"])
+def test_offset_of_some_slices_is_noted(some: slice) -> None:
+    series = chest()
+    for ds in series[some]:
+        ds.RescaleIntercept = "150"
+    assert "HU apart" in " ".join(read_series(series).notes)
+
+
+def test_rescales_that_give_the_same_values_are_not_noted() -> None:
+    series = chest()
+    for ds in series[::2]:
+        store(ds, hu(ds) + 1024)
+        ds.RescaleIntercept = "-1024"
+    assert read_series(series).notes == ()
+
+
+@pytest.mark.parametrize("other", ["nested", "damaged"])
+def test_an_instance_that_comes_twice_and_cannot_be_compared_is_refused(other: str) -> None:
+    files = [encoded(ds) for ds in chest()]
+    at = files[5].index(bytes.fromhex("e07f1000"))
+    begin, end = "4000750253510000fffffffffeff00e0ffffffff", "feff0de000000000feffdde000000000"
+    put = bytes.fromhex(begin) * 150 + bytes.fromhex(end) * 150
+    if other == "damaged":
+        put = bytes.fromhex("55001010") + b"FL\x03\x00abc"
+    files[5] = files[5][:at] + put + files[5][at:]
+    for instances in (series_of(files), headers_of(files)):
+        read = read_series if "PixelData" in instances[0] else identity_of
+        with pytest.raises(InputError, match="comes twice cannot be compared") as caught:
+            read([*instances, (series_of if read is read_series else headers_of)(files[5:6])[0]])
+        assert caught.value.reason is Refusal.UNREADABLE
+
+
+def encoded(ds: FileDataset) -> bytes:
+    out = io.BytesIO()
+    ds.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def series_of(files: list[bytes]) -> Series:
+    return [dcmread(io.BytesIO(file)) for file in files]
+
+
+def headers_of(files: list[bytes]) -> Series:
+    return [dcmread(io.BytesIO(file), stop_before_pixels=True) for file in files]

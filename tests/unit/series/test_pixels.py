@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import HTJ2K, UID, HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless
 
 from orthanc_plugin.errors import InputError, Refusal
@@ -134,6 +135,19 @@ def test_cut_stream_is_refused(tmp_path: Path) -> None:
     instances[1].PixelData = instances[1].PixelData[:60]
     with pytest.raises(InputError) as caught:
         read_series(instances)
+    assert caught.value.reason is Refusal.UNREADABLE
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["cut", "cut and filled with zeros"])
+@pytest.mark.parametrize("share", [0.3, 0.95])
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_cut_frame_is_refused_in_every_syntax(syntax: str, share: float, filled: bool) -> None:
+    ds = compressed(encode_phantom(make_phantom((4, 64, 64)))[1], syntax)
+    (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
+    kept = frame[: int(len(frame) * share)]
+    ds.PixelData = encapsulate([kept + bytes(len(frame) - len(kept)) * filled], has_bot=False)
+    with pytest.raises(InputError, match="cannot be decoded") as caught:
+        decode(ds)
     assert caught.value.reason is Refusal.UNREADABLE
 
 
