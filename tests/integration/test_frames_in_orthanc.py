@@ -78,7 +78,7 @@ def test_lidc_with_two_scouts_comes_out_as_the_enhanced_ct_made_of_it(server: En
     of_enhanced = seg_of(enriched(server, [enhanced_ct(slices)], tmp_path / "enhanced"))
     scouts = two_scouts(slices)
     seg = seg_of(enriched(server, [scouts[0], *slices, scouts[1]], tmp_path))
-    assert [item.SegmentLabel for item in seg.SegmentSequence][1:3] == ["Left lung", "Right lung"]
+    assert [item.SegmentLabel for item in seg.SegmentSequence][:2] == ["Left lung", "Right lung"]
     assert seg.PixelData == of_enhanced.PixelData
     (referenced,) = seg.ReferencedSeriesSequence
     named = {str(item.ReferencedSOPInstanceUID) for item in referenced.ReferencedInstanceSequence}
@@ -123,7 +123,7 @@ def test_a_tilted_head_comes_out_enriched_on_its_own_slices(server: EnrichedOrth
     head = [dcmread(path) for path in sorted(real_ct("gantry_tilt/philips_tilt").iterdir()) if path.name != "DIRFILE"]
     seg = seg_of(enriched(server, head, tmp_path))
     assert "gantry tilt of 18.5 degrees" in seg.ImageComments
-    assert [item.SegmentLabel.split(" ")[0] for item in seg.SegmentSequence] == ["Body", "Bone"]
+    assert [item.SegmentLabel.split(" ")[0] for item in seg.SegmentSequence] == ["Bone"]
     places = {str(ds.SOPInstanceUID): [float(value) for value in ds.ImagePositionPatient] for ds in head}
     for groups in seg.PerFrameFunctionalGroupsSequence:
         source = groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
