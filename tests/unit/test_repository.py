@@ -31,6 +31,7 @@ ONE_MACHINE = re.compile(r"/(work|root|home/[a-z]+)/[a-z]")
 BORDERS = {
     "orthanc_plugin/jobs/stage.py",  # the job
     "orthanc_plugin/jobs/admission.py",  # one odd series or archive must not hold up the others
+    "orthanc_plugin/jobs/backfill.py",  # one odd order must not hold up the others
     "orthanc_plugin/jobs/watch.py",  # the watch of a worker has no caller, and outlives a database that is away
     "orthanc_plugin/service/routes.py",  # the route
     "orthanc_plugin/service/admitting.py",  # the admission thread has no caller
