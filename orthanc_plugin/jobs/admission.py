@@ -219,8 +219,8 @@ class Admission:
         sight = None
         try:
             sight = self._sight(watch.hint)
-            if sight is None:
-                self._tell(watch.hint, Outcome.UNCHANGED)
+            if sight is None and watch.hint.order:
+                self._tell(watch.hint, self._without_sight(watch.hint))
             if sight is None or self._is_decided(key, sight, watch, now):
                 self._drop(key, watch)
                 return True
@@ -282,6 +282,14 @@ class Admission:
         made = Outcome.SKIP if job is None else Outcome.JOB
         self._tell(hint, made if written else Outcome.UNCHANGED, decision)
         return written
+
+    def _without_sight(self, hint: Hint) -> Outcome:
+        """Say why there is nothing to decide: the series is derived, or the archive does not have it."""
+        if hint.archive not in self._feeds or self._orthanc_id(hint):
+            return Outcome.UNCHANGED
+        rows = self._queue.ledger.of_series(hint.archive, hint.series_instance_uid)
+        was_gone = bool(rows) and rows[-1].reason == Refusal.GONE
+        return Outcome.UNCHANGED if hint.again and was_gone else Outcome.ABSENT
 
     def _tell(self, hint: Hint, outcome: Outcome, decision: Decision | None = None) -> None:
         if hint.order:

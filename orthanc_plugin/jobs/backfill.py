@@ -42,6 +42,7 @@ class Outcome(StrEnum):
     JOB = "job"
     SKIP = "skip"
     UNCHANGED = "unchanged"
+    ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ class Backfill:
             return
         if decision is not None and decision.reason in UNREAD:
             order = _unread(order, f"series {hint.series_instance_uid}: {decision.reason}")
+        if outcome is Outcome.ABSENT:
+            order = _unread(order, f"series {hint.series_instance_uid}: the archive does not have it")
         self._orders.save(
             replace(
                 order,

@@ -188,6 +188,28 @@ def test_a_study_that_cannot_be_read_is_named_and_the_others_go_on(site: Site, m
     assert site.order(listed).state is OrderState.DONE
 
 
+@pytest.mark.parametrize("feed", [True, False])
+def test_a_series_of_a_list_that_the_archive_lacks_is_named(tmp_path: Path, feed: bool) -> None:
+    site = Site(tmp_path, 2, feed=feed)
+    placed = site.orders.place_list("local", items_of_lines(["1.2 1.2.99", "1.9 1.9.3", "1.1 1.1.3"]), "a list")
+    site.turn(20)
+    order = site.order(placed)
+    assert (order.state, order.jobs, order.unchanged, order.unreadable) == (OrderState.DONE, 1, 0, 2)
+    assert ["1.2.99" in order.unread[0], "1.9.3" in order.unread[1]] == [True, True]
+    site.queue.close()
+
+
+def test_a_series_that_was_deleted_is_named_when_it_is_decided_on_again(site: Site) -> None:
+    site.orders.place_list("local", items_of_lines(["1.1 1.1.3", "1.2 1.2.3"]), "a list")
+    site.turn(8)
+    site.work()
+    site.archive.delete("1.1.3")
+    placed = site.orders.place_again("local")
+    site.turn(8)
+    order = site.order(placed)
+    assert (order.unchanged, order.unread) == (1, ("series 1.1.3: the archive does not have it",))
+
+
 def test_an_archive_that_is_away_is_named_and_asked_again(site: Site) -> None:
     placed = site.orders.place_query("local", QUERY)
     site.archive.away = True
