@@ -21,9 +21,18 @@ BYTES_A_VOXEL = 20
 """Of the series as stored, in HU, and of the masks, over all stages."""
 _LARGEST_SLAB, _PLANE, _FLOAT32 = 2 << 30, 512 * 512, 4
 LOOK_S = 5.0
+LONGEST_WAIT_S = 900.0
+"""After that the job goes back to the queue, so that it does not hold the worker while others wait."""
 _SHORT_SLEEP_S = 0.5
 _UNLIMITED = 1 << 60
 """What cgroups of version 1 say where there is no limit is larger."""
+
+
+class NoRoomError(BaseException):
+    """A job waited long enough for memory; it goes back to the queue.
+
+    The engine records every `Exception` as the end of the workflow, and this is not its end.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +127,10 @@ def wait_for_room(
     ------
     ConfigError
         If it can never fit: the operator must act.
+    NoRoomError
+        If it did not fit for `LONGEST_WAIT_S`.
     """
-    told = ""
+    told, waited_s = "", 0.0
     while needed > (here := memory()).free:
         if needed > here.total:
             raise ConfigError(
@@ -129,8 +140,11 @@ def wait_for_room(
         if (text := f"memory: about {_gib(needed)} needed, {_gib(here.free)} of {_gib(here.total)} free") != told:
             tell(text)
             told = text
+        if waited_s >= LONGEST_WAIT_S:
+            raise NoRoomError(text)
         for _ in range(round(LOOK_S / _SHORT_SLEEP_S)):
             sleep(_SHORT_SLEEP_S)
+        waited_s += LOOK_S
     if told:
         tell("")
 

@@ -272,6 +272,12 @@ class JobQueue:
             self.ledger.drop_note(PAUSED)
         self._register_jobs()
 
+    def put_back(self, job_id: str, why: str) -> None:
+        """Let a running job wait again; `settle` queues it, and meanwhile its worker takes the next job."""
+        if self.ledger.put_back(job_id):  # otherwise a person cancelled it meanwhile
+            self._client.cancel_workflow(job_id)
+            logger.warning("job %s goes back to the queue: %s", job_id, why)
+
     def withdraw(self, job_id: str, reason: str, detail: str) -> bool:
         """Skip a job that no worker has begun; return False if one has."""
         if not self.ledger.withdraw(job_id, reason, detail):

@@ -21,6 +21,7 @@ from orthanc_plugin.jobs.deliveries import job_of
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
 from orthanc_plugin.jobs.engine import DELIVER, ENRICH, WAITS, WITHDRAW
 from orthanc_plugin.jobs.heartbeat import AtWork
+from orthanc_plugin.jobs.memory import NoRoomError
 from orthanc_plugin.jobs.sessions import Sessions
 from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.jobs.steps import Steps
@@ -65,7 +66,11 @@ def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_wo
     @DBOS.workflow(name=ENRICH, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def enrich(argument: str) -> str:
         with _at_work(working):
-            return run_job(sessions, steps, EnrichJob.from_json(argument), retries)
+            try:
+                return run_job(sessions, steps, EnrichJob.from_json(argument), retries)
+            except NoRoomError as reason:
+                steps.queue.put_back(str(DBOS.workflow_id), str(reason))
+                raise
 
     @DBOS.workflow(name=WITHDRAW, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def withdraw_results(argument: str) -> str:

@@ -8,19 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dbos import DBOS
 
 from orthanc_plugin.catalog.nnunet import Part
 from orthanc_plugin.catalog.shelf import find_model
 from orthanc_plugin.config.read import parse_section
-from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.domain.job import EnrichJob, JobState
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.jobs import sessions as sessions_module
-from orthanc_plugin.jobs.memory import Memory, memory_here, needed_bytes, wait_for_room
+from orthanc_plugin.jobs.memory import LONGEST_WAIT_S, Memory, NoRoomError, memory_here, needed_bytes, wait_for_room
 from orthanc_plugin.jobs.sessions import warm_sessions
 from tests.support.cases import nnunet_case
 from tests.support.cases.location_case import CHEST
 from tests.support.cases.nnunet_case import CONFIGURATION
 from tests.support.fakes.hand_job import HandProcess, job, run
+from tests.support.servers.orthanc_server import wait_until
+from tests.unit.jobs.test_withdrawals import Place
 
 GIB = 2**30
 OWN = 1000 * os.sysconf("SC_PAGE_SIZE")
@@ -103,6 +106,46 @@ def test_a_job_waits_until_there_is_room_and_says_for_what() -> None:
         "",
     ]
     assert max(slept) < 1.0
+
+
+def test_a_job_that_finds_no_room_for_long_gives_its_worker_up() -> None:
+    slept: list[float] = []
+    with pytest.raises(NoRoomError, match=r"about 5\.0 GiB needed, 4\.0 GiB of 8\.0 GiB free"):
+        wait_for_room(5 * GIB, lambda text: None, lambda: Memory(8 * GIB, 4 * GIB), slept.append)
+    assert sum(slept) == LONGEST_WAIT_S
+
+
+def test_a_job_without_room_goes_back_to_the_queue_and_others_run(tmp_path: Path) -> None:
+    place, asked = Place(f"sqlite:///{tmp_path}/jobs.db"), list[str]()
+
+    def room(wanted: EnrichJob) -> None:
+        asked.append(wanted.fingerprint[-2:])
+        if asked.count("j1") == 1 and asked[-1] == "j1":
+            raise NoRoomError("memory: full")
+
+    place.process.sessions = replace(place.process.sessions, room=room)
+
+    def state(job_id: str) -> JobState:
+        return place.queue.show(job_id).state
+
+    with closing(place.queue):
+        try:
+            place.work()
+            place.decide("j1")
+            place.queue.settle()
+            wait_until(lambda: asked == ["j1"] and state("j1") is JobState.QUEUED, 20, "the return to the queue")
+            wait_until(lambda: "j1" in place.queue.cancelled(frozenset({"j1"})), 20, "the end in the engine")
+            made = replace(job(None), fingerprint="fingerprint of j2", series_instance_uid="2.25.201")
+            row = place.queue.ledger.of_job("j1")
+            assert row is not None
+            other = replace(row, job_id="j2", fingerprint=made.fingerprint, argument=made.to_json())
+            place.queue.enqueue(replace(other, series_instance_uid=made.series_instance_uid), made)
+            wait_until(lambda: state("j2") is JobState.DONE, 30, "the other job")
+            place.queue.settle()
+            wait_until(lambda: state("j1") is JobState.DONE, 30, "the job that waited")
+            assert asked == ["j1", "j2", "j1"]
+        finally:
+            DBOS.destroy(destroy_registry=True)
 
 
 def test_a_job_that_fits_says_nothing() -> None:
