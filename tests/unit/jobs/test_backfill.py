@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.config.sections import BackfillSettings, Configuration
-from orthanc_plugin.domain.job import JobState, Priority
+from orthanc_plugin.domain.job import EnrichJob, JobState, Priority
 from orthanc_plugin.errors import EnrichError, IncompleteError, InputError, Refusal
 from orthanc_plugin.jobs import orders as orders_module
 from orthanc_plugin.jobs.admission import Admission
@@ -358,6 +358,21 @@ def test_series_that_are_never_sent_whole_end_in_a_row_and_free_their_place(
     assert (order.state, order.jobs, order.unreadable) == (OrderState.DONE, 3, 2)
     (row,) = site.queue.ledger.of_series("local", "1.1.3")
     assert (row.reason, "0xB000" in row.detail) == (Refusal.ARCHIVE_REFUSED, True)
+    site.queue.close()
+
+
+def test_a_series_that_just_arrives_is_awaited_where_no_index_tells_that_it_grew(tmp_path: Path) -> None:
+    site = Site(tmp_path, 0, feed=False)
+    whole = ct_series(study="1.1", series="1.1.3", patient="P1")
+    site.archive.put(*whole[:10])
+    placed = site.orders.place_list("local", [("1.1", "1.1.3")], "a list")
+    site.turn(2)
+    assert site.states() == {}
+    site.archive.put(*whole[10:])
+    site.turn(8)
+    assert (site.order(placed).state, site.states()) == (OrderState.DONE, {"queued": 1})
+    (row,) = site.queue.ledger.of_series("local", "1.1.3")
+    assert EnrichJob.from_json(row.argument).voxels == 20 * 64
     site.queue.close()
 
 
