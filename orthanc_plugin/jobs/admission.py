@@ -275,7 +275,9 @@ class Admission:
             self._tell(hint, Outcome.UNCHANGED)
             return False
         decision, job = decided
-        written = self._queue.enqueue(decision, job) or (hint.again and self._queue.decide_again(decision, job))
+        written = self._queue.enqueue(decision, job) or (
+            hint.again and self._queue.decide_again(decision, job, cancelled_too=hint.cancelled_too)
+        )
         if written:
             name = loggable_uid(decision.series_instance_uid)
             logger.info("series %s: %s %s", name, decision.decision, decision.reason)

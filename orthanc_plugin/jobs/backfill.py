@@ -202,7 +202,8 @@ class Backfill:
             return _unread(order, f"study {study_uid}: the archive has no CT series of it"), 0
         handed_over = 0
         for series_uid in found:
-            hint = self._desk.locate(Hint(order.archive, study_uid, series_uid, order=order.id, again=order.again))
+            asked = Hint(order.archive, study_uid, series_uid, order=order.id, again=order.again)
+            hint = self._desk.locate(replace(asked, cancelled_too=order.cancelled_too))
             # Only an Orthanc says later that a series grew; elsewhere a series must rest before it is decided on.
             hint = replace(hint, stable=bool(hint.orthanc_series_id))
             if self._desk.waits(hint) or (not order.again and is_known(self._queue.ledger, order.archive, series_uid)):

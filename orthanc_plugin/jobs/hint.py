@@ -22,6 +22,7 @@ class Hint(JsonRecord):
     stable: Orthanc received no new instance for StableAge.
     order: id of the backfill that asks for the series; empty for new ones.
     again: a content that was decided on before is decided on again, by the rules of now.
+    cancelled_too: also if a person cancelled its job.
     remote_aet, remote_ip, origin, anonymized_from, modified_from: Orthanc's metadata of the same names.
     """
 
@@ -37,6 +38,7 @@ class Hint(JsonRecord):
     modified_from: str = ""
     order: Annotated[str, Field(exclude_if=operator.not_)] = ""
     again: Annotated[bool, Field(exclude_if=operator.not_)] = False
+    cancelled_too: Annotated[bool, Field(exclude_if=operator.not_)] = False
 
     @property
     def key(self) -> str:

@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import EnrichError
@@ -52,6 +53,7 @@ class Order(JsonRecord):
     """What a person asked for, and how far the service is.
 
     asked: the same in words. again: also what was decided on before is decided on. limit: most studies; 0 for all.
+    cancelled_too: with `again`, jobs that a person cancelled run again, too.
     part, part_page: the part of the query that is asked for now (`parts_of`), and its first page.
     pages, page, item: pages of studies so far, and the next one of them to look at with its next study.
     listed, looked_at: studies that are known to belong to the order, and those that were looked at.
@@ -90,6 +92,7 @@ class Order(JsonRecord):
     problem: str = ""
     seen: datetime | None = None
     ended_at: datetime | None = None
+    cancelled_too: bool = False
 
     @property
     def studies_per_hour(self) -> float | None:
@@ -135,7 +138,14 @@ class Orders:
         )
 
     def place_list(
-        self, archive: str, items: Iterable[Item], asked: str, *, limit: int = 0, again: bool = False
+        self,
+        archive: str,
+        items: Iterable[Item],
+        asked: str,
+        *,
+        limit: int = 0,
+        again: bool = False,
+        cancelled_too: bool = False,
     ) -> Order:
         """Order the studies or series of a list; raise EnrichError if it is empty, or a UID in it is not valid."""
         wanted = list(dict.fromkeys(items))[: limit or None]
@@ -143,17 +153,20 @@ class Orders:
             check_uids(study_uid, *([series_uid] if series_uid else []))
         if not wanted:
             raise EnrichError("there is nothing to do: no study or series was named")
-        order = Order(_new_id(), archive, asked, _now(), again=again, limit=limit, state=OrderState.RUNNING)
+        order = Order(
+            _new_id(), archive, asked, _now(), again=again, limit=limit, state=OrderState.RUNNING,
+            cancelled_too=cancelled_too,
+        )  # fmt: skip
         return self._keep(self.add(order, wanted))
 
     def place_again(self, archive: str, reason: str = "", text: str = "") -> Order:
         """Order new decisions on all series that were decided on, or on those with a reason whose detail has a text.
 
-        Series whose job runs now are left alone.
+        Series whose job runs now are left alone, and so are jobs that a person cancelled, unless that is the reason.
         """
         items = self._ledger.standing(archive, reason, text)
         asked = " ".join(filter(None, ("decisions", f"with reason {reason}" if reason else "", "again")))
-        return self.place_list(archive, items, asked, again=True)
+        return self.place_list(archive, items, asked, again=True, cancelled_too=reason == JobState.CANCELLED)
 
     def add(self, order: Order, items: Sequence[Item]) -> Order:
         """Keep further studies in pages, and return the order that counts them; the caller saves that."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus, error
@@ -111,17 +112,21 @@ class JobQueue:
         self._client.cancel_workflows(list(superseded))
         return True
 
-    def decide_again(self, decision: Decision, job: EnrichJob | None = None) -> bool:
+    def decide_again(self, decision: Decision, job: EnrichJob | None = None, *, cancelled_too: bool = False) -> bool:
         """Put a new decision in the place of the one on the same content; return whether that changed anything.
 
         A job of another plan takes the place of the old one and adopts what is stored. A job of the same plan runs
         again, unless it is done or open. A skip takes the place of another skip, and of a job that is not done: what is
-        stored stays. A running job is left alone.
+        stored stays. A running job is left alone, and one that a person cancelled, unless `cancelled_too`.
         """
         rows = self.ledger.of_series(decision.archive, decision.series_instance_uid)
         old = next((row for row in rows if row.fingerprint == decision.fingerprint), None)
         if old is None or old.superseded_by or old.state is JobState.RUNNING:
             return False
+        if old.state is JobState.CANCELLED and not cancelled_too:
+            return False
+        if job is not None and old.state is JobState.QUEUED:  # it keeps its place before the jobs of backfills
+            decision = replace(decision, priority=min(old.priority, decision.priority, key=QUEUE_PRIORITY.__getitem__))
         if job is not None and old.job_id == decision.job_id:
             if old.state in (JobState.QUEUED, JobState.DONE):
                 return False

@@ -14,6 +14,7 @@ from orthanc_plugin.domain.job import EnrichJob, JobState, Priority
 from orthanc_plugin.errors import EnrichError, IncompleteError, InputError, Refusal
 from orthanc_plugin.jobs import orders as orders_module
 from orthanc_plugin.jobs.admission import Admission
+from orthanc_plugin.jobs.engine import QUEUE_PRIORITY
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.orders import Order, Orders, OrderState, items_of_lines, parse_query, parts_of
 from orthanc_plugin.jobs.queue import JobQueue
@@ -479,6 +480,34 @@ class TestDecidingAgain:
         site.start({"Name": "thick", "Match": {"Spacing": {"Min": 3}}})
         order = self.again(site)
         assert (order.skips, order.unchanged, site.states()) == (1, 1, {"done": 1, "skipped": 1})
+
+    @pytest.mark.parametrize("priority", [Priority.URGENT, Priority.NORMAL])
+    def test_a_new_scan_that_waits_keeps_its_priority(self, site: Site, priority: Priority) -> None:
+        site.start({"Name": "default", "Priority": priority.value})
+        site.archive.put(*ct_series(study="1.10", series="1.10.3"))
+        site.admission.hint(Hint("local", "1.10", "1.10.3", stable=True))
+        site.turn(4)
+        site.start({"Name": "default", "Models": ["other"]})
+        assert self.again(site).jobs == 1
+        (row,) = site.queue.ledger.open_jobs()
+        (workflow,) = site.queue._client.list_workflows(workflow_ids=[row.job_id], load_input=False)
+        assert (row.priority, workflow.priority) == (priority, QUEUE_PRIORITY[priority])
+
+    @pytest.mark.parametrize("rule", [{"Name": "default"}, {"Name": "default", "Models": ["other"]}])
+    def test_a_job_that_a_person_cancelled_runs_again_only_if_that_is_asked_for(
+        self, site: Site, rule: dict[str, object]
+    ) -> None:
+        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
+        site.turn(8)
+        (job,) = site.queue.list()
+        site.queue.cancel(job.id)
+        site.start(rule)
+        assert (self.again(site).unchanged, site.states()) == (1, {"cancelled": 1})
+        placed = site.orders.place_query("local", QUERY, again=True)
+        site.turn(8)
+        assert (site.order(placed).jobs, site.states()) == (4, {"cancelled": 1, "queued": 4})
+        assert self.again(site, "cancelled").jobs == 1
+        assert site.states() == {"queued": 5}
 
     def test_a_job_that_runs_is_left_alone(self, site: Site) -> None:
         site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
