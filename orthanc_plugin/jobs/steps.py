@@ -38,12 +38,15 @@ class Steps:
         The engine runs this step again after a crash, so it does nothing twice.
         """
         row = self.queue.ledger.of_job(job_id)
-        end, summary = ending(outcomes), summarise(outcomes)
-        if row is not None:
-            summary = with_earlier(summary, row.summary)
+        end, made = ending(outcomes), summarise(outcomes)
+        summary = with_earlier(made, row.summary) if row is not None else made
+        if left := len(summary.objects) - len(made.objects):
+            logger.warning(
+                "job %s: %d objects of earlier runs or of an earlier plan stay; it does not make them", job_id, left
+            )
         if end.state is JobState.DONE and not (row and row.state is JobState.CANCELLED):
             for destination in job.plan.destinations:
-                delivery = Delivery(job.plan.home_archive, destination, summary.objects)
+                delivery = Delivery(job.plan.home_archive, destination, made.objects)
                 self.queue.deliveries.add(job_id, destination, delivery.to_json(), run=row.started_at if row else None)
         if end.reason == Refusal.GONE:  # deleting an instance makes no event, so what is left needs a hint
             hint = Hint(job.archive, job.study_instance_uid, job.series_instance_uid)

@@ -126,6 +126,22 @@ def test_a_job_that_runs_again_after_a_withdrawal_is_delivered_and_withdrawn_aga
     wait_until(lambda: place.all_ended("j1", 3), 20, "their records")
 
 
+def test_what_only_an_earlier_plan_made_is_named_and_not_delivered(place: Place) -> None:
+    place.work()
+    made = place.decide("j1")
+    old = ct_slice(1, series="1.2.78.1", study="1.2.77")
+    left = replace(OBJECT, series_instance_uid="1.2.78.1", sop_instance_uid=str(old.SOPInstanceUID))
+    place.process.archive.put(old)
+    place.queue.ledger.add_object("j1", left)  # as `Ledger.replace` keeps what the job before had stored
+    assert place.queue.ledger.start("j1")
+    place.end("j1", made)
+    wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
+    assert {key[3] for key in place.far.instances} == {OBJECT.sop_instance_uid}
+    assert [item.sop_instance_uid for item in place.queue.show("j1").objects] == [
+        OBJECT.sop_instance_uid, left.sop_instance_uid
+    ]  # fmt: skip
+
+
 def test_a_run_of_a_job_has_one_delivery_however_often_its_last_step_runs(place: Place) -> None:
     made = place.done("j1")
     place.end("j1", made)
