@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,13 @@ from orthanc_plugin.errors import ConfigError, EnrichError
 if TYPE_CHECKING:
     from orthanc_plugin.jobs.ledger import Ledger
     from orthanc_plugin.jobs.orders import Item, Order, Orders
+    from orthanc_plugin.jobs.queue import JobQueue
 
 FOLLOW_S = 2.0
 SILENT_S = 60.0
-"""A service that has not looked at an order for so long does not run."""
+"""A service that has not looked at an order for so long does not run, or one look takes long."""
+ALIVE_S = 30.0
+"""A worker that runs beats more often."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -49,7 +52,7 @@ def _number(text: str) -> int:
 
 def run(desk: Desk) -> int:
     """Place an order and follow it, stop one, or list them."""
-    from orthanc_plugin.jobs.orders import Orders, items_of_lines, parse_query
+    from orthanc_plugin.jobs.orders import items_of_lines, parse_query
     from orthanc_plugin.jobs.queue import JobQueue
     from orthanc_plugin.jobs.state import check_database
 
@@ -62,11 +65,13 @@ def run(desk: Desk) -> int:
     with closing(JobQueue(configuration.database)) as queue:
         if options.dry_run:
             return count(desk, queue.ledger, query, items)
-        return _ordered(desk, Orders(queue.ledger), query, items)
+        return _ordered(desk, queue, query, items)
 
 
-def _ordered(desk: Desk, orders: Orders, query: dict[str, str], items: tuple[Item, ...]) -> int:
-    options = desk.options
+def _ordered(desk: Desk, queue: JobQueue, query: dict[str, str], items: tuple[Item, ...]) -> int:
+    from orthanc_plugin.jobs.orders import Orders
+
+    options, orders = desk.options, Orders(queue.ledger)
     if options.stop:
         orders.stop(options.stop)
         desk.say({"stopped": options.stop})
@@ -78,42 +83,52 @@ def _ordered(desk: Desk, orders: Orders, query: dict[str, str], items: tuple[Ite
         order = orders.place_query(options.archive, query, **choice)
     else:
         order = orders.place_list(options.archive, items, f"{len(items)} studies or series of a list", **choice)
-    return follow(desk, orders, order)
+    return follow(desk, queue, order)
 
 
 def _lines(file: Path) -> list[str]:
     return (sys.stdin.read() if file == Path("-") else file.read_text()).splitlines()
 
 
-def follow(desk: Desk, orders: Orders, order: Order) -> int:
+def follow(desk: Desk, queue: JobQueue, order: Order) -> int:
     """Tell how far an order is until it has ended; Ctrl-C ends the telling, and the service goes on."""
     if not getattr(desk.options, "no_wait", False):
         desk.tell(f"backfill {order.id} of archive {order.archive}: {order.asked}")
         try:
-            order = _followed(desk, orders, order)
+            order = _followed(desk, queue, order)
         except KeyboardInterrupt:
             desk.tell(f"The service goes on with it. To end it: orthanc-enrich backfill --stop {order.id}")
     desk.say(as_facts(order), in_words(order), *order.unread)
     return EXIT_FAILED if order.unreadable else EXIT_DONE
 
 
-def _followed(desk: Desk, orders: Orders, order: Order) -> Order:
-    from orthanc_plugin.jobs.orders import OPEN_ORDERS
+def _followed(desk: Desk, queue: JobQueue, order: Order) -> Order:
+    from orthanc_plugin.jobs.orders import OPEN_ORDERS, Orders
 
     told, placed = "", time.monotonic()
     while order.state in OPEN_ORDERS:
-        if (text := in_words(order)) != told:
+        quiet = (datetime.now(UTC) - order.seen).total_seconds() if order.seen else time.monotonic() - placed
+        busy = quiet > SILENT_S and _works(queue)
+        text = in_words(order) + (
+            "; no news: workers run, so the service may be busy with one long look" if busy else ""
+        )
+        if text != told:
             desk.tell(text)
             told = text
-        quiet = (datetime.now(UTC) - order.seen).total_seconds() if order.seen else time.monotonic() - placed
-        if quiet > SILENT_S:
+        if quiet > SILENT_S and not busy:
             raise EnrichError(
                 f"no service has looked at backfill {order.id} for {quiet:.0f} s; it stays in the job database and"
                 " begins when the service runs (Orthanc with the plugin, or orthanc-enrich service)"
             )
         time.sleep(FOLLOW_S)
-        order = orders.get(order.id)
+        order = Orders(queue.ledger).get(order.id)
     return order
+
+
+def _works(queue: JobQueue) -> bool:
+    """Tell whether a worker of this job database lives: its service starts and stops with it."""
+    since = queue.heartbeats.now() - timedelta(seconds=ALIVE_S)
+    return any(beat.at > since for beat in queue.heartbeats.all().values())
 
 
 def show(desk: Desk, orders: Orders) -> int:

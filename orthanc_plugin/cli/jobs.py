@@ -132,12 +132,13 @@ def decide_again(desk: Desk) -> int:
     options = desk.options
     if options.archive not in desk.configuration.archives:
         raise ConfigError(f"the configuration has no archive {options.archive}")
-    orders = Orders(_queue(desk).ledger)
+    queue = _queue(desk)
+    orders = Orders(queue.ledger)
     if options.query and options.text:
         raise ConfigError("--query and --text: give one of them")
     if options.query:
-        return follow(desk, orders, orders.place_query(options.archive, parse_query(options.query), again=True))
-    return follow(desk, orders, orders.place_again(options.archive, options.reason, options.text))
+        return follow(desk, queue, orders.place_query(options.archive, parse_query(options.query), again=True))
+    return follow(desk, queue, orders.place_again(options.archive, options.reason, options.text))
 
 
 def list_deliveries(desk: Desk) -> None:

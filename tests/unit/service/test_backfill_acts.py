@@ -181,6 +181,24 @@ def test_the_command_says_that_no_service_runs(
     assert "no service has looked at backfill" in told
 
 
+def test_the_command_does_not_say_so_while_the_service_is_busy(
+    door: FrontDoor, orders: Orders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = list[float]()
+
+    def sleep(seconds: float) -> None:
+        turns.append(seconds)
+        door.queue.heartbeats.beat("worker-0", "", ())
+        if len(turns) == 3:
+            orders.end(orders.all()[0], OrderState.DONE)
+
+    monkeypatch.setattr(command.time, "sleep", sleep)
+    monkeypatch.setattr(command, "SILENT_S", -1.0)
+    door.queue.heartbeats.beat("worker-0", "", ())
+    code, _, told = say(capsys, "backfill", "--query", QUERY)
+    assert (code, told.count("busy with one long look")) == (EXIT_DONE, 1)
+
+
 def test_the_command_decides_again(door: FrontDoor, orders: Orders, capsys: pytest.CaptureFixture[str]) -> None:
     finish(door.queue, enqueue(door.queue, "1.2.100"))
     door.queue.enqueue(skipped("1.2.200"))
