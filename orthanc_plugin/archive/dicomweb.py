@@ -29,6 +29,7 @@ from orthanc_plugin.archive.part10 import (
     NotDicom,
     parse_instance,
 )
+from orthanc_plugin.archive.protocol import CutShort
 from orthanc_plugin.archive.stow import AWAY, is_confirmed, stow_request
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.uids import check_uids
@@ -86,9 +87,11 @@ class DicomWebArchive:
     ) -> None:
         self.name = name
         self._warned = False
+        self._cut = False
         self._session = session or plain_session()
         if user:
             self._session.auth = (user, password)
+        self._session.hooks["response"].append(self._note_warning)
         self._timeouts_s = timeouts_s
         self._client = DICOMwebClient(url.rstrip("/"), session=self._session, timeout=timeouts_s, permissive_uid=True)
         self._client.set_http_retry_params(retry=False)
@@ -96,6 +99,11 @@ class DicomWebArchive:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+    def _note_warning(self, answer: requests.Response, **_: object) -> None:
+        """Keep whether an answer says that there is more (PS3.18 8.3.4.4); 299 may be about fuzzy matching, too."""
+        said = answer.headers.get("Warning", "").lstrip()
+        self._cut = said.startswith("299") and "fuzzy" not in said
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
         """Search for the SeriesInstanceUID by QIDO-RS, over all studies and patients.
@@ -134,14 +142,15 @@ class DicomWebArchive:
         uids = [str(_dataset(item).get("StudyInstanceUID") or "") for item in found]
         if not all(uids):
             raise InputError(Refusal.UNREADABLE, f"archive {self.name} lists a study without StudyInstanceUID")
-        return tuple(uids)
+        return CutShort(uids) if self._cut else tuple(uids)
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """Search for the CT series of a study by QIDO-RS."""
         found = self._read(
             lambda: self._client.search_for_series(study_uid, fields=["Modality"], search_filters={"Modality": "CT"})
         )
-        return tuple(sorted(str(_dataset(item).SeriesInstanceUID) for item in found or ()))
+        uids = sorted(str(_dataset(item).SeriesInstanceUID) for item in found or ())
+        return CutShort(uids) if self._cut else tuple(uids)
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Retrieve the metadata of the series by WADO-RS."""

@@ -12,6 +12,10 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 
+class CutShort(tuple[str, ...]):
+    """A list of UIDs that lacks some: the archive says that it left them out."""
+
+
 class Archive(Protocol):
     """A store of DICOM objects: it returns series and accepts results."""
 
@@ -37,6 +41,8 @@ class Archive(Protocol):
     def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
         """List the StudyInstanceUIDs of the studies that match, or of a part of them; empty after the last part.
 
+        A part is `CutShort` if the archive says that there are more.
+
         Parameters
         ----------
         query : mapping
@@ -58,7 +64,7 @@ class Archive(Protocol):
         ...
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
-        """List the SeriesInstanceUID of every CT series of a study.
+        """List the SeriesInstanceUID of every CT series of a study; `CutShort` if the archive left some out.
 
         Raises
         ------

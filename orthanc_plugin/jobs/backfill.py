@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.archive.protocol import Archive, CutShort
 from orthanc_plugin.config.sections import BackfillSettings
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import EnrichError, InputError, Refusal
@@ -163,8 +163,12 @@ class Backfill:
         found = archive.studies(parts[order.part], len(before))
         new = [(uid, "") for uid in dict.fromkeys(found) if uid not in before]
         order = self._orders.add(order, new[: order.limit - order.listed] if order.limit else new)
+        order = replace(order, cut=isinstance(found, CutShort) if found else order.cut)
         if not new:
-            order = replace(order, part=order.part + 1, part_page=order.pages)
+            if order.cut:
+                asked = ", ".join(f"{key}={value}" for key, value in parts[order.part].items())
+                order = _unread(order, f"studies of {asked}: the archive left out some (HTTP Warning 299)")
+            order = replace(order, part=order.part + 1, part_page=order.pages, cut=False)
         ended = order.part >= len(parts) or 0 < order.limit <= order.listed
         state = OrderState.RUNNING if ended else OrderState.LISTING
         order = replace(order, state=state, problem="", seen=_now())
@@ -200,6 +204,8 @@ class Backfill:
             return _unread(order, f"study {study_uid}: {error.reason}"), 0
         if not found and not order.query:
             return _unread(order, f"study {study_uid}: the archive has no CT series of it"), 0
+        if isinstance(found, CutShort):
+            order = _unread(order, f"study {study_uid}: the archive left out some of its series (HTTP Warning 299)")
         handed_over = 0
         for series_uid in found:
             asked = Hint(order.archive, study_uid, series_uid, order=order.id, again=order.again)

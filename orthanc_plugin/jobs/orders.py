@@ -55,6 +55,7 @@ class Order(JsonRecord):
     asked: the same in words. again: also what was decided on before is decided on. limit: most studies; 0 for all.
     cancelled_too: with `again`, jobs that a person cancelled run again, too.
     part, part_page: the part of the query that is asked for now (`parts_of`), and its first page.
+    cut: the archive said at last that it left out studies of this part.
     pages, page, item: pages of studies so far, and the next one of them to look at with its next study.
     listed, looked_at: studies that are known to belong to the order, and those that were looked at.
     known: series that were left alone, because they were decided on before.
@@ -93,6 +94,7 @@ class Order(JsonRecord):
     seen: datetime | None = None
     ended_at: datetime | None = None
     cancelled_too: bool = False
+    cut: bool = False
 
     @property
     def studies_per_hour(self) -> float | None:

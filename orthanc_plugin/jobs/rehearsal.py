@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
 from orthanc_plugin.archive.orthanc import Feed
-from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.archive.protocol import Archive, CutShort
 from orthanc_plugin.errors import InputError
 from orthanc_plugin.jobs.backfill import UNREAD, is_known
 from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.orders import Item, parts_of
+
+logger = logging.getLogger(__name__)
 
 BEFORE = "decided on before"
 
@@ -21,9 +24,15 @@ def listed(archive: Archive, query: Mapping[str, str]) -> Iterator[Item]:
     """List the studies of an archive that match a query."""
     for part in parts_of(query):
         seen: set[str] = set()
-        while new := [uid for uid in dict.fromkeys(archive.studies(part, len(seen))) if uid not in seen]:
+        found = archive.studies(part, 0)
+        cut = False
+        while new := [uid for uid in dict.fromkeys(found) if uid not in seen]:
+            cut = isinstance(found, CutShort)
             seen.update(new)
             yield from ((uid, "") for uid in new)
+            found = archive.studies(part, len(seen))
+        if cut:
+            logger.warning("archive %s left out some of the studies that match (HTTP Warning 299)", archive.name)
 
 
 def rehearse(
@@ -43,6 +52,8 @@ def rehearse(
         except InputError as error:
             yield study_uid, f"unreadable {error.reason}"
             continue
+        if isinstance(found, CutShort):
+            yield study_uid, "unreadable: the archive left out some of its series (HTTP Warning 299)"
         for series_uid in found:
             hint = Hint(archive.name, study_uid, series_uid, stable=True, again=again)
             yield series_uid, _would_get(judge, archive, feed, hint)

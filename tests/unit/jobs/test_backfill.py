@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
+from orthanc_plugin.archive.protocol import CutShort
 from orthanc_plugin.config.sections import BackfillSettings, Configuration
 from orthanc_plugin.domain.job import EnrichJob, JobState, Priority
 from orthanc_plugin.errors import EnrichError, IncompleteError, InputError, Refusal
@@ -227,6 +228,35 @@ def test_an_archive_that_ignores_the_offset_ends(site: Site, monkeypatch: pytest
     placed = site.orders.place_query("local", QUERY)
     site.turn(8)
     assert (site.order(placed).state, site.order(placed).listed) == (OrderState.DONE, 5)
+
+
+@pytest.mark.parametrize("offset", ["works", "is ignored", "is refused"])
+def test_an_archive_that_says_that_it_leaves_out_studies_is_named_unless_it_lists_them_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch, offset: str
+) -> None:
+    every = site.archive.studies
+
+    def capped(query: Mapping[str, str], start: int) -> tuple[str, ...]:
+        if start and offset == "is refused":
+            return ()
+        found = every(query, start if offset == "works" else 0)
+        return CutShort(found[:3]) if len(found) > 3 else found
+
+    monkeypatch.setattr(site.archive, "studies", capped)
+    placed = site.orders.place_query("local", {"ModalitiesInStudy": "CT"})
+    site.turn(8)
+    order = site.order(placed)
+    named = (
+        () if offset == "works" else ("studies of ModalitiesInStudy=CT: the archive left out some (HTTP Warning 299)",)
+    )
+    assert (order.state, order.jobs, order.unread) == (OrderState.DONE, 5 if offset == "works" else 3, named)
+
+
+def test_a_study_some_of_whose_series_are_left_out_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.archive, "ct_series", lambda study_uid: CutShort([f"{study_uid}.3"]))
+    placed = site.orders.place_list("local", [("1.1", "")], "a list")
+    site.turn(8)
+    assert (site.order(placed).jobs, site.order(placed).unreadable) == (1, 1)
 
 
 def test_a_stopped_order_leaves_the_rest_alone(tmp_path: Path) -> None:
