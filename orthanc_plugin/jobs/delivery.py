@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from pydicom.dataset import Dataset
 
@@ -33,11 +34,13 @@ class _Copies:
     """What became of the objects of one delivery.
 
     name: is told of each substitute before it is sent.
+    outlined: whether the delivery has an RTSTRUCT of a segmentation.
     instead: what was sent in place of an object, by its SOPInstanceUID; notes: the same in words.
     not_supported, refused: why objects were not copied.
     """
 
     name: Callable[[Dataset], None]
+    outlined: Callable[[StoredObject], bool]
     count: int = 0
     instead: dict[str, Dataset] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -84,10 +87,10 @@ def copy_objects(
         home, destination = archives[delivery.home], archives[delivery.destination]
     except KeyError as missing:
         raise ConfigError(f"this worker's configuration has no archive {missing}") from None
-    copies = _Copies(name)
+    copies = _Copies(name, partial(_is_outlined, home, delivery))
     for item in delivery.objects:
         try:
-            _copy(home, destination, item, _chosen(fallbacks, delivery), copies)
+            _copy(home, destination, item, fallbacks, copies)
         except NotSupportedError as error:
             copies.not_supported.append(f"{item.kind} {item.sop_instance_uid} ({error})")
         except StoreError as error:
@@ -99,10 +102,17 @@ def copy_objects(
     return f"{copies.count} objects copied", *copies.notes
 
 
-def _chosen(fallbacks: Sequence[Fallback], delivery: Delivery) -> Sequence[Fallback]:
-    """Leave out an RTSTRUCT that the job did not make."""
-    made = any(item.kind is Output.RTSTRUCT for item in delivery.objects)
-    return [fallback for fallback in fallbacks if made or fallback is not Fallback.RTSTRUCT]
+def _is_outlined(home: Archive, delivery: Delivery, seg: StoredObject) -> bool:
+    """Tell whether an RTSTRUCT of the delivery was made of a segmentation: each of its structures names its source."""
+    outlines = (item for item in delivery.objects if item.kind is Output.RTSTRUCT)
+    found = (home.find(o.study_instance_uid, o.series_instance_uid, o.sop_instance_uid) for o in outlines)
+    return any(
+        source.get("ReferencedSOPInstanceUID") == seg.sop_instance_uid
+        for ds in found
+        if ds is not None
+        for roi in ds.get("StructureSetROISequence") or ()
+        for source in roi.get("DefinitionSourceSequence") or ()
+    )
 
 
 def _copy(
@@ -139,7 +149,7 @@ def _sent_instead(
 ) -> bool:
     """Send the first substitute that the destination supports; return whether there is one."""
     for fallback in fallbacks:
-        if fallback is Fallback.RTSTRUCT and item.kind is Output.SEG:
+        if fallback is Fallback.RTSTRUCT and item.kind is Output.SEG and copies.outlined(item):
             copies.notes.append(f"{item.kind} {item.sop_instance_uid}: not sent; the RTSTRUCT stands for it")
             return True
         made = substitute(ds, fallback, original)

@@ -132,17 +132,37 @@ def test_fallbacks_are_tried_in_their_order(results: list[Dataset]) -> None:
         copy(results, Choosy(Comprehensive3DSRStorage, ComprehensiveSRStorage), Fallback.COMPREHENSIVE_SR)
 
 
+def outline(of: str | None) -> Dataset:
+    """Make what a delivery reads of an RTSTRUCT: the segmentation that its structure was made of."""
+    made, structure, source = ct_slice(1), Dataset(), Dataset()
+    if of is not None:
+        source.ReferencedSOPInstanceUID = of
+        structure.DefinitionSourceSequence = [source]
+    made.StructureSetROISequence = [structure]
+    return made
+
+
 def test_an_rtstruct_stands_for_a_segmentation_only_where_the_job_made_one(results: list[Dataset]) -> None:
     far = Choosy(LABEL_MAP_SEGMENTATION)
     with pytest.raises(NotSupportedError):
         copy(results, far, Fallback.RTSTRUCT)
-    made = ct_slice(1)
+    made = outline(SEG_UID)
     rtstruct = stored(Output.RTSTRUCT, made)
     home = MemoryArchive("home")
     home.put(*results, made)
     delivery = Delivery("home", "far", (*objects(results), rtstruct))
     notes = copy_objects({"home": home, "far": far}, delivery, (Fallback.RTSTRUCT,))
     assert f"seg {SEG_UID}: not sent; the RTSTRUCT stands for it" in notes
+
+
+@pytest.mark.parametrize("of", ["1.2.3.4", None])
+def test_an_rtstruct_of_another_segmentation_stands_for_none(results: list[Dataset], of: str | None) -> None:
+    made = outline(of)
+    home, far = MemoryArchive("home"), Choosy(LABEL_MAP_SEGMENTATION)
+    home.put(*results, made)
+    delivery = Delivery("home", "far", (*objects(results), stored(Output.RTSTRUCT, made)))
+    with pytest.raises(NotSupportedError, match=f"seg {SEG_UID}"):
+        copy_objects({"home": home, "far": far}, delivery, (Fallback.RTSTRUCT,))
 
 
 def test_an_archive_that_is_away_ends_the_try(results: list[Dataset]) -> None:
