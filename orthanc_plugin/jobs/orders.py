@@ -21,6 +21,7 @@ from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import EnrichError
+from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.ledger import Ledger
 
 PAGE = 500
@@ -53,6 +54,7 @@ class Order(JsonRecord):
     """What a person asked for, and how far the service is.
 
     asked: the same in words. again: also what was decided on before is decided on. limit: most studies; 0 for all.
+    same: digest of what was asked where the words do not tell it: two orders with one digest ask for the same.
     cancelled_too: with `again`, jobs that a person cancelled run again, too.
     part, part_page: the part of the query that is asked for now (`parts_of`), and its first page.
     cut: the archive said at last that it left out studies of this part.
@@ -95,6 +97,7 @@ class Order(JsonRecord):
     ended_at: datetime | None = None
     cancelled_too: bool = False
     cut: bool = False
+    same: str = ""
 
     @property
     def studies_per_hour(self) -> float | None:
@@ -148,16 +151,23 @@ class Orders:
         limit: int = 0,
         again: bool = False,
         cancelled_too: bool = False,
+        same: str = "",
     ) -> Order:
-        """Order the studies or series of a list; raise EnrichError if it is empty, or a UID in it is not valid."""
+        """Order the studies or series of a list; raise EnrichError if it is empty, or a UID in it is not valid.
+
+        An open order for the same goes on: for the same list with the same limit, or with the same digest `same`.
+        """
         wanted = list(dict.fromkeys(items))[: limit or None]
         for study_uid, series_uid in wanted:
             check_uids(study_uid, *([series_uid] if series_uid else []))
         if not wanted:
             raise EnrichError("there is nothing to do: no study or series was named")
+        same = same or digest(*(f"{study_uid} {series_uid}" for study_uid, series_uid in wanted))
+        if (order := self._open(archive, same, again=again, limit=limit)) is not None:
+            return order
         order = Order(
             _new_id(), archive, asked, _now(), again=again, limit=limit, state=OrderState.RUNNING,
-            cancelled_too=cancelled_too,
+            cancelled_too=cancelled_too, same=same,
         )  # fmt: skip
         return self._keep(self.add(order, wanted))
 
@@ -166,9 +176,18 @@ class Orders:
 
         Series whose job runs now are left alone, and so are jobs that a person cancelled, unless that is the reason.
         """
+        same = digest("again", reason, text)
+        if (order := self._open(archive, same, again=True, limit=0)) is not None:
+            return order  # the decisions that it has changed already no longer have the reason
         items = self._ledger.standing(archive, reason, text)
         asked = " ".join(filter(None, ("decisions", f"with reason {reason}" if reason else "", "again")))
-        return self.place_list(archive, items, asked, again=True, cancelled_too=reason == JobState.CANCELLED)
+        cancelled_too = reason == JobState.CANCELLED
+        return self.place_list(archive, items, asked, again=True, cancelled_too=cancelled_too, same=same)
+
+    def _open(self, archive: str, same: str, *, again: bool, limit: int) -> Order | None:
+        wanted = (archive, same, again, limit)
+        found = (o for o in self.all() if o.state in OPEN_ORDERS)
+        return next((o for o in found if (o.archive, o.same, o.again, o.limit) == wanted), None)
 
     def add(self, order: Order, items: Sequence[Item]) -> Order:
         """Keep further studies in pages, and return the order that counts them; the caller saves that."""

@@ -159,6 +159,27 @@ def test_the_same_order_is_not_placed_twice(site: Site) -> None:
     assert site.orders.place_query("local", QUERY).id != first.id
 
 
+def test_the_same_list_follows_the_open_order(site: Site) -> None:
+    def place(*lines: str, **choice: bool) -> str:
+        return site.orders.place_list("local", items_of_lines(lines), f"{len(lines)} studies", **choice).id
+
+    first = place("1.1", "1.2")
+    assert place("1.1", "1.2") == first
+    assert first not in (place("1.1", "1.3"), place("1.1", "1.2", again=True))
+    site.turn(12)
+    assert place("1.1", "1.2") != first
+
+
+def test_deciding_again_for_one_reason_follows_the_open_order(site: Site) -> None:
+    site.start({"Name": "thick", "Match": {"Spacing": {"Min": 3}}})
+    site.orders.place_query("local", QUERY)
+    site.turn(8)
+    first = site.orders.place_again("local", "no-rule")
+    assert site.orders.place_again("local", "no-rule").id == first.id
+    assert site.orders.place_again("local").id != first.id
+    assert site.orders.place_again("local", "no-rule", "e").id != first.id
+
+
 def test_a_limit_counts_studies(site: Site) -> None:
     placed = site.orders.place_query("local", QUERY, limit=2)
     site.turn(8)
