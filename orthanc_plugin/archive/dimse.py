@@ -49,6 +49,8 @@ from orthanc_plugin.errors import (
     TransientError,
 )
 
+_MAY_BE_CT = ("CT", "")
+"""Modalities of series that are retrieved: a node that tells none leaves it to the instances."""
 _KEPT_SERIES = 4
 _NOT_WANTED, _NO_ROOM = 0x0110, 0xA700
 _UNKNOWN_DESTINATION = 0xA801
@@ -123,10 +125,12 @@ class DimseArchive:
         return tuple(dict.fromkeys(_text(match, "StudyInstanceUID") for match in found))
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
-        """Search for the series of the study, and keep those whose modality is CT."""
+        """Search for the series of the study, and keep those whose modality is CT, or not told."""
         check_uids(study_uid)
         found = self._search("SERIES", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "Modality": "CT"})
-        return tuple(sorted({_text(m, "SeriesInstanceUID") for m in found if _text(m, "Modality") == "CT"} - {""}))
+        return tuple(
+            sorted({_text(m, "SeriesInstanceUID") for m in found if _text(m, "Modality") in _MAY_BE_CT} - {""})
+        )
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Retrieve the series and drop the pixels; what C-FIND says of a series that is no CT is enough to skip it."""
@@ -134,7 +138,7 @@ class DimseArchive:
         listed = self._listed(study_uid, series_uid)
         if not listed:
             return ()
-        if (modality := self._modality(study_uid, series_uid)) != "CT":
+        if (modality := self._modality(study_uid, series_uid)) not in _MAY_BE_CT:
             return tuple(_skippable(study_uid, series_uid, uid, modality) for uid in sorted(listed))
         patients = self._patients(study_uid)
         with self._lock:

@@ -34,13 +34,15 @@ class Script:
     """What the node holds, and how it answers.
 
     sends: what C-GET sends. stored: status of C-STORE. ends: last answer of C-GET, None for that of the sub-operations.
-    found: status with each match. report: what becomes of a commitment; None for no report.
+    found: status with each match. modality: what it says of the series.
+    report: what becomes of a commitment; None for no report.
     """
 
     sends: list[Dataset] = field(default_factory=lambda: ct_series(3))
     listed: list[str] = field(default_factory=lambda: [str(ds.SOPInstanceUID) for ds in ct_series(3)])
     stored: int = 0
     found: int = 0xFF00
+    modality: str = "CT"
     ends: tuple[int, Dataset] | None = None
     aborts: bool = False
     report: Callable[[Dataset], tuple[int, Dataset]] | None = None
@@ -50,7 +52,7 @@ class Script:
         for uid in self.listed if level == "IMAGE" else ["one"]:
             match = Dataset()
             match.QueryRetrieveLevel, match.StudyInstanceUID = level, PLACE[0]
-            match.PatientID, match.Modality, match.SeriesInstanceUID = "P1", "CT", PLACE[1]
+            match.PatientID, match.Modality, match.SeriesInstanceUID = "P1", self.modality, PLACE[1]
             if level == "IMAGE":
                 match.SOPInstanceUID = uid
             yield self.found, match
@@ -111,6 +113,15 @@ def test_the_script_works() -> None:
     with node(Script()) as archive:
         assert len(list(archive.retrieve(*PLACE))) == 3
         archive.store(ct_slice(1))
+
+
+def test_a_series_whose_modality_the_node_does_not_tell_is_retrieved() -> None:
+    with node(Script(modality="")) as archive:
+        assert archive.ct_series(PLACE[0]) == (PLACE[1],)
+        assert {str(header.get("Modality")) for header in archive.headers(*PLACE)} == {"CT"}
+    with node(Script(modality="MR")) as archive:
+        assert archive.ct_series(PLACE[0]) == ()
+        assert {str(header.get("Modality")) for header in archive.headers(*PLACE)} == {"MR"}
 
 
 def ending(status: int) -> tuple[int, Dataset]:
