@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from orthanc_plugin.config.base import AbsolutePath, OptionalWebAddress, Secret, Settings
+from orthanc_plugin.config.base import AbsolutePath, OptionalWebAddress, Secret, Settings, is_loopback
 
 ArchiveName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 _AE_TITLE = r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"
@@ -119,6 +120,17 @@ class ArchiveSettings(Settings):
         logins = [bool(self.user), bool(self.token.get_secret_value()), self.token_file is not None]
         if logins.count(True) > 1:
             raise ValueError("User, Token and TokenFile are three ways to log in: set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _token_that_nobody_reads(self) -> ArchiveSettings:
+        has_token = self.token_file is not None or bool(self.token.get_secret_value())
+        plain = (urlsplit(a).hostname or "" for a in (self.url, self.orthanc_url) if a.startswith("http:"))
+        if has_token and not all(map(is_loopback, plain)):
+            raise ValueError(
+                "Token and TokenFile need https:// addresses, because whoever reads a token on the way can use it;"
+                " only an address of this computer, such as http://localhost, may be without TLS"
+            )
         return self
 
     @model_validator(mode="after")

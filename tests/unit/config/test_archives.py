@@ -32,6 +32,7 @@ def problems(archive: dict[str, Any], environ: dict[str, str] | None = None) -> 
     [
         URL,
         URL | {"Token": SECRET},
+        {"Url": "http://localhost:8042/dicom-web", "OrthancUrl": "http://[::1]:8042", "Token": SECRET},
         URL | {"TokenFile": "/run/token", "CaFile": "/k/ca.pem"} | KEYS,
         {"Url": "http://pacs/dicom-web", "OrthancUrl": "https://pacs", "CaFile": "/k/ca.pem"},
         {"Dimse": NODE},
@@ -61,6 +62,12 @@ def test_archives_of_every_kind_are_read_and_written(archive: dict[str, Any]) ->
             "User, Token and TokenFile are three ways to log in",
         ),
         (URL | {"Token": SECRET, "TokenFile": "/run/token"}, "User, Token and TokenFile are three ways to log in"),
+        ({"Url": "http://pacs/dicom-web", "Token": SECRET}, "Token and TokenFile need https:// addresses"),
+        (
+            {"Url": "http://localhost.pacs:80/x", "TokenFile": "/run/token"},
+            "Token and TokenFile need https:// addresses",
+        ),
+        (URL | {"OrthancUrl": "http://pacs", "Token": SECRET}, "Token and TokenFile need https:// addresses"),
         (URL | {"ClientKey": "/k/own.key"}, "ClientCertificate and ClientKey belong together"),
         ({"Url": "http://pacs/dicom-web", "CaFile": "/k/ca.pem"}, "CaFile and ClientCertificate need TLS"),
         ({"Dimse": NODE | {"Tls": True, "Commitment": True, "ListenPort": 1}}, "need ClientCertificate and ClientKey"),
