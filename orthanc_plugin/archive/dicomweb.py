@@ -59,6 +59,18 @@ def open_dicomweb(name: str, settings: ArchiveSettings) -> DicomWebArchive:
     return DicomWebArchive(name, settings.url, session=open_session(name, settings))
 
 
+class _Limits:
+    """Whether the last answer said that there is more (PS3.18 8.3.4.4)."""
+
+    def __init__(self) -> None:
+        self.cut = False
+
+    def note(self, answer: requests.Response, **_: object) -> None:
+        """Look at the warning of an answer; 299 may be about fuzzy matching, too."""
+        said = answer.headers.get("Warning", "").lstrip()
+        self.cut = said.startswith("299") and "fuzzy" not in said
+
+
 class DicomWebArchive:
     """Archive (see `protocol.Archive`) on a DICOMweb server.
 
@@ -87,11 +99,11 @@ class DicomWebArchive:
     ) -> None:
         self.name = name
         self._warned = False
-        self._cut = False
+        self._limits = _Limits()
         self._session = session or plain_session()
         if user:
             self._session.auth = (user, password)
-        self._session.hooks["response"].append(self._note_warning)
+        self._session.hooks["response"].append(self._limits.note)
         self._timeouts_s = timeouts_s
         self._client = DICOMwebClient(url.rstrip("/"), session=self._session, timeout=timeouts_s, permissive_uid=True)
         self._client.set_http_retry_params(retry=False)
@@ -99,11 +111,6 @@ class DicomWebArchive:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
-
-    def _note_warning(self, answer: requests.Response, **_: object) -> None:
-        """Keep whether an answer says that there is more (PS3.18 8.3.4.4); 299 may be about fuzzy matching, too."""
-        said = answer.headers.get("Warning", "").lstrip()
-        self._cut = said.startswith("299") and "fuzzy" not in said
 
     def same_series_studies(self, series_uid: str) -> tuple[tuple[str, str], ...]:
         """Search for the SeriesInstanceUID by QIDO-RS, over all studies and patients.
@@ -142,7 +149,7 @@ class DicomWebArchive:
         uids = [str(_dataset(item).get("StudyInstanceUID") or "") for item in found]
         if not all(uids):
             raise InputError(Refusal.UNREADABLE, f"archive {self.name} lists a study without StudyInstanceUID")
-        return CutShort(uids) if self._cut else tuple(uids)
+        return CutShort(uids) if self._limits.cut else tuple(uids)
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """Search for the CT series of a study by QIDO-RS."""
@@ -150,7 +157,7 @@ class DicomWebArchive:
             lambda: self._client.search_for_series(study_uid, fields=["Modality"], search_filters={"Modality": "CT"})
         )
         uids = sorted(str(_dataset(item).SeriesInstanceUID) for item in found or ())
-        return CutShort(uids) if self._cut else tuple(uids)
+        return CutShort(uids) if self._limits.cut else tuple(uids)
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Retrieve the metadata of the series by WADO-RS."""

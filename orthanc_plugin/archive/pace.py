@@ -7,6 +7,7 @@ done with the bytes.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -68,7 +69,8 @@ class PacedAdapter(HTTPAdapter):
     def send(self, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request; its answer is read at no less than the pace."""
         answer = super().send(*arguments, **options)
-        answer.raw.stream = partial(_blocks, answer.raw)
+        # A weak reference: in a circle, sockets would stay open until the garbage collector comes by.
+        answer.raw.stream = partial(_blocks, weakref.proxy(answer.raw))
         return answer
 
 

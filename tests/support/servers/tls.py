@@ -92,6 +92,11 @@ def _accept(server: socket.socket, context: ssl.SSLContext, port: int) -> None:
 
 
 def _serve(plain: socket.socket, context: ssl.SSLContext, port: int) -> None:
+    try:
+        plain.getpeername()
+    except OSError:  # the caller has left; wrap_socket would leave the socket open
+        plain.close()
+        return
     raw = plain.dup()
     try:
         outside = context.wrap_socket(plain, server_side=True)
