@@ -6,9 +6,6 @@ with even numbers chose the threshold, those with odd numbers are counted at the
 
 from __future__ import annotations
 
-import argparse
-import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +25,7 @@ from orthanc_plugin.inference.engine import open_locator
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.phantoms.thorax import ORGANS, make_thorax_phantom
 from orthanc_plugin.quality.scan_models import CONTRAST_HU, LEAST_COVERAGE, body_part, contrast
-from scripts.input_quality_roc import DATA, PAGE, ROOT, auc, chosen_limit, volume_of
+from scripts.input_quality_roc import DATA, ROOT, auc, chosen_limit, print_or_write, volume_of
 from tests.support.phantoms.body import make_body_phantom
 
 MARKS = ("<!-- roc of models -->\n", "<!-- end of roc of models -->")
@@ -154,18 +151,5 @@ def table() -> str:
     return f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n" + "\n".join(rows) + "\n"
 
 
-def main() -> None:
-    """Print the table, or put it into the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the table into docs/input-quality.md")
-    asked, text = parser.parse_args(), table()
-    if asked.write:
-        start, end = map(re.escape, MARKS)
-        replaced = f"{MARKS[0]}{text}{MARKS[1]}"
-        PAGE.write_text(re.sub(f"{start}.*?{end}", lambda _: replaced, PAGE.read_text(), flags=re.DOTALL))
-    else:
-        os.write(1, text.encode())
-
-
 if __name__ == "__main__":
-    main()
+    print_or_write(table, MARKS, __doc__)

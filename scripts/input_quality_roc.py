@@ -254,18 +254,18 @@ def _body(volume: Volume) -> NDArray[np.bool_]:
     return body_mask(middle, volume.spacing_mm[1:])[None]
 
 
-def main() -> None:
-    """Print the table, or put it into the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def print_or_write(table: Callable[[], str], marks: tuple[str, str], about: str | None) -> None:
+    """Print a table, or put it between its marks in the page if the command says so."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--write", action="store_true", help="put the table into docs/input-quality.md")
-    text = table()
-    if parser.parse_args().write:
-        start, end = map(re.escape, MARKS)
-        replaced = f"{MARKS[0]}{text}{MARKS[1]}"
+    asked, text = parser.parse_args(), table()
+    if asked.write:
+        start, end = map(re.escape, marks)
+        replaced = f"{marks[0]}{text}{marks[1]}"
         PAGE.write_text(re.sub(f"{start}.*?{end}", lambda _: replaced, PAGE.read_text(), flags=re.DOTALL))
     else:
         os.write(1, text.encode())
 
 
 if __name__ == "__main__":
-    main()
+    print_or_write(table, MARKS, __doc__)

@@ -8,6 +8,7 @@ and keeps the first, so callers read back what they stored.
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -59,8 +60,8 @@ def open_dicomweb(name: str, settings: ArchiveSettings) -> DicomWebArchive:
     return DicomWebArchive(name, settings.url, session=open_session(name, settings))
 
 
-class _Limits:
-    """Whether the last answer said that there is more (PS3.18 8.3.4.4)."""
+class _Limits(threading.local):
+    """Whether the last answer that this thread got said that there is more (PS3.18 8.3.4.4)."""
 
     def __init__(self) -> None:
         self.cut = False

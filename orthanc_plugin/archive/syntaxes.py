@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     UID,
     BasicTextSRStorage,
@@ -47,7 +48,8 @@ PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _UNCOMPRESSED: list[str | UID] = [*PLAIN, ExplicitVRBigEndian]
 _COMPRESSED: list[str | UID] = [
     JPEG2000Lossless, JPEG2000, JPEGLSLossless, JPEGLSNearLossless, JPEGLosslessSV1, JPEGLossless, RLELossless,
-    HTJ2KLossless, HTJ2KLosslessRPCL, JPEGBaseline8Bit, JPEGExtended12Bit, DeflatedExplicitVRLittleEndian,
+    HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K, JPEGBaseline8Bit, JPEGExtended12Bit, DeflatedExplicitVRLittleEndian,
+    "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55",  # retired forms of JPEG with 12 bits
 ]  # fmt: skip
 _OF_RESULTS = [RLELossless, JPEG2000Lossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian]
 

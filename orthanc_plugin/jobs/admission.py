@@ -27,7 +27,7 @@ from orthanc_plugin.errors import EnrichError, IncompleteError, InputError, Refu
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.backfill import TURN_S, Backfill, Desk, Outcome
 from orthanc_plugin.jobs.decision import Judge
-from orthanc_plugin.jobs.deleted import DeletedSources
+from orthanc_plugin.jobs.deleted import DeletedSources, forget_doubts
 from orthanc_plugin.jobs.hint import WAITING, Hint
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
@@ -126,6 +126,8 @@ class Admission:
         desk = Desk(self._located, self.hint, lambda hint: hint.key in self._watched, self._on_the_way)
         self._backfill = Backfill(queue, archives, configuration.backfill, desk, local_time)
         self._deleted = None if configuration.keep_without_source else DeletedSources(queue)
+        if self._deleted is None:
+            forget_doubts(queue.ledger)
         self._lock = threading.Lock()
         self.closing = ExitStack()
         self._next_reconcile: float | None = None

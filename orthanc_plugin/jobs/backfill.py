@@ -210,9 +210,11 @@ class Backfill:
         for series_uid in found:
             asked = Hint(order.archive, study_uid, series_uid, order=order.id, again=order.again)
             hint = self._desk.locate(replace(asked, cancelled_too=order.cancelled_too))
-            # Only an Orthanc says later that a series grew; elsewhere a series must rest before it is decided on.
-            hint = replace(hint, stable=bool(hint.orthanc_series_id))
-            if self._desk.waits(hint) or (not order.again and is_known(self._queue.ledger, order.archive, series_uid)):
+            waits = self._desk.waits(hint)
+            # Only an Orthanc says later that a series grew; elsewhere a series must rest before it is decided on, and
+            # so must one that waits because it just arrives.
+            hint = replace(hint, stable=bool(hint.orthanc_series_id) and not waits)
+            if not order.again and (waits or is_known(self._queue.ledger, order.archive, series_uid)):
                 order = replace(order, known=order.known + 1)
                 continue
             self._desk.hand_over(hint)

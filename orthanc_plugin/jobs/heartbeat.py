@@ -18,7 +18,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from orthanc_plugin.jobs.ledger import database_time
+from orthanc_plugin.jobs.database import database_time
 
 _schema = sa.MetaData()
 _workers = sa.Table(

@@ -7,13 +7,11 @@ changes of each archive were read, and the hints that still wait. Rows hold UIDs
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -22,10 +20,8 @@ from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority
 from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import Refusal
+from orthanc_plugin.jobs.database import add_column, database_time, open_engine
 from orthanc_plugin.jobs.record import Summary, with_earlier
-
-BUSY_TIMEOUT_MS = 30_000
-"""The job engine waits as long for the same SQLite file."""
 
 _schema = sa.MetaData()
 # Texts have no length limit: archives hold UIDs that are too long, and PostgreSQL would refuse their rows.
@@ -140,14 +136,9 @@ class Ledger:
     """
 
     def __init__(self, database_url: str) -> None:
-        url = database_engine_url(database_url)
-        make_database_file(database_url)
-        # A PostgreSQL that restarts closes the connections of the pool, so each one is tested before use.
-        self.engine = sa.create_engine(url, pool_pre_ping=True)
-        if url.get_backend_name() == "sqlite":
-            sa.event.listen(self.engine, "connect", _set_up_sqlite)
+        self.engine = open_engine(database_url)
         _schema.create_all(self.engine)
-        _add_new_columns(self.engine)
+        add_column(self.engine, _decisions.c.priority)  # tables of 0.1.0 lack it
 
     def close(self) -> None:
         """Close the connections."""
@@ -199,6 +190,11 @@ class Ledger:
         with self.engine.connect() as connection:
             rows = connection.execute(found.order_by(_decisions.c.id).limit(limit))
             return tuple(Enriched(*row) for row in rows)
+
+    def last_row(self) -> int:
+        """Return the number of the newest row; 0 if there is none."""
+        with self.engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.max(_decisions.c.id))).scalar_one() or 0)
 
     def lose_source(self, job_id: str, detail: str) -> bool:
         """Write that the series of a job that ended is gone; return False if the job is open, or this was known."""
@@ -429,54 +425,3 @@ class Ledger:
         row = sa.and_(_decisions.c.job_id == job_id, _decisions.c.state.in_(states))
         with self.engine.begin() as connection:
             return connection.execute(sa.update(_decisions).where(row).values(values)).rowcount > 0
-
-
-def database_time(connection: sa.Connection) -> datetime:
-    """Return the time on the clock of the database, which is one for all its processes."""
-    if connection.dialect.name == "sqlite":  # all processes are on the computer of the file
-        return datetime.now(UTC)
-    moment: datetime = connection.execute(sa.select(sa.func.current_timestamp())).scalar_one()
-    return moment.astimezone(UTC)
-
-
-def database_engine_url(database_url: str) -> sa.URL:
-    """Return the URL with the installed driver (psycopg 3)."""
-    url = sa.make_url(database_url)
-    return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
-
-
-def make_database_file(database_url: str) -> None:
-    """Create the SQLite file (0600, a new folder 0700): whoever can write it can run code in its readers."""
-    url = sa.make_url(database_url)
-    if url.get_backend_name() != "sqlite" or not url.database:
-        return
-    file = Path(url.database)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-    file.chmod(0o600)
-
-
-def _add_new_columns(engine: sa.Engine) -> None:
-    """Add the columns that a table of an earlier release lacks; another process may do so at the same time."""
-    column = _decisions.c.priority
-    text = f"ALTER TABLE {_decisions.name} ADD COLUMN {sa.schema.CreateColumn(column).compile(engine)}"
-    if not _lacks(engine, column):
-        return
-    try:
-        with engine.begin() as connection:
-            connection.execute(sa.text(text))
-    except sa.exc.DBAPIError:
-        if _lacks(engine, column):
-            raise
-
-
-def _lacks(engine: sa.Engine, column: sa.Column[str]) -> bool:
-    return column.name not in {known["name"] for known in sa.inspect(engine).get_columns(_decisions.name)}
-
-
-def _set_up_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
-    # Writers take the lock at once and wait for it, so that two processes never fail with "database is locked".
-    connection.isolation_level = "IMMEDIATE"
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    cursor.close()

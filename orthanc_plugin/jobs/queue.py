@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority, StageOutcome
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.custody import Custody
+from orthanc_plugin.jobs.database import make_database_file
 from orthanc_plugin.jobs.deliveries import Deliveries
 from orthanc_plugin.jobs.engine import (
     APPLICATION_VERSION,
@@ -31,7 +32,7 @@ from orthanc_plugin.jobs.engine import (
     run_again,
 )
 from orthanc_plugin.jobs.heartbeat import Heartbeats
-from orthanc_plugin.jobs.ledger import Decision, Ledger, make_database_file
+from orthanc_plugin.jobs.ledger import Decision, Ledger
 from orthanc_plugin.jobs.record import DeliveryView, JobView, Summary, summarise
 from orthanc_plugin.jobs.withdrawal import Withdrawals
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 
 from orthanc_plugin.archive.orthanc import Feed
+from orthanc_plugin.jobs.deleted import keep_results_of_old_index
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Ledger
 
@@ -54,11 +55,13 @@ def read_changes(archive: str, feed: Feed, ledger: Ledger, keep: Callable[[Hint]
         ledger.keep_note(key, str(since))
     if since > last:
         logger.warning(
-            "archive %s has a new index: its last change is %d, but %d were read; reads all of them",
+            "archive %s has a new index: its last change is %d, but %d were read; reads all of them, and leaves the"
+            " results of series from before where they are",
             archive,
             last,
             since,
         )
+        keep_results_of_old_index(archive, ledger)
         since = 0
     done = since == last
     while not done:

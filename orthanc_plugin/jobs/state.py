@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import ConfigError
-from orthanc_plugin.jobs.ledger import database_engine_url
+from orthanc_plugin.jobs.database import database_engine_url
 
 
 def check_owner(directory: Path) -> None:

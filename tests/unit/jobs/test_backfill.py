@@ -3,79 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, time
+from datetime import time
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.protocol import CutShort
-from orthanc_plugin.config.sections import BackfillSettings, Configuration
+from orthanc_plugin.config.sections import BackfillSettings
 from orthanc_plugin.domain.job import EnrichJob, JobState, Priority
 from orthanc_plugin.errors import EnrichError, IncompleteError, InputError, Refusal
 from orthanc_plugin.jobs import orders as orders_module
-from orthanc_plugin.jobs.admission import Admission
-from orthanc_plugin.jobs.engine import QUEUE_PRIORITY
 from orthanc_plugin.jobs.hint import Hint
-from orthanc_plugin.jobs.orders import Order, Orders, OrderState, items_of_lines, parse_query, parts_of
-from orthanc_plugin.jobs.queue import JobQueue
-from tests.support.fakes.memory_archive import MemoryArchive, ct_series
-
-MODELS = {"chest_structures": "d" * 64, "other": "e" * 64}
-QUERY = {"StudyDate": "20251201-20260131", "ModalitiesInStudy": "CT"}
-
-
-class Site:
-    """An archive of old studies and a service that started after they came; `start` is its restart."""
-
-    def __init__(self, directory: Path, studies: int, *, feed: bool = True, **backfill: object) -> None:
-        self.archive = MemoryArchive()
-        for number in range(studies):
-            self.archive.put(*ct_series(study=f"1.{number + 1}", series=f"1.{number + 1}.3", patient=f"P{number}"))
-        self.section: dict[str, object] = {
-            "StateDirectory": str(directory),
-            "Archives": {"local": {"Url": "http://127.0.0.1:1/dicom-web"}},
-            "Backfill": backfill,
-        }
-        self.hour = 12
-        self.now = 0.0
-        self.feeds = {"local": self.archive} if feed else {}
-        self.queue = JobQueue(self.configuration.database)
-        self.orders = Orders(self.queue.ledger)
-        self.start()
-        self.turn()
-
-    @property
-    def configuration(self) -> Configuration:
-        return Configuration.model_validate(self.section)
-
-    def start(self, *rules: dict[str, object]) -> None:
-        self.section |= {"Rules": list(rules)} if rules else {}
-        self.admission = Admission(
-            self.configuration, self.queue, {"local": self.archive}, self.feeds, MODELS,
-            clock=lambda: datetime(2026, 6, 1, tzinfo=UTC),
-            local_time=lambda: datetime(2026, 6, 1, self.hour, 30, tzinfo=UTC),
-        )  # fmt: skip
-
-    def turn(self, times: int = 1) -> None:
-        for _ in range(times):
-            self.now += 31.0
-            self.admission.tick(self.now)
-
-    def order(self, order: Order) -> Order:
-        return self.orders.get(order.id)
-
-    def states(self) -> dict[str, int]:
-        return {state.value: number for state, number in self.queue.ledger.counts().items()}
-
-    def work(self, state: JobState = JobState.DONE) -> int:
-        """End all waiting jobs as workers would."""
-        waiting = [row.job_id for row in self.queue.ledger.open_jobs()]
-        for job_id in waiting:
-            self.queue.ledger.start(job_id)
-            self.queue.ledger.end(job_id, state, "" if state is JobState.DONE else "failed", "")
-            self.queue._client.cancel_workflow(job_id)
-        return len(waiting)
+from orthanc_plugin.jobs.orders import OrderState, items_of_lines, parse_query, parts_of
+from tests.support.cases.backfill_site import QUERY, Site
+from tests.support.fakes.memory_archive import ct_series
 
 
 @pytest.fixture
@@ -468,111 +410,3 @@ def test_ended_orders_are_forgotten_one_day(site: Site, monkeypatch: pytest.Monk
         site.orders.place_query("local", {"StudyInstanceUID": f"1.{number}"})
         site.turn(5)
     assert len(site.orders.all()) == 2
-
-
-class TestDecidingAgain:
-    """After a rule changed, what was decided on before gets a decision by the new rules."""
-
-    def again(self, site: Site, reason: str = "") -> Order:
-        placed = site.orders.place_again("local", reason)
-        site.turn(10)
-        return site.order(placed)
-
-    def test_skips_get_jobs_by_the_new_rule(self, site: Site) -> None:
-        site.start({"Name": "thick", "Match": {"Spacing": {"Min": 3}}})
-        site.orders.place_query("local", QUERY)
-        site.turn(8)
-        site.start({"Name": "all"})
-        order = self.again(site, "no-rule")
-        assert (order.jobs, order.state, site.states()) == (5, OrderState.DONE, {"queued": 5})
-        workflows = site.queue._client.list_workflows(status="ENQUEUED", load_input=False)
-        assert {w.workflow_id for w in workflows} == {job.id for job in site.queue.list()}
-        assert all(len(site.queue.ledger.of_series("local", f"1.{n}.3")) == 1 for n in range(1, 6))
-
-    def test_what_is_done_by_the_same_plan_is_not_repeated(self, site: Site) -> None:
-        site.orders.place_query("local", QUERY)
-        site.turn(8)
-        site.work()
-        order = self.again(site)
-        assert (order.jobs, order.unchanged, site.states()) == (0, 5, {"done": 5})
-
-    def test_another_plan_takes_the_place_and_keeps_what_is_stored(self, site: Site) -> None:
-        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
-        site.turn(8)
-        site.work()
-        (before,) = site.queue.ledger.of_series("local", "1.1.3")
-        site.start({"Name": "default", "Models": ["chest_structures", "other"]})
-        assert self.again(site).jobs == 1
-        (after,) = site.queue.ledger.of_series("local", "1.1.3")
-        assert (after.state, after.fingerprint, after.job_id == before.job_id) == (
-            JobState.QUEUED, before.fingerprint, False
-        )  # fmt: skip
-
-    def test_a_failed_job_runs_again_and_a_plan_that_comes_back_too(self, site: Site) -> None:
-        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
-        site.turn(8)
-        site.work(JobState.FAILED)
-        assert (self.again(site, "failed").jobs, site.states()) == (1, {"queued": 1})
-        site.start({"Name": "default", "Models": ["other"]})
-        assert self.again(site).jobs == 1
-        site.work(JobState.FAILED)
-        site.start({"Name": "default"})
-        assert self.again(site).jobs == 1
-        (job,) = site.queue.list()
-        (workflow,) = site.queue._client.list_workflows(workflow_ids=[job.id], load_input=False)
-        assert (job.state, workflow.status) == (JobState.QUEUED, "ENQUEUED")
-
-    def test_a_rule_that_no_longer_takes_the_series_ends_what_waits_and_keeps_what_is_done(self, site: Site) -> None:
-        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
-        site.turn(8)
-        site.work()
-        site.orders.place_query("local", {"StudyInstanceUID": "1.2"})
-        site.turn(8)
-        site.start({"Name": "thick", "Match": {"Spacing": {"Min": 3}}})
-        order = self.again(site)
-        assert (order.skips, order.unchanged, site.states()) == (1, 1, {"done": 1, "skipped": 1})
-
-    @pytest.mark.parametrize("priority", [Priority.URGENT, Priority.NORMAL])
-    def test_a_new_scan_that_waits_keeps_its_priority(self, site: Site, priority: Priority) -> None:
-        site.start({"Name": "default", "Priority": priority.value})
-        site.archive.put(*ct_series(study="1.10", series="1.10.3"))
-        site.admission.hint(Hint("local", "1.10", "1.10.3", stable=True))
-        site.turn(4)
-        site.start({"Name": "default", "Models": ["other"]})
-        assert self.again(site).jobs == 1
-        (row,) = site.queue.ledger.open_jobs()
-        (workflow,) = site.queue._client.list_workflows(workflow_ids=[row.job_id], load_input=False)
-        assert (row.priority, workflow.priority) == (priority, QUEUE_PRIORITY[priority])
-
-    @pytest.mark.parametrize("rule", [{"Name": "default"}, {"Name": "default", "Models": ["other"]}])
-    def test_a_job_that_a_person_cancelled_runs_again_only_if_that_is_asked_for(
-        self, site: Site, rule: dict[str, object]
-    ) -> None:
-        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
-        site.turn(8)
-        (job,) = site.queue.list()
-        site.queue.cancel(job.id)
-        site.start(rule)
-        assert (self.again(site).unchanged, site.states()) == (1, {"cancelled": 1})
-        placed = site.orders.place_query("local", QUERY, again=True)
-        site.turn(8)
-        assert (site.order(placed).jobs, site.states()) == (4, {"cancelled": 1, "queued": 4})
-        assert self.again(site, "cancelled").jobs == 1
-        assert site.states() == {"queued": 5}
-
-    def test_a_job_that_runs_is_left_alone(self, site: Site) -> None:
-        site.orders.place_query("local", {"StudyInstanceUID": "1.1"})
-        site.turn(8)
-        (job,) = site.queue.list()
-        assert site.queue.ledger.start(job.id)
-        with pytest.raises(EnrichError, match="nothing to do"):
-            site.orders.place_again("local")
-
-    def test_without_an_index_of_the_archive_it_is_the_same(self, tmp_path: Path) -> None:
-        site = Site(tmp_path, 2, feed=False)
-        site.start({"Name": "thick", "Match": {"Spacing": {"Min": 3}}})
-        site.orders.place_query("local", QUERY)
-        site.turn(8)
-        site.start({"Name": "all"})
-        assert (self.again(site).jobs, site.states()) == (2, {"queued": 2})
-        site.queue.close()

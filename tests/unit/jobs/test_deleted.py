@@ -128,8 +128,41 @@ def test_an_index_that_misses_most_series_is_not_believed(house: House, monkeypa
         house.admission.reconcile(now)
     assert [withdrawals(house, job_id) for job_id in jobs] == [[], [], []]
     (said,) = house.queue.ledger.notes(deleted.NOT_BELIEVED).values()
-    assert "misses 2 of 3 series" in said
+    assert "misses the series of 2 of 3 jobs" in said
     assert "OrthancUrl" in said
     house.archive.instances = instances
     house.admission.reconcile(40.0)
     assert house.queue.ledger.notes(deleted.NOT_BELIEVED) == {}
+
+
+def test_a_page_that_is_not_believed_is_looked_at_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deleted, "BELIEVED", 1)
+    monkeypatch.setattr(deleted, "AT_ONCE", 2)
+    for number in range(3, 7):
+        enrich(house, f"1.2.{number}")
+    for number in (3, 4):
+        house.archive.delete(f"1.2.{number}")
+    for now in (10.0, 20.0, 30.0):
+        house.admission.reconcile(now)
+        assert len(house.queue.ledger.notes(deleted.NOT_BELIEVED)) == 1
+
+
+def test_the_setting_that_keeps_results_ends_the_doubt(house: House) -> None:
+    house.queue.ledger.keep_note(f"{deleted.NOT_BELIEVED}local", "its index misses the series of 30 of 40 jobs")
+    house.configuration = house.configuration.model_copy(update={"keep_without_source": True})
+    house.start()
+    assert house.queue.ledger.notes(deleted.NOT_BELIEVED) == {}
+
+
+def test_an_index_that_begins_anew_proves_no_deletion(house: House) -> None:
+    before = enrich(house)
+    house.admission.reconcile(5.0)
+    house.archive.instances, house.archive.rows = {}, []
+    for now in (10.0, 20.0, 30.0):
+        house.admission.reconcile(now)
+    assert withdrawals(house, before) == []
+    after = enrich(house, "1.2.4")
+    house.archive.delete("1.2.4")
+    for now in (40.0, 50.0):
+        house.admission.reconcile(now)
+    assert (withdrawals(house, before), withdrawals(house, after)) == ([], ["local"])

@@ -120,11 +120,11 @@ def test_refusals_have_a_code_and_a_message(door: FrontDoor, method: str, path: 
 
 
 def test_health_names_an_index_that_is_not_believed(door: FrontDoor) -> None:
-    door.queue.ledger.keep_note(f"{NOT_BELIEVED}local", "its index misses 30 of 40 series")
+    door.queue.ledger.keep_note(f"{NOT_BELIEVED}local", "its index misses the series of 30 of 40 jobs")
     health = Health.model_validate_json(door.ask(f"{API}/health").content)
     assert health.status == "degraded"
     (archive,) = health.archives
-    assert (archive.reachable, archive.problem) == (True, "its index misses 30 of 40 series")
+    assert (archive.reachable, archive.problem) == (True, "its index misses the series of 30 of 40 jobs")
     door.queue.ledger.drop_note(f"{NOT_BELIEVED}local")
 
 
