@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +25,13 @@ from tests.support.servers.orthanc_server import OrthancServer
 
 DATES = ("20191231", "20200101", "20200615", "20201231", "20210101")
 IN_2020 = "StudyDate=20200101-20201231,ModalitiesInStudy=CT"
+
+
+@pytest.fixture(scope="module")
+def orthanc(orthanc_installed: None) -> Iterator[OrthancServer]:
+    """An Orthanc of this module's own: its tests count studies by date, and other tests of the run store some too."""
+    with OrthancServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
