@@ -1,19 +1,23 @@
-"""Filtered images of an organ: Laplacian of Gaussian and wavelet, as pyradiomics filters the whole image.
+"""Filtered images of an organ: Laplacian of Gaussian and wavelet, as the whole image would be filtered.
 
-Both filters work along one axis after the other. Each step keeps only what the organ's box needs, so the cost is one
-pass over the image for each axis. Values equal those of the whole image to the bit. That matters because grey levels
-are derived from them: in a flat image even the sign of a rounding error decides the level. Images come one at a time.
+The filters of pyradiomics work along one axis after the other. Each step keeps only what the organ's box needs, so the
+cost is one pass over the image for each axis. Values equal those of the whole image to the bit. That matters because
+grey levels are derived from them: in a flat image even the sign of a rounding error decides the level. The Laplacian of
+Gaussian of mode `ibsi` is IBSI's own and needs no more than its kernel reaches. Images come one at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
+from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.radiomics.resample import Box, Spacing
 
@@ -21,6 +25,8 @@ _WAVELET = "coif1"
 _REACH = 6
 """Taps of the wavelet: voxels further away do not enter a value."""
 _SLAB_VOXELS = 4_000_000
+LOG_CUTOFF_SIGMA = 4.0
+"""Where IBSI's kernel of the Laplacian of Gaussian ends."""
 
 
 def filtered_images(
@@ -36,31 +42,122 @@ def filtered_images(
     box : three slices
         The part that the caller wants; not empty.
     settings : RadiomicsSettings
-        Its `log_sigma_mm`, `wavelet` and `force_2d` (the wavelet then works within slices).
+        Its `mode`, `log_sigma_mm`, `wavelet` and `force_2d` (filters then work within slices, except pyradiomics'
+        Laplacian of Gaussian, which has no such option).
 
     Yields
     ------
     (str, ndarray float32)
-        Name and image, of the size of the box: "log-sigma-3-0-mm-3D", "wavelet-LLH" (first letter: along x). An image
-        too small for the Laplacian of Gaussian (along an axis fewer than four voxels, or than a sigma and one) yields
-        none.
+        Name and image, of the size of the box: "log-sigma-3-0-mm-3D", "wavelet-LLH" (first letter: along x). Images
+        that `absent_images` names are left out.
 
     Source
     ------
     pyradiomics 3.0.1, `imageoperations.getLoGImage` and `getWaveletImage` (coif1, level 1), with their defaults; ITK,
-    `LaplacianRecursiveGaussianImageFilter`.
+    `LaplacianRecursiveGaussianImageFilter`; for mode `ibsi` see `laplacian_of_gaussian`.
     """
+    absent = absent_images(voxels_hu.shape, spacing_mm, settings)
     for sigma_mm in settings.log_sigma_mm:
-        if all(
-            size >= max(4, np.ceil(sigma_mm / mm) + 1) for size, mm in zip(voxels_hu.shape, spacing_mm, strict=True)
-        ):
-            name = str(float(sigma_mm)).replace(".", "-")
-            yield f"log-sigma-{name}-mm-3D", _laplacian_of_gaussian(voxels_hu, spacing_mm, box, sigma_mm)
+        if (name := _log_name(sigma_mm, settings)) not in absent:
+            if settings.mode is RadiomicsMode.PYRADIOMICS:
+                yield name, _itk_laplacian_of_gaussian(voxels_hu, spacing_mm, box, sigma_mm)
+            else:
+                yield name, _laplacian_within(voxels_hu, spacing_mm, box, sigma_mm, _axes(settings))
     if settings.wavelet:
-        yield from _wavelet(voxels_hu, box, axes=(2, 1) if settings.force_2d else (2, 1, 0))
+        yield from _wavelet(voxels_hu, box, axes=_axes(settings)[::-1])
 
 
-def _laplacian_of_gaussian(voxels_hu: Voxels, spacing_mm: Spacing, box: Box, sigma_mm: float) -> Voxels:
+def image_names(settings: RadiomicsSettings) -> tuple[str, ...]:
+    """Name the filtered images that the settings ask for, in the order of `filtered_images`."""
+    letters = product("LH", repeat=len(_axes(settings))) if settings.wavelet else ()
+    wavelets = (f"wavelet-{''.join(one)}" for one in letters)
+    return (*(_log_name(sigma_mm, settings) for sigma_mm in settings.log_sigma_mm), *wavelets)
+
+
+def absent_images(shape: tuple[int, ...], spacing_mm: Spacing, settings: RadiomicsSettings) -> tuple[str, ...]:
+    """Name the filtered images that pyradiomics does not make, because the image is too small for its filter.
+
+    Along an axis it has fewer than four voxels, or fewer than a sigma and one.
+    """
+    if settings.mode is not RadiomicsMode.PYRADIOMICS:
+        return ()
+    return tuple(
+        _log_name(sigma_mm, settings)
+        for sigma_mm in settings.log_sigma_mm
+        if any(size < max(4, np.ceil(sigma_mm / mm) + 1) for size, mm in zip(shape, spacing_mm, strict=True))
+    )
+
+
+def laplacian_of_gaussian(
+    voxels: NDArray[np.floating],
+    spacing_mm: Spacing,
+    sigma_mm: float,
+    *,
+    axes: Sequence[int] = (0, 1, 2),
+    boundary: str = "reflect",
+) -> NDArray[np.float64]:
+    """Filter a whole image by IBSI's Laplacian of Gaussian.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (z, y, x)
+    spacing_mm : (z, y, x)
+    sigma_mm : float
+        Standard deviation of the Gaussian.
+    axes : sequence of int
+        Axes along which to filter: all, or those within slices.
+    boundary : str
+        Mode of `scipy.ndimage`: "reflect" (IBSI's mirror), "constant" (zero), "nearest", "wrap" (periodic).
+
+    Returns
+    -------
+    ndarray, shape (z, y, x), float64
+        Second derivatives are taken per voxel, as IBSI's kernel is sampled at voxels and not scaled by sigma. IBSI
+        defines it for equal steps only; steps that differ are weighed so that the filter stays the same in all
+        directions of the patient, per square of their geometric mean.
+
+    Source
+    ------
+    IBSI 2 reference manual, Laplacian-of-Gaussian filter; kernel cut off at four standard deviations.
+    """
+    steps_mm = {axis: spacing_mm[axis] for axis in axes}
+    mean_mm2 = math.prod(steps_mm.values()) ** (2 / len(steps_mm))
+    smooth, total = np.asarray(voxels, np.float64), np.zeros(())
+
+    def along(image: NDArray[np.float64], axis: int, order: int) -> NDArray[np.float64]:
+        sigma = sigma_mm / steps_mm[axis]
+        return np.asarray(
+            ndimage.gaussian_filter1d(image, sigma, axis, order, mode=boundary, truncate=LOG_CUTOFF_SIGMA)
+        )
+
+    for axis, step_mm in steps_mm.items():
+        derived = along(smooth, axis, 2) * (mean_mm2 / step_mm**2)
+        total = derived + along(total, axis, 0) if total.ndim else derived
+        smooth = along(smooth, axis, 0)
+    return total
+
+
+def _laplacian_within(voxels_hu: Voxels, spacing_mm: Spacing, box: Box, sigma_mm: float, axes: Sequence[int]) -> Voxels:
+    """Filter the box and what the kernel reaches around it."""
+    around, inner = [], []
+    for axis, (part, size) in enumerate(zip(box, voxels_hu.shape, strict=True)):
+        reach = int(LOG_CUTOFF_SIGMA * sigma_mm / spacing_mm[axis] + 0.5) if axis in axes else 0
+        around.append(slice(max(0, part.start - reach), min(size, part.stop + reach)))
+        inner.append(slice(part.start - around[-1].start, part.stop - around[-1].start))
+    filtered = laplacian_of_gaussian(voxels_hu[tuple(around)], spacing_mm, sigma_mm, axes=axes)
+    return filtered[tuple(inner)].astype(np.float32)
+
+
+def _axes(settings: RadiomicsSettings) -> tuple[int, ...]:
+    return (1, 2) if settings.force_2d else (0, 1, 2)
+
+
+def _log_name(sigma_mm: float, settings: RadiomicsSettings) -> str:
+    within_slices = settings.force_2d and settings.mode is RadiomicsMode.IBSI
+    return f"log-sigma-{str(float(sigma_mm)).replace('.', '-')}-mm-{2 if within_slices else 3}D"
+
+
+def _itk_laplacian_of_gaussian(voxels_hu: Voxels, spacing_mm: Spacing, box: Box, sigma_mm: float) -> Voxels:
     """Add the second derivatives along x, y and z, each smoothed along the other two, in ITK's order and precision."""
     total = np.zeros([axis.stop - axis.start for axis in box], np.float32)
     for derived in (2, 1, 0):

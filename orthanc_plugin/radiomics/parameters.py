@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from orthanc_plugin.domain.radiomics_settings import TEXTURES, Interpolation, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.radiomics.discretise import IBSI_ORIGIN_HU
+from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA
 from orthanc_plugin.radiomics.reference import VERSION
 
 
@@ -36,7 +37,7 @@ def _parameters(settings: RadiomicsSettings) -> Iterator[tuple[str, str]]:
     yield "kurtosis", "excess" if ibsi else "not excess"
     yield "covariance", "n - 1" if ibsi else "n"
     if settings.log_sigma_mm:
-        yield "LoG", f"sigma {_numbers(settings.log_sigma_mm)} mm"
+        yield "LoG", f"sigma {_numbers(settings.log_sigma_mm)} mm{_log_definition(settings) if ibsi else ''}"
     if settings.wavelet:
         yield "wavelet", f"coif1, level 1{', within slices' if settings.force_2d else ''}"
 
@@ -47,6 +48,11 @@ def _resampling(settings: RadiomicsSettings, ibsi: bool) -> str:
     image = settings.interpolation if ibsi or settings.interpolation is Interpolation.LINEAR else "B-spline"
     grid = "centres aligned, integer HU, mask linear from 0.5" if ibsi else "corners aligned, mask nearest"
     return f"{_numbers(settings.spacing_mm)} mm (z y x), {image}, {grid}"
+
+
+def _log_definition(settings: RadiomicsSettings) -> str:
+    within_slices = ", within slices" if settings.force_2d else ""
+    return f", IBSI kernel per voxel, cut off at {_number(LOG_CUTOFF_SIGMA)} sigma, mirrored{within_slices}"
 
 
 def _resegmentation(settings: RadiomicsSettings) -> str:

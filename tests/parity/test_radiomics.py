@@ -146,6 +146,7 @@ WAYS = {
     "in the slices": {"spacing_mm": (0.0, 1.3, 1.3), "force_2d": True},
     "linear and range": {"spacing_mm": (3.0, 1.0, 1.0), "resegment_hu": (-900.0, 0.0)},
     "LoG": {"log_sigma_mm": (1.0, 2.5)},
+    "LoG of slices": {"log_sigma_mm": (2.0,), "force_2d": True},
     "wavelet": {"wavelet": True},
     "wavelet of slices": {"wavelet": True, "force_2d": True},
     "both after resampling": {"spacing_mm": (2.0, 1.0, 1.0), "log_sigma_mm": (2.0,), "wavelet": True, "bin_count": 16},
