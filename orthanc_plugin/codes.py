@@ -37,3 +37,4 @@ PRIVATE_SCHEME = "99AIE"
 REPORT_TITLE = Code("AIENRICH", PRIVATE_SCHEME, "AI Enrichment Report")
 SEG_INSTANCE = Code("SEG_INSTANCE", PRIVATE_SCHEME, "SOP Instance UID of the segmentation")
 SEG_NUMBER = Code("SEG_NUMBER", PRIVATE_SCHEME, "Segment Number in the segmentation")
+NOT_MEASURED = Code("NOT_MEASURED", PRIVATE_SCHEME, "Features that have no value, and why")

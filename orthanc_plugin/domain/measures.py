@@ -28,17 +28,45 @@ class FeatureValue:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """Features that were asked for and have no value, by name, and the reason."""
+
+    names: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How one segment was measured on one image: what was done, not what was asked for.
+
+    classes: the feature classes in words, `volume` for the volume alone.
+    discretisation: how grey levels were made, in words.
+    spacing_mm: (z, y, x) of the grid.
+    voxels: number of voxels whose intensities count.
+    """
+
+    classes: str
+    discretisation: str
+    spacing_mm: tuple[float, float, float]
+    voxels: int
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentFeatures:
     """The features of one segment on one image.
 
     notes: why features are missing, e.g. because the segment has one voxel.
     image: `original`, or the name of the filtered image in pyradiomics (`log-sigma-2-0-mm-3D`, `wavelet-LLH`).
+    missing: each feature that was asked for and is not among `features`.
+    conditions: None if nothing was measured.
     """
 
     segment_number: int
     features: tuple[FeatureValue, ...]
     notes: tuple[str, ...] = ()
     image: str = ORIGINAL
+    missing: tuple[Missing, ...] = ()
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True, slots=True)

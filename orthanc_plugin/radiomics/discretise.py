@@ -63,14 +63,33 @@ def _edges(values: NDArray[np.float32], settings: RadiomicsSettings) -> NDArray[
 
 def _fixed_count(values: NDArray[np.float32], count: int) -> NDArray[np.float64]:
     low, high = float(values.min()), float(values.max())
-    share = (values.astype(np.float64) - low) / ((high - low) or 1.0)
-    return np.asarray((np.floor(count * share) + 1).clip(max=count))
+    # Multiplied before it is divided, as IBSI writes it: 29 / 50 * 50 is 28.999999999999996.
+    place = count * (values.astype(np.float64) - low) / ((high - low) or 1.0)
+    return np.asarray((np.floor(place) + 1).clip(max=count))
 
 
 def _fixed_width(values: NDArray[np.float32], settings: RadiomicsSettings, filtered: bool) -> NDArray[np.float64]:
-    width = settings.bin_width_hu
-    if filtered:
-        origin = np.floor(float(values.min()) / width) * width
-    else:
-        origin = settings.resegment_hu[0] if settings.resegment_hu else IBSI_ORIGIN_HU
+    width, origin = settings.bin_width_hu, _multiple_below(values, settings) if filtered else ibsi_origin_hu(settings)
     return np.asarray((np.floor((values.astype(np.float64) - origin) / width) + 1).clip(min=1))
+
+
+def _multiple_below(values: NDArray[np.float32], settings: RadiomicsSettings) -> float:
+    return float(np.floor(float(values.min()) / settings.bin_width_hu) * settings.bin_width_hu)
+
+
+def ibsi_origin_hu(settings: RadiomicsSettings) -> float:
+    """Return where mode `ibsi` begins its bins of fixed width in an image of HU."""
+    return settings.resegment_hu[0] if settings.resegment_hu else IBSI_ORIGIN_HU
+
+
+def filtered_bins(voxels: Voxels, mask: Mask, settings: RadiomicsSettings) -> str:
+    """Say in words how `grey_levels` made the grey levels of a filtered image."""
+    if settings.bin_count:
+        return f"{settings.bin_count} bins"
+    origin = number_text(_multiple_below(voxels[mask], settings))
+    return f"width {number_text(settings.bin_width_hu)} from {origin}, a multiple of it"
+
+
+def number_text(value: float) -> str:
+    """Write a number with all digits that tell it from every other; -0 is 0."""
+    return repr(float(value) + 0.0).removesuffix(".0")

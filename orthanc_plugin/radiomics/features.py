@@ -16,14 +16,15 @@ import numpy as np
 from scipy import ndimage
 
 from orthanc_plugin.domain.masks import Segment, Segmentation
-from orthanc_plugin.domain.measures import ORIGINAL, FeatureValue, SegmentFeatures
+from orthanc_plugin.domain.measures import ORIGINAL, Conditions, FeatureValue, Missing, SegmentFeatures
 from orthanc_plugin.domain.radiomics_settings import TEXTURES, FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Volume, Voxels
-from orthanc_plugin.radiomics.discretise import grey_levels
+from orthanc_plugin.radiomics.discretise import filtered_bins, grey_levels
 from orthanc_plugin.radiomics.feature_codes import coded_features
-from orthanc_plugin.radiomics.filters import filtered_images
+from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA, filtered_images, image_names
 from orthanc_plugin.radiomics.firstorder import first_order_features
-from orthanc_plugin.radiomics.prepare import Region, prepare
+from orthanc_plugin.radiomics.parameters import discretisation
+from orthanc_plugin.radiomics.prepare import Region, prepare, resampling_mib
 from orthanc_plugin.radiomics.resample import Box
 from orthanc_plugin.radiomics.schedule import Task, run_within
 from orthanc_plugin.radiomics.shape import shape_features, voxel_volume
@@ -38,14 +39,23 @@ _MOST_LEVELS = 4096
 """Co-occurrences of this many grey levels take 1.7 GB. A metal voxel or narrow bins could use up all memory."""
 _CT_RANGE_HU, _LEVELS_BYTES = 4096, 312
 """HU range of an organ's grey levels; bytes of three float64 arrays of level by level by 13 directions."""
-_LOG_SLABS_MIB = 96
+_LOG_SLABS_BYTES = 96 * 2**20
 _WAVELET_MARGIN, _NEAR_AN_END = 6, 16
 """Voxels around an organ that the wavelet reads; within the second distance of an end it reads the whole axis."""
+
+_LOG_BOX_BYTES = 40
+"""Bytes per voxel of the box and what the kernel reaches, for IBSI's Laplacian of Gaussian."""
+_ALWAYS_MIB = 256
+"""Memory that a resampling may take whatever the limit: the smallest limit that a configuration can set."""
 
 _DEFAULT = RadiomicsSettings()
 _TOO_MANY_LEVELS = f"no textures: more than {_MOST_LEVELS} grey levels; a larger BinWidth or a BinCount gives fewer"
 _TOO_SMALL = "no radiomics: the segment has fewer than two voxels"
 _NOTHING_LEFT = "no radiomics: resampling and re-segmentation leave fewer than two voxels"
+_VOLUME, _VOLUME_ALONE = "shape_VoxelVolume", "volume"
+_DEPRECATED = frozenset(("shape_Compactness1", "shape_Compactness2", "shape_SphericalDisproportion"))
+_UNDEFINED = "undefined in this segment"
+_SMALL_IMAGE = "no such image: the CT is too small for the filter"
 
 
 def measure_segments(
@@ -71,13 +81,15 @@ def measure_segments(
     workers : int
         Organs at a time. It does not change any value.
     memory_mib : int
-        Limit for all organs at work, without volume and label map. An organ that needs more is measured alone.
+        Limit for all organs at work, without volume and label map. An organ that needs more is measured alone, but no
+        organ is resampled to a grid that alone needs more.
 
     Returns
     -------
     tuple of SegmentFeatures
         One for each segment and image. A segment of fewer than two voxels, as stored or after resampling and
-        re-segmentation, has a note instead of features. A note also names each feature without a finite value.
+        re-segmentation, has a note instead of features, and so has one whose resampling needs too much memory. A note
+        also names each feature without a finite value. What is missing is named feature by feature, with the reason.
 
     Raises
     ------
@@ -93,8 +105,9 @@ def measure_segments(
     tasks = []
     for segment in segmentation.segments:
         box, wanted = _box_around(segment, boxes), settings if segment.key in shape_keys else _without_shape(settings)
-        measure = partial(_measure, volume, segmentation, segment, box, wanted)
-        tasks.append(Task(_memory_mib(volume, box, wanted), measure))
+        possible, refusal = _within_memory(volume, box, wanted, memory_mib)
+        measure = partial(_measure, volume, segmentation, segment, box, wanted, possible, refusal)
+        tasks.append(Task(_memory_mib(volume, box, possible) if possible else 0.0, measure))
     measured = run_within(tasks, workers, memory_mib)
     return tuple(chain.from_iterable(measured))
 
@@ -105,24 +118,84 @@ def _without_shape(settings: RadiomicsSettings) -> RadiomicsSettings:
     return replace(settings, classes=classes, log_sigma_mm=(), wavelet=False)
 
 
+def _within_memory(
+    volume: Volume, box: Box, wanted: RadiomicsSettings, memory_mib: float
+) -> tuple[RadiomicsSettings | None, str]:
+    """Return what can be measured of what is wanted, and why the rest cannot.
+
+    A resampled grid may need too much memory as a whole, or only with the surroundings that filters read.
+    """
+    allowed = max(memory_mib, _ALWAYS_MIB)
+
+    def needs(settings: RadiomicsSettings) -> float:
+        return resampling_mib(volume.voxels_hu.shape, box, volume.spacing_mm, settings)
+
+    if not all(axis.stop for axis in box) or (needed := needs(wanted)) <= allowed:
+        return wanted, ""
+    unfiltered = replace(wanted, log_sigma_mm=(), wavelet=False)
+    reason = f"not measured: resampling needs {needed:.0f} MiB, and RadiomicsMemory allows {allowed:.0f}"
+    return unfiltered if needs(unfiltered) <= allowed else None, reason
+
+
 def _measure(
-    volume: Volume, segmentation: Segmentation, segment: Segment, box: Box, settings: RadiomicsSettings
+    volume: Volume,
+    segmentation: Segmentation,
+    segment: Segment,
+    box: Box,
+    wanted: RadiomicsSettings,
+    possible: RadiomicsSettings | None,
+    refusal: str,
 ) -> tuple[SegmentFeatures, ...]:
+    if possible is None:
+        return _nothing_measured(segment, wanted, refusal)
     mask = replace(segmentation, labels=segmentation.labels[box]).mask(segment)
     if np.count_nonzero(mask) < 2:
-        return (SegmentFeatures(segment.number, (), (_TOO_SMALL,)),)
-    region = prepare(volume.voxels_hu, mask, box, volume.spacing_mm, settings)
+        return _nothing_measured(segment, wanted, _TOO_SMALL)
+    region = prepare(volume.voxels_hu, mask, box, volume.spacing_mm, possible)
     if np.count_nonzero(region.intensity) < 2:
-        return (SegmentFeatures(segment.number, (), (_NOTHING_LEFT,)),)
-    return tuple(_coded(segment, image, values, settings) for image, values in _values(region, settings))
+        return _nothing_measured(segment, wanted, _NOTHING_LEFT)
+    found = {
+        image: _coded(segment, image, values, region, wanted, bins) for image, values, bins in _values(region, possible)
+    }
+    absent = refusal or _SMALL_IMAGE
+    return tuple(found.get(image) or _absent(segment, image, wanted, absent) for image in _images(wanted))
 
 
-def _values(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the feature values by full name, image by image."""
+def _images(settings: RadiomicsSettings) -> tuple[str, ...]:
+    return (ORIGINAL, *image_names(settings))
+
+
+def _nothing_measured(segment: Segment, wanted: RadiomicsSettings, reason: str) -> tuple[SegmentFeatures, ...]:
+    """Name all features of all images as missing; one note says why."""
+    first, *others = (_absent(segment, image, wanted, reason) for image in _images(wanted))
+    return (first, *(replace(other, notes=()) for other in others))
+
+
+def _absent(segment: Segment, image: str, wanted: RadiomicsSettings, reason: str) -> SegmentFeatures:
+    missing = (Missing(_wanted_names(image, wanted), reason),)
+    return SegmentFeatures(segment.number, (), (reason,), image, missing)
+
+
+def _wanted_names(image: str, settings: RadiomicsSettings) -> tuple[str, ...]:
+    """Name the features that an image gets, in the order of the code table."""
+    without = {FeatureClass.SHAPE, FeatureClass.SHAPE2D} if image != ORIGINAL else set()
+    classes = set(settings.classes) - without
+
+    def is_wanted(name: str) -> bool:
+        if name == _VOLUME:
+            return image == ORIGINAL
+        return name.split("_")[0] in classes and (settings.deprecated or name not in _DEPRECATED)
+
+    return tuple(coded.name for coded in coded_features(settings.mode) if is_wanted(coded.name))
+
+
+def _values(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[str, dict[str, float], str]]:
+    """Yield the feature values by full name, image by image, and how the grey levels were made."""
     original = _intensity_features(region.inside_hu, region, settings)
-    yield ORIGINAL, _shape_features(region, settings) | original
+    yield ORIGINAL, _shape_features(region, settings) | original, discretisation(settings)
     for image, voxels in filtered_images(region.voxels_hu, region.spacing_mm, region.box, settings):
-        yield image, _intensity_features(voxels, region, settings, filtered=True)
+        values = _intensity_features(voxels, region, settings, filtered=True)
+        yield image, values, filtered_bins(voxels, region.intensity, settings)
 
 
 def _shape_features(region: Region, settings: RadiomicsSettings) -> dict[str, float]:
@@ -156,12 +229,20 @@ def _named(feature_class: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{feature_class}_{name}": value for name, value in values.items()}
 
 
-def _coded(segment: Segment, image: str, values: Mapping[str, float], settings: RadiomicsSettings) -> SegmentFeatures:
-    undefined = [name for name, value in values.items() if not math.isfinite(value)]
-    notes = [f"undefined in this segment: {', '.join(undefined)}"] if undefined else []
-    measured = {name.split("_")[0] for name in values}
-    if set(settings.classes) & set(TEXTURES) - measured:
-        notes.append(_TOO_MANY_LEVELS)
+def _coded(
+    segment: Segment,
+    image: str,
+    values: Mapping[str, float],
+    region: Region,
+    settings: RadiomicsSettings,
+    bins: str,
+) -> SegmentFeatures:
+    undefined = tuple(name for name, value in values.items() if not math.isfinite(value))
+    left_out = tuple(name for name in _wanted_names(image, settings) if name not in values)
+    notes = [f"{_UNDEFINED}: {', '.join(undefined)}"] if undefined else []
+    notes += [_TOO_MANY_LEVELS] if left_out else []
+    missing = [Missing(undefined, _UNDEFINED)] if undefined else []
+    missing += [Missing(left_out, _TOO_MANY_LEVELS)] if left_out else []
     return SegmentFeatures(
         segment.number,
         tuple(
@@ -171,7 +252,17 @@ def _coded(segment: Segment, image: str, values: Mapping[str, float], settings: 
         ),
         tuple(notes),
         image,
+        tuple(missing),
+        Conditions(_classes(values, settings), bins, region.spacing_mm, int(np.count_nonzero(region.intensity))),
     )
+
+
+def _classes(values: Collection[str], settings: RadiomicsSettings) -> str:
+    """Name the classes that were measured."""
+    measured = {name.split("_")[0] for name in values}
+    volume = [_VOLUME_ALONE] if _VOLUME in values and FeatureClass.SHAPE not in settings.classes else []
+    deprecated = ["deprecated"] if _DEPRECATED & set(values) else []
+    return " ".join([*volume, *(name for name in settings.classes if name in measured), *deprecated])
 
 
 def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
@@ -187,13 +278,22 @@ def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
     of_box = _WAVELET_BYTES if settings.wavelet else _TEXTURE_BYTES
     if set(settings.classes) <= {FeatureClass.FIRSTORDER} and not settings.wavelet:
         of_box = _FIRST_ORDER_BYTES
-    of_image = (_LOG_BYTES if settings.log_sigma_mm else 0) + (
-        _PYRADIOMICS_GRID_BYTES if resampling and settings.mode is RadiomicsMode.PYRADIOMICS else 0
-    )
-    used = around * of_box * (1 + growth if resampling else 1) + volume.voxels_hu.size * of_image
+    pyradiomics_mode = settings.mode is RadiomicsMode.PYRADIOMICS
+    used = around * of_box * (1 + growth if resampling else 1)
+    if resampling and pyradiomics_mode:
+        used += volume.voxels_hu.size * _PYRADIOMICS_GRID_BYTES
+    if settings.log_sigma_mm and pyradiomics_mode:
+        used += volume.voxels_hu.size * _LOG_BYTES + _LOG_SLABS_BYTES
+    elif settings.log_sigma_mm:
+        reach_mm = 2 * LOG_CUTOFF_SIGMA * max(settings.log_sigma_mm)
+        reached = math.prod(
+            min(size, axis.stop - axis.start + reach_mm / step_mm)
+            for axis, size, step_mm in zip(box, volume.voxels_hu.shape, volume.spacing_mm, strict=True)
+        )
+        used += reached * (growth if resampling else 1) * _LOG_BOX_BYTES
     if set(settings.classes) & set(TEXTURES):
         used += min(_MOST_LEVELS, settings.bin_count or _CT_RANGE_HU / settings.bin_width_hu) ** 2 * _LEVELS_BYTES
-    return float(used / 2**20 + (_LOG_SLABS_MIB if settings.log_sigma_mm else 0))
+    return float(used / 2**20)
 
 
 def _wavelet_length(axis: slice, size: int) -> int:

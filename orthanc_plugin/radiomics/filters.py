@@ -58,7 +58,7 @@ def filtered_images(
     """
     absent = absent_images(voxels_hu.shape, spacing_mm, settings)
     for sigma_mm in settings.log_sigma_mm:
-        if (name := _log_name(sigma_mm, settings)) not in absent:
+        if (name := log_name(sigma_mm, settings)) not in absent:
             if settings.mode is RadiomicsMode.PYRADIOMICS:
                 yield name, _itk_laplacian_of_gaussian(voxels_hu, spacing_mm, box, sigma_mm)
             else:
@@ -71,7 +71,7 @@ def image_names(settings: RadiomicsSettings) -> tuple[str, ...]:
     """Name the filtered images that the settings ask for, in the order of `filtered_images`."""
     letters = product("LH", repeat=len(_axes(settings))) if settings.wavelet else ()
     wavelets = (f"wavelet-{''.join(one)}" for one in letters)
-    return (*(_log_name(sigma_mm, settings) for sigma_mm in settings.log_sigma_mm), *wavelets)
+    return (*(log_name(sigma_mm, settings) for sigma_mm in settings.log_sigma_mm), *wavelets)
 
 
 def absent_images(shape: tuple[int, ...], spacing_mm: Spacing, settings: RadiomicsSettings) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def absent_images(shape: tuple[int, ...], spacing_mm: Spacing, settings: Radiomi
     if settings.mode is not RadiomicsMode.PYRADIOMICS:
         return ()
     return tuple(
-        _log_name(sigma_mm, settings)
+        log_name(sigma_mm, settings)
         for sigma_mm in settings.log_sigma_mm
         if any(size < max(4, np.ceil(sigma_mm / mm) + 1) for size, mm in zip(shape, spacing_mm, strict=True))
     )
@@ -152,7 +152,8 @@ def _axes(settings: RadiomicsSettings) -> tuple[int, ...]:
     return (1, 2) if settings.force_2d else (0, 1, 2)
 
 
-def _log_name(sigma_mm: float, settings: RadiomicsSettings) -> str:
+def log_name(sigma_mm: float, settings: RadiomicsSettings) -> str:
+    """Name the Laplacian of Gaussian of one sigma as pyradiomics does, with the dimensions that it really has."""
     within_slices = settings.force_2d and settings.mode is RadiomicsMode.IBSI
     return f"log-sigma-{str(float(sigma_mm)).replace('.', '-')}-mm-{2 if within_slices else 3}D"
 

@@ -1,17 +1,23 @@
 """Features of grey level co-occurrence.
 
 Each feature is computed for each direction and averaged over the directions that have a pair. Sums run in pyradiomics'
-order: Imc2 and MCC are roots of differences that may be zero, where rounding decides between 0 and undefined.
+order: Imc2 and MCC are roots of differences that may be zero, where rounding decides between 0 and undefined. Only MCC
+of many levels is computed in another way, at a cost that grows with the pairs of levels that occur.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import linalg
 
 from orthanc_plugin.radiomics.matrices import Floats
 
 _EPS = np.spacing(1)
+_DENSE_LEVELS = 128
+"""Grey levels up to which MCC is computed as pyradiomics does, whose cost grows with their third power."""
+_PRECISION = 1e-10
 
 
 def co_occurrence_features(counts: Floats, level: NDArray[np.int64]) -> dict[str, float]:
@@ -108,15 +114,50 @@ def _entropy(p: Floats, axes: int | tuple[int, ...]) -> Floats:
 
 def _mcc(p: Floats) -> float:
     """Compute the maximal correlation coefficient: root of the second largest eigenvalue; 1 if there is one level."""
+    if len(p) < 2:
+        return 1.0
+    if len(p) <= _DENSE_LEVELS:
+        second = _second_eigenvalues(p)
+    else:
+        second = np.array([_second_of_many_levels(one) for one in np.moveaxis(p, 2, 0)])
+    with np.errstate(invalid="ignore"):
+        return float(np.nanmean(np.sqrt(second)).real)
+
+
+def _second_eigenvalues(p: Floats) -> Floats:
+    """Compute the second largest eigenvalue for each direction, as pyradiomics does."""
     px, py = p.sum(1), p.sum(0)
     q = np.zeros_like(p)
     for k in range(len(p)):
         q += p[:, None, k] * p[None, :, k] / (px[:, None] * py[k] + _EPS)
-    if len(p) < 2:
+    return np.asarray(np.sort(np.linalg.eigvals(np.moveaxis(q, 2, 0)))[:, -2])
+
+
+def _second_of_many_levels(p: Floats) -> float:
+    """Compute the second largest eigenvalue for one direction, from the pairs of levels that occur.
+
+    With levels scaled by their shares, the matrix is the square of a symmetric one, whose first eigenvector is known:
+    the roots of the shares. There is a second eigenvalue of 1 if the pairs fall into parts without a common level.
+    NaN if the search does not end.
+    """
+    there = np.flatnonzero(p.sum(1))
+    if len(there) < 3:  # too few for the search; a level without a pair has the eigenvalue 0
+        return float(_second_eigenvalues(np.pad(p[np.ix_(there, there)], (0, 1))[..., None]).real.item())
+    pairs = sparse.csr_array(p[np.ix_(there, there)])
+    if sparse.csgraph.connected_components(sparse.block_array([[None, pairs], [pairs.T, None]]))[0] > 1:
         return 1.0
-    eigenvalues = np.sort(np.linalg.eigvals(np.moveaxis(q, 2, 0)))
-    with np.errstate(invalid="ignore"):
-        return float(np.nanmean(np.sqrt(eigenvalues[:, -2])).real)
+    first: Floats = np.sqrt(p.sum(1)[there])
+    scaled = sparse.diags_array(1 / first) @ pairs @ sparse.diags_array(1 / first)
+
+    def without_first(vector: Floats) -> Floats:
+        return np.asarray(scaled @ (scaled @ vector)) - first * (first @ vector)
+
+    squared = linalg.LinearOperator(pairs.shape, without_first, dtype=float)
+    start = np.random.default_rng(0).normal(size=len(there))  # ARPACK's own would differ from run to run
+    try:
+        return float(linalg.eigsh(squared, 1, which="LA", v0=start, tol=_PRECISION, return_eigenvectors=False)[0])
+    except linalg.ArpackNoConvergence:
+        return float("nan")
 
 
 _NAMES = (

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orthanc_plugin.domain.radiomics_settings import TEXTURES, Interpolation, RadiomicsMode, RadiomicsSettings
-from orthanc_plugin.radiomics.discretise import IBSI_ORIGIN_HU
-from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA
+from orthanc_plugin.domain.measures import Conditions
+from orthanc_plugin.domain.radiomics_settings import (
+    TEXTURES,
+    Interpolation,
+    RadiomicsMode,
+    RadiomicsSettings,
+)
+from orthanc_plugin.radiomics.discretise import ibsi_origin_hu, number_text
+from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA, log_name
 from orthanc_plugin.radiomics.reference import VERSION
 
 
@@ -24,6 +30,32 @@ def parameter_texts(settings: RadiomicsSettings) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in _parameters(settings))
 
 
+def condition_texts(conditions: Conditions) -> tuple[str, ...]:
+    """`name=value` of what was done for one segment on one image, by the names of `parameter_texts` where it has one.
+
+    A report that states the parameters once needs from these only what differs.
+    """
+    return (
+        f"classes={conditions.classes}",
+        f"discretisation={conditions.discretisation}",
+        spacing_text(conditions),
+        f"voxels={conditions.voxels}",
+    )
+
+
+def spacing_text(conditions: Conditions) -> str:
+    """`name=value` of the grid on which a segment was measured."""
+    return f"spacing={_numbers(conditions.spacing_mm)} mm (z y x)"
+
+
+def filter_text(image: str, settings: RadiomicsSettings) -> str:
+    """Say in words which filter made an image of `filters.image_names`."""
+    for sigma_mm in settings.log_sigma_mm:
+        if image == log_name(sigma_mm, settings):
+            return f"LoG, sigma {number_text(sigma_mm)} mm{_log_definition(settings)}"
+    return f"wavelet {_wavelet(settings)}, {image.removeprefix('wavelet-')}"
+
+
 def _parameters(settings: RadiomicsSettings) -> Iterator[tuple[str, str]]:
     ibsi = settings.mode is RadiomicsMode.IBSI
     yield "mode", settings.mode
@@ -31,15 +63,19 @@ def _parameters(settings: RadiomicsSettings) -> Iterator[tuple[str, str]]:
     yield "classes", " ".join(settings.classes) + (" deprecated" if settings.deprecated else "")
     yield "resampling", _resampling(settings, ibsi)
     yield "resegmentation", _resegmentation(settings)
-    yield "discretisation", _discretisation(settings, ibsi)
+    yield "discretisation", discretisation(settings)
     if set(settings.classes) & set(TEXTURES):
         yield "textures", f"{'2.5D, direction merged' if settings.force_2d else '3D, averaged'}; distance 1; alpha 0"
     yield "kurtosis", "excess" if ibsi else "not excess"
     yield "covariance", "n - 1" if ibsi else "n"
     if settings.log_sigma_mm:
-        yield "LoG", f"sigma {_numbers(settings.log_sigma_mm)} mm{_log_definition(settings) if ibsi else ''}"
+        yield "LoG", f"sigma {_numbers(settings.log_sigma_mm)} mm{_log_definition(settings)}"
     if settings.wavelet:
-        yield "wavelet", f"coif1, level 1{', within slices' if settings.force_2d else ''}"
+        yield "wavelet", _wavelet(settings)
+
+
+def _wavelet(settings: RadiomicsSettings) -> str:
+    return f"coif1, level 1{', within slices' if settings.force_2d else ''}"
 
 
 def _resampling(settings: RadiomicsSettings, ibsi: bool) -> str:
@@ -51,29 +87,27 @@ def _resampling(settings: RadiomicsSettings, ibsi: bool) -> str:
 
 
 def _log_definition(settings: RadiomicsSettings) -> str:
+    if settings.mode is not RadiomicsMode.IBSI:
+        return ""
     within_slices = ", within slices" if settings.force_2d else ""
-    return f", IBSI kernel per voxel, cut off at {_number(LOG_CUTOFF_SIGMA)} sigma, mirrored{within_slices}"
+    return f", IBSI kernel per voxel, cut off at {number_text(LOG_CUTOFF_SIGMA)} sigma, mirrored{within_slices}"
 
 
 def _resegmentation(settings: RadiomicsSettings) -> str:
     limits = [f"{_numbers(settings.resegment_hu)} HU"] if settings.resegment_hu else []
-    limits += [f"{_number(settings.resegment_sigma)} sigma"] if settings.resegment_sigma else []
+    limits += [f"{number_text(settings.resegment_sigma)} sigma"] if settings.resegment_sigma else []
     return ", then ".join(limits) or "none"
 
 
-def _discretisation(settings: RadiomicsSettings, ibsi: bool) -> str:
+def discretisation(settings: RadiomicsSettings) -> str:
+    """Say in words how the grey levels of the original image are made."""
     if settings.bin_count:
         return f"{settings.bin_count} bins"
-    width = f"width {_number(settings.bin_width_hu)} HU"
-    if not ibsi:
+    width = f"width {number_text(settings.bin_width_hu)} HU"
+    if settings.mode is not RadiomicsMode.IBSI:
         return f"{width} from a multiple of it"
-    return f"{width} from {_number(settings.resegment_hu[0] if settings.resegment_hu else IBSI_ORIGIN_HU)} HU"
+    return f"{width} from {number_text(ibsi_origin_hu(settings))} HU"
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return " ".join(map(_number, values))
-
-
-def _number(value: float) -> str:
-    """With all digits that tell it from every other; -0 is 0."""
-    return repr(float(value) + 0.0).removesuffix(".0")
+    return " ".join(map(number_text, values))

@@ -19,11 +19,17 @@ from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.domain.radiomics_settings import Interpolation, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.radiomics.reference import pyradiomics
-from orthanc_plugin.radiomics.resample import Box, Spacing, resampled
+from orthanc_plugin.radiomics.resample import Box, Spacing, resampled, resampled_voxels
 
 _FILTER_REACH_SIGMA = 5
 _WAVELET_REACH = 8
 _INTERPOLATORS = {Interpolation.LINEAR: sitk.sitkLinear, Interpolation.CUBIC: sitk.sitkBSpline}
+
+
+_RESAMPLING_BYTES = 29
+"""Bytes per voxel of the new grid while image and mask are resampled."""
+_PYRADIOMICS_MARGIN = 10
+"""Voxels that pyradiomics adds to the new grid along each axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,30 @@ def prepare(voxels_hu: Voxels, mask: Mask, box: Box, spacing_mm: Spacing, settin
         inner = _box_of(intensity)
         mask, intensity, box = mask[inner], intensity[inner], _nested(box, inner)
     return Region(voxels_hu, box, spacing_mm, mask, intensity)
+
+
+def resampling_mib(shape: tuple[int, ...], box: Box, spacing_mm: Spacing, settings: RadiomicsSettings) -> float:
+    """Return the memory that the new grid of an organ takes, in MiB; 0 if the settings ask for none.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the whole image.
+    box, spacing_mm, settings
+        As for `prepare`.
+    """
+    if not any(settings.spacing_mm):
+        return 0.0
+    new_mm = _new_spacing(settings, spacing_mm)
+    if settings.mode is RadiomicsMode.IBSI:
+        margin = _filter_reach(settings, new_mm)
+        voxels = resampled_voxels(shape, box, spacing_mm, new_mm, margin, periodic=settings.wavelet)
+    else:
+        steps = zip(box, spacing_mm, new_mm, strict=True)
+        voxels = math.prod(
+            math.ceil((part.stop - part.start) * old / new) + _PYRADIOMICS_MARGIN for part, old, new in steps
+        )
+    return voxels * _RESAMPLING_BYTES / 2**20
 
 
 def _resegmented(voxels_hu: Voxels, mask: Mask, settings: RadiomicsSettings) -> Mask:

@@ -85,16 +85,35 @@ def resampled(
     ------
     IBSI reference manual, interpolation, and the notes on interpolation of its reference data sets.
     """
-    axes = [
-        _axis(size, old, new or old).around(part, margin, periodic)
-        for size, old, new, part in zip(voxels_hu.shape, spacing_mm, new_spacing_mm, box, strict=True)
-    ]
+    axes = _axes(voxels_hu.shape, box, spacing_mm, new_spacing_mm, margin, periodic)
     order = 3 if interpolation is Interpolation.CUBIC else 1
     reach = _SPLINE_REACH if order == 3 else 1
     there = tuple(axis.sources(size, reach) for axis, size in zip(axes, voxels_hu.shape, strict=True))
     image = _interpolated(voxels_hu[there], axes, there, order)
     inside = _interpolated(_within(mask, box, there), axes, there, 1) >= _HALF
     return np.rint(image).astype(np.float32), inside
+
+
+def resampled_voxels(
+    shape: tuple[int, ...],
+    box: Box,
+    spacing_mm: Spacing,
+    new_spacing_mm: Spacing,
+    margin: int = 0,
+    *,
+    periodic: bool = False,
+) -> int:
+    """Count the voxels that `resampled` would return, given the shape of the image and its other parameters."""
+    return math.prod(axis.count for axis in _axes(shape, box, spacing_mm, new_spacing_mm, margin, periodic))
+
+
+def _axes(
+    shape: tuple[int, ...], box: Box, spacing_mm: Spacing, new_spacing_mm: Spacing, margin: int, periodic: bool
+) -> list[_Axis]:
+    return [
+        _axis(size, old, new or old).around(part, margin, periodic)
+        for size, old, new, part in zip(shape, spacing_mm, new_spacing_mm, box, strict=True)
+    ]
 
 
 def _axis(size: int, old_mm: float, new_mm: float) -> _Axis:

@@ -4,26 +4,28 @@ Segments of a BINARY SEG are referenced as in TID 1411. Segments of a LABELMAP a
 readers take such a reference for an error (dciodvfy) or for the end of the report (dcmtk). Their groups follow TID 1501
 and are tied by the segment's TrackingUID, the UID of the SEG and the segment's number (decision 0011).
 
-The report states the parameters of model and measurement once, before its groups. A group of a filtered image names
-that image (TID 4019).
+The report states the parameters of model and measurement once, before its groups. A group states what was done
+differently for its segment and image, such as its filter, its bins and its classes (TID 4019), and which features have
+no value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from highdicom import sr
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
-from orthanc_plugin.codes import SEG_INSTANCE, SEG_NUMBER, Code
+from orthanc_plugin.codes import NOT_MEASURED, SEG_INSTANCE, SEG_NUMBER, Code
 from orthanc_plugin.domain.masks import Segment, Segmentation
-from orthanc_plugin.domain.measures import ORIGINAL, SegmentFeatures
+from orthanc_plugin.domain.measures import ORIGINAL, Missing, SegmentFeatures
 from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.radiomics.parameters import parameter_texts
+from orthanc_plugin.radiomics.parameters import condition_texts, describe, filter_text, parameter_texts, spacing_text
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import image_references, result_headers
 from orthanc_plugin.results.provenance import Provenance, radiomics_equipment
@@ -50,7 +52,7 @@ def encode_radiomics_sr(
     segmentation : Segmentation
         As decoded from `seg`: its numbers are the stored SegmentNumbers.
     features : sequence of SegmentFeatures
-        For the original image and for filtered ones. Segments without features get no group; a comment says why.
+        For the original image and for filtered ones. Those without features and without missing ones get no group.
     settings : RadiomicsSettings
         Parameters of the measurement, recorded beside those of the model (TID 4019).
     image_library : bool
@@ -59,18 +61,20 @@ def encode_radiomics_sr(
     Raises
     ------
     EncodingError
-        If no segment has a feature, a value is not finite, or a segment is not in the SEG.
+        If there is no group, a value is not finite, or a segment is not in the SEG.
     """
     segments = {segment.number: segment for segment in segmentation.segments}
-    texts = parameter_texts(settings)
-    algorithms = {
-        image: provenance.group_algorithm(_image_text(image)) for image in {measured.image for measured in features}
-    }
+    texts = (*parameter_texts(settings), *_shared_spacing(features))
+
+    @cache
+    def algorithm(own: tuple[str, ...]) -> sr.AlgorithmIdentification:
+        return provenance.group_algorithm(own)
+
     series = provenance.series
     groups = [
-        _group(seg, segments[measured.segment_number], measured, algorithms[measured.image], series)
-        for measured in features
-        if measured.features
+        _group(seg, segments[one.segment_number], one, algorithm(_own_texts(one, settings, texts)), series)
+        for one in features
+        if one.features or one.missing
     ]
     ds = encode_report(
         provenance,
@@ -79,7 +83,7 @@ def encode_radiomics_sr(
         kind=Output.RADIOMICS,
         notes=[*series.notes, *segmentation.notes, *named_notes(features, segmentation)],
         evidence=[seg],
-        algorithms=[radiomics_equipment("; ".join(texts), provenance.created)],
+        algorithms=[radiomics_equipment(describe(settings), provenance.created)],
         parameters=texts,
     )
     if image_library:
@@ -87,8 +91,18 @@ def encode_radiomics_sr(
     return ds
 
 
-def _image_text(image: str) -> tuple[str, ...]:
-    return () if image == ORIGINAL else (f"image={image}",)
+def _shared_spacing(features: Sequence[SegmentFeatures]) -> tuple[str, ...]:
+    """Return the spacing at which the first segment was measured; it is usually that of all."""
+    conditions = next((one.conditions for one in features if one.conditions is not None), None)
+    return () if conditions is None else (spacing_text(conditions),)
+
+
+def _own_texts(measured: SegmentFeatures, settings: RadiomicsSettings, shared: Sequence[str]) -> tuple[str, ...]:
+    """Return what a group states beside what the report states for all."""
+    image = measured.image
+    filtered = () if image == ORIGINAL else (f"image={image}", f"filter={filter_text(image, settings)}")
+    done = () if measured.conditions is None else condition_texts(measured.conditions)
+    return (*filtered, *(text for text in done if text not in shared))
 
 
 def named_notes(features: Sequence[SegmentFeatures], segmentation: Segmentation) -> Iterator[str]:
@@ -109,8 +123,15 @@ def _group(
     """Make the group of one segment and image."""
     group = _empty_group(seg, segment, measured.image, algorithm, series)
     numbers = [number(f.concept, f.value, f.unit, f.derivation) for f in measured.features]
-    group[0].add_new("ContentSequence", "SQ", [*group[0].ContentSequence, *numbers])
+    missing = [_missing(one) for one in measured.missing]
+    group[0].add_new("ContentSequence", "SQ", [*group[0].ContentSequence, *numbers, *missing])
     return group
+
+
+def _missing(missing: Missing) -> Dataset:
+    text = f"{', '.join(missing.names)}: {missing.reason}"
+    item: Dataset = sr.TextContentItem(concept(NOT_MEASURED), text, sr.RelationshipTypeValues.CONTAINS)
+    return item
 
 
 def _empty_group(

@@ -10,7 +10,7 @@ import pytest
 
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.errors import ConfigError
-from orthanc_plugin.radiomics.discretise import grey_levels
+from orthanc_plugin.radiomics.discretise import filtered_bins, grey_levels
 from orthanc_plugin.radiomics.parameters import describe, parameter_texts
 
 IBSI = RadiomicsSettings()
@@ -35,6 +35,13 @@ def test_a_fixed_number_of_bins_spans_the_values_and_the_last_takes_the_largest(
     assert levels([0, 9, 10, 39, 40], replace(IBSI, bin_count=4)) == [1, 1, 2, 4, 4]
 
 
+@pytest.mark.parametrize("count", [29, 32, 49, 50, 64, 100, 128, 1000])
+def test_a_value_on_the_edge_of_a_bin_of_a_fixed_number_belongs_to_the_upper_one(count: int) -> None:
+    """29 / 50 * 50 is 28.999999999999996, so the quotient must not be taken first."""
+    values = [float(value) for value in range(count + 1)]
+    assert levels(values, replace(IBSI, bin_count=count)) == [*range(1, count + 1), count]
+
+
 def test_equal_values_have_one_grey_level() -> None:
     assert levels([7, 7, 7], replace(IBSI, bin_count=32)) == [1, 1, 1]
 
@@ -50,6 +57,25 @@ def test_pyradiomics_bins_start_at_the_multiple_below_the_smallest_value() -> No
 
 def test_pyradiomics_counts_bins_over_the_values() -> None:
     assert levels([0, 9, 10, 39, 40], replace(PYRADIOMICS, bin_count=4)) == [1, 1, 2, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (IBSI, "width 25 from -50, a multiple of it"),
+        (PYRADIOMICS, "width 25 from -50, a multiple of it"),
+        (replace(IBSI, bin_width_hu=0.5, resegment_hu=(-500, 400)), "width 0.5 from -30.5, a multiple of it"),
+        (replace(IBSI, bin_count=32), "32 bins"),
+    ],
+)
+def test_the_bins_of_a_filtered_image_are_described_as_they_are(settings: RadiomicsSettings, text: str) -> None:
+    voxels = np.array([[[-30.25, 7.0, -999.0]]], np.float32)
+    mask = np.array([[[True, True, False]]])
+    assert filtered_bins(voxels, mask, settings) == text
+    if not settings.bin_count:
+        origin = float(text.split(" from ")[1].split(",")[0])
+        expected = np.floor((voxels[mask] - origin) / settings.bin_width_hu) + 1
+        assert grey_levels(voxels, mask, settings, filtered=True)[mask].tolist() == expected.tolist()
 
 
 def test_outside_the_mask_there_is_no_grey_level() -> None:

@@ -211,6 +211,11 @@ def peak_mib(task: Task[tuple[SegmentFeatures, ...]]) -> float:
         pytest.param(RadiomicsSettings(), id="all classes"),
         pytest.param(RadiomicsSettings(spacing_mm=(1.2, 0.7, 0.7)), id="resampled"),
         pytest.param(RadiomicsSettings(classes=(FeatureClass.FIRSTORDER,), wavelet=True), id="wavelet"),
+        pytest.param(RadiomicsSettings(classes=(FeatureClass.FIRSTORDER,), log_sigma_mm=(3.0,)), id="LoG"),
+        pytest.param(
+            RadiomicsSettings(classes=(FeatureClass.FIRSTORDER,), log_sigma_mm=(2.0,), spacing_mm=(1.2, 0.9, 0.9)),
+            id="LoG resampled",
+        ),
     ],
 )
 def test_an_organ_takes_no_more_memory_than_it_is_scheduled_with(

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
 from orthanc_plugin.codes import REPORT_TITLE
-from orthanc_plugin.domain.measures import SegmentFeatures
+from orthanc_plugin.domain.measures import Conditions, Missing, SegmentFeatures
 from orthanc_plugin.domain.plan import SegEncoding
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.radiomics.feature_codes import FEATURES, CodedFeature
@@ -76,7 +76,48 @@ def test_parameters_are_stated_once_and_hold_every_setting(stored: Dataset) -> N
     assert texts[1] == f"model_sha256={CARD.digest}"
     assert texts[-len(parameter_texts(SETTINGS)) :] == [*parameter_texts(SETTINGS)]
     assert values(original, "111002") == []
-    assert [item.TextValue for item in values(filtered, "111002")] == [f"image={FILTERED}"]
+    assert [item.TextValue for item in values(filtered, "111002")] == [
+        f"image={FILTERED}",
+        "filter=LoG, sigma 2 mm, IBSI kernel per voxel, cut off at 4 sigma, mirrored",
+    ]
+
+
+def conditions(classes: str, discretisation: str, voxels: int = 5) -> Conditions:
+    return Conditions(classes, discretisation, (2.0, 0.5, 0.5), voxels)
+
+
+def test_a_group_states_what_was_done_for_it_where_it_differs_from_what_the_report_states(stored: Dataset) -> None:
+    as_asked = conditions("shape firstorder glcm glrlm glszm ngtdm gldm", "width 25 HU from -1000 HU", 7)
+    other = conditions("firstorder", "width 25 from -150, a multiple of it")
+    ds = report(stored, [replace(measured(1), conditions=as_asked), replace(measured(1, FILTERED), conditions=other)])
+    original, filtered = groups_of(ds)
+    texts = [item.TextValue for item in ds.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "111002"]
+    assert texts[-1] == "spacing=2 0.5 0.5 mm (z y x)"
+    assert [item.TextValue for item in values(original, "111002")] == ["voxels=7"]
+    assert [item.TextValue for item in values(filtered, "111002")][2:] == [
+        "classes=firstorder",
+        "discretisation=width 25 from -150, a multiple of it",
+        "voxels=5",
+    ]
+
+
+def test_features_without_a_value_are_named_in_their_group_with_the_reason(stored: Dataset) -> None:
+    missing = (Missing(("glcm_MCC", "glcm_Imc2"), "undefined: for a reason"), Missing(("ngtdm_Busyness",), "too flat"))
+    nothing = SegmentFeatures(2, (), missing=(Missing(("shape_MeshVolume",), "one voxel"),))
+    ds = report(stored, [replace(measured(1), missing=missing), nothing])
+    first, second = groups_of(ds)
+    assert [item.TextValue for item in values(first, "NOT_MEASURED")] == [
+        "glcm_MCC, glcm_Imc2: undefined: for a reason",
+        "ngtdm_Busyness: too flat",
+    ]
+    rows = [row for row in read_radiomics_sr(ds) if row.reason]
+    assert [(row.segment_number, row.feature, row.code, row.value, row.reason) for row in rows] == [
+        (1, "glcm_MCC", "MCC", None, "undefined: for a reason"),
+        (1, "glcm_Imc2", "JN9H", None, "undefined: for a reason"),
+        (1, "ngtdm_Busyness", "NQ30", None, "too flat"),
+        (2, "shape_MeshVolume", "RNU0", None, "one voxel"),
+    ]
+    assert [item for item in second.ContentSequence if item.ValueType == "NUM"] == []
 
 
 def test_the_software_that_measured_is_contributing_equipment(stored: Dataset) -> None:
