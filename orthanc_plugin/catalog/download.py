@@ -2,7 +2,7 @@
 
 Bytes are kept in `NAME.part`, and the validator (ETag or date) of their version in `NAME.part.json`. The rest is
 requested for that version only; if the server has another version, the download starts again. A file gets its name when
-it is complete. Only `catalog.install` imports this module, because the pipeline knows no HTTP.
+it is complete. Only `catalog.install` and `service.ohif_package` import this module: the pipeline knows no HTTP.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from orthanc_plugin import __version__
-from orthanc_plugin.cli import backfill, demo, folder, inspect, jobs, models, phantom, processes, weights
+from orthanc_plugin.cli import backfill, demo, folder, inspect, jobs, models, ohif, phantom, processes, weights
 from orthanc_plugin.cli.desk import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Command, Commands, Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
 
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     shelf = commands.group("models", "list, check, install, convert and remove models")
     models.add_commands(shelf)
     weights.add_commands(shelf)
+    ohif.add_commands(commands.group("ohif", "install the viewer that the service serves"))
     folder.add_rules_commands(commands.group("rules", "find out which series get what"))
     return parser
 

@@ -106,7 +106,7 @@ def install_model(desk: Desk) -> None:
     install.require_licence(record, desk.options.accept_licence)
     _require_torch()
     convert = _converter(desk, name, None, record)
-    with _download_bar(desk.messages) as progress:
+    with download_bar(desk.messages) as progress:
         card = install.install_record(
             record,
             desk.needed_models_directory(),
@@ -175,7 +175,8 @@ def _one_source(files: Sequence[Path]) -> Iterator[Path]:
 
 
 @contextmanager
-def _download_bar(messages: Console) -> Iterator[Callable[[str, int, int | None], None]]:
+def download_bar(messages: Console) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar for each file; give the function that moves them (`catalog.download.Progress`)."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,

@@ -81,6 +81,23 @@ def _optional_web_address(text: str) -> str:
     return _web_address(text) if text else ""
 
 
+VIEWER_FIELDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+"""What the address of a viewer may have in braces."""
+
+
+def _viewer_address(text: str) -> str:
+    """Refuse schemes that run code in a page (`javascript:`), and braces that would stay in the address."""
+    fields = re.findall(r"{(\w*)}", text)
+    if text and not (
+        re.fullmatch(r"(?:(?:https?|weasis|slicer)://|/(?!/))[^\s\\<>\"'`]+", text)
+        and "StudyInstanceUID" in fields
+        and set(fields) <= {*VIEWER_FIELDS}
+        and not re.search(r"[{}]", re.sub(r"{\w*}", "", text))
+    ):
+        raise ValueError("not the address of a viewer")
+    return text
+
+
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address means this computer only."""
     try:
@@ -102,4 +119,5 @@ def _reveal_on_request(secret: SecretStr, info: SerializationInfo[Any]) -> str:
 Secret = Annotated[SecretStr, PlainSerializer(_reveal_on_request, when_used="json")]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 OptionalWebAddress = Annotated[str, AfterValidator(_optional_web_address)]
+ViewerAddress = Annotated[str, AfterValidator(_viewer_address)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

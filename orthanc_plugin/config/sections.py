@@ -11,7 +11,15 @@ from pydantic import Field, SecretStr, model_validator
 
 from orthanc_plugin.codes import REPORT_TITLE, Code
 from orthanc_plugin.config.archives import ArchiveName, ArchiveSettings
-from orthanc_plugin.config.base import SECRETS, AbsolutePath, OptionalWebAddress, Secret, Settings, is_loopback
+from orthanc_plugin.config.base import (
+    SECRETS,
+    AbsolutePath,
+    OptionalWebAddress,
+    Secret,
+    Settings,
+    ViewerAddress,
+    is_loopback,
+)
 from orthanc_plugin.config.rule import DEFAULT_RULE, Rule
 
 SECTION = "Enrichment"
@@ -65,6 +73,17 @@ class ReportTitle(Settings):
         return Code(self.value, self.scheme, self.meaning)
 
 
+class ViewerSettings(Settings):
+    """Where pages and buttons open a study, and the OHIF that the service serves."""
+
+    url: ViewerAddress = Field(
+        default="",
+        description="empty (the OHIF of the service), or an address of scheme http, https, weasis or slicer, or a path"
+        " that begins with /; with {StudyInstanceUID}, and with {SeriesInstanceUID} and {SOPInstanceUID} if you want",
+    )
+    directory: AbsolutePath | None = Field(default=None, description="absolute path of a folder, or null")
+
+
 class BackfillSettings(Settings):
     """How the studies of a backfill are mixed in."""
 
@@ -114,6 +133,7 @@ class Configuration(Settings):
     )
     keep_superseded: bool = Field(default=False, description="true or false")
     wait_for_memory: bool = Field(default=True, description="true or false")
+    viewer: ViewerSettings = Field(default=ViewerSettings(), description="an object with Url and Directory")
     backfill: BackfillSettings = Field(default=BackfillSettings(), description="an object with Lead and Hours")
     keep_without_source: bool = Field(default=False, description="true or false")
     take_over_s: float = Field(default=30.0, alias="TakeOverSeconds", ge=15, le=3600, description="seconds, 15 to 3600")

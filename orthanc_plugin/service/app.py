@@ -32,6 +32,7 @@ from orthanc_plugin.service.proxy import METHODS, PREFIX, PassThrough
 from orthanc_plugin.service.readiness import Readiness
 from orthanc_plugin.service.routes import http_problem
 from orthanc_plugin.service.same_origin import SameOrigin
+from orthanc_plugin.service.viewer import OhifFiles, Viewer
 from orthanc_plugin.service.workers import WorkerState
 
 # Orthanc closes idle connections after one second. Close ours sooner, so that no request uses a closed one.
@@ -70,6 +71,8 @@ def build_app(backstage: Backstage) -> ASGIApp:
     )  # fmt: skip
     api = Api(backstage.queue, health, backstage.take_hint, StoredResults(backstage.queue, archives), archives)
 
+    viewer = Viewer(backstage.configuration.viewer)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with login, transfers:
@@ -82,10 +85,12 @@ def build_app(backstage: Backstage) -> ASGIApp:
             *Dashboard(backstage.queue, health).routes(),
             *JobPage(backstage.queue).routes(),
             Route(f"{PREFIX}{{path:path}}", PassThrough(transfers, front.url), methods=list(METHODS)),
+            *viewer.routes(),
         ],
         exception_handlers={HTTPException: http_problem},
         lifespan=lifespan,
     )
+    inside.router.default = OhifFiles(viewer)
     return SameOrigin(Gate(inside, OrthancLogin(login, front.orthanc_url), backstage.secret))
 
 

@@ -55,7 +55,6 @@ class Dashboard:
     def routes(self) -> list[BaseRoute]:
         """Return the routes of the page, of its static files and of the redirects to it."""
         return [
-            Route("/", guarded(self.home)),
             Route("/enrichment", guarded(self.home)),
             Route("/enrichment/", guarded(self.page)),
             Mount("/enrichment/static", StaticFiles(directory=_HERE / "static")),

@@ -75,6 +75,9 @@ def _add_headers(headers: MutableHeaders, path: str) -> None:
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
     if path.startswith("/dicom-web/"):
         headers["Content-Security-Policy"] = _ARCHIVE_POLICY
-    else:
+    elif path.startswith("/enrichment"):
         headers["Content-Security-Policy"] = _PAGES_POLICY
+        headers.setdefault("Cache-Control", "no-store")
+    else:  # OHIF sets a policy of its own
+        headers.setdefault("Content-Security-Policy", _PAGES_POLICY)
         headers.setdefault("Cache-Control", "no-store")

@@ -42,7 +42,9 @@ ROUTES = [
     ("GET", "/dicom-web/studies", 200),
     ("POST", "/dicom-web/studies", 200),
     ("GET", "/dicom-web", 307),
+    ("GET", "/enrichment/open", 400),
     ("GET", "/viewer", 404),
+    ("GET", "/app-config.js", 404),
     ("GET", "/system", 404),
 ]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 from starlette.applications import Starlette
@@ -63,10 +64,16 @@ class FrontDoor:
 
 
 @contextmanager
-def front_door(directory: Path, authority: Authority | None = None, database: str = "") -> Iterator[FrontDoor]:
+def front_door(
+    directory: Path,
+    authority: Authority | None = None,
+    database: str = "",
+    section: Mapping[str, object] = MappingProxyType({}),
+) -> Iterator[FrontDoor]:
     """The application with one user, one secret and a job database, an empty one in `directory`.
 
     `authority`: private CA of the Orthanc behind it, which then answers by TLS only. `database`: URL of another one.
+    `section`: further settings.
     """
     with ExitStack() as servers:
         orthanc = servers.enter_context(serving(_orthanc()))
@@ -74,7 +81,7 @@ def front_door(directory: Path, authority: Authority | None = None, database: st
         if authority is not None:
             port = servers.enter_context(tls_front(int(orthanc.rpartition(":")[2]), authority.sign()))
             orthanc, more = f"https://127.0.0.1:{port}", {"CaFile": str(authority.file)}
-        configuration = _configuration(orthanc, directory, more, database)
+        configuration = _configuration(orthanc, directory, more, database, section)
         with closing(JobQueue(configuration.database)) as queue:
             hints = Hints()
             app = build_app(
@@ -163,7 +170,10 @@ def _orthanc() -> Starlette:
     )
 
 
-def _configuration(orthanc: str, directory: Path, more: dict[str, str], database: str) -> Configuration:
+def _configuration(
+    orthanc: str, directory: Path, more: dict[str, str], database: str, further: Mapping[str, object]
+) -> Configuration:
     archive = {"Url": f"{orthanc}/dicom-web", "OrthancUrl": orthanc, "User": USER, "Password": PASSWORD} | more
     section = {"StateDirectory": str(directory), "Archives": {"local": archive}}
-    return parse_section(section | ({"Database": database} if database else {}), {})
+    viewer = {"Viewer": {"Directory": str(directory / "no-ohif")}}
+    return parse_section({**section, **viewer, **({"Database": database} if database else {}), **further}, {})

@@ -1,0 +1,147 @@
+// OHIF's configuration. The service serves this file in place of the one that OHIF ships (docs/viewer.md).
+(() => {
+  'use strict';
+
+  // Modalities that are drawn on images, and the representation in which OHIF draws them.
+  const OVERLAYS = { SEG: 'Labelmap', RTSTRUCT: 'Contour' };
+  const isOverlay = displaySet => displaySet.Modality in OVERLAYS;
+
+  // UIDs that the address names, in any case and as a list with commas, as OHIF reads them.
+  const named = wanted => {
+    const values = [...new URLSearchParams(window.location.search)].filter(([key]) => key.toLowerCase() === wanted);
+    return new Set(values.flatMap(([, value]) => value.split(',')));
+  };
+  const isNamed = displaySet =>
+    named('initialseriesinstanceuid').has(displaySet.SeriesInstanceUID) ||
+    displaySet.instances?.some(({ SOPInstanceUID }) => named('initialsopinstanceuid').has(SOPInstanceUID));
+
+  // What is shown first: what the address names, or the images under it; else images that have segments.
+  const first = displaySets => {
+    const under = overlay =>
+      displaySets.find(({ displaySetInstanceUID }) => displaySetInstanceUID === overlay.referencedDisplaySetInstanceUID);
+    const wanted = displaySets.find(isNamed);
+    if (wanted) {
+      return isOverlay(wanted) ? under(wanted) : wanted;
+    }
+    return displaySets.find(image => displaySets.some(other => other.Modality === 'SEG' && under(other) === image));
+  };
+
+  // The segments of an image: those that the address names, else all; contours only if they are named.
+  const overlaysOf = (image, displaySets) => {
+    const all = displaySets.filter(
+      other => isOverlay(other) && other.referencedDisplaySetInstanceUID === image.displaySetInstanceUID
+    );
+    const wanted = all.filter(isNamed);
+    return wanted.length ? wanted : all.filter(({ Modality }) => Modality === 'SEG');
+  };
+
+  // Images first, and then what was made of them. Our results are numbered in the order in which they are read; OHIF
+  // itself sorts by time, which it does not know for segments.
+  const inReadingOrder = (one, other) => {
+    const isImage = ({ Modality, modality }) => !['SEG', 'SR', 'RTSTRUCT', 'OT'].includes(Modality ?? modality);
+    const number = ({ SeriesNumber, seriesNumber }) => Number(SeriesNumber ?? seriesNumber ?? 0);
+    return isImage(other) - isImage(one) || number(one) - number(other);
+  };
+
+  const extension = {
+    id: 'orthanc-enrichment',
+
+    preRegistration({ servicesManager }) {
+      const { hangingProtocolService } = servicesManager.services;
+      hangingProtocolService.addCustomAttribute(
+        'isShownFirst',
+        'Whether a display set is shown first',
+        (displaySet, options) => first(options?.displaySets ?? []) === displaySet
+      );
+      const { displaySetSelectors, stages } = hangingProtocolService.getProtocolById('default');
+      displaySetSelectors.defaultDisplaySetId.seriesMatchingRules.push({
+        attribute: 'isShownFirst',
+        weight: 100,
+        constraint: { equals: { value: true } },
+      });
+      // The first slice of a chest shows a neck: begin in the middle, unless the address names an image.
+      stages[0].viewports[0].viewportOptions.initialImageOptions.defaultValue = { preset: 'middle' };
+    },
+
+    // Each viewport that shows images gets their segments once: a person may then remove them.
+    onModeEnter({ servicesManager }) {
+      const { cornerstoneViewportService, displaySetService, segmentationService, uiNotificationService } =
+        servicesManager.services;
+      const given = new Set();
+
+      const add = async (viewportId, overlay) => {
+        try {
+          await overlay.load({ headers: {} });
+          await segmentationService.addSegmentationRepresentation(viewportId, {
+            segmentationId: overlay.displaySetInstanceUID,
+            type: OVERLAYS[overlay.Modality],
+          });
+          overlay.isHydrated = true;
+        } catch (error) {
+          console.error(error);
+          uiNotificationService.show({
+            title: overlay.SeriesDescription,
+            message: 'These segments cannot be shown.',
+            type: 'error',
+          });
+        }
+      };
+
+      cornerstoneViewportService.subscribe(
+        cornerstoneViewportService.EVENTS.VIEWPORT_DATA_CHANGED,
+        async ({ viewportId, viewportData }) => {
+          const [shown] = [viewportData?.data].flat();
+          const image = shown && displaySetService.getDisplaySetByUID(shown.displaySetInstanceUID);
+          const key = `${viewportId} ${image?.displaySetInstanceUID}`;
+          if (!image || isOverlay(image) || given.has(key)) {
+            return;
+          }
+          given.add(key);
+          for (const overlay of overlaysOf(image, displaySetService.getActiveDisplaySets())) {
+            await add(viewportId, overlay);
+          }
+        }
+      );
+    },
+  };
+
+  window.config = {
+    routerBasename: null,
+    extensions: [extension],
+    modes: [],
+    customizationService: { global: { sortingCriteria: { $set: inReadingOrder } } },
+    // The panel with names and colours of the segments is open where there is room for it.
+    modesConfiguration: {
+      '@ohif/mode-longitudinal': {
+        routes: { 0: { layoutInstance: { props: { rightPanelClosed: { $set: window.innerWidth < 1200 } } } } },
+      },
+    },
+    showStudyList: true,
+    maxNumberOfWebWorkers: 2,
+    investigationalUseDialog: { option: 'never' },
+    disableConfirmationPrompts: true,
+    showWarningMessageForCrossOrigin: false,
+    defaultDataSourceName: 'dicomweb',
+    dataSources: [
+      {
+        namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+        sourceName: 'dicomweb',
+        configuration: {
+          friendlyName: 'Orthanc',
+          name: 'orthanc',
+          qidoRoot: '/dicom-web',
+          wadoRoot: '/dicom-web',
+          wadoUriRoot: '/wado',
+          imageRendering: 'wadors',
+          thumbnailRendering: 'wadors',
+          enableStudyLazyLoad: true,
+          qidoSupportsIncludeField: false,
+          supportsFuzzyMatching: false,
+          supportsWildcard: true,
+          omitQuotationForMultipartRequest: true,
+          bulkDataURI: { enabled: true, relativeResolution: 'studies' },
+        },
+      },
+    ],
+  };
+})();
