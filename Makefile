@@ -13,7 +13,7 @@ export NO_MKDOCS_2_WARNING = 1
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.installed ## Install the Debian packages and .venv that everything else uses
+setup: .venv/.installed .venv/.ohif ## Install the Debian packages, .venv and OHIF, which everything else uses
 
 .venv/.installed: requirements/dev.txt pyproject.toml scripts/install-system
 	./scripts/install-system
@@ -22,6 +22,10 @@ setup: .venv/.installed ## Install the Debian packages and .venv that everything
 	$(RUN)uv pip install --quiet --compile-bytecode --python $(RUN)python --require-hashes -r requirements/dev.txt
 	$(RUN)uv pip install --quiet --python $(RUN)python --no-deps -e .
 	touch $@
+
+# A missing viewer stops nothing; the next `make` tries again.
+.venv/.ohif: .venv/.installed scripts/install-ohif orthanc_plugin/service/ohif_package.py
+	@if ./scripts/install-ohif; then touch $@; fi
 
 parity-env: .parity/.installed
 

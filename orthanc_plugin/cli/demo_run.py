@@ -32,6 +32,7 @@ from orthanc_plugin.errors import ConfigError, StoreError, TransientError
 from orthanc_plugin.phantoms.dicom import write_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
 from orthanc_plugin.phantoms.thorax import make_thorax_phantom
+from orthanc_plugin.service.viewer import OPEN
 
 SILENCE_TIMEOUT_S = 900
 BATCH = 50
@@ -90,7 +91,7 @@ def run_demo(
         else:
             _show(outcome, servers, console)
         if stay:
-            _stay(servers, messages)
+            _stay(outcome, servers, messages)
     return outcome_code([decision["state"] for decision in decisions])
 
 
@@ -211,7 +212,7 @@ def _show(outcome: dict[str, Any], servers: Servers, console: Console) -> None:
             f"  {'study':<{_KIND}} {servers.orthanc}/app/explorer.html#study?uuid={outcome['studies'][study]}"
         )
         for stored in job["objects"] if job else ():
-            link = f"{servers.orthanc}/dicom-web/studies/{study}/series/{stored['series_instance_uid']}"
+            link = _viewer_link(servers.service, study, stored["series_instance_uid"])
             console.print(f"  {stored['kind']:<{_KIND}} {link}", soft_wrap=True)
         if job and job["location"]:
             console.print(f"  {'scores':<{_KIND}} {servers.service}/enrichment/jobs/{job['id']}", soft_wrap=True)
@@ -254,10 +255,30 @@ def _show_location(location: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def _stay(servers: Servers, messages: Console) -> None:
+def _stay(outcome: dict[str, Any], servers: Servers, messages: Console) -> None:
     messages.print(f"\nLog in as {USER} with the password {servers.password}. Ctrl-C ends the demo.")
+    for line in _invitation(outcome["series"], servers):
+        messages.print(line, soft_wrap=True, markup=False, highlight=False)
     try:
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
         messages.print("Stopping.")
+
+
+def _invitation(decisions: list[dict[str, Any]], servers: Servers) -> tuple[str, str]:
+    """Say what to open: the first CT that is done, or the dashboard; the link logs the browser in."""
+    logged_in = servers.service.replace("://", f"://{USER}:{servers.password}@", 1)
+    done = next((row for row in decisions if row["state"] == "done"), None)
+    if done is None:
+        return "Open the dashboard:", f"{logged_in}/enrichment/"
+    link = _viewer_link("", done["study_instance_uid"], done["series_instance_uid"])
+    with servers.client() as client:
+        answer = client.get(f"{servers.service}{link}", follow_redirects=False)
+    if answer.is_redirect:
+        return "Open the CT with its structures:", f"{logged_in}{link}"
+    return f"Open the dashboard ({answer.json()['error']['message']}):", f"{logged_in}/enrichment/"
+
+
+def _viewer_link(service: str, study_uid: str, series_uid: str) -> str:
+    return f"{service}{OPEN}?StudyInstanceUID={study_uid}&SeriesInstanceUID={series_uid}"

@@ -168,3 +168,24 @@ def test_weights_are_refused_where_they_cannot_be_converted(tmp_path: Path) -> N
     (tmp_path / "weights").mkdir()
     with pytest.raises((ConfigError, ModelError), match=r"install|weights"):
         section(str(tmp_path / "weights"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "line", "end"),
+    [
+        (303, "done", "Open the CT", "/enrichment/open?StudyInstanceUID=1.2&SeriesInstanceUID=1.2.3"),
+        (404, "done", "OHIF is not installed", "/enrichment/"),
+        (303, "failed", "Open the dashboard:", "/enrichment/"),
+    ],
+)
+def test_the_demo_ends_with_one_link_that_logs_in(
+    monkeypatch: pytest.MonkeyPatch, status: int, state: str, line: str, end: str
+) -> None:
+    body = {"error": {"message": "OHIF is not installed: run it"}}
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, json=body, headers={"Location": "/viewer"}))
+    monkeypatch.setattr(demo_orthanc.Servers, "client", lambda self: httpx.Client(transport=transport))
+    servers = demo_orthanc.Servers("http://127.0.0.1:8042", "http://127.0.0.1:8043", "pass")
+    rows = [{"state": state, "study_instance_uid": "1.2", "series_instance_uid": "1.2.3"}]
+    said, link = demo._invitation(rows, servers)
+    assert line in said
+    assert link == f"http://demo:pass@127.0.0.1:8043{end}"
