@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def run_demo(
     with running_orthanc(directory, section, messages) as servers:
         started = time.monotonic()
         _send(sent, servers, messages)
-        decisions = _await_decisions(series_uids, servers, messages)
+        decisions = _await_decisions(series_uids, datetime.now(UTC), servers, messages)
         outcome = _outcome(decisions, servers, time.monotonic() - started)
         if json_output:
             console.print_json(json.dumps(outcome))
@@ -144,14 +145,23 @@ def _send(sent: list[tuple[Path, Dataset]], servers: Servers, messages: Console)
             raise StoreError(f"Orthanc refused the CT: {error}") from None
 
 
-def _await_decisions(series_uids: set[str], servers: Servers, messages: Console) -> list[dict[str, Any]]:
-    """Return the ledger's rows of the series that were sent, as soon as each is final."""
+def _await_decisions(
+    series_uids: set[str], sent_at: datetime, servers: Servers, messages: Console
+) -> list[dict[str, Any]]:
+    """Return the ledger's rows of the series that were sent, as soon as each is final.
+
+    A slow upload may make a series look stable before its last slice: decisions before `sent_at` do not count.
+    """
     columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     changed, last = time.monotonic(), ""
     with servers.client() as client, Progress(*columns, console=messages) as progress:
         task = progress.add_task("waiting for the series to be stable", total=None)
         while time.monotonic() - changed < SILENCE_TIMEOUT_S:
-            rows = [row for row in _latest(client, servers) if row["series_instance_uid"] in series_uids]
+            rows = [
+                row
+                for row in _latest(client, servers)
+                if row["series_instance_uid"] in series_uids and datetime.fromisoformat(row["first_seen"]) >= sent_at
+            ]
             if {row["series_instance_uid"] for row in rows} == series_uids and all(
                 row["state"] in FINAL_STATES for row in rows
             ):

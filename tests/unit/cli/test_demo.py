@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -189,3 +190,24 @@ def test_the_demo_ends_with_one_link_that_logs_in(
     said, link = demo._invitation(rows, servers)
     assert line in said
     assert link == f"http://demo:pass@127.0.0.1:8043{end}"
+
+
+def test_a_decision_before_the_last_slice_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow upload made the series look stable, and its slices missing."""
+    sent_at = datetime(2026, 1, 2, tzinfo=UTC)
+    early, late = (
+        {
+            "series_instance_uid": "1",
+            "state": state,
+            "superseded_by": "",
+            "first_seen": moment.isoformat(),
+            "job_id": "",
+        }
+        for state, moment in (("skipped", sent_at - timedelta(seconds=1)), ("done", sent_at + timedelta(seconds=3)))
+    )
+    answers = iter([[early], [early], [late]])
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"series": next(answers)}))
+    monkeypatch.setattr(demo_orthanc.Servers, "client", lambda self: httpx.Client(transport=transport))
+    servers = demo_orthanc.Servers("http://orthanc", "http://service", "")
+    rows = demo._await_decisions({"1"}, sent_at, servers, Console(file=io.StringIO()))
+    assert [row["state"] for row in rows] == ["done"]
