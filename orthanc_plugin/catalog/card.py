@@ -32,6 +32,12 @@ class Engine(StrEnum):
     BODY_PART_REGRESSION = "bpr"
 
 
+class BodyField(StrEnum):
+    """The part of the body that a model was made for. Elsewhere it would label organs that are not there."""
+
+    HEAD_NECK = "head-neck"
+
+
 @dataclass(frozen=True, slots=True)
 class CardLabel(Segment):
     """One structure that a model can find. shape_features: whether radiomics measures its shape."""
@@ -65,6 +71,7 @@ class CardFile:
     algorithm_family: how the model works (PS3.16 CID 7162); None on older cards, for which the engine tells it.
     nnunet, bpr: what the engine of that name needs, None for other engines.
     test_model: trained on phantoms only; rules refuse it on patients unless they say otherwise.
+    field: the part of the body that the model sees; it does not run on scans without it. None: the whole scan.
     """
 
     # Holds for the dataclasses inside as well: an unknown key is an error at every level.
@@ -86,6 +93,7 @@ class CardFile:
     nnunet: NnunetModel | None = None
     bpr: BprModel | None = None
     test_model: bool = False
+    field: BodyField | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

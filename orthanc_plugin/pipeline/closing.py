@@ -29,6 +29,15 @@ def _form(kind: Output, context: Context) -> tuple[Callable[..., Dataset], str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkable:
+    """A stored SEG, its model, and the first and last slice that the model saw (None: all slices)."""
+
+    card: ModelCard
+    seg: StoredObject
+    searched: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """The report of the quality checks, and their results."""
 
@@ -38,10 +47,9 @@ class Checked:
 
 def check(
     series: CtSeries,
-    found: Sequence[tuple[ModelCard, StoredObject]],
+    found: Sequence[Checkable],
     provider: str,
     context: Context,
-    searched: tuple[int, int] | None = None,
 ) -> Checked:
     """Run the quality checks on each mask as stored and across models, and store the results as SR.
 
@@ -53,16 +61,18 @@ def check(
         Each model with its SEG.
     provider : str
         Execution provider of the models.
-    searched : tuple of int, optional
-        First and last slice that the models saw; all slices by default.
     """
-    kept = [(card, context.masks(series, card, stored.sop_instance_uid)) for card, stored in found]
+    kept = [(one.card, context.masks(series, one.card, one.seg.sop_instance_uid)) for one in found]
     masks = [(card, there.segmentation) for card, there in kept]
-    results = [r for card, segmentation in masks for r in check_masks(series.volume, segmentation, card, searched)]
+    results = [
+        result
+        for one, (card, segmentation) in zip(found, masks, strict=True)
+        for result in check_masks(series.volume, segmentation, card, one.searched)
+    ]
     results.extend(check_agreement(masks))
     if not results:
         return Checked(ReportResult(None, ("no quality check applies to what was found",)), ())
-    seg_uids = [stored.sop_instance_uid for _, stored in found]
+    seg_uids = [one.seg.sop_instance_uid for one in found]
     uid = identity.joint_sr_uid(seg_uids, Output.CHECKS, context.report_settings)
     if (there := context.find(series, uid)) is not None:
         return Checked(ReportResult(reference(there, Output.CHECKS, True)), tuple(results))

@@ -56,31 +56,24 @@ class LocateResult:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """The slices of a series that show a region of the body, and a margin.
+    """The slices of a series that a model sees.
 
     first, last: indices of the slices at the ends, counted from 0.
     volume: view of these slices.
-    located_by: digest of the model that found the region.
+    settings: settings for the SEG UID, so that a cropped result never replaces an uncropped one.
+    why: what these slices are, for the note that is stored with the SEG.
     """
 
-    region: Region
     first: int
     last: int
     volume: Volume
-    located_by: str
-
-    @property
-    def settings(self) -> str:
-        """Settings for the SEG UID, so that a cropped result never replaces an uncropped one."""
-        return f"cropped to {self.region} and {CROP_MARGIN_MM:g} mm by {self.located_by}"
+    settings: str
+    why: str
 
     @property
     def note(self) -> str:
         """The note on the crop that is stored with the SEG."""
-        return (
-            f"only slices {self.first + 1} to {self.last + 1}, counted from the feet, were analysed: the {self.region}"
-            f" as located by body part regression ({self.located_by[:12]}), with a margin of {CROP_MARGIN_MM:g} mm"
-        )
+        return f"only slices {self.first + 1} to {self.last + 1}, counted from the feet, were analysed: {self.why}"
 
 
 def locate(series: CtSeries, locator: Locator) -> LocateResult:
@@ -139,7 +132,16 @@ def crop_to(region: Region, volume: Volume, location: BodyLocation, located_by: 
         return None
     margin = math.ceil(CROP_MARGIN_MM / volume.spacing_mm[0])
     first, last = max(0, min(slices) - margin), min(len(volume.voxels_hu) - 1, max(slices) + margin)
+    return Crop(
+        first, last, slices_of(volume, first, last),
+        settings=f"cropped to {region} and {CROP_MARGIN_MM:g} mm by {located_by}",
+        why=f"the {region} as located by body part regression ({located_by[:12]}),"
+        f" with a margin of {CROP_MARGIN_MM:g} mm",
+    )  # fmt: skip
+
+
+def slices_of(volume: Volume, first: int, last: int) -> Volume:
+    """Return a view of the slices from `first` to `last`, both included, where they lie in the patient."""
     affine = volume.affine.copy()
     affine[:3, 3] += first * affine[:3, 2]
-    part = replace(volume, voxels_hu=volume.voxels_hu[first : last + 1], affine=affine)
-    return Crop(region, first, last, part, located_by)
+    return replace(volume, voxels_hu=volume.voxels_hu[first : last + 1], affine=affine)

@@ -21,6 +21,7 @@ from orthanc_plugin.errors import EncodingError, StoreError
 from orthanc_plugin.inference.engine import SegmentationEngine
 from orthanc_plugin.pipeline import closing, location, organs, scan
 from orthanc_plugin.pipeline.context import Context, ReadBack, ReportResult
+from orthanc_plugin.pipeline.field import NOT_SHOWN, head_and_neck
 from orthanc_plugin.pipeline.memory import Models, SegmenterWithinMemory, within_memory
 from orthanc_plugin.quality.scan import measure_scan
 
@@ -80,12 +81,13 @@ class Session:
         self._models, self._load, self._make_context = models, load, make_context
         self._engines: dict[str, RememberingEngine] = {}
         self._crop: location.Crop | None = None
+        self._fields: dict[str, location.Crop | None] = {}
 
     def close(self) -> None:
         """Let go of the series, the masks and the results of this job."""
         for held in ("_series", "_figures", "_context"):
             self.__dict__.pop(held, None)
-        self._engines, self._crop = {}, None
+        self._engines, self._crop, self._fields = {}, None, {}
 
     def retrieve(self) -> Found:
         """Read the series and vouch for it."""
@@ -111,7 +113,9 @@ class Session:
 
     def segment(self, model: PlannedModel, located: StageOutcome | None = None) -> Found:
         """Find and store the structures of one model."""
-        crop, wanted = self._cropped(located), self.job.plan.location
+        if not self._is_shown(model, located):
+            return Found(notes=(NOT_SHOWN,))
+        crop, wanted = self._seen(model, located), self.job.plan.location
         if model.digest not in self._engines:
             self._engines[model.digest] = RememberingEngine(SegmenterWithinMemory(self._models, model, self._deaths))
         result = organs.segment(self._series, self._engines[model.digest], self._context, crop)
@@ -129,7 +133,7 @@ class Session:
 
     def report(self, model: PlannedModel, segmented: StageOutcome, located: StageOutcome | None = None) -> Found:
         """Store the landmarks of a stored SEG; a note says if they stand in for those of body part regression."""
-        found = self._reported(partial(organs.report, crop=self._cropped(located)), model, segmented)
+        found = self._reported(partial(organs.report, crop=self._seen(model, located)), model, segmented)
         absent = self.job.plan.location.absent if self.job.plan.location is not None else ""
         if found.stored is None or not absent:
             return found
@@ -139,10 +143,13 @@ class Session:
         self, segmented: Sequence[tuple[PlannedModel, StageOutcome]], located: StageOutcome | None = None
     ) -> Found:
         """Run the quality checks on all stored SEGs and store their results."""
-        found = [(self._models.card(model), _seg(outcome)) for model, outcome in segmented]
-        provider = segmented[0][1].stage.provider
-        searched = organs.searched_slices(self._cropped(located))
-        checked = closing.check(self._series, found, provider, self._context, searched)
+        found = [
+            closing.Checkable(
+                self._models.card(model), _seg(outcome), organs.searched_slices(self._seen(model, located))
+            )
+            for model, outcome in segmented
+        ]
+        checked = closing.check(self._series, found, segmented[0][1].stage.provider, self._context)
         failed = [f"{r.check} of {r.key} failed: {r.detail}" for r in checked.results if not r.passed]
         return Found(checked.report.stored, notes=(*checked.report.notes, *failed), checks=checked.results)
 
@@ -177,6 +184,18 @@ class Session:
     def _context(self) -> Context:
         context = self._make_context(ReadBack())
         return replace(context, begun=context.clock(), models=tuple(model.digest for model in self.job.plan.models))
+
+    def _is_shown(self, model: PlannedModel, located: StageOutcome | None) -> bool:
+        return self._models.card(model).field is None or self._seen(model, located) is not None
+
+    def _seen(self, model: PlannedModel, located: StageOutcome | None) -> location.Crop | None:
+        """Return the slices that a model sees; None for all of them, or for none if the model has a field."""
+        if self._models.card(model).field is None:
+            return self._cropped(located)
+        if model.digest not in self._fields:
+            place = None if located is None else location_of(located)
+            self._fields[model.digest] = head_and_neck(self._series.volume, place)
+        return self._fields[model.digest]
 
     def _cropped(self, located: StageOutcome | None) -> location.Crop | None:
         """Return the slices that organ models see: one view, so that a stage that is tried again infers nothing."""
