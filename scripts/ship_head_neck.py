@@ -11,7 +11,6 @@ import argparse
 import csv
 import io
 import json
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,25 +29,10 @@ PUBLISHED = f"{DATASET}/nnUNetTrainer__nnUNetPlans__{CONFIGURATION}"
 """The trainer of the training is unknown to an installed nnU-Net; its network is that of the ordinary trainer."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_LEFT = {"scheme": "SCT", "value": "7771000", "meaning": "Left"}
-_RIGHT = {"scheme": "SCT", "value": "24028007", "meaning": "Right"}
 
-
-def _structure(value: str, meaning: str, colour: list[int], side: dict[str, str] | None = None) -> dict[str, Any]:
-    label = f"{side['meaning']} {meaning.lower()}" if side else meaning
-    kind = {"scheme": "SCT", "value": value, "meaning": meaning}
-    return {"label": label, "type": kind, "colour": colour} | ({"modifier": side} if side else {})
-
-
-STRUCTURES = {
-    "brainstem": _structure("119238007", "Brain Stem", [88, 106, 215]) | {"label": "Brainstem"},
-    "mandible": _structure("91609006", "Mandible", [222, 198, 101]),
-    "parotid_left": _structure("45289007", "Parotid gland", [98, 153, 112], _LEFT),
-    "parotid_right": _structure("45289007", "Parotid gland", [60, 120, 80], _RIGHT),
-}
-"""Codes of the labels that the project's table does not hold."""
 
 _OVER_CONVERTED = {
+    "field": "head-neck",
     "manufacturer": "Orthanc Enrichment",
     "citation": "Data (MIT): Babier et al., OpenKBP, Medical Physics 48 (2021) 5549, doi:10.1002/mp.14845; "
     "this project, scripts/train_head_neck.py; "
@@ -62,7 +46,7 @@ _OVER_CONVERTED = {
         "Children, other positions, finer CT and other parts of the body are not tested.",
         "The experts' contours are clinical and of several hospitals; the lower end of the spinal cord is arbitrary.",
         "The training images are blank outside the body; couch, head rest and mask were drawn, never scanned.",
-        "On a scan without head and neck it labels organs that are not there.",
+        "It runs only where bone encloses a brain, from the top to 240 mm below; other scans are left out.",
         "Small organs on a grid of about 4 mm: Dice says little of their surface; check every contour.",
     ],
 }
@@ -125,13 +109,15 @@ def write_zip(out: Path, fold: int, checkpoint: str, target: Path) -> None:
 
 
 def install(weights: Path, models: Path) -> ModelCard:
-    """Convert the zip and complete the card with what the converter cannot know."""
-    with tempfile.TemporaryDirectory() as folder:
-        labels = Path(folder, "labels.json")
-        labels.write_text(json.dumps(STRUCTURES))
-        made = convert_model(weights, NAME, models, labels=labels, licence=LICENCE, replace=True)
+    """Convert the zip and complete the card with what the converter cannot know.
+
+    Each organ is one piece: what else the network marks is removed, as nnU-Net's postprocessing does.
+    """
+    made = convert_model(weights, NAME, models, licence=LICENCE, replace=True)
     path = made.directory / CARD
     card = json.loads(path.read_text()) | _OVER_CONVERTED
+    for part in card["nnunet"]["parts"]:
+        part["postprocessing"] = [{"numbers": [number]} for number in ORGANS.values()]
     path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
     return read_card(made.directory)
 

@@ -163,7 +163,7 @@ class Rule(Settings):
         default=SeriesPerStudy.ALL, description=" or ".join(f'"{choice}"' for choice in SeriesPerStudy)
     )
     models: tuple[str, ...] = Field(
-        default=("chest_structures",), min_length=1, description="a list of installed models"
+        default=("chest_structures", "head_neck_oar"), min_length=1, description="a list of installed models"
     )
     allow_test_models: bool = Field(default=False, description="true or false")
     phase: Phase = Field(default=Phase.REFUSE, description=", ".join(f'"{phase}"' for phase in Phase))

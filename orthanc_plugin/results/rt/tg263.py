@@ -14,6 +14,7 @@ from orthanc_plugin.results.vertebrae import VERTEBRAE
 
 _UNPAIRED = {
     "10200004": "Liver",
+    "119238007": "Brainstem",
     "12691009": "A_Brachiocephls",
     "12738006": "Brain",
     "122972007": "V_Pulmonary",
@@ -49,6 +50,7 @@ _UNPAIRED = {
     "87878005": "Ventricle_L",
     "89546000": "Skull",
     "89837001": "Bladder",
+    "91609006": "Bone_Mandible",
     "9846003": "Kidney_R",
     **{code: f"VB_T{int(name[1:]):02d}" if name.startswith("T") else f"VB_{name}" for name, code in VERTEBRAE.items()},
     "65985001": "VB_S1",
@@ -59,6 +61,7 @@ _PAIRED = {
     "32062004": "A_Carotid",
     "36765005": "A_Subclavian",
     "39607008": "Lung",
+    "45289007": "Parotid",
     "46027005": "V_Iliac",
     "51299004": "Clavicle",
     "64033007": "Kidney",
@@ -83,6 +86,7 @@ _PAIRED = {
 }
 _OTHER: dict[tuple[str, str | None], str] = {
     ("39607008", BILATERAL.value): "Lungs",
+    ("45289007", BILATERAL.value): "Parotids",
     ("64033007", BILATERAL.value): "Kidneys",
     ("71341001", BILATERAL.value): "Femurs",
     ("76752008", BILATERAL.value): "Breasts",
