@@ -50,4 +50,5 @@ def test_wheel_enriches_a_phantom_without_the_checkout(installed: Path, tmp_path
 def test_wheel_carries_the_built_in_model(installed: Path, tmp_path: Path) -> None:
     verified = json.loads(run(str(installed / "orthanc-enrich"), "models", "verify", "--json", cwd=tmp_path))
     here = json.loads(run(sys.executable, "-m", "orthanc_plugin.cli", "models", "verify", "--json"))
-    assert verified == {"verified": {"chest_structures": here["verified"]["chest_structures"]}}  # no test model
+    shipped = ("chest_structures", "head_neck_oar")  # no test model
+    assert verified == {"verified": {name: here["verified"][name] for name in shipped}}

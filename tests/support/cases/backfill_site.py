@@ -12,7 +12,7 @@ from orthanc_plugin.jobs.orders import Order, Orders
 from orthanc_plugin.jobs.queue import JobQueue
 from tests.support.fakes.memory_archive import MemoryArchive, ct_series
 
-MODELS = {"chest_structures": "d" * 64, "other": "e" * 64}
+MODELS = {"chest_structures": "d" * 64, "head_neck_oar": "f" * 64, "other": "e" * 64}
 QUERY = {"StudyDate": "20251201-20260131", "ModalitiesInStudy": "CT"}
 
 

@@ -217,7 +217,13 @@ def test_lists_mark_test_models(model: Path, capsys: pytest.CaptureFixture[str])
     assert "small (test model)" in capsys.readouterr().out
     assert cli.main(["models", "list", "--models", str(model.parent), "--json"]) == cli.EXIT_DONE
     listed = {card["name"]: card["test_model"] for card in json.loads(capsys.readouterr().out)}
-    assert listed == {NAME: True, "chest_structures": False, "bpr_standin": True, "thorax_standin": True}
+    assert listed == {
+        NAME: True,
+        "chest_structures": False,
+        "head_neck_oar": False,
+        "bpr_standin": True,
+        "thorax_standin": True,
+    }
 
 
 def test_a_card_is_shown_with_its_networks_and_sources(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from orthanc_plugin.jobs.steps import Steps
 from tests.support.fakes.memory_archive import MemoryArchive, ct_series, ct_slice
 
 STABLE_AGE_S, RECONCILE_S = 60.0, 300.0
-MODELS = {"chest_structures": "d" * 64}
+MODELS = {"chest_structures": "d" * 64, "head_neck_oar": "f" * 64}
 
 
 class House:

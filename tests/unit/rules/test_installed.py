@@ -10,8 +10,8 @@ from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.rules.installed import Installed, check_rules, installed_models
 
-ORGANS = Installed({"chest_structures": "d1"})
-BOTH = Installed({"chest_structures": "d1", "bpr": "d2"}, frozenset({"bpr"}))
+ORGANS = Installed({"chest_structures": "d1", "head_neck_oar": "d4"})
+BOTH = Installed({**ORGANS.digests, "bpr": "d2"}, frozenset({"bpr"}))
 
 
 def check(installed: Installed, **rule: Any) -> None:
@@ -41,7 +41,7 @@ def test_a_model_that_is_not_installed_is_refused_with_the_nearest_name() -> Non
     said = problem(ORGANS, Models=["chest_structure"])
     assert said == (
         'Enrichment.Rules[0].Models: "chest_structure" is not allowed, did you mean "chest_structures"?;'
-        " allowed: installed models (chest_structures)"
+        " allowed: installed models (chest_structures, head_neck_oar)"
     )
 
 

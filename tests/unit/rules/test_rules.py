@@ -29,7 +29,8 @@ from orthanc_plugin.rules.decide import Skip, decide, explain
 from orthanc_plugin.rules.tags import SeriesTags
 
 CT, ENHANCED_CT, LEGACY_CT = (f"1.2.840.10008.5.1.4.1.1.2{suffix}" for suffix in ("", ".1", ".2"))
-MODELS = {"chest_structures": "d1", "other": "d2"}
+MODELS = {"chest_structures": "d1", "head_neck_oar": "d4", "other": "d2"}
+DEFAULT_MODELS = (PlannedModel("chest_structures", "d1"), PlannedModel("head_neck_oar", "d4"))
 NOT_INSTALLED = Location(absent="no body part regression model is installed")
 
 CHEST = SeriesTags(
@@ -130,7 +131,7 @@ class TestDefaultRule:
     def test_takes_axial_ct(self, changes: dict[str, Any]) -> None:
         assert decide([DEFAULT_RULE], replace(CHEST, **changes), MODELS) == Plan(
             rule="default",
-            models=(PlannedModel("chest_structures", "d1"),),
+            models=DEFAULT_MODELS,
             outputs=(Output.SEG, Output.RADIOMICS, Output.LANDMARKS, Output.CHECKS),
             home_archive="local",
             location=NOT_INSTALLED,
@@ -365,7 +366,7 @@ class TestDecision:
         assert (skip([], CHEST).reason, skip([], CHEST).sentence) == (Refusal.NO_RULE, "there are no rules")
 
     def test_model_that_went_away_is_the_operators_to_bring_back(self) -> None:
-        with pytest.raises(ModelError, match="rule default: model chest_structures is not installed"):
+        with pytest.raises(ModelError, match="rule default: model chest_structures, head_neck_oar is not installed"):
             decide([DEFAULT_RULE], CHEST, {})
 
     def test_explain_goes_on_after_the_first_match(self) -> None:

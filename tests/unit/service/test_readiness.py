@@ -26,7 +26,7 @@ def archive(number: int, orthanc: bool) -> dict[str, str]:
 
 def test_default_configuration_is_ready() -> None:
     readiness = check_readiness(configured())
-    assert [card.name for card in readiness.models] == ["chest_structures"]
+    assert [card.name for card in readiness.models] == ["chest_structures", "head_neck_oar"]
     assert readiness.provider is Provider.CPU
 
 
