@@ -4,7 +4,10 @@ Each patient is segmented three times: as published, with drawn air and couch (`
 surroundings removed again by a body mask. Writes `validation.md`, `validation.csv` and overlays in PNG: the experts'
 outlines over the model's areas.
 
+With --page the table and the pictures of two patients go into docs/models/head_neck_oar.md.
+
 Usage: .venv/bin/python scripts/validate_head_neck.py DATA OUT [--model FOLDER] [--fold F] [--patients N] [--pictures N]
+       [--page]
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "models" / "head_neck_oar.md"
+_MARKS, _PAGE_PICTURES = ("<!-- validation -->", "<!-- end of validation -->"), 2
 TOLERANCE_MM = 4.0
 PUBLISHED, WITH_BODY, COUCH, MASKED = "as published", "as published, slices with a body", "couch", "couch, body mask"
 _AIM = {"mandible": 0.91, "brainstem": 0.85, "parotid_left": 0.84, "parotid_right": 0.84, "spinal_cord": 0.78}
@@ -192,6 +197,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, default=0, help="the fold that training held out")
     parser.add_argument("--patients", type=int, help="only the first so many patients of the fold")
     parser.add_argument("--pictures", type=int, default=4, help="of how many patients")
+    parser.add_argument("--page", action="store_true", help="write the page of the model")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     engine = NnunetEngine(read_card(asked.model.resolve()), Provider.CPU)
@@ -202,6 +208,22 @@ def main() -> None:
         for number, name in enumerate(names):
             rows += measure(engine, files[name], asked.out if number < asked.pictures else None)
             write(rows, asked.out)
+    if asked.page:
+        write_page(rows, [asked.out / f"{name}_couch.png" for name in names[:_PAGE_PICTURES]])
+
+
+def write_page(rows: list[Score], pictures: list[Path]) -> None:
+    """Put the table and the pictures between the marks of the model's page."""
+    images = PAGE.parents[1] / "images"
+    for picture in pictures:
+        (images / f"head_neck_{picture.name}").write_bytes(picture.read_bytes())
+    shown = [
+        f"![{picture.stem}: the model's areas tinted, the experts' outlines](../images/head_neck_{picture.name})"
+        for picture in pictures
+    ]
+    body = "\n".join((*table(rows), "", *shown))
+    before, after = PAGE.read_text().split(_MARKS[0])[0], PAGE.read_text().split(_MARKS[1])[1]
+    PAGE.write_text(f"{before}{_MARKS[0]}\n\n{body}\n\n{_MARKS[1]}{after}")
 
 
 def write(rows: list[Score], out: Path) -> None:
