@@ -3,11 +3,9 @@
 Planner, preprocessing, augmentation, loss and trainer are nnU-Net v2's own; the plan is small enough for two CPU cores.
 Each patient is trained twice: as published (blank outside the body) and in air on a couch (`head_neck_data`). One of
 five folds is held out. The training can be stopped at any moment; the same command goes on after the last epoch.
-After --epochs with nnU-Net's augmentation, --finish further epochs see the images as they are, with their own rate.
 Needs the parity environment (`make parity-env`).
 
-Usage: .parity/bin/python scripts/train_head_neck.py DATA OUT [--fold F] [--epochs N [--finish N] | --iterations N]
-       [--threads T]
+Usage: .parity/bin/python scripts/train_head_neck.py DATA OUT [--fold F] [--epochs N | --iterations N] [--threads T]
 """
 
 from __future__ import annotations
@@ -123,39 +121,6 @@ class HeadNeckTrainer(nnUNetTrainer):  # type: ignore[misc]
         Path(filename + ".part").replace(filename)
 
 
-class FinishingTrainer(HeadNeckTrainer):
-    """The last epochs: images as they are, patches from random places, and a rate that falls from a lower start."""
-
-    first_epoch = 0
-
-    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """AdamW with nnU-Net's decay over the epochs of this phase."""
-        optimizer, _ = super().configure_optimizers()
-        return optimizer, LaterDecay(optimizer, self.initial_lr / 2, self.num_epochs, self.first_epoch)
-
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:
-        """Nothing turns, so a patch is cut in its own size."""
-        rotation, dummy_2d, _, mirrored = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        return rotation, dummy_2d, self.configuration_manager.patch_size, mirrored
-
-    def get_training_transforms(self, _patch: Any, _turns: Any, scales: Any, *_: Any, **about: Any) -> Any:
-        """Take those of the validation, none of which changes the image."""
-        wanted = ("is_cascaded", "foreground_labels", "regions", "ignore_label")
-        return self.get_validation_transforms(scales, **{key: about[key] for key in wanted})
-
-
-class LaterDecay(PolyLRScheduler):  # type: ignore[misc]
-    """nnU-Net's decay of the rate, counted from a later epoch."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, rate: float, last_epoch: int, first_epoch: int) -> None:
-        self.first_epoch = first_epoch
-        super().__init__(optimizer, rate, last_epoch - first_epoch)
-
-    def step(self, current_step: int | None = None) -> None:
-        """Set the rate of an epoch of the whole training."""
-        super().step(max(0, (current_step or 0) - self.first_epoch))
-
-
 def swapped_sides(labels: torch.Tensor) -> torch.Tensor:
     """Labels with left and right parotid exchanged."""
     left, right = labels == LEFT, labels == RIGHT
@@ -215,32 +180,23 @@ def prepare(data: Path, out: Path, limit: int | None) -> None:
     (out / "prepared").touch()
 
 
-def train(out: Path, fold: int, epochs: int, finish: int) -> None:
-    """Train, or go on, in both phases."""
-    run_phase(out, fold, HeadNeckTrainer, epochs)
-    if finish:
-        FinishingTrainer.first_epoch = epochs
-        run_phase(out, fold, FinishingTrainer, epochs + finish)
-
-
-def run_phase(out: Path, fold: int, kind: type[HeadNeckTrainer], epochs: int, iterations: int | None = None) -> None:
-    """Train up to an epoch, from the newest checkpoint of the fold if there is one."""
+def train(out: Path, fold: int, epochs: int, iterations: int | None) -> Path:
+    """Train, or go on; returns the folder of the fold."""
     folder = out / "preprocessed" / DATASET
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
     dataset = json.loads((folder / "dataset.json").read_text())
     results = out / "results" / DATASET / f"{HeadNeckTrainer.__name__}__nnUNetPlans__{CONFIGURATION}" / f"fold_{fold}"
-    newest = next((file for name in ("latest", "final") if (file := results / f"checkpoint_{name}.pth").exists()), None)
-    plans["continue_training"] = newest is not None
+    latest = results / "checkpoint_latest.pth"
+    plans["continue_training"] = latest.exists()
     seed_everything(SEED)
-    trainer = kind(plans, CONFIGURATION, fold, dataset, CPU)
-    trainer.output_folder_base, trainer.output_folder = str(results.parent), str(results)
+    trainer = HeadNeckTrainer(plans, CONFIGURATION, fold, dataset, CPU)
     trainer.num_epochs = epochs
     if iterations is not None:
-        trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = iterations, 1
-    if newest is not None:
-        trainer.load_checkpoint(str(newest))
-    if trainer.current_epoch < epochs:
-        trainer.run_training()
+        trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 1, iterations, 1
+    if latest.exists():
+        trainer.load_checkpoint(str(latest))
+    trainer.run_training()
+    return results
 
 
 def main() -> None:
@@ -250,7 +206,6 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for nnU-Net's raw, preprocessed and results folders")
     parser.add_argument("--fold", type=int, default=0, help="the fold that is held out")
     parser.add_argument("--epochs", type=int, default=80, help=f"of {EPOCH_ITERATIONS} iterations")
-    parser.add_argument("--finish", type=int, default=0, help="further epochs without augmentation")
     parser.add_argument(
         "--iterations", type=int, help="instead of epochs: this many iterations, for a test of the script"
     )
@@ -265,10 +220,7 @@ def main() -> None:
         prepare(asked.data, asked.out, asked.patients)
     # Batches are made in this process: in order, and without further cores.
     os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112
-    if asked.iterations is not None:
-        run_phase(asked.out, asked.fold, HeadNeckTrainer, 1, asked.iterations)
-    else:
-        train(asked.out, asked.fold, asked.epochs, asked.finish)
+    train(asked.out, asked.fold, asked.epochs, asked.iterations)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def report(
     kept = context.masks(series, card, stored_seg.sop_instance_uid)
     found = landmarks.find_landmarks(kept.segmentation, series.volume, searched_slices(crop))
     if not found:
-        return ReportResult(None, ("no landmark: no organ of the model lies whole inside what was searched",))
+        return ReportResult(None, ("no landmark: no end of a lung lies inside what was searched",))
     encoded = landmarks_sr.encode_landmarks_sr(
         context.provenance(series, card, uid, provider), kept.ds, found,
         title=context.title, notes=(*series.notes, *kept.segmentation.notes),
