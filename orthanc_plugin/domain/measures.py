@@ -41,6 +41,7 @@ class Conditions:
 
     classes: the feature classes in words, `volume` for the volume alone.
     discretisation: how grey levels were made, in words.
+    textures: how texture matrices were made, in words; empty without textures.
     spacing_mm: (z, y, x) of the grid.
     voxels: number of voxels whose intensities count.
     """
@@ -49,6 +50,7 @@ class Conditions:
     discretisation: str
     spacing_mm: tuple[float, float, float]
     voxels: int
+    textures: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class SegmentFeatures:
 
     notes: why features are missing, e.g. because the segment has one voxel.
     image: `original`, or the name of the filtered image in pyradiomics (`log-sigma-2-0-mm-3D`, `wavelet-LLH`).
+    aggregation: of the textures, where the settings ask for several: a further one, for textures alone (`2D, averaged`);
+        empty for the first, which all other features go with.
     missing: each feature that was asked for and is not among `features`.
     conditions: None if nothing was measured.
     """
@@ -67,6 +71,7 @@ class SegmentFeatures:
     image: str = ORIGINAL
     missing: tuple[Missing, ...] = ()
     conditions: Conditions | None = None
+    aggregation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class RadiomicsMode(StrEnum):
 
 
 class FeatureClass(StrEnum):
-    """The feature classes of pyradiomics."""
+    """The feature classes of pyradiomics, then those with the features that only IBSI defines."""
 
     SHAPE = "shape"
     SHAPE2D = "shape2D"
@@ -36,9 +36,48 @@ class FeatureClass(StrEnum):
     GLSZM = "glszm"
     NGTDM = "ngtdm"
     GLDM = "gldm"
+    MORPHOLOGY = "morphology"
+    SPATIAL = "spatial"
+    LOCAL_INTENSITY = "localintensity"
+    STATISTICS = "statistics"
+    HISTOGRAM = "histogram"
+    IVH = "ivh"
+    COOCCURRENCE = "cooccurrence"
+    GLDZM = "gldzm"
+    NGLDM = "ngldm"
 
 
 TEXTURES = (FeatureClass.GLCM, FeatureClass.GLRLM, FeatureClass.GLSZM, FeatureClass.NGTDM, FeatureClass.GLDM)
+IBSI_TEXTURES = (FeatureClass.COOCCURRENCE, FeatureClass.GLDZM, FeatureClass.NGLDM)
+
+
+class Aggregation(StrEnum):
+    """How the matrices of slices and directions become one value, in the words of IBSI's tables.
+
+    Classes without directions (zones, neighbourhoods) know only 2D, 2.5D and 3D.
+    """
+
+    SLICES_AVERAGED = "2D, averaged"
+    SLICES_MERGED = "2D, slice-merged"
+    FLAT_DIRECTIONS = "2.5D, direction-merged"
+    FLAT_MERGED = "2.5D, merged"
+    VOLUME_AVERAGED = "3D, averaged"
+    VOLUME_MERGED = "3D, merged"
+
+    @property
+    def by_slice(self) -> bool:
+        """Whether every slice has matrices of its own."""
+        return self in (Aggregation.SLICES_AVERAGED, Aggregation.SLICES_MERGED)
+
+    @property
+    def flat(self) -> bool:
+        """Whether only neighbours within a slice count."""
+        return self not in (Aggregation.VOLUME_AVERAGED, Aggregation.VOLUME_MERGED)
+
+    @property
+    def merges_directions(self) -> bool:
+        """Whether the matrices of all directions are added up before a feature is computed."""
+        return self in (Aggregation.SLICES_MERGED, Aggregation.FLAT_MERGED, Aggregation.VOLUME_MERGED)
 
 
 class Interpolation(StrEnum):
@@ -49,6 +88,7 @@ class Interpolation(StrEnum):
 
 
 _CLASSES = ", ".join(f'"{name}"' for name in FeatureClass)
+_AGGREGATIONS = ", ".join(f'"{name}"' for name in Aggregation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +104,9 @@ class RadiomicsSettings:
     resegment_hu: lowest and highest HU that count; empty: all.
     resegment_sigma: and only those within that many standard deviations of the mean; 0: all.
     force_2d: textures slice by slice, merged (IBSI 2.5D, direction merged), instead of in 3D.
+    aggregation: what becomes of the texture matrices of slices and directions; empty: averaged over 3D directions, or
+        2.5D, direction-merged, with force_2d. With several, each has its textures.
+    ivh_bin_width_hu, ivh_bin_count: bins of the intensity-volume histogram; both 0: whole HU.
     log_sigma_mm, wavelet: filtered images on which first order and textures are measured again.
     deprecated: Compactness 1 and 2 and SphericalDisproportion, which repeat Sphericity.
 
@@ -94,6 +137,22 @@ class RadiomicsSettings:
     ] = ()
     wavelet: Annotated[bool, Field(description="true or false")] = False
     deprecated: Annotated[bool, Field(description="true or false")] = False
+    aggregation: Annotated[
+        tuple[Aggregation, ...], Field(description=f"a list of {_AGGREGATIONS}; [] for 3D averaged, or Force2D's")
+    ] = ()
+    ivh_bin_width_hu: Annotated[float, Field(ge=0, le=10000, description="HU, or 0 for whole HU")] = 0.0
+    ivh_bin_count: Annotated[int, Field(ge=0, le=100000, description="2 to 100000, or 0 for bins of IvhBinWidth")] = 0
+
+    @property
+    def aggregations(self) -> tuple[Aggregation, ...]:
+        """How textures are aggregated, at least one way."""
+        usual = Aggregation.FLAT_DIRECTIONS if self.force_2d else Aggregation.VOLUME_AVERAGED
+        return self.aggregation or (usual,)
+
+    @property
+    def textures(self) -> tuple[FeatureClass, ...]:
+        """The classes that textures are."""
+        return tuple(one for one in self.classes if one in TEXTURES + IBSI_TEXTURES)
 
     def __post_init__(self) -> None:
         """Refuse parameters that contradict each other."""
@@ -103,7 +162,7 @@ class RadiomicsSettings:
             raise ConfigError("Resegment needs the lowest and the highest HU, in this order, or none")
         if self.bin_width_hu <= 0 or min(self.log_sigma_mm, default=1) <= 0:
             raise ConfigError("BinWidth and each LogSigma must be above 0")
-        if min(self.bin_count, self.resegment_sigma, *self.spacing_mm) < 0:
-            raise ConfigError("BinCount, ResegmentSigma and Spacing must not be below 0")
+        if min(self.bin_count, self.resegment_sigma, self.ivh_bin_width_hu, self.ivh_bin_count, *self.spacing_mm) < 0:
+            raise ConfigError("BinCount, ResegmentSigma, IvhBinWidth, IvhBinCount and Spacing must not be below 0")
         if self.mode is RadiomicsMode.PYRADIOMICS and self.resegment_hu and self.resegment_sigma:
             raise ConfigError('Mode "pyradiomics" takes Resegment or ResegmentSigma, not both')

@@ -1,7 +1,8 @@
 """The coded concept and unit of each feature.
 
 IBSI codes come from DICOM's own list (PS3.16 CID 218, with DICOM's meaning) if it has the feature, else from the IBSI
-reference manual (with the manual's name). A feature without an IBSI code gets one of the private scheme. In pyradiomics
+reference manual (with the manual's name), or for the intensity-volume histogram, of which the manual codes two values
+alike, from IBSI's reference values. A feature without an IBSI code gets one of the private scheme. In pyradiomics
 mode, so do the four features that pyradiomics defines differently: they miss the published values of the IBSI digital
 phantom or their definition. docs/radiomics.md shows these tables. tests/unit/radiomics/test_codes.py compares them with
 a reference table, and the page with them.
@@ -24,6 +25,7 @@ _MM3 = Code("mm3", "UCUM", "cubic millimeter")
 _PER_MM = Code("/mm", "UCUM", "per millimeter")
 _HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 _HU2 = Code("[hnsf'U]2", "UCUM", "square Hounsfield unit")
+_HU_MM3 = Code("[hnsf'U].mm3", "UCUM", "Hounsfield unit cubic millimeter")
 _HU2_MM3 = Code("[hnsf'U]2.mm3", "UCUM", "square Hounsfield unit cubic millimeter")
 
 # PS3.16 CID 7464
@@ -182,6 +184,97 @@ FEATURES: tuple[CodedFeature, ...] = (
     _coded("gldm_SmallDependenceEmphasis", "SODN", "Low dependence emphasis", _RATIO),
     _coded("gldm_SmallDependenceHighGrayLevelEmphasis", "JA6D", "Low dependence high grey level emphasis", _RATIO),
     _coded("gldm_SmallDependenceLowGrayLevelEmphasis", "EQ3F", "Low dependence low grey level emphasis", _RATIO),
+    _coded("morphology_Asphericity", "25C7", "Asphericity", _RATIO),
+    _coded("morphology_CentreOfMassShift", "KLMA", "Centre of Mass Shift", _MM),
+    _coded(
+        "morphology_VolumeDensityBoundingBox",
+        "PBX1",
+        "Volume Density in Frame of Reference Axis Aligned Bounding Box",
+        _RATIO,
+    ),
+    _coded(
+        "morphology_AreaDensityBoundingBox",
+        "R59B",
+        "Area Density in Frame of Reference Axis Aligned Bounding Box",
+        _RATIO,
+    ),
+    _coded("morphology_VolumeDensityEllipsoid", "6BDE", "Volume Density in Approximate Enclosing Ellipsoid", _RATIO),
+    _coded("morphology_AreaDensityEllipsoid", "RDD2", "Area Density in Approximate Enclosing Ellipsoid", _RATIO),
+    _coded("morphology_VolumeDensityConvexHull", "R3ER", "Volume Density in Convex Hull", _RATIO),
+    _coded("morphology_AreaDensityConvexHull", "7T7F", "Area Density in Convex Hull", _RATIO),
+    _coded("morphology_IntegratedIntensity", "99N0", "Integrated Intensity", _HU_MM3),
+    _coded("spatial_MoranI", "N365", "Moran's I Index", _RATIO),
+    _coded("spatial_GearyC", "NPT7", "Geary's C Measure", _RATIO),
+    _coded("localintensity_LocalPeak", "VJGA", "Local intensity peak", _HU),
+    _coded("localintensity_GlobalPeak", "0F91", "Global intensity peak", _HU),
+    _coded("statistics_MedianAbsoluteDeviation", "N72L", "Intensity-based median absolute deviation", _HU),
+    _coded("statistics_CoefficientOfVariation", "7TET", "Intensity-based coefficient of variation", _RATIO),
+    _coded(
+        "statistics_QuartileCoefficientOfDispersion",
+        "9S40",
+        "Intensity-based quartile coefficient of dispersion",
+        _RATIO,
+    ),
+    _coded("histogram_Mean", "X6K6", "Intensity Histogram Mean", _RATIO),
+    _coded("histogram_Variance", "CH89", "Intensity Histogram Variance", _RATIO),
+    _coded("histogram_Skewness", "88K1", "Intensity Histogram Skewness", _RATIO),
+    _coded("histogram_Kurtosis", "C3I7", "Intensity Histogram Kurtosis", _RATIO),
+    _coded("histogram_Median", "WIFQ", "Intensity Histogram Median", _RATIO),
+    _coded("histogram_Minimum", "1PR8", "Intensity Histogram Minimum Gray Level", _RATIO),
+    _coded("histogram_10Percentile", "GPMT", "Intensity Histogram 10th Percentile", _RATIO),
+    _coded("histogram_90Percentile", "OZ0C", "Intensity Histogram 90th Percentile", _RATIO),
+    _coded("histogram_Maximum", "3NCY", "Intensity Histogram Maximum Gray Level", _RATIO),
+    _coded("histogram_Mode", "AMMC", "Intensity Histogram Mode", _RATIO),
+    _coded("histogram_InterquartileRange", "WR0O", "Intensity Histogram Interquartile Range", _RATIO),
+    _coded("histogram_Range", "5Z3W", "Intensity Histogram Range", _RATIO),
+    _coded("histogram_MeanAbsoluteDeviation", "D2ZX", "Intensity Histogram Mean Absolute Deviation", _RATIO),
+    _coded(
+        "histogram_RobustMeanAbsoluteDeviation", "WRZB", "Intensity Histogram Robust Mean Absolute Deviation", _RATIO
+    ),
+    _coded("histogram_MedianAbsoluteDeviation", "4RNL", "Intensity Histogram Median Absolute Deviation", _RATIO),
+    _coded("histogram_CoefficientOfVariation", "CWYJ", "Intensity Histogram Coefficient of Variation", _RATIO),
+    _coded(
+        "histogram_QuartileCoefficientOfDispersion",
+        "SLWD",
+        "Intensity Histogram Quartile Coefficient of Dispersion",
+        _RATIO,
+    ),
+    _coded("histogram_MaximumGradient", "12CE", "Intensity Histogram Maximum Gradient", _RATIO),
+    _coded("histogram_MaximumGradientLevel", "8E6O", "Intensity Histogram Maximum Gradient Gray Level", _RATIO),
+    _coded("histogram_MinimumGradient", "VQB3", "Intensity Histogram Minimum Gradient", _RATIO),
+    _coded("histogram_MinimumGradientLevel", "RHQZ", "Intensity Histogram Minimum Gradient Gray Level", _RATIO),
+    _coded("ivh_V10", "NK6P", "Volume fraction at 10% intensity", _RATIO),
+    _coded("ivh_V90", "4279", "Volume fraction at 90% intensity", _RATIO),
+    _coded("ivh_V10MinusV90", "WITY", "Volume fraction difference between 10% and 90% intensity", _RATIO),
+    _coded("ivh_I10", "PWN1", "Intensity at 10% volume", _HU),
+    _coded("ivh_I90", "BOHI", "Intensity at 90% volume", _HU),
+    _coded("ivh_I10MinusI90", "JXJA", "Intensity difference between 10% and 90% volume", _HU),
+    _coded("cooccurrence_Dissimilarity", "8S9J", "Dissimilarity of GLCM", _RATIO),
+    _coded("cooccurrence_SumVariance", "OEEB", "Sum Variance of GLCM", _RATIO),
+    _coded("gldzm_SmallDistanceEmphasis", "0GBI", "Small Distance Emphasis", _RATIO),
+    _coded("gldzm_LargeDistanceEmphasis", "MB4I", "Large Distance Emphasis", _RATIO),
+    _coded("gldzm_LowGrayLevelZoneEmphasis", "S1RA", "Low Grey Level Zone Emphasis", _RATIO),
+    _coded("gldzm_HighGrayLevelZoneEmphasis", "K26C", "High Grey Level Zone Emphasis", _RATIO),
+    _coded("gldzm_SmallDistanceLowGrayLevelEmphasis", "RUVG", "Small Distance Low Grey Level Emphasis", _RATIO),
+    _coded("gldzm_SmallDistanceHighGrayLevelEmphasis", "DKNJ", "Small Distance High Grey Level Emphasis", _RATIO),
+    _coded("gldzm_LargeDistanceLowGrayLevelEmphasis", "A7WM", "Large Distance Low Grey Level Emphasis", _RATIO),
+    _coded("gldzm_LargeDistanceHighGrayLevelEmphasis", "KLTH", "Large Distance High Grey Level Emphasis", _RATIO),
+    _coded("gldzm_GrayLevelNonUniformity", "VFT7", "Grey Level Non-uniformity of Distance Zone Counts", _RATIO),
+    _coded(
+        "gldzm_GrayLevelNonUniformityNormalized",
+        "7HP3",
+        "Normalized Grey Level Non-uniformity of Distance Zone Counts",
+        _RATIO,
+    ),
+    _coded("gldzm_ZoneDistanceNonUniformity", "V294", "Zone Distance Non-uniformity", _RATIO),
+    _coded("gldzm_ZoneDistanceNonUniformityNormalized", "IATH", "Normalized Zone Distance Non-uniformity", _RATIO),
+    _coded("gldzm_ZonePercentage", "VIWW", "Distance Zone Percentage", _RATIO),
+    _coded("gldzm_GrayLevelVariance", "QK93", "Grey Level Variance in Distance Zones", _RATIO),
+    _coded("gldzm_ZoneDistanceVariance", "7WT1", "Zone Distance Variance", _RATIO),
+    _coded("gldzm_ZoneDistanceEntropy", "GBDU", "Zone Distance Entropy", _RATIO),
+    _coded("ngldm_GrayLevelNonUniformityNormalized", "5SPA", "Normalized grey level non-uniformity of NGLDM", _RATIO),
+    _coded("ngldm_DependencePercentage", "6XV8", "Dependence count percentage", _RATIO),
+    _coded("ngldm_DependenceEnergy", "CAS9", "Dependence count energy", _RATIO),
 )
 """All features, in the order of the reports, with the concepts of IBSI's definitions."""
 

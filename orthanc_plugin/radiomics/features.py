@@ -17,18 +17,20 @@ from scipy import ndimage
 
 from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.measures import ORIGINAL, Conditions, FeatureValue, Missing, SegmentFeatures
-from orthanc_plugin.domain.radiomics_settings import TEXTURES, FeatureClass, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.radiomics_settings import Aggregation, FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Volume, Voxels
-from orthanc_plugin.radiomics.discretise import filtered_bins, grey_levels
+from orthanc_plugin.radiomics.discretise import Levels, filtered_bins, grey_levels
 from orthanc_plugin.radiomics.feature_codes import coded_features
 from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA, filtered_images, image_names
 from orthanc_plugin.radiomics.firstorder import first_order_features
-from orthanc_plugin.radiomics.parameters import discretisation
+from orthanc_plugin.radiomics.ibsi_features import distribution_features, region_features
+from orthanc_plugin.radiomics.parameters import discretisation, textures
 from orthanc_plugin.radiomics.prepare import Region, prepare, resampling_mib
 from orthanc_plugin.radiomics.resample import Box
 from orthanc_plugin.radiomics.schedule import Task, run_within
 from orthanc_plugin.radiomics.shape import shape_features, voxel_volume
 from orthanc_plugin.radiomics.shape2d import shape2d_features
+from orthanc_plugin.radiomics.spatial import spatial_bytes
 from orthanc_plugin.radiomics.textures import texture_features
 
 _FIRST_ORDER_BYTES, _TEXTURE_BYTES, _WAVELET_BYTES = 16, 36, 66
@@ -48,12 +50,25 @@ _LOG_BOX_BYTES = 40
 _ALWAYS_MIB = 256
 """Memory that a resampling may take whatever the limit: the smallest limit that a configuration can set."""
 
+_Group = tuple[str, Aggregation | None]
+"""The image, and the further aggregation of its textures; None for the first, which all other features go with."""
+
 _DEFAULT = RadiomicsSettings()
 _TOO_MANY_LEVELS = f"no textures: more than {_MOST_LEVELS} grey levels; a larger BinWidth or a BinCount gives fewer"
 _TOO_SMALL = "no radiomics: the segment has fewer than two voxels"
 _NOTHING_LEFT = "no radiomics: resampling and re-segmentation leave fewer than two voxels"
 _VOLUME, _VOLUME_ALONE = "shape_VoxelVolume", "volume"
 _DEPRECATED = frozenset(("shape_Compactness1", "shape_Compactness2", "shape_SphericalDisproportion"))
+_OF_THE_REGION = frozenset(
+    (
+        FeatureClass.SHAPE,
+        FeatureClass.SHAPE2D,
+        FeatureClass.MORPHOLOGY,
+        FeatureClass.SPATIAL,
+        FeatureClass.LOCAL_INTENSITY,
+    )
+)
+"""Classes that only the original image has."""
 _UNDEFINED = "undefined in this segment"
 _SMALL_IMAGE = "no such image: the CT is too small for the filter"
 
@@ -155,47 +170,61 @@ def _measure(
     if np.count_nonzero(region.intensity) < 2:
         return _nothing_measured(segment, wanted, _NOTHING_LEFT)
     found = {
-        image: _coded(segment, image, values, region, wanted, bins) for image, values, bins in _values(region, possible)
+        group: _coded(segment, group, values, region, wanted, bins) for group, values, bins in _values(region, possible)
     }
     absent = refusal or _SMALL_IMAGE
-    return tuple(found.get(image) or _absent(segment, image, wanted, absent) for image in _images(wanted))
+    return tuple(found.get(group) or _absent(segment, group, wanted, absent) for group in _groups(wanted))
 
 
-def _images(settings: RadiomicsSettings) -> tuple[str, ...]:
-    return (ORIGINAL, *image_names(settings))
+def _groups(settings: RadiomicsSettings) -> list[_Group]:
+    """Name the groups of a segment, image by image: all features, then the textures of each further aggregation."""
+    further = settings.aggregations[1:] if settings.textures else ()
+    return [(image, one) for image in (ORIGINAL, *image_names(settings)) for one in (None, *further)]
 
 
 def _nothing_measured(segment: Segment, wanted: RadiomicsSettings, reason: str) -> tuple[SegmentFeatures, ...]:
     """Name all features of all images as missing; one note says why."""
-    first, *others = (_absent(segment, image, wanted, reason) for image in _images(wanted))
+    first, *others = (_absent(segment, group, wanted, reason) for group in _groups(wanted))
     return (first, *(replace(other, notes=()) for other in others))
 
 
-def _absent(segment: Segment, image: str, wanted: RadiomicsSettings, reason: str) -> SegmentFeatures:
-    missing = (Missing(_wanted_names(image, wanted), reason),)
-    return SegmentFeatures(segment.number, (), (reason,), image, missing)
+def _absent(segment: Segment, group: _Group, wanted: RadiomicsSettings, reason: str) -> SegmentFeatures:
+    missing = (Missing(_wanted_names(group, wanted), reason),)
+    image, further = group
+    return SegmentFeatures(segment.number, (), (reason,), image, missing, aggregation=further or "")
 
 
-def _wanted_names(image: str, settings: RadiomicsSettings) -> tuple[str, ...]:
-    """Name the features that an image gets, in the order of the code table."""
-    without = {FeatureClass.SHAPE, FeatureClass.SHAPE2D} if image != ORIGINAL else set()
-    classes = set(settings.classes) - without
+def _wanted_names(group: _Group, settings: RadiomicsSettings) -> tuple[str, ...]:
+    """Name the features that a group gets, in the order of the code table."""
+    image, further = group
+    without = _OF_THE_REGION if image != ORIGINAL else frozenset()
+    classes = set(settings.textures if further else settings.classes) - without
 
     def is_wanted(name: str) -> bool:
         if name == _VOLUME:
-            return image == ORIGINAL
+            return image == ORIGINAL and not further
         return name.split("_")[0] in classes and (settings.deprecated or name not in _DEPRECATED)
 
     return tuple(coded.name for coded in coded_features(settings.mode) if is_wanted(coded.name))
 
 
-def _values(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[str, dict[str, float], str]]:
-    """Yield the feature values by full name, image by image, and how the grey levels were made."""
-    original = _intensity_features(region.inside_hu, region, settings)
-    yield ORIGINAL, _shape_features(region, settings) | original, discretisation(settings)
+def _values(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[_Group, dict[str, float], str]]:
+    """Yield the feature values by full name, group by group, and how the grey levels were made."""
+    further = [one for image, one in _groups(settings) if image == ORIGINAL and one]
+    for image, voxels, bins in _images(region, settings):
+        levels = grey_levels(voxels, region.intensity, settings, filtered=image != ORIGINAL)
+        first = {} if image != ORIGINAL else _shape_features(region, settings) | region_features(region, settings)
+        first |= _intensity_features(voxels, levels, region, settings, filtered=image != ORIGINAL)
+        yield (image, None), first | _textures(levels, region, settings, settings.aggregations[0]), bins
+        for one in further:
+            yield (image, one), _textures(levels, region, settings, one), bins
+
+
+def _images(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[str, Voxels, str]]:
+    """Yield each image in the organ's box, and how its grey levels are made."""
+    yield ORIGINAL, region.inside_hu, discretisation(settings)
     for image, voxels in filtered_images(region.voxels_hu, region.spacing_mm, region.box, settings):
-        values = _intensity_features(voxels, region, settings, filtered=True)
-        yield image, values, filtered_bins(voxels, region.intensity, settings)
+        yield image, voxels, filtered_bins(voxels, region.intensity, settings)
 
 
 def _shape_features(region: Region, settings: RadiomicsSettings) -> dict[str, float]:
@@ -209,19 +238,28 @@ def _shape_features(region: Region, settings: RadiomicsSettings) -> dict[str, fl
 
 
 def _intensity_features(
-    voxels: Voxels, region: Region, settings: RadiomicsSettings, *, filtered: bool = False
+    voxels: Voxels, levels: Levels, region: Region, settings: RadiomicsSettings, *, filtered: bool
 ) -> dict[str, float]:
-    """Measure first order and textures of an image in the organ's box."""
-    mask, ibsi = region.intensity, settings.mode is RadiomicsMode.IBSI
-    levels = grey_levels(voxels, mask, settings, filtered=filtered)
+    """Measure an image's values and grey levels, wherever they lie."""
+    mask = region.intensity
     first_order = {}
     if FeatureClass.FIRSTORDER in settings.classes:
         first_order = first_order_features(voxels[mask], float(np.prod(region.spacing_mm)), levels[mask])
-        if ibsi and first_order["Variance"] > 0:
+        if settings.mode is RadiomicsMode.IBSI and first_order["Variance"] > 0:
             first_order["Kurtosis"] -= 3  # excess; 0 if all values are equal
-    textures = set(settings.classes) & set(TEXTURES) if levels.max() <= _MOST_LEVELS else set()
-    return _named("firstorder", first_order) | (
-        texture_features(levels, mask, textures, force_2d=settings.force_2d, ibsi=ibsi) if textures else {}
+    return _named("firstorder", first_order) | distribution_features(
+        voxels, levels, region, settings, filtered=filtered
+    )
+
+
+def _textures(
+    levels: Levels, region: Region, settings: RadiomicsSettings, aggregation: Aggregation
+) -> dict[str, float]:
+    if not settings.textures or levels.max() > _MOST_LEVELS:
+        return {}
+    ibsi, shape = settings.mode is RadiomicsMode.IBSI, region.morphological
+    return texture_features(
+        levels, region.intensity, settings.textures, aggregation, morphological=shape, ibsi=ibsi
     )
 
 
@@ -231,14 +269,15 @@ def _named(feature_class: str, values: Mapping[str, float]) -> dict[str, float]:
 
 def _coded(
     segment: Segment,
-    image: str,
+    group: _Group,
     values: Mapping[str, float],
     region: Region,
     settings: RadiomicsSettings,
     bins: str,
 ) -> SegmentFeatures:
     undefined = tuple(name for name, value in values.items() if not math.isfinite(value))
-    left_out = tuple(name for name in _wanted_names(image, settings) if name not in values)
+    left_out = tuple(name for name in _wanted_names(group, settings) if name not in values)
+    image, further = group
     notes = [f"{_UNDEFINED}: {', '.join(undefined)}"] if undefined else []
     notes += [_TOO_MANY_LEVELS] if left_out else []
     missing = [Missing(undefined, _UNDEFINED)] if undefined else []
@@ -253,7 +292,14 @@ def _coded(
         tuple(notes),
         image,
         tuple(missing),
-        Conditions(_classes(values, settings), bins, region.spacing_mm, int(np.count_nonzero(region.intensity))),
+        Conditions(
+            _classes(values, settings),
+            bins,
+            region.spacing_mm,
+            int(np.count_nonzero(region.intensity)),
+            textures(further or settings.aggregations[0]) if settings.textures else "",
+        ),
+        further or "",
     )
 
 
@@ -291,7 +337,9 @@ def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
             for axis, size, step_mm in zip(box, volume.voxels_hu.shape, volume.spacing_mm, strict=True)
         )
         used += reached * (growth if resampling else 1) * _LOG_BOX_BYTES
-    if set(settings.classes) & set(TEXTURES):
+    if FeatureClass.SPATIAL in settings.classes:
+        used += spatial_bytes(tuple(round((axis.stop - axis.start) * growth ** (1 / 3)) for axis in box))
+    if settings.textures:
         used += min(_MOST_LEVELS, settings.bin_count or _CT_RANGE_HU / settings.bin_width_hu) ** 2 * _LEVELS_BYTES
     return float(used / 2**20)
 

@@ -45,6 +45,29 @@ class _Histogram:
         """Return the mean distance from the mean; NaN without values."""
         return self.mean(np.abs(self.values - self.mean(self.values))) if self.size else float("nan")
 
+    def moments(self) -> tuple[float, float, float]:
+        """Return variance, skewness and kurtosis; 0 for the last two if all values are equal."""
+        mean = self.mean(self.values)
+        variance, third, fourth = (self.mean((self.values - mean) ** power) for power in (2, 3, 4))
+        spread = variance or 1.0  # a flat region has no skewness and no kurtosis
+        return variance, third / spread**1.5, fourth / spread**2
+
+    def dispersion(self) -> dict[str, float]:
+        """Return the three measures of spread that only IBSI has; NaN or infinite where their divisor is 0."""
+        mean, median = self.mean(self.values), self.percentile(50)
+        p25, p75 = np.float64(self.percentile(25)), self.percentile(75)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                "MedianAbsoluteDeviation": self.mean(np.abs(self.values - median)),
+                "CoefficientOfVariation": float(np.sqrt(np.float64(self.moments()[0])) / mean),
+                "QuartileCoefficientOfDispersion": float((p75 - p25) / (p75 + p25)),
+            }
+
+
+def _histogram(values: NDArray[np.floating] | NDArray[np.integer]) -> _Histogram:
+    distinct, counts = np.unique(values, return_counts=True)
+    return _Histogram(distinct.astype(np.float64), counts)
+
 
 def first_order_features(
     values_hu: NDArray[np.floating], voxel_mm3: float, levels: NDArray[np.integer]
@@ -70,11 +93,9 @@ def first_order_features(
     ------
     pyradiomics 3.0.1, `firstorder.py`, with voxelArrayShift 0.
     """
-    values, counts = np.unique(values_hu, return_counts=True)
-    histogram = _Histogram(values.astype(np.float64), counts)
-    mean = histogram.mean(histogram.values)
-    variance, third, fourth = (histogram.mean((histogram.values - mean) ** power) for power in (2, 3, 4))
-    spread = variance or 1.0  # a flat region has no skewness and no kurtosis
+    histogram = _histogram(values_hu)
+    values, mean = histogram.values, histogram.mean(histogram.values)
+    variance, skewness, kurtosis = histogram.moments()
     mean_square = histogram.mean(histogram.values**2)
     p10, p25, median, p75, p90 = (histogram.percentile(percent) for percent in (10, 25, 50, 75, 90))
     per_level = np.bincount(levels)
@@ -85,7 +106,7 @@ def first_order_features(
         "Energy": mean_square * histogram.size,
         "Entropy": float(-share @ np.log2(share + np.spacing(1))),
         "InterquartileRange": p75 - p25,
-        "Kurtosis": fourth / spread**2,
+        "Kurtosis": kurtosis,
         "Maximum": float(values[-1]),
         "MeanAbsoluteDeviation": histogram.absolute_deviation(),
         "Mean": mean,
@@ -94,8 +115,88 @@ def first_order_features(
         "Range": float(values[-1]) - float(values[0]),
         "RobustMeanAbsoluteDeviation": histogram.between(p10, p90).absolute_deviation(),
         "RootMeanSquared": float(np.sqrt(mean_square)),
-        "Skewness": third / spread**1.5,
+        "Skewness": skewness,
         "TotalEnergy": mean_square * histogram.size * voxel_mm3,
         "Uniformity": float(share @ share),
         "Variance": variance,
+    }
+
+
+def dispersion_features(values_hu: NDArray[np.floating]) -> dict[str, float]:
+    """Measure the class `statistics`: what IBSI's intensity statistics have beyond pyradiomics' first order.
+
+    Parameters
+    ----------
+    values_hu : ndarray, shape (n,)
+        Intensities of the voxels that count; n > 0.
+
+    Returns
+    -------
+    dict
+        MedianAbsoluteDeviation (mean distance from the median), CoefficientOfVariation and
+        QuartileCoefficientOfDispersion. The last two are NaN or infinite where their divisor is 0.
+
+    Source
+    ------
+    IBSI reference manual, intensity-based statistical features.
+    """
+    return _histogram(values_hu).dispersion()
+
+
+def histogram_features(levels: NDArray[np.integer]) -> dict[str, float]:
+    """Measure the class `histogram`: statistics of grey levels, except Entropy and Uniformity (see `firstorder`).
+
+    Parameters
+    ----------
+    levels : ndarray, shape (n,)
+        Grey levels of the voxels that count, from 1; n > 0.
+
+    Returns
+    -------
+    dict
+        Feature name to value. Kurtosis is excess kurtosis (0 if all levels are equal). Gradients are NaN for one
+        level.
+
+    Source
+    ------
+    IBSI reference manual, intensity histogram based features.
+    """
+    histogram = _histogram(levels)
+    mean = histogram.mean(histogram.values)
+    variance, skewness, kurtosis = histogram.moments()
+    p10, p25, median, p75, p90 = (histogram.percentile(percent) for percent in (10, 25, 50, 75, 90))
+    return {
+        "Mean": mean,
+        "Variance": variance,
+        "Skewness": skewness,
+        "Kurtosis": kurtosis - 3 if variance else 0.0,
+        "Median": median,
+        "Minimum": float(histogram.values[0]),
+        "10Percentile": p10,
+        "90Percentile": p90,
+        "Maximum": float(histogram.values[-1]),
+        "Mode": _mode(histogram, mean),
+        "InterquartileRange": p75 - p25,
+        "Range": float(histogram.values[-1] - histogram.values[0]),
+        "MeanAbsoluteDeviation": histogram.absolute_deviation(),
+        "RobustMeanAbsoluteDeviation": histogram.between(p10, p90).absolute_deviation(),
+        **histogram.dispersion(),
+        **_gradients(levels),
+    }
+
+
+def _mode(histogram: _Histogram, mean: float) -> float:
+    """Return the most frequent level; of equals the one nearest to the mean, then the lower."""
+    most = histogram.values[histogram.counts == histogram.counts.max()]
+    return float(most[np.abs(most - mean).argmin()])
+
+
+def _gradients(levels: NDArray[np.integer]) -> dict[str, float]:
+    counts = np.bincount(levels)[1:]
+    gradient = np.gradient(counts.astype(np.float64)) if len(counts) > 1 else np.array([np.nan])
+    return {
+        "MaximumGradient": float(gradient.max()),
+        "MaximumGradientLevel": float(gradient.argmax() + 1),
+        "MinimumGradient": float(gradient.min()),
+        "MinimumGradientLevel": float(gradient.argmin() + 1),
     }

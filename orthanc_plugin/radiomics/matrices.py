@@ -1,30 +1,29 @@
 """Texture matrices of grey levels in a mask, in the form that the features need.
 
-pyradiomics' C code counts co-occurrences and finds zones. Its matrix of zones has a row per grey level and a column per
-size up to the largest zone: gigabytes for a lung. So zones are searched a few levels at a time, and only entries above
-zero are kept. Runs, dependences and neighbourhood differences come from shifted copies of the whole organ.
+pyradiomics' C code counts co-occurrences. Zones are the connected components of equal level, which cc3d numbers in one
+pass. Only entries above zero are kept: a matrix with a column for each size of a zone takes gigabytes for a lung. Runs,
+dependences and neighbourhood differences come from shifted copies of the whole organ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeVar
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
 from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.radiomics.discretise import Levels
 from orthanc_plugin.radiomics.reference import pyradiomics
+from orthanc_plugin.radiomics.resample import Box
 
 Floats = NDArray[np.float64]
 _Kind = TypeVar("_Kind", bound=np.generic)
 
 _DISTANCES = np.array([1])
-_ZONE_ENTRIES = 8_000_000
-"""Largest matrix of zones, in entries, that pyradiomics may fill at once: 64 MB."""
 _SLAB_VOXELS = 2_000_000
 _LONG_RUNS = 4
 """Steps along runs per voxel; beyond that pyradiomics' walk along lines is faster."""
@@ -58,7 +57,7 @@ class GreyLevels:
     @classmethod
     def of(cls, levels: Levels, mask: Mask, force_2d: bool, ibsi: bool = False) -> GreyLevels:
         """Crop and count. A single column gets an empty one beside it: pyradiomics refuses masks without neighbours."""
-        box = tuple(slice(there[0], there[-1] + 1) for axis in range(3) for there in [_occupied(mask, axis)])
+        box = occupied_box(mask)
         cropped, inside = _packed(levels[box].astype(np.int32, copy=False)), _packed(mask[box])
         if inside.shape[1:] == (1, 1):
             beside = ((0, 0), (0, 0), (0, 1))
@@ -95,6 +94,12 @@ def _packed(voxels: NDArray[_Kind]) -> NDArray[_Kind]:
     pyradiomics divides by strides, and numpy may leave 0 as the stride of an axis of one voxel.
     """
     return np.ascontiguousarray(voxels).ravel().reshape(voxels.shape)
+
+
+def occupied_box(mask: Mask) -> Box:
+    """Return the smallest box around a mask that is not empty."""
+    z, y, x = (slice(there[0], there[-1] + 1) for axis in range(3) for there in [_occupied(mask, axis)])
+    return z, y, x
 
 
 def _occupied(mask: Mask, axis: int) -> NDArray[np.int64]:
@@ -184,31 +189,41 @@ def _long_runs(grey: GreyLevels) -> list[SizeMatrix]:
 
 
 def zones(grey: GreyLevels) -> SizeMatrix:
-    """Count the connected zones of equal level."""
-    found = [_zones_of(grey, group) for group in _groups(grey)]
-    return SizeMatrix(*(np.concatenate([getattr(part, name) for part in found]) for name in ("level", "size", "count")))
+    """Count the connected zones of equal level by their size."""
+    labels = zone_labels(grey)
+    return _by_zone(grey, labels, np.bincount(labels.ravel())[1:])
 
 
-def _groups(grey: GreyLevels) -> Iterator[NDArray[np.int64]]:
-    """Group the levels present, rarest first, so that each matrix stays small: no zone is larger than its level."""
-    group: list[int] = []
-    for level in grey.present[grey.counts[grey.present].argsort(kind="stable")]:
-        if group and (len(group) + 1) * grey.counts[level] > _ZONE_ENTRIES:
-            yield np.array(group)
-            group = []
-        group.append(int(level))
-    yield np.array(group)
+def zone_distances(grey: GreyLevels, distance: NDArray[np.integer]) -> SizeMatrix:
+    """Count the connected zones of equal level by their smallest distance.
+
+    distance: (z, y, x), of the size of the structure's box, from 1.
+    """
+    labels = zone_labels(grey)
+    inside = labels[tuple(map(slice, distance.shape))].ravel()
+    farthest_first = np.argsort(-distance.ravel(), kind="stable")
+    smallest = np.zeros(int(labels.max()) + 1, distance.dtype)
+    smallest[inside[farthest_first]] = distance.ravel()[farthest_first]  # the last that is written stays
+    return _by_zone(grey, labels, smallest[1:])
 
 
-def _zones_of(grey: GreyLevels, group: NDArray[np.int64]) -> SizeMatrix:
-    row = np.zeros(len(grey.counts), np.int32)
-    row[group] = np.arange(1, len(group) + 1)
-    levels = np.zeros_like(grey.levels)
-    levels[grey.mask] = row[grey.levels[grey.mask]]
-    counted = pyradiomics().cMatrices.calculate_glszm(
-        levels, levels > 0, len(group), int(grey.counts[group].sum()), grey.force_2d, 0
-    )
-    return SizeMatrix.of(counted[0], group)
+def zone_labels(grey: GreyLevels) -> NDArray[np.unsignedinteger]:
+    """Give each connected zone of equal level a number from 1, (z, y, x); 0 outside."""
+    levels = grey.padded[1:-1, 1:-1, 1:-1]
+    if not grey.force_2d:
+        return np.asarray(cc3d.connected_components(np.ascontiguousarray(levels), connectivity=26))
+    spread = np.zeros((2 * len(levels), *levels.shape[1:]), levels.dtype)  # nothing between two slices
+    spread[::2] = levels
+    return np.asarray(cc3d.connected_components(spread, connectivity=26)[::2])
+
+
+def _by_zone(grey: GreyLevels, labels: NDArray[np.unsignedinteger], size: NDArray[np.integer]) -> SizeMatrix:
+    level = np.zeros(len(size) + 1, np.int64)
+    level[labels.ravel()] = grey.padded[1:-1, 1:-1, 1:-1].ravel()
+    width = int(size.max()) + 1
+    entries, count = np.unique(level[1:] * width + size, return_counts=True)
+    found_level, found_size = np.divmod(entries, width)
+    return SizeMatrix(found_level.astype(float), found_size.astype(float), count.astype(float))
 
 
 def dependences(grey: GreyLevels) -> SizeMatrix:

@@ -9,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orthanc_plugin.domain.measures import Conditions
-from orthanc_plugin.domain.radiomics_settings import (
-    TEXTURES,
-    Interpolation,
-    RadiomicsMode,
-    RadiomicsSettings,
-)
+from orthanc_plugin.domain.radiomics_settings import Aggregation, Interpolation, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.radiomics.discretise import ibsi_origin_hu, number_text
 from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA, log_name
 from orthanc_plugin.radiomics.reference import VERSION
@@ -38,6 +33,7 @@ def condition_texts(conditions: Conditions) -> tuple[str, ...]:
     return (
         f"classes={conditions.classes}",
         f"discretisation={conditions.discretisation}",
+        *([f"textures={conditions.textures}"] if conditions.textures else []),
         spacing_text(conditions),
         f"voxels={conditions.voxels}",
     )
@@ -64,14 +60,23 @@ def _parameters(settings: RadiomicsSettings) -> Iterator[tuple[str, str]]:
     yield "resampling", _resampling(settings, ibsi)
     yield "resegmentation", _resegmentation(settings)
     yield "discretisation", discretisation(settings)
-    if set(settings.classes) & set(TEXTURES):
-        yield "textures", f"{'2.5D, direction merged' if settings.force_2d else '3D, averaged'}; distance 1; alpha 0"
+    if settings.textures:
+        yield "textures", textures(*settings.aggregations)
     yield "kurtosis", "excess" if ibsi else "not excess"
     yield "covariance", "n - 1" if ibsi else "n"
     if settings.log_sigma_mm:
         yield "LoG", f"sigma {_numbers(settings.log_sigma_mm)} mm{_log_definition(settings)}"
+    if settings.ivh_bin_width_hu or settings.ivh_bin_count:
+        width = f"width {number_text(settings.ivh_bin_width_hu)} HU"
+        yield "ivh", f"{settings.ivh_bin_count} bins" if settings.ivh_bin_count else width
     if settings.wavelet:
         yield "wavelet", _wavelet(settings)
+
+
+def textures(*aggregations: Aggregation) -> str:
+    """Say in words how texture matrices are made."""
+    # "direction merged" without a hyphen is in reports of earlier versions, whose UID must stay.
+    return f"{' and '.join(aggregations).replace('direction-merged', 'direction merged')}; distance 1; alpha 0"
 
 
 def _wavelet(settings: RadiomicsSettings) -> str:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orthanc_plugin.domain.masks import Mask
-from orthanc_plugin.domain.radiomics_settings import Interpolation, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
+from orthanc_plugin.radiomics import local_intensity
 from orthanc_plugin.radiomics.reference import pyradiomics
 from orthanc_plugin.radiomics.resample import Box, Spacing, resampled, resampled_voxels
 
@@ -167,9 +168,10 @@ def _new_spacing(settings: RadiomicsSettings, spacing_mm: Spacing) -> Spacing:
 
 
 def _filter_reach(settings: RadiomicsSettings, spacing_mm: Spacing) -> int:
-    """Return how many new voxels around the organ its filtered images depend on."""
+    """Return how many new voxels around the organ its filtered images and intensity peaks depend on."""
     sigma = max((_FILTER_REACH_SIGMA * sigma / min(spacing_mm) for sigma in settings.log_sigma_mm), default=0.0)
-    return max(math.ceil(sigma), _WAVELET_REACH if settings.wavelet else 0)
+    sphere = max(local_intensity.reach(spacing_mm)) if FeatureClass.LOCAL_INTENSITY in settings.classes else 0
+    return max(math.ceil(sigma), sphere, _WAVELET_REACH if settings.wavelet else 0)
 
 
 def _box_of(mask: Mask) -> Box:

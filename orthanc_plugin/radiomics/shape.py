@@ -53,7 +53,7 @@ def shape_features(
     pyradiomics 3.0.1, `shape.py` and `cshape.c`; IBSI reference manual, morphological features.
     """
     padded = np.pad(mask, 1)
-    area, volume = _mesh(padded, spacing_mm)
+    area, volume = mesh(padded, spacing_mm)
     least, minor, major = map(float, axis_lengths(mask, spacing_mm, sample=sample))
     features = {
         "MeshVolume": volume,
@@ -117,7 +117,7 @@ def _c_mesh(blocks: NDArray[np.uint8], spacing_mm: Spacing) -> tuple[Floats, Flo
     return values[:, 0], values[:, 1]
 
 
-def _mesh(padded: Mask, spacing_mm: Spacing) -> tuple[float, float]:
+def mesh(padded: Mask, spacing_mm: Spacing) -> tuple[float, float]:
     """Measure area (mm2) and enclosed volume (mm3) of the marching cubes mesh."""
     table = _cube_table(spacing_mm)
     depth, height, width = padded.shape
@@ -137,7 +137,7 @@ def _mesh(padded: Mask, spacing_mm: Spacing) -> tuple[float, float]:
 def _diameters(padded: Mask, spacing_mm: Spacing) -> dict[str, float]:
     """Measure the largest distances between mesh vertices: in space and within the planes of the grid."""
     z_mm, y_mm, x_mm = spacing_mm
-    zyx = _row_ends(padded) * (np.array([z_mm, y_mm, x_mm]) / 2)
+    zyx = mesh_vertices(padded, spacing_mm)
     zxy = _row_ends(np.ascontiguousarray(padded.swapaxes(1, 2))) * (np.array([z_mm, x_mm, y_mm]) / 2)
     return {
         "Maximum3DDiameter": _widest(zyx[ConvexHull(zyx).vertices]),
@@ -145,6 +145,11 @@ def _diameters(padded: Mask, spacing_mm: Spacing) -> dict[str, float]:
         "Maximum2DDiameterColumn": _widest_in_plane(zyx, axis=1),
         "Maximum2DDiameterRow": _widest_in_plane(zxy, axis=1),
     }
+
+
+def mesh_vertices(padded: Mask, spacing_mm: Spacing) -> Floats:
+    """Return the vertices that can be ends of the largest distance or corners of the convex hull, (n, 3) in mm."""
+    return np.asarray(_row_ends(padded) * (np.array(spacing_mm) / 2))
 
 
 def _row_ends(padded: Mask) -> Points:

@@ -39,11 +39,18 @@ DEPENDENCE_NAMES = tuple(
     "" if name in ("GrayLevelNonUniformityNormalized", "DependencePercentage") else name
     for name in _names("Dependence", "SmallDependence", "LargeDependence", "Dependence", "")
 )
+DISTANCE_NAMES = tuple(
+    {"ZoneVariance": "ZoneDistanceVariance", "ZoneEntropy": "ZoneDistanceEntropy"}.get(name, name)
+    for name in _names("ZoneDistance", "SmallDistance", "LargeDistance", "Zone", "Zone")
+)
 """pyradiomics' names, in the order of `size_features`. An empty name marks a feature that the class lacks.
 
 Of dependences, the normalised non-uniformity of grey levels equals Uniformity of the histogram, and the percentage is
-always 1.
+always 1. pyradiomics has no distance zones; they are named like its size zones.
 """
+
+NORMALISED_GREY, PERCENTAGE = 3, 6
+"""Places in the order of `size_features`."""
 
 
 def size_features(matrices: Iterable[SizeMatrix]) -> Floats:
@@ -66,6 +73,22 @@ def size_features(matrices: Iterable[SizeMatrix]) -> Floats:
     """
     values = [_features(matrix) for matrix in matrices]
     return np.mean(values, axis=0) if values else np.full(16, np.nan)
+
+
+def merged(matrices: Iterable[SizeMatrix]) -> SizeMatrix:
+    """Add matrices up, such as those of all directions."""
+    parts = list(matrices)
+    level, size, count = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("level", "size", "count")
+    )
+    entries, place = np.unique(np.stack([level, size]), axis=1, return_inverse=True)
+    return SizeMatrix(entries[0], entries[1], np.bincount(place.ravel(), count).astype(np.float64))
+
+
+def energy(matrix: SizeMatrix) -> float:
+    """Add up the squared shares of a matrix."""
+    share = matrix.count / matrix.count.sum()
+    return float(share @ share)
 
 
 def _features(matrix: SizeMatrix) -> Floats:

@@ -14,11 +14,13 @@ from radiomics import getFeatureClasses
 from scipy import ndimage
 
 from orthanc_plugin.domain.masks import Mask
-from orthanc_plugin.domain.radiomics_settings import TEXTURES
+from orthanc_plugin.domain.radiomics_settings import TEXTURES, Aggregation
 from orthanc_plugin.radiomics.discretise import Levels
 from orthanc_plugin.radiomics.textures import texture_features
 from tests.support.cases.organs import organ
 from tests.support.cases.realct import real_ct
+
+FLAT, VOLUME = Aggregation.FLAT_DIRECTIONS, Aggregation.VOLUME_AVERAGED
 
 
 def texture(shape: tuple[int, ...], seed: int, levels: int, blur: float = 0.7) -> Levels:
@@ -61,7 +63,7 @@ def reference(levels: Levels, mask: Mask, force_2d: bool) -> dict[str, float]:
 
 def assert_same(levels: Levels, mask: Mask, force_2d: bool = False) -> None:
     levels = levels - levels[mask].min() + 1
-    ours = texture_features(levels, mask, TEXTURES, force_2d=force_2d)
+    ours = texture_features(levels, mask, TEXTURES, FLAT if force_2d else VOLUME)
     assert len(ours) == 75
     assert ours == pytest.approx(reference(levels, mask, force_2d), rel=1e-9, abs=1e-12, nan_ok=True)
 
@@ -117,7 +119,7 @@ def test_a_line_across_the_slices_equals_pyradiomics_in_3d_and_has_no_pairs_in_2
     mask = np.ones((9, 1, 1), bool)
     levels = texture(mask.shape, 7, 3)
     assert_same(levels, mask)
-    values = texture_features(levels, mask, TEXTURES, force_2d=True)  # pyradiomics raises RuntimeError
+    values = texture_features(levels, mask, TEXTURES, FLAT)  # pyradiomics raises RuntimeError
     assert {name.split("_")[0] for name, value in values.items() if np.isnan(value)} == {"glcm", "glrlm"}
     assert values["glszm_ZonePercentage"] == 1
 

@@ -110,18 +110,24 @@ def named_notes(features: Sequence[SegmentFeatures], segmentation: Segmentation)
     labels = {segment.number: segment.label for segment in segmentation.segments}
     for measured in features:
         for note in measured.notes:
-            yield f"{_named(labels[measured.segment_number], measured.image)}: {note}"
+            yield f"{_named(labels[measured.segment_number], measured)}: {note}"
 
 
-def _named(label: str, image: str) -> str:
-    return label if image == ORIGINAL else f"{label}, {image}"
+def _named(label: str, measured: SegmentFeatures) -> str:
+    return ", ".join([label, *_variant(measured)])
+
+
+def _variant(measured: SegmentFeatures) -> tuple[str, ...]:
+    """Return what tells a group from the main one of its segment."""
+    image = () if measured.image == ORIGINAL else (measured.image,)
+    return (*image, measured.aggregation) if measured.aggregation else image
 
 
 def _group(
     seg: Dataset, segment: Segment, measured: SegmentFeatures, algorithm: sr.AlgorithmIdentification, series: CtSeries
 ) -> _Group:
     """Make the group of one segment and image."""
-    group = _empty_group(seg, segment, measured.image, algorithm, series)
+    group = _empty_group(seg, segment, measured, algorithm, series)
     numbers = [number(f.concept, f.value, f.unit, f.derivation) for f in measured.features]
     missing = [_missing(one) for one in measured.missing]
     group[0].add_new("ContentSequence", "SQ", [*group[0].ContentSequence, *numbers, *missing])
@@ -135,9 +141,9 @@ def _missing(missing: Missing) -> Dataset:
 
 
 def _empty_group(
-    seg: Dataset, segment: Segment, image: str, algorithm: sr.AlgorithmIdentification, series: CtSeries
+    seg: Dataset, segment: Segment, measured: SegmentFeatures, algorithm: sr.AlgorithmIdentification, series: CtSeries
 ) -> _Group:
-    tracking, site = _tracking(seg, segment, image), finding_site(segment.type, segment.modifier)
+    tracking, site = _tracking(seg, segment, measured), finding_site(segment.type, segment.modifier)
     category, kind = concept(segment.category), concept(segment.type)
     source = sr.SourceSeriesForSegmentation(series.identity.series_instance_uid)
     if seg.SegmentationType != "LABELMAP":
@@ -166,15 +172,15 @@ def _empty_group(
     return group
 
 
-def _tracking(seg: Dataset, segment: Segment, image: str) -> sr.TrackingIdentifier:
-    """Identify the segment; a filtered image gets a UID of its own, because one UID belongs to one group."""
+def _tracking(seg: Dataset, segment: Segment, measured: SegmentFeatures) -> sr.TrackingIdentifier:
+    """Identify the segment; any further group gets a UID of its own, because one UID belongs to one group."""
     stored = next((item for item in seg.SegmentSequence if item.SegmentNumber == segment.number), None)
     if stored is None:
         raise EncodingError(f"segment {segment.number} is not in the SEG {seg.SOPInstanceUID}")
-    if image == ORIGINAL:
+    if not (variant := _variant(measured)):
         return sr.TrackingIdentifier(uid=stored.TrackingUID, identifier=stored.TrackingID)
-    uid = identity.tracking_uid(seg.SOPInstanceUID, f"{segment.number}:{image}")
-    return sr.TrackingIdentifier(uid=uid, identifier=_named(stored.TrackingID, image))
+    uid = identity.tracking_uid(seg.SOPInstanceUID, ":".join([str(segment.number), *variant]))
+    return sr.TrackingIdentifier(uid=uid, identifier=_named(stored.TrackingID, measured))
 
 
 def _list_images(ds: Dataset, series: CtSeries) -> None:

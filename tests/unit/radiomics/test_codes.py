@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator
 
 import pytest
+from pydicom.sr._concepts_dict import concepts
 
 from orthanc_plugin.codes import PRIVATE_SCHEME
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
@@ -21,7 +22,7 @@ REPEATING_SPHERICITY = {
 }
 """Not in the table, because pyradiomics disables them by default. Codes of the IBSI reference manual."""
 
-CODED = [coded for coded in FEATURES if not coded.name.startswith("shape2D_")]
+CODED = [coded for coded in FEATURES if coded.name.split("_")[0] in (*RadiomicsSettings().classes,)]
 
 
 def reference_rows() -> list[dict[str, str]]:
@@ -54,6 +55,16 @@ def test_the_features_without_ibsi_code_have_one_of_the_private_scheme() -> None
         "glcm_MCC",
     ]
     assert {coded.concept.scheme for coded in FEATURES} == {"IBSI", PRIVATE_SCHEME}
+
+
+def test_the_features_that_only_ibsi_has_have_ibsis_codes_and_dicoms_meanings() -> None:
+    added = [coded for coded in FEATURES if coded not in CODED and not coded.name.startswith("shape2D_")]
+    assert len(added) == 64
+    assert {coded.concept.scheme for coded in added} == {"IBSI"}
+    dicom = {code: entry[0] for entries in concepts["IBSI"].values() for code, entry in entries.items()}
+    known = {coded.concept.value: coded.concept.meaning for coded in added if coded.concept.value in dicom}
+    assert len(known) == 53
+    assert known == {value: dicom[value] for value in known}
 
 
 def test_shape_of_one_slice_has_no_code_of_shape_in_space() -> None:

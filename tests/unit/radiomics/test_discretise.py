@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.radiomics_settings import (
+    Aggregation,
+    FeatureClass,
+    Interpolation,
+    RadiomicsMode,
+    RadiomicsSettings,
+)
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.radiomics.discretise import filtered_bins, grey_levels
 from orthanc_plugin.radiomics.parameters import describe, parameter_texts
@@ -96,6 +102,9 @@ OTHERS: dict[str, Any] = {
     "log_sigma_mm": (1.0,),
     "wavelet": True,
     "deprecated": True,
+    "aggregation": (Aggregation.VOLUME_MERGED,),
+    "ivh_bin_width_hu": 2.5,
+    "ivh_bin_count": 1000,
 }
 
 

@@ -46,11 +46,7 @@ def test_runs_along_a_row_are_those_of_the_manual() -> None:
     assert dense(along_a_row) == [[4, 0], [3, 1], [2, 1], [3, 0]]
 
 
-@pytest.mark.parametrize("entries", [1, 8_000_000], ids=["level by level", "all at once"])
-def test_zones_are_those_of_the_manual_however_many_levels_are_searched_at_once(
-    entries: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(matrices, "_ZONE_ENTRIES", entries)
+def test_zones_are_those_of_the_manual() -> None:
     assert dense(zones(grey(EXAMPLE))) == [[2, 1, 0, 0, 0], [0, 0, 0, 0, 1], [1, 0, 1, 0, 0], [1, 1, 0, 0, 0]]
 
 
