@@ -26,6 +26,12 @@ from orthanc_plugin.radiomics.resample import Spacing
 Floats = NDArray[np.float64]
 Points = NDArray[np.int64]
 
+_DIRECTIONS = 16
+"""Directions in which a plane's width is taken."""
+_ROUNDING = 1e-9
+_FEW = 2000
+"""Points of which all distances take less time than their convex hull."""
+
 
 def shape_features(
     mask: Mask, spacing_mm: Spacing, *, sample: bool = False, deprecated: bool = False
@@ -138,9 +144,10 @@ def _diameters(padded: Mask, spacing_mm: Spacing) -> dict[str, float]:
     """Measure the largest distances between mesh vertices: in space and within the planes of the grid."""
     z_mm, y_mm, x_mm = spacing_mm
     zyx = mesh_vertices(padded, spacing_mm)
+    outer = _far_out(zyx)
     zxy = _row_ends(np.ascontiguousarray(padded.swapaxes(1, 2))) * (np.array([z_mm, x_mm, y_mm]) / 2)
     return {
-        "Maximum3DDiameter": _widest(zyx[ConvexHull(zyx).vertices]),
+        "Maximum3DDiameter": _widest(outer if len(outer) <= _FEW else zyx[ConvexHull(zyx).vertices]),
         "Maximum2DDiameterSlice": _widest_in_plane(zyx, axis=0),
         "Maximum2DDiameterColumn": _widest_in_plane(zyx, axis=1),
         "Maximum2DDiameterRow": _widest_in_plane(zxy, axis=1),
@@ -176,16 +183,29 @@ def _widest(points: Floats) -> float:
     return max(float(cdist(points[start : start + 512], points).max()) for start in range(0, len(points), 512))
 
 
+def _far_out(points: Floats) -> Floats:
+    """Leave out the points (n, 3) that are too near to the middle to be an end of the largest distance.
+
+    The largest distance is at least an edge of the bounding box. A distance is at most the sum of its ends' distances
+    from the middle.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    radius = np.linalg.norm(points - (low + high) / 2, axis=1)
+    return np.asarray(points[radius + radius.max() >= (high - low).max() * (1 - _ROUNDING)])
+
+
 def _widest_in_plane(points: Floats, axis: int) -> float:
     """Return the largest distance between two points that share their coordinate along `axis`.
 
-    The diagonal of a plane's bounding box bounds its distances. So planes are tried from the largest box down, until no
-    other plane can be better.
+    The width of a plane in a direction is never more than its largest distance, and in the best of many directions not
+    much less. So planes are tried from the widest down, until no other plane can be better.
     """
     points = points[points[:, axis].argsort(kind="stable")]
     starts = np.flatnonzero(np.diff(points[:, axis], prepend=-np.inf))
-    low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
-    bounds = np.linalg.norm(high - low, axis=1)
+    angles = np.arange(_DIRECTIONS) * np.pi / _DIRECTIONS
+    along = np.delete(points, axis, axis=1) @ np.array([np.cos(angles), np.sin(angles)])
+    widths = (np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts)).max(axis=1)
+    bounds = widths / np.cos(np.pi / 2 / _DIRECTIONS) * (1 + _ROUNDING)
     planes = np.split(points, starts[1:])
     best = 0.0
     for plane in bounds.argsort(kind="stable")[::-1]:
