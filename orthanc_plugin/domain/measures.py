@@ -59,8 +59,8 @@ class SegmentFeatures:
 
     notes: why features are missing, e.g. because the segment has one voxel.
     image: `original`, or the name of the filtered image in pyradiomics (`log-sigma-2-0-mm-3D`, `wavelet-LLH`).
-    aggregation: of the textures, where the settings ask for several: a further one, for textures alone (`2D, averaged`);
-        empty for the first, which all other features go with.
+    aggregation: of the textures, if the group has only those (`2D, averaged`); empty for the first or only aggregation,
+        which goes with all other features.
     missing: each feature that was asked for and is not among `features`.
     conditions: None if nothing was measured.
     """

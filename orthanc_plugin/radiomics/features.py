@@ -258,9 +258,7 @@ def _textures(
     if not settings.textures or levels.max() > _MOST_LEVELS:
         return {}
     ibsi, shape = settings.mode is RadiomicsMode.IBSI, region.morphological
-    return texture_features(
-        levels, region.intensity, settings.textures, aggregation, morphological=shape, ibsi=ibsi
-    )
+    return texture_features(levels, region.intensity, settings.textures, aggregation, morphological=shape, ibsi=ibsi)
 
 
 def _named(feature_class: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,9 @@ from orthanc_plugin.radiomics.discretise import ibsi_origin_hu, number_text
 from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA, log_name
 from orthanc_plugin.radiomics.reference import VERSION
 
+AGGREGATION = "aggregation"
+"""Name of the parameter that a group has which holds only the textures of a further aggregation."""
+
 
 def describe(settings: RadiomicsSettings) -> str:
     """All parameters in one line; equal for equal settings, different for others."""

@@ -25,7 +25,14 @@ from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import EncodingError
-from orthanc_plugin.radiomics.parameters import condition_texts, describe, filter_text, parameter_texts, spacing_text
+from orthanc_plugin.radiomics.parameters import (
+    AGGREGATION,
+    condition_texts,
+    describe,
+    filter_text,
+    parameter_texts,
+    spacing_text,
+)
 from orthanc_plugin.results.concepts import concept
 from orthanc_plugin.results.headers import image_references, result_headers
 from orthanc_plugin.results.provenance import Provenance, radiomics_equipment
@@ -101,8 +108,9 @@ def _own_texts(measured: SegmentFeatures, settings: RadiomicsSettings, shared: S
     """Return what a group states beside what the report states for all."""
     image = measured.image
     filtered = () if image == ORIGINAL else (f"image={image}", f"filter={filter_text(image, settings)}")
+    further = (f"{AGGREGATION}={measured.aggregation}",) if measured.aggregation else ()
     done = () if measured.conditions is None else condition_texts(measured.conditions)
-    return (*filtered, *(text for text in done if text not in shared))
+    return (*filtered, *further, *(text for text in done if text not in shared))
 
 
 def named_notes(features: Sequence[SegmentFeatures], segmentation: Segmentation) -> Iterator[str]:

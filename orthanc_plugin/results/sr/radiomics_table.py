@@ -19,6 +19,7 @@ from orthanc_plugin.domain.measures import ORIGINAL
 from orthanc_plugin.domain.radiomics_settings import RadiomicsMode
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.radiomics.feature_codes import coded_features, names_by_concept
+from orthanc_plugin.radiomics.parameters import AGGREGATION
 
 _MEASUREMENTS, _GROUP = "126010", "125007"
 _TRACKING_IDENTIFIER, _REFERENCED_SEGMENT, _SOURCE_SERIES = "112039", "121191", "121232"
@@ -162,7 +163,8 @@ def _common(ds: Dataset, group: Dataset, patient: str) -> TableRow:
     texts = [item.TextValue for of in (ds, group) for item in _children(of, _ALGORITHM_PARAMETERS)]
     stated: dict[str, str] = dict(text.split("=", 1) for text in texts if "=" in text)
     image = stated.get("image", ORIGINAL)
-    label = _child(group, _TRACKING_IDENTIFIER).TextValue.removesuffix(f", {image}")
+    label = _child(group, _TRACKING_IDENTIFIER).TextValue
+    label = label.removesuffix(f", {stated.get(AGGREGATION)}").removesuffix(f", {image}")
     model, version = (_child(group, code).TextValue for code in (_ALGORITHM_NAME, _ALGORITHM_VERSION))
     finding = next(_children(group, _FINDING), None)
     kind = finding.ConceptCodeSequence[0] if finding is not None else Dataset()

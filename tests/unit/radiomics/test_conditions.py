@@ -50,7 +50,8 @@ def named(features: SegmentFeatures) -> set[str]:
 
 
 def plain_names() -> set[str]:
-    return {one.name for one in coded_features(RadiomicsMode.IBSI) if one.name.split("_")[0] != "shape2D"} - {
+    classes = set(map(str, RadiomicsSettings().classes))
+    return {one.name for one in coded_features(RadiomicsMode.IBSI) if one.name.split("_")[0] in classes} - {
         "shape_Compactness1",
         "shape_Compactness2",
         "shape_SphericalDisproportion",
