@@ -101,6 +101,24 @@ def test_a_group_states_what_was_done_for_it_where_it_differs_from_what_the_repo
     ]
 
 
+def test_a_further_aggregation_of_textures_has_a_group_of_its_own_that_says_how_they_were_made(stored: Dataset) -> None:
+    flat = "2.5D, merged"
+    done = replace(conditions("glcm", "width 25 HU from -1000 HU"), textures=f"{flat}; distance 1; alpha 0")
+    further = replace(measured(1), conditions=done, aggregation=flat)
+    filtered = replace(measured(1, FILTERED), conditions=done, aggregation=flat)
+    ds = report(stored, [measured(1), further, filtered])
+    names = [values(group, "112039")[0].TextValue for group in groups_of(ds)]
+    assert names == ["Left lung", f"Left lung, {flat}", f"Left lung, {FILTERED}, {flat}"]
+    assert len({str(values(group, "112040")[0].UID) for group in groups_of(ds)}) == 3
+    rows = read_radiomics_sr(ds)
+    assert {row.label for row in rows} == {"Left lung"}
+    assert {(row.image, row.textures[:12]) for row in rows} == {
+        ("original", "3D, averaged"),
+        ("original", flat),
+        (FILTERED, flat),
+    }
+
+
 def test_features_without_a_value_are_named_in_their_group_with_the_reason(stored: Dataset) -> None:
     missing = (Missing(("glcm_MCC", "glcm_Imc2"), "undefined: for a reason"), Missing(("ngtdm_Busyness",), "too flat"))
     nothing = SegmentFeatures(2, (), missing=(Missing(("shape_MeshVolume",), "one voxel"),))
