@@ -53,7 +53,7 @@ def _default(key: str, field: FieldInfo) -> str:
         return "`jobs.db` in `StateDirectory`"
     value: Any = json.loads(section_json(parse_section(_SMALLEST, {})))
     for part in key.replace("NAME", "local").replace("[]", ".0").split("."):
-        value = value[int(part)] if part.isdigit() else value[part]
+        value = value[int(part)] if part.isdigit() else value.get(part, field.default)
         if value is None:  # a section that is left out: its keys have defaults all the same
             value = field.default
             break

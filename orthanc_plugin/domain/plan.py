@@ -13,7 +13,7 @@ from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.input_quality import InputLimits
 from orthanc_plugin.domain.json_record import JsonRecord
-from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
+from orthanc_plugin.domain.radiomics_settings import LATER_PARAMETERS, RadiomicsSettings
 from orthanc_plugin.domain.reading import ReadSettings
 from orthanc_plugin.identity import digest
 
@@ -160,6 +160,9 @@ class Plan(JsonRecord):
             del content["location"]
         if not self.seg.body:
             del content["seg"]["body"]
+        for parameter in LATER_PARAMETERS:
+            if not content["radiomics"][parameter]:
+                del content["radiomics"][parameter]
         for chosen in (f for f in fields(self) if f.name in _LATER and getattr(self, f.name) == f.default):
             del content[chosen.name]
         return digest(json.dumps(content, sort_keys=True))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import not_
 from typing import Annotated
 
 from pydantic import Field
@@ -87,6 +88,8 @@ class Interpolation(StrEnum):
     CUBIC = "cubic"
 
 
+LATER_PARAMETERS = ("aggregation", "ivh_bin_width_hu", "ivh_bin_count")
+"""Parameters that came after plans were first stored. A plan's digest and text lack them while they are empty or 0."""
 _CLASSES = ", ".join(f'"{name}"' for name in FeatureClass)
 _AGGREGATIONS = ", ".join(f'"{name}"' for name in Aggregation)
 
@@ -138,10 +141,15 @@ class RadiomicsSettings:
     wavelet: Annotated[bool, Field(description="true or false")] = False
     deprecated: Annotated[bool, Field(description="true or false")] = False
     aggregation: Annotated[
-        tuple[Aggregation, ...], Field(description=f"a list of {_AGGREGATIONS}; [] for 3D averaged, or Force2D's")
+        tuple[Aggregation, ...],
+        Field(description=f"a list of {_AGGREGATIONS}; [] for 3D averaged, or Force2D's", exclude_if=not_),
     ] = ()
-    ivh_bin_width_hu: Annotated[float, Field(ge=0, le=10000, description="HU, or 0 for whole HU")] = 0.0
-    ivh_bin_count: Annotated[int, Field(ge=0, le=100000, description="2 to 100000, or 0 for bins of IvhBinWidth")] = 0
+    ivh_bin_width_hu: Annotated[float, Field(ge=0, le=10000, description="HU, or 0 for whole HU", exclude_if=not_)] = (
+        0.0
+    )
+    ivh_bin_count: Annotated[
+        int, Field(ge=0, le=100000, description="2 to 100000, or 0 for bins of IvhBinWidth", exclude_if=not_)
+    ] = 0
 
     @property
     def aggregations(self) -> tuple[Aggregation, ...]:

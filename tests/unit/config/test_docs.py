@@ -42,7 +42,7 @@ def _default_of(key: str, field: FieldInfo) -> str:
         return '`""`'  # the section below needs one
     value = json.loads(section_json(parse_section({"Archives": {"local": {"Url": "http://pacs"}}}, {})))
     for part in key.replace("NAME", "local").replace("[]", ".0").split("."):
-        value = value[int(part)] if part.isdigit() else value[part]
+        value = value[int(part)] if part.isdigit() else value.get(part, field.default)
         if value is None:  # a section that is left out: its keys have defaults all the same
             value = field.default
             break
