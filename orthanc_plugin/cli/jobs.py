@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orthanc_plugin.cli.desk import Commands, Desk
@@ -29,6 +30,8 @@ def add_commands(commands: Commands) -> None:
     ):
         added = commands.add(name, command, text)
         added.add_argument("job", help="id of the job")
+        if name == "radiomics":
+            added.add_argument("--parquet", type=Path, metavar="FILE", help="write them to a Parquet file instead")
         if name in ("retry", "cancel"):
             added.add_argument("--to", metavar="ARCHIVE", help="only the delivery to this destination")
     again = commands.add("retry-all", retry_all, "run all jobs again that ended for a reason")
@@ -167,9 +170,14 @@ def resume(desk: Desk) -> None:
 
 
 def print_radiomics(desk: Desk) -> None:
-    """Print the numbers of a job's radiomics reports."""
+    """Print the values of a job's radiomics reports, or write them as Parquet."""
     from orthanc_plugin.jobs.numbers import StoredResults
-    from orthanc_plugin.results.sr.radiomics_table import to_csv, to_json
+    from orthanc_plugin.jobs.pseudonym import patient_column
+    from orthanc_plugin.results.sr.radiomics_table import to_csv, to_json, to_parquet
 
-    rows = StoredResults(_queue(desk), desk.configuration.archives).radiomics(desk.options.job)
+    results = StoredResults(_queue(desk), desk.configuration.archives, patient=patient_column(desk.configuration))
+    rows = results.radiomics(desk.options.job)
+    if desk.options.parquet is not None:
+        desk.options.parquet.write_bytes(to_parquet(rows))
+        return
     print((to_json if desk.options.json else to_csv)(rows).rstrip("\n"))

@@ -26,10 +26,11 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, Refusal
 from orthanc_plugin.jobs.inspection import Inspection, inspect_series
 from orthanc_plugin.jobs.numbers import as_png
+from orthanc_plugin.jobs.pseudonym import patient_column
 from orthanc_plugin.jobs.sessions import Sessions, warm_sessions
 from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.pipeline.order import stages_of
-from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr, to_csv, to_json
+from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr, write_tables
 from orthanc_plugin.rules.best import Candidate, skip_for_better
 from orthanc_plugin.rules.decide import RuleVerdict, Skip, decide, explain
 from orthanc_plugin.rules.installed import Installed, installed_models
@@ -234,21 +235,19 @@ def _enrich(
     job = EnrichJob(ARCHIVE, study_uid, series_uid, fingerprint, 0, plan)
     with closing(sessions.open(job)) as session:
         outcomes = tuple(stages_of(session, run))
-    _write_beside(archive, outcomes)
+    _write_beside(archive, outcomes, patient_column(configuration))
     end = ending(outcomes)
     return _outcome(series, archive, end.state, end.reason, end.detail, plan.rule, outcomes)
 
 
-def _write_beside(archive: FolderArchive, outcomes: Sequence[StageOutcome]) -> None:
+def _write_beside(archive: FolderArchive, outcomes: Sequence[StageOutcome], patient: Callable[[str], str]) -> None:
     """Write the numbers of radiomics reports as tables and previews as pictures, beside the objects."""
     for stored in (outcome.stored for outcome in outcomes if outcome.stored is not None):
         file = archive.stored_file(stored.sop_instance_uid)
         if file is None or stored.adopted:
             continue
         if stored.kind is Output.RADIOMICS:
-            rows = read_radiomics_sr(dcmread(file))
-            file.with_suffix(".csv").write_text(to_csv(rows), newline="")
-            file.with_suffix(".json").write_text(to_json(rows))
+            write_tables(file, read_radiomics_sr(dcmread(file), patient))
         elif stored.kind is Output.PREVIEW:
             file.with_suffix(".png").write_bytes(as_png(dcmread(file)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from orthanc_plugin.config.base import (
 from orthanc_plugin.config.rule import DEFAULT_RULE, Rule
 
 SECTION = "Enrichment"
+_KEY_LENGTH = 16
 
 
 class ServiceSettings(Settings):
@@ -82,6 +84,29 @@ class ViewerSettings(Settings):
         " that begins with /; with {StudyInstanceUID}, and with {SeriesInstanceUID} and {SOPInstanceUID} if you want",
     )
     directory: AbsolutePath | None = Field(default=None, description="absolute path of a folder, or null")
+
+
+class PatientColumn(StrEnum):
+    """What tables call a patient."""
+
+    PSEUDONYM = "pseudonym"
+    ID = "id"
+    NONE = "none"
+
+
+class TableSettings(Settings):
+    """What the tables of radiomics hold beside the values of the reports."""
+
+    patient: PatientColumn = Field(
+        default=PatientColumn.PSEUDONYM, description=", ".join(f'"{column}"' for column in PatientColumn)
+    )
+    key: Secret = Field(default=SecretStr(""), description="a text of 16 characters or more, or empty")
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> TableSettings:
+        if 0 < len(self.key.get_secret_value()) < _KEY_LENGTH:
+            raise ValueError(f"Key needs {_KEY_LENGTH} characters or more")
+        return self
 
 
 class BackfillSettings(Settings):
@@ -144,6 +169,7 @@ class Configuration(Settings):
     )
     radiomics_memory_mib: int = Field(default=2048, ge=256, le=1048576, description="MiB, 256 to 1048576")
     report_title: ReportTitle = Field(default=ReportTitle(), description="an object with Value, Scheme and Meaning")
+    tables: TableSettings = Field(default=TableSettings(), description="an object with Patient and Key")
     rules: tuple[Rule, ...] = Field(default=(DEFAULT_RULE,), description="a list of rules, tried in this order")
 
     @property

@@ -31,6 +31,8 @@ class StoredResults:
         Settings of the archives, by name.
     opened : callable
         Opens an archive, given its name and settings.
+    patient : callable
+        Turns PatientID into what tables hold.
     """
 
     def __init__(
@@ -38,11 +40,12 @@ class StoredResults:
         queue: JobQueue,
         archives: Mapping[str, ArchiveSettings],
         opened: Callable[[str, ArchiveSettings], Archive] = open_archive,
+        patient: Callable[[str], str] = lambda patient_id: "",
     ) -> None:
-        self._queue, self._archives, self._opened = queue, archives, opened
+        self._queue, self._archives, self._opened, self._patient = queue, archives, opened, patient
 
     def radiomics(self, job_id: str) -> tuple[TableRow, ...]:
-        """Return every number of the job's radiomics reports; empty if the job made no such report.
+        """Return every feature of the job's radiomics reports; empty if the job made no such report.
 
         Raises
         ------
@@ -53,7 +56,8 @@ class StoredResults:
         TransientError
             If the archive is away.
         """
-        return tuple(row for ds in self._objects(job_id, Output.RADIOMICS) for row in read_radiomics_sr(ds))
+        reports = self._objects(job_id, Output.RADIOMICS)
+        return tuple(row for ds in reports for row in read_radiomics_sr(ds, self._patient))
 
     def preview(self, job_id: str) -> bytes | None:
         """Return the job's first preview as PNG, or None if it made none; raise as `radiomics` does."""

@@ -18,13 +18,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from orthanc_plugin.domain.job import JobState
-from orthanc_plugin.errors import EnrichError, TransientError
+from orthanc_plugin.errors import ConfigError, EnrichError, TransientError
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.orders import Order, Orders, parse_query
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import watermark_key
-from orthanc_plugin.results.sr.radiomics_table import TableRow, to_csv, to_json
+from orthanc_plugin.results.sr.radiomics_table import TableRow, to_csv, to_json, to_parquet
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.routes import answer, guarded, in_thread, known_job, problem
 from orthanc_plugin.service.schema import (
@@ -120,6 +120,7 @@ class Api:
             Route(f"{ROOT}/resume", in_thread(self.resume), methods=["POST"]),
             Route(f"{ROOT}/jobs/{{id}}/radiomics.csv", in_thread(self.radiomics_csv)),
             Route(f"{ROOT}/jobs/{{id}}/radiomics.json", in_thread(self.radiomics_json)),
+            Route(f"{ROOT}/jobs/{{id}}/radiomics.parquet", in_thread(self.radiomics_parquet)),
             Route(f"{ROOT}/jobs/{{id}}/preview.png", in_thread(self.preview)),
             Route(f"{ROOT}/series", in_thread(self.series, PAGE)),
             Route(f"{ROOT}/hints", guarded(self.hints), methods=["POST"]),
@@ -227,6 +228,14 @@ class Api:
     def radiomics_json(self, request: Request) -> Response:
         """Return the same values as JSON."""
         return Response(to_json(self._radiomics(request)), media_type="application/json")
+
+    def radiomics_parquet(self, request: Request) -> Response:
+        """Return the same values as a Parquet file, or 501 if this service cannot write one."""
+        rows = self._radiomics(request)
+        try:
+            return Response(to_parquet(rows), media_type="application/vnd.apache.parquet")
+        except ConfigError as error:
+            return problem(501, str(error))
 
     def preview(self, request: Request) -> Response:
         """Return the job's preview as PNG, or 404 if the job made none."""

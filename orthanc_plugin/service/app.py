@@ -20,6 +20,7 @@ from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.inspector import Inspector
 from orthanc_plugin.jobs.numbers import StoredResults
+from orthanc_plugin.jobs.pseudonym import patient_column
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.api import ROOT, Api
@@ -69,7 +70,8 @@ def build_app(backstage: Backstage) -> ASGIApp:
         archives, backstage.queue, backstage.readiness, backstage.started_at,
         backstage.admission_state, backstage.workers,
     )  # fmt: skip
-    api = Api(backstage.queue, health, backstage.take_hint, StoredResults(backstage.queue, archives), archives)
+    results = StoredResults(backstage.queue, archives, patient=patient_column(backstage.configuration))
+    api = Api(backstage.queue, health, backstage.take_hint, results, archives)
 
     viewer = Viewer(backstage.configuration.viewer)
 

@@ -11,13 +11,15 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
+from importlib.util import find_spec
+from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.codes import NOT_MEASURED, SEG_INSTANCE, SEG_NUMBER
 from orthanc_plugin.domain.measures import ORIGINAL
 from orthanc_plugin.domain.radiomics_settings import RadiomicsMode
-from orthanc_plugin.errors import EncodingError
+from orthanc_plugin.errors import ConfigError, EncodingError
 from orthanc_plugin.radiomics.feature_codes import coded_features, names_by_concept
 from orthanc_plugin.radiomics.parameters import AGGREGATION
 
@@ -124,6 +126,36 @@ def to_csv(rows: Sequence[TableRow]) -> str:
 def to_json(rows: Sequence[TableRow]) -> str:
     """Write rows as a JSON list of objects with the names of the CSV."""
     return json.dumps([asdict(row) for row in rows], allow_nan=False)
+
+
+def to_parquet(rows: Sequence[TableRow]) -> bytes:
+    """Write rows as a Parquet file with the names of the CSV, typed columns, and null where there is no value.
+
+    Raises
+    ------
+    ConfigError
+        If pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise ConfigError("pyarrow is not installed: install the extra `parquet`, or take CSV or JSON") from None
+    types = {int: pyarrow.int64(), float: pyarrow.float64()}
+    numbers = {"segment_number": int, "voxels": int, "value": float}
+    columns = [(field.name, types.get(numbers.get(field.name, str), pyarrow.string())) for field in fields(TableRow)]
+    table = pyarrow.Table.from_pylist([asdict(row) for row in rows], pyarrow.schema(columns))
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def write_tables(report: Path, rows: Sequence[TableRow]) -> None:
+    """Write CSV and JSON beside the file of a report, and Parquet if pyarrow is installed."""
+    report.with_suffix(".csv").write_text(to_csv(rows), newline="")
+    report.with_suffix(".json").write_text(to_json(rows))
+    if find_spec("pyarrow") is not None:
+        report.with_suffix(".parquet").write_bytes(to_parquet(rows))
 
 
 def _rows(ds: Dataset, group: Dataset, patient: str) -> Iterator[TableRow]:

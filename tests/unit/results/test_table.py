@@ -6,17 +6,31 @@ import csv
 import io
 import json
 import math
-from dataclasses import fields, replace
+import sys
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import pydicom
 import pytest
+from pyarrow import parquet
 from pydicom.dataset import Dataset
 
-from orthanc_plugin.domain.measures import FeatureValue, SegmentFeatures
-from orthanc_plugin.domain.radiomics_settings import RadiomicsMode
-from orthanc_plugin.errors import EncodingError
+from orthanc_plugin import __version__
+from orthanc_plugin.codes import REPORT_TITLE
+from orthanc_plugin.domain.measures import Conditions, FeatureValue, Missing, SegmentFeatures
+from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.errors import ConfigError, EncodingError
 from orthanc_plugin.radiomics.feature_codes import coded_features
-from orthanc_plugin.results.sr.radiomics_table import TableRow, read_radiomics_sr, to_csv, to_json
+from orthanc_plugin.results import seg
+from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
+from orthanc_plugin.results.sr.radiomics_table import (
+    TableRow,
+    read_radiomics_sr,
+    to_csv,
+    to_json,
+    to_parquet,
+    write_tables,
+)
 from tests.support.cases.results_case import (
     CARD,
     RADIOMICS_UID,
@@ -24,6 +38,7 @@ from tests.support.cases.results_case import (
     ellipsoids,
     encode,
     landmarks_report,
+    provenance_of,
     radiomics_report,
     small_series,
 )
@@ -123,6 +138,85 @@ def test_csv_always_has_its_header_and_follows_rfc_4180() -> None:
     line = 'm,1,ab,2.25.1,2.25.2,2.25.3,4,"Lung, left",original,f_F,C,S,"a ""b""",0.3333333333333333,/mm'
     line += "," * (len(fields(TableRow)) - 15)
     assert to_csv([ROW]) == f"{header}\r\n{line}\r\n"
+
+
+def test_each_row_carries_how_it_was_measured(stored: Dataset) -> None:
+    done = Conditions("firstorder", "width 25 from -150, a multiple of it", (5.0, 8.0, 8.0), 321)
+    settings = RadiomicsSettings(mode=RadiomicsMode.PYRADIOMICS, log_sigma_mm=(2.0,), spacing_mm=(5.0, 8.0, 8.0))
+    features = [replace(measured(1, (1.0,), image="log-sigma-2-0-mm-3D"), conditions=done)]
+    ds = encode_radiomics_sr(
+        provenance_of(SERIES, RADIOMICS_UID), stored, seg.decode_seg(stored, SERIES, CARD), features,
+        title=REPORT_TITLE, settings=settings,
+    )  # fmt: skip
+    (row,) = read_radiomics_sr(written(ds), patient=str.lower)
+    told = {name: value for name, value in asdict(row).items() if name in [f.name for f in fields(TableRow)][15:]}
+    assert told == {
+        "reason": "",
+        "segment_code": "39607008",
+        "segment_scheme": "SCT",
+        "segment_meaning": "Lung",
+        "segment_modifier": "Left",
+        "mode": "pyradiomics",
+        "classes": "firstorder",
+        "discretisation": "width 25 from -150, a multiple of it",
+        "resampling": "5 8 8 mm (z y x), linear, corners aligned, mask nearest",
+        "resegmentation": "none",
+        "textures": "3D, averaged; distance 1; alpha 0",
+        "filter": "LoG, sigma 2 mm",
+        "spacing_mm": "5 8 8",
+        "voxels": 321,
+        "software": f"orthanc-enrichment {__version__}",
+        "library": "pyradiomics 3.0.1",
+        "study_instance_uid": "2.25.100",
+        "patient": "p1",
+    }
+
+
+def test_by_default_no_table_names_the_patient(stored: Dataset) -> None:
+    rows = read_radiomics_sr(written(radiomics_report(SERIES, stored, [measured(1, (1.0,))])))
+    assert {row.patient for row in rows} == {""}
+
+
+def test_a_feature_without_a_value_is_a_row_with_its_reason_in_every_form(stored: Dataset) -> None:
+    features = replace(measured(1, (1.0,)), missing=(Missing(("glcm_MCC", "no_such"), "undefined: flat"),))
+    rows = read_radiomics_sr(written(radiomics_report(SERIES, stored, [features])))
+    assert [(row.feature, row.code, row.value, row.reason) for row in rows] == [
+        ("shape_MeshVolume", "RNU0", 1.0, ""),
+        ("glcm_MCC", "MCC", None, "undefined: flat"),
+        ("no_such", "", None, "undefined: flat"),
+    ]
+    in_csv = [(row["value"], row["reason"]) for row in csv.DictReader(io.StringIO(to_csv(rows)))]
+    assert in_csv == [("1.0", ""), ("", "undefined: flat"), ("", "undefined: flat")]
+    assert [row["value"] for row in json.loads(to_json(rows))] == [1.0, None, None]
+    assert parquet.read_table(io.BytesIO(to_parquet(rows)))["value"].to_pylist() == [1.0, None, None]
+
+
+def test_parquet_has_the_rows_of_the_csv_with_types(stored: Dataset) -> None:
+    rows = read_radiomics_sr(written(radiomics_report(SERIES, stored, [measured(1, AWKWARD)])))
+    table = parquet.read_table(io.BytesIO(to_parquet(rows)))
+    assert table.column_names == [field.name for field in fields(TableRow)]
+    assert {str(table.schema.field(name).type) for name in ("segment_number", "voxels")} == {"int64"}
+    assert [value.hex() for value in table["value"].to_pylist()] == [value.hex() for value in AWKWARD]
+    assert [TableRow(**row) for row in table.to_pylist()] == [*rows]
+    assert parquet.read_table(io.BytesIO(to_parquet([]))).num_rows == 0
+
+
+def test_without_pyarrow_parquet_is_refused_and_the_other_tables_are_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match="install the extra `parquet`"):
+        to_parquet([ROW])
+    monkeypatch.setattr("orthanc_plugin.results.sr.radiomics_table.find_spec", lambda name: None)
+    write_tables(tmp_path / "report.dcm", [ROW])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.csv", "report.json"]
+
+
+def test_tables_lie_beside_their_report(tmp_path: Path) -> None:
+    write_tables(tmp_path / "report.dcm", [ROW])
+    assert (tmp_path / "report.csv").read_bytes() == to_csv([ROW]).encode()
+    assert json.loads((tmp_path / "report.json").read_text())[0]["feature"] == "f_F"
+    assert parquet.read_table(tmp_path / "report.parquet").num_rows == 1
 
 
 @pytest.mark.parametrize("label", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])

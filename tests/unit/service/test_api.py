@@ -199,6 +199,8 @@ def test_a_job_without_radiomics_has_a_table_of_no_rows_and_no_preview(door: Fro
     assert door.ask(f"{API}/jobs/{job_id}/radiomics.json").json() == []
     assert door.ask(f"{API}/jobs/{job_id}/preview.png").status_code == 404
     assert door.ask(f"{API}/jobs/unknown/radiomics.csv").status_code == 404
+    columnar = door.ask(f"{API}/jobs/{job_id}/radiomics.parquet")
+    assert (columnar.content[:4], columnar.headers["content-type"]) == (b"PAR1", "application/vnd.apache.parquet")
 
 
 def test_checks_come_with_a_single_job_and_on_its_page(door: FrontDoor) -> None:
