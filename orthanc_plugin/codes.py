@@ -32,6 +32,7 @@ BOTTOM = Code("421610009", "SCT", "Bottom")
 CENTER = Code("111010", "DCM", "Center")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 MORPHOLOGICAL_OPERATIONS = Code("123104", "DCM", "Morphological Operations")
+HISTOGRAM_ANALYSIS = Code("123105", "DCM", "Histogram Analysis")
 
 PRIVATE_SCHEME = "99AIE"
 REPORT_TITLE = Code("AIENRICH", PRIVATE_SCHEME, "AI Enrichment Report")

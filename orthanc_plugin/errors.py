@@ -2,6 +2,7 @@
 
     EnrichError
       InputError        the series cannot be used: never retried, the series is refused with a reason
+        MaskError         the masks that others made do not fit the series: never retried
       TransientError    archive down, disk full, out of memory: retried with back-off
         IncompleteError   the archive never sends the whole series
         OutOfMemoryError  smaller tiles and the CPU did not help
@@ -56,6 +57,11 @@ class Refusal(StrEnum):
     BAD_UID = "bad-uid"
     ARCHIVE_REFUSED = "archive-refused"
     GONE = "gone"
+    MASK_FRAME_OF_REFERENCE = "mask-frame-of-reference"
+    MASK_OTHER_SERIES = "mask-other-series"
+    MASK_GRID = "mask-grid"
+    MASK_UNREADABLE = "mask-unreadable"
+    NO_MASKS = "no-masks"
 
 
 class EnrichError(Exception):
@@ -71,6 +77,10 @@ class InputError(EnrichError):
     def __init__(self, reason: Refusal, message: str = "") -> None:
         super().__init__(message or reason.value)
         self.reason = reason
+
+
+class MaskError(InputError):
+    """The masks of an object cannot be used on this series."""
 
 
 class TransientError(EnrichError):

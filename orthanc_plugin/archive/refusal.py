@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
+from orthanc_plugin.domain.uids import LABEL_MAP_SEGMENTATION
 from orthanc_plugin.errors import EnrichError, NotSupportedError, StoreError
-
-LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 
 _PROCESSING_FAILURE = 0x0110
 _NOT_SUPPORTED = (0x0122, 0x0124)

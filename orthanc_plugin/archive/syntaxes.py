@@ -41,7 +41,7 @@ from pydicom.uid import (
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context, build_role
 
-from orthanc_plugin.archive.refusal import LABEL_MAP_SEGMENTATION
+from orthanc_plugin.domain.uids import LABEL_MAP_SEGMENTATION
 from orthanc_plugin.errors import EncodingError
 
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]

@@ -14,7 +14,19 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from orthanc_plugin import __version__
-from orthanc_plugin.cli import backfill, demo, folder, inspect, jobs, models, ohif, phantom, processes, weights
+from orthanc_plugin.cli import (
+    backfill,
+    demo,
+    folder,
+    inspect,
+    jobs,
+    measure,
+    models,
+    ohif,
+    phantom,
+    processes,
+    weights,
+)
 from orthanc_plugin.cli.desk import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Command, Commands, Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
 
@@ -51,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_commands(commands)
     folder.add_commands(commands)
     inspect.add_commands(commands)
+    measure.add_commands(commands)
     phantom.add_commands(commands)
     processes.add_commands(commands)
     backfill.add_commands(commands)

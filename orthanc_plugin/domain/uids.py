@@ -6,6 +6,7 @@ import re
 
 from orthanc_plugin.errors import InputError, Refusal
 
+LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 UID_LENGTH = 64
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 

@@ -162,13 +162,13 @@ def _measure(
     refusal: str,
 ) -> tuple[SegmentFeatures, ...]:
     if possible is None:
-        return _nothing_measured(segment, wanted, refusal)
+        return nothing_measured(segment, wanted, refusal)
     mask = replace(segmentation, labels=segmentation.labels[box]).mask(segment)
     if np.count_nonzero(mask) < 2:
-        return _nothing_measured(segment, wanted, _TOO_SMALL)
+        return nothing_measured(segment, wanted, _TOO_SMALL)
     region = prepare(volume.voxels_hu, mask, box, volume.spacing_mm, possible)
     if np.count_nonzero(region.intensity) < 2:
-        return _nothing_measured(segment, wanted, _NOTHING_LEFT)
+        return nothing_measured(segment, wanted, _NOTHING_LEFT)
     found = {
         group: _coded(segment, group, values, region, wanted, bins) for group, values, bins in _values(region, possible)
     }
@@ -182,8 +182,8 @@ def _groups(settings: RadiomicsSettings) -> list[_Group]:
     return [(image, one) for image in (ORIGINAL, *image_names(settings)) for one in (None, *further)]
 
 
-def _nothing_measured(segment: Segment, wanted: RadiomicsSettings, reason: str) -> tuple[SegmentFeatures, ...]:
-    """Name all features of all images as missing; one note says why."""
+def nothing_measured(segment: Segment, wanted: RadiomicsSettings, reason: str) -> tuple[SegmentFeatures, ...]:
+    """Name all features of all images as missing, for a segment that is not measured; one note says why."""
     first, *others = (_absent(segment, group, wanted, reason) for group in _groups(wanted))
     return (first, *(replace(other, notes=()) for other in others))
 

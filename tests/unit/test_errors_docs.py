@@ -54,6 +54,7 @@ def test_who_gives_a_reason_is_who_the_page_says() -> None:
         "decision": ("jobs/decision.py",),
         "worker": ("jobs/sessions.py", "pipeline/guards.py", "pipeline/scan.py", "domain/job.py"),
         "model": ("inference/",),
+        "masks": ("results/foreign.py", "results/seg/foreign.py", "results/rt/foreign.py", "pipeline/foreign.py"),
     }
     for reason, told in re.findall(r"^\| `([a-z-]+)` \| ([a-z, ]+) \|", PAGE, re.MULTILINE):
         needle = f"Refusal.{Refusal(reason).name}"

@@ -2,7 +2,8 @@
 
 Segments of a BINARY SEG are referenced as in TID 1411. Segments of a LABELMAP are not, because today's validators and
 readers take such a reference for an error (dciodvfy) or for the end of the report (dcmtk). Their groups follow TID 1501
-and are tied by the segment's TrackingUID, the UID of the SEG and the segment's number (decision 0011).
+and are tied by the segment's TrackingUID, the UID of the SEG and the segment's number (decision 0011). So are the ROIs
+of an RT structure set that somebody else made.
 
 The report states the parameters of model and measurement once, before its groups. A group states what was done
 differently for its segment and image, such as its filter, its bins and its classes (TID 4019), and which features have
@@ -16,6 +17,7 @@ from functools import cache
 
 from highdicom import sr
 from pydicom.dataset import Dataset
+from pydicom.uid import RTStructureSetStorage
 
 from orthanc_plugin import identity
 from orthanc_plugin.codes import NOT_MEASURED, SEG_INSTANCE, SEG_NUMBER, Code
@@ -39,6 +41,7 @@ from orthanc_plugin.results.provenance import Provenance, radiomics_equipment
 from orthanc_plugin.results.sr.content import finding_site, number
 from orthanc_plugin.results.sr.report import encode_report, separate
 
+_REFERENCED = ("BINARY", "FRACTIONAL")
 _Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
 
 
@@ -56,8 +59,10 @@ def encode_radiomics_sr(
 
     Parameters
     ----------
+    seg : Dataset
+        The stored SEG, or an RT structure set.
     segmentation : Segmentation
-        As decoded from `seg`: its numbers are the stored SegmentNumbers.
+        As decoded from `seg`: its numbers are the stored SegmentNumbers (ROINumbers).
     features : sequence of SegmentFeatures
         For the original image and for filtered ones. Those without features and without missing ones get no group.
     settings : RadiomicsSettings
@@ -154,7 +159,7 @@ def _empty_group(
     tracking, site = _tracking(seg, segment, measured), finding_site(segment.type, segment.modifier)
     category, kind = concept(segment.category), concept(segment.type)
     source = sr.SourceSeriesForSegmentation(series.identity.series_instance_uid)
-    if seg.SegmentationType != "LABELMAP":
+    if seg.get("SegmentationType") in _REFERENCED:
         return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking,
             # By hand: highdicom's own helper fails for a SEG of one segment.
@@ -182,13 +187,17 @@ def _empty_group(
 
 def _tracking(seg: Dataset, segment: Segment, measured: SegmentFeatures) -> sr.TrackingIdentifier:
     """Identify the segment; any further group gets a UID of its own, because one UID belongs to one group."""
-    stored = next((item for item in seg.SegmentSequence if item.SegmentNumber == segment.number), None)
+    if seg.SOPClassUID == RTStructureSetStorage:
+        stored: Dataset | None = Dataset()
+    else:
+        stored = next((item for item in seg.SegmentSequence if item.SegmentNumber == segment.number), None)
     if stored is None:
         raise EncodingError(f"segment {segment.number} is not in the SEG {seg.SOPInstanceUID}")
-    if not (variant := _variant(measured)):
-        return sr.TrackingIdentifier(uid=stored.TrackingUID, identifier=stored.TrackingID)
+    identifier, variant = _named(str(stored.get("TrackingID") or segment.label), measured), _variant(measured)
+    if not variant and stored.get("TrackingUID"):
+        return sr.TrackingIdentifier(uid=stored.TrackingUID, identifier=identifier)
     uid = identity.tracking_uid(seg.SOPInstanceUID, ":".join([str(segment.number), *variant]))
-    return sr.TrackingIdentifier(uid=uid, identifier=_named(stored.TrackingID, measured))
+    return sr.TrackingIdentifier(uid=uid, identifier=identifier)
 
 
 def _list_images(ds: Dataset, series: CtSeries) -> None:

@@ -1,0 +1,171 @@
+"""Read the masks of a SEG of any maker: BINARY, FRACTIONAL or LABELMAP, frames in any order, empty ones left out.
+
+Frames are placed by their position in the patient. They may be turned or mirrored within the plane and cover a part of
+the image, but must lie on the slices and the pixels of the CT: nothing is resampled.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from orthanc_plugin.domain.found_masks import FoundMasks, Layers, Structure
+from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.errors import MaskError, Refusal
+from orthanc_plugin.results.foreign import (
+    Grid,
+    check_frame_of_reference,
+    check_series,
+    code_of,
+    label_of,
+    made_by,
+)
+from orthanc_plugin.results.seg.reader import frame_pixels
+
+_TYPES = ("BINARY", "FRACTIONAL", "LABELMAP")
+_PIXEL_TOLERANCE = 0.1
+"""How far, in pixels, a pixel of a mask may lie from one of the CT."""
+
+
+def read_foreign_seg(seg: Dataset, series: CtSeries) -> FoundMasks:
+    """Read the masks of a SEG onto the grid of a CT.
+
+    Parameters
+    ----------
+    seg : Dataset
+        With pixel data.
+    series : CtSeries
+        The CT on which the masks were drawn.
+
+    Returns
+    -------
+    FoundMasks
+        Segments without a voxel are refused there, one by one.
+
+    Raises
+    ------
+    MaskError
+        If frame of reference, series or grid are not those of the CT, or the object cannot be read.
+
+    Source
+    ------
+    DICOM PS3.3 A.51, C.8.20.
+    """
+    check_frame_of_reference(str(seg.get("FrameOfReferenceUID") or ""), series)
+    notes = [
+        f"masks of a SEG ({seg.get('SegmentationType')}) made by {made_by(seg)}",
+        *check_series(series_of_seg(seg), series),
+    ]
+    if seg.get("SegmentationType") == "FRACTIONAL":
+        notes.append("fractional masks count from one half")
+    if seg.get("SegmentationType") not in _TYPES:
+        raise MaskError(Refusal.MASK_UNREADABLE, f"the SEG is of no type of {', '.join(_TYPES)}")
+    structures = {one.number: one for one in map(_structure, seg.get("SegmentSequence") or ()) if one.number}
+    planes = _planes(seg, Grid.of(series))
+    if unknown := planes.keys() - structures.keys():
+        raise MaskError(Refusal.MASK_UNREADABLE, f"the SEG does not describe segment {min(unknown)}, which it shows")
+    layers = Layers(series.source_shape)
+    for number in sorted(planes):
+        layers.add(structures[number], planes[number])
+    empty = [(one, "the segment has no voxel") for number, one in structures.items() if number not in planes]
+    kept = (Segmentation(series.on_volume(labels), segments) for labels, segments in layers)
+    return FoundMasks(tuple(kept), tuple(empty), tuple(notes))
+
+
+def series_of_seg(seg: Dataset) -> set[str]:
+    """Return the SeriesInstanceUIDs that a SEG names as its source."""
+    return {str(item.get("SeriesInstanceUID")) for item in seg.get("ReferencedSeriesSequence") or ()}
+
+
+def _structure(item: Dataset) -> Structure:
+    number = int(item.SegmentNumber)
+    kinds = item.get("SegmentedPropertyTypeCodeSequence")
+    category = code_of(item.get("SegmentedPropertyCategoryCodeSequence"))
+    modifiers = (kinds[0] if kinds else item).get("SegmentedPropertyTypeModifierCodeSequence")
+    modifier = code_of(modifiers) if modifiers else None
+    return Structure(number, label_of(item, "SegmentLabel", number), category, code_of(kinds), modifier)
+
+
+def _planes(seg: Dataset, grid: Grid) -> dict[int, dict[int, NDArray[np.intp]]]:
+    """Return the pixels of each segment on each slice, by flat index."""
+    found: dict[int, dict[int, list[NDArray[np.intp]]]] = defaultdict(lambda: defaultdict(list))
+    try:
+        for groups, values in _frames(seg):
+            if not values.any():
+                continue
+            rows, columns = np.nonzero(values)
+            index, pixels = _on_grid(groups, rows, columns, values.shape, grid)
+            numbers = values[rows, columns]
+            for number in np.unique(numbers).tolist():
+                found[number][index].append(pixels[numbers == number])
+    except (AttributeError, ValueError, KeyError, IndexError, NotImplementedError, RuntimeError) as error:
+        # Odd headers and pixels, which pydicom finds only when they are read.
+        raise MaskError(Refusal.MASK_UNREADABLE, f"the SEG cannot be read: {type(error).__name__}") from error
+    return {
+        number: {index: np.concatenate(parts) for index, parts in planes.items()} for number, planes in found.items()
+    }
+
+
+def _frames(seg: Dataset) -> Iterator[tuple[_Groups, NDArray[np.integer]]]:
+    """Yield the functional groups of each frame, and the SegmentNumber of each of its pixels, 0 for none."""
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    half = int(seg.get("MaximumFractionalValue") or 1) / 2
+    for own, pixels in zip(seg.PerFrameFunctionalGroupsSequence, frame_pixels(seg), strict=True):
+        groups = _Groups(own, shared)
+        if seg.SegmentationType != "LABELMAP":
+            number = int(groups.of("SegmentIdentificationSequence").ReferencedSegmentNumber)
+            inside = pixels >= half if seg.SegmentationType == "FRACTIONAL" else pixels > 0
+            yield groups, np.where(inside, np.uint16(number), np.uint16(0))
+        else:
+            yield groups, pixels
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """The functional groups of one frame: its own, and those that all frames share."""
+
+    own: Dataset
+    shared: Dataset
+
+    def of(self, keyword: str) -> Dataset:
+        """Return the item of a functional group."""
+        item: Dataset = (self.own if keyword in self.own else self.shared)[keyword].value[0]
+        return item
+
+
+def _on_grid(
+    groups: _Groups, rows: NDArray[np.intp], columns: NDArray[np.intp], shape: tuple[int, ...], grid: Grid
+) -> tuple[int, NDArray[np.intp]]:
+    """Return the slice of a frame, and the flat indices on it of some of its pixels.
+
+    Raises
+    ------
+    MaskError
+        If the frame lies between slices, or its pixels beyond or between those of the CT.
+    """
+    position = np.array([float(v) for v in groups.of("PlanePositionSequence").ImagePositionPatient])
+    orientation = np.array([float(v) for v in groups.of("PlaneOrientationSequence").ImageOrientationPatient])
+    row_mm, column_mm = (float(v) for v in groups.of("PixelMeasuresSequence").PixelSpacing)
+    steps = np.stack((orientation[:3] * column_mm, orientation[3:] * row_mm))
+    last = np.array([shape[1] - 1, shape[0] - 1])
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * last
+    slices = {grid.slice_at(corner) for corner in position + corners @ steps}
+    index = next(iter(slices))
+    if len(slices) > 1 or index is None:
+        raise MaskError(Refusal.MASK_GRID, "a frame with voxels lies on no slice of the CT")
+    exact = grid.pixels(position + corners @ steps, index)
+    origin = np.rint(exact[0])
+    turn = np.rint(grid.pixels(position + np.eye(2) @ steps, index) - exact[0])
+    if np.abs(exact - (origin + corners @ turn)).max() > _PIXEL_TOLERANCE or abs(np.linalg.det(turn)) != 1:
+        raise MaskError(Refusal.MASK_GRID, "the pixels of a frame are not those of the CT")
+    column, row = (origin + np.stack((columns, rows), axis=1) @ turn).astype(np.intp).T
+    _, height, width = grid.shape
+    if min(row.min(), column.min()) < 0 or row.max() >= height or column.max() >= width:
+        raise MaskError(Refusal.MASK_GRID, "a frame has voxels beyond the image of the CT")
+    return index, row * width + column
