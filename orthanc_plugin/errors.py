@@ -5,6 +5,7 @@
         MaskError         the masks that others made do not fit the series: never retried
       TransientError    archive down, disk full, out of memory: retried with back-off
         IncompleteError   the archive never sends the whole series
+          NothingSentError  the archive lists the series and sends nothing of it
         OutOfMemoryError  smaller tiles and the CPU did not help
       ModelError        missing, wrong digest, wrong shape: never retried, the operator must act
       EncodingError     our own output would be invalid: a bug, fails loudly
@@ -56,6 +57,7 @@ class Refusal(StrEnum):
     TWO_PATIENTS = "two-patients"
     BAD_UID = "bad-uid"
     ARCHIVE_REFUSED = "archive-refused"
+    NOT_SENT = "not-sent"
     GONE = "gone"
     MASK_FRAME_OF_REFERENCE = "mask-frame-of-reference"
     MASK_OTHER_SERIES = "mask-other-series"
@@ -89,6 +91,10 @@ class TransientError(EnrichError):
 
 class IncompleteError(TransientError):
     """An archive answers, but does not send the whole series; one that never does is not asked for ever."""
+
+
+class NothingSentError(IncompleteError):
+    """An archive lists the series, but sends nothing of it; the cause may lie in the settings of either side."""
 
 
 class OutOfMemoryError(TransientError):

@@ -43,6 +43,7 @@ from orthanc_plugin.errors import (
     EnrichError,
     IncompleteError,
     InputError,
+    NothingSentError,
     NotSupportedError,
     Refusal,
     StoreError,
@@ -71,12 +72,13 @@ class _Kept:
 class _Transfer:
     """One retrieval: what arrives, and how it ended.
 
-    error: why it could not be begun or finished; `answer`: the last response of the archive.
+    error: why it could not be begun; broke_off: how it ended early; `answer`: the last response of the archive.
     """
 
     inbox: Inbox = field(default_factory=lambda: Inbox(ANSWER_TIMEOUT_S, LONGEST_S))
     answer: Dataset = field(default_factory=Dataset)
     error: EnrichError | None = None
+    broke_off: str = ""
     association: Association | None = None
 
 
@@ -163,9 +165,11 @@ class DimseArchive:
                 yield ds
         has = self._listed(study_uid, series_uid)
         if missing := len(has - sent):
-            raise self._incomplete(f"it did not send {missing} instance(s) that it lists", bool(sent))
+            said = f"it did not send {missing} instance(s) that it lists"
+            elsewhere = not sent and self._dimse.retrieve is Retrieve.MOVE
+            raise self._incomplete(f"{said}; does it send them elsewhere? {self._us}" if elsewhere else said, bool(sent))
         if sent - has:
-            raise self._node.away("an instance was removed while it was retrieved: the series changed")
+            raise self._incomplete("an instance was removed while it was retrieved: the series changed", True)
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
         """Retrieve one instance, if C-FIND lists it."""
@@ -260,20 +264,20 @@ class DimseArchive:
         work = partial(_run, retrieve, transfer, identifier, classes, wanted)
         thread = threading.Thread(target=work, name="retrieval", daemon=True)
         thread.start()
+        total = 0
         try:
-            total = 0
             for content in transfer.inbox.contents():
                 if (total := total + len(content)) > LARGEST_SERIES_BYTES:
                     raise InputError(Refusal.TOO_LARGE, f"archive {self.name} sends more than any CT series holds")
                 yield _parsed(self.name, content)
         except Silence:
-            raise self._node.away("nothing came for too long during a retrieval") from None
+            raise self._incomplete("nothing came for too long during a retrieval", total > 0) from None
         finally:
             transfer.inbox.leave()
             if transfer.association is not None and thread.is_alive():
                 break_off(transfer.association)
             thread.join(ANSWER_TIMEOUT_S)
-        self._check(transfer)
+        self._check(transfer, total > 0)
 
     def _get(self, transfer: _Transfer, identifier: Dataset, classes: Sequence[str], wanted: frozenset[str]) -> None:
         handlers = [(evt.EVT_C_STORE, partial(_received, transfer.inbox, wanted))]
@@ -295,27 +299,31 @@ class DimseArchive:
             answers = association.send_c_move(identifier, self._dimse.destination_aet, MOVE)
             transfer.answer = last(answers, lambda _: transfer.inbox.heard())
 
-    def _check(self, transfer: _Transfer) -> None:
-        """Raise an error unless every sub-operation succeeded (PS3.4 C.4.2.1, C.4.3.1)."""
+    def _check(self, transfer: _Transfer, some: bool) -> None:
+        """Raise an error unless every sub-operation succeeded (PS3.4 C.4.2.1, C.4.3.1); `some` instances came."""
         if transfer.error is not None:
             raise transfer.error
-        unknown = f"register {self._dimse.destination_aet}, port {self._dimse.listen_port}, there"
-        if "Status" not in transfer.answer and self._dimse.retrieve is Retrieve.MOVE:
-            raise self._node.away(f"it broke off the C-MOVE; does it know us? {unknown}")
+        is_move = self._dimse.retrieve is Retrieve.MOVE
+        if transfer.broke_off or "Status" not in transfer.answer:
+            cause = transfer.broke_off or "it did not answer in time, or broke off"
+            raise self._incomplete(f"it broke off the C-MOVE; does it know us? {self._us}" if is_move else cause, some)
         status = self._node.status(transfer.answer)
         if status == _UNKNOWN_DESTINATION:
-            raise self._node.away(f"it does not know the destination of the C-MOVE: {unknown}")
+            raise self._incomplete(f"it does not know the destination of the C-MOVE: {self._us}", some)
         failed = int(transfer.answer.get("NumberOfFailedSuboperations") or 0)
         warned = int(transfer.answer.get("NumberOfWarningSuboperations") or 0)
         if status != SUCCESS or failed or warned:
             counts = f"{failed} sub-operations failed, {warned} with warnings"
-            some = int(transfer.answer.get("NumberOfCompletedSuboperations") or 0) > 0
             raise self._incomplete(f"the retrieval ended with status 0x{status:04X}: {counts}", some)
 
-    def _incomplete(self, why: str, some: bool) -> TransientError:
+    @property
+    def _us(self) -> str:
+        return f"register {self._dimse.destination_aet}, port {self._dimse.listen_port}, there"
+
+    def _incomplete(self, why: str, some: bool) -> IncompleteError:
         """Return the error for a series of which some instances came; if none came, the node itself may be at fault."""
-        error = self._node.away(why)
-        return IncompleteError(str(error)) if some else error
+        said = str(self._node.away(why))
+        return IncompleteError(said) if some else NothingSentError(said)
 
 
 def open_dimse(name: str, settings: ArchiveSettings, dimse: DimseSettings) -> DimseArchive:
@@ -335,7 +343,7 @@ def _run(
     except EnrichError as error:
         transfer.error = error
     except (RuntimeError, ValueError, OSError) as error:  # pynetdicom, when the association breaks off
-        transfer.error = TransientError(f"the retrieval broke off ({type(error).__name__})")
+        transfer.broke_off = f"the retrieval broke off ({type(error).__name__})"
     finally:
         transfer.inbox.end()
 

@@ -23,7 +23,14 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.uids import UID_LENGTH, is_uid
-from orthanc_plugin.errors import EnrichError, IncompleteError, InputError, Refusal, TransientError
+from orthanc_plugin.errors import (
+    EnrichError,
+    IncompleteError,
+    InputError,
+    NothingSentError,
+    Refusal,
+    TransientError,
+)
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.backfill import TURN_S, Backfill, Desk, Outcome
 from orthanc_plugin.jobs.decision import Judge
@@ -40,7 +47,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 """Wait between two looks at a series whose archive is away; it doubles each time."""
 
 LOOKS_UNTIL_REFUSED = 7
-"""Looks, over about five minutes, until an archive is believed that it refuses a series or does not have it."""
+"""Looks, over about five minutes, until an archive is believed that it refuses a series or does not send it."""
 
 DERIVED = frozenset({"SEG", "SR", "OT", "RTSTRUCT", "RTDOSE", "RTPLAN", "KO", "PR", "REG", "RWV", "DOC", "M3D", "FID"})
 """Modalities of objects that are derived from images, our results among them: they start no job."""
@@ -54,7 +61,8 @@ class _Watch:
 
     due: time of the next look.
     content, since: digest of what the series held at the last look, and the time since when it held that.
-    failures: looks in a row that failed.
+    failures: looks in a row that failed. refusals: those of them, in a row, that the archive answered with a refusal.
+    why: why the last look failed.
     """
 
     hint: Hint
@@ -62,6 +70,8 @@ class _Watch:
     content: str = ""
     since: float = 0.0
     failures: int = 0
+    refusals: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +133,7 @@ class Admission:
         self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
         waiting = Waiting(self._orthanc_id, self._seen, self._failures, self.hint, self._catch_up)
         self._studies = Studies(self._judge, archives, queue, waiting)
-        desk = Desk(self._located, self.hint, lambda hint: hint.key in self._watched, self._on_the_way)
+        desk = Desk(self._located, self.hint, lambda hint: hint.key in self._watched, self._on_the_way, self._held_up)
         self._backfill = Backfill(queue, archives, configuration.backfill, desk, local_time)
         self._deleted = None if configuration.keep_without_source else DeletedSources(queue)
         if self._deleted is None:
@@ -171,7 +181,7 @@ class Admission:
             self.reconcile(now)
         with self._lock:
             due = [(key, watch) for key, watch in self._watched.items() if watch.due <= now]
-        due.sort(key=lambda item: bool(item[1].hint.order))  # new series first
+        due.sort(key=lambda item: (bool(item[1].hint.order), item[1].due))  # new series first, then the longest due
         away: set[str] = set()  # an archive that is away costs one timeout a round and does not delay the others
         began: float | None = None
         for key, watch in due:
@@ -227,18 +237,21 @@ class Admission:
                 self._drop(key, watch)
                 return True
         except Exception as error:  # the border of one series: the others go on
-            if self._is_given_up(error, watch):
+            refusal = self._refusal(error, watch.hint)
+            refusals = watch.refusals + 1 if refusal else 0
+            if refusal and refusals >= LOOKS_UNTIL_REFUSED:
+                self._write(watch.hint, self._judge.refuse(watch.hint, "", refusal))
                 self._drop(key, watch)
                 return True
-            logger.warning(
-                "series %s waits: %s", loggable_uid((sight or watch).hint.series_instance_uid) or key, _loggable(error)
-            )
-            wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**watch.failures)
-            self._replace(key, watch, replace(watch, due=now + wait_s, failures=min(watch.failures + 1, 10)))
-            return isinstance(error, IncompleteError) or not isinstance(error, TransientError)
+            said = _loggable(error)
+            logger.warning("series %s waits: %s", loggable_uid((sight or watch).hint.series_instance_uid) or key, said)
+            due = now + min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**watch.failures)
+            failures = min(watch.failures + 1, 10)
+            self._replace(key, watch, replace(watch, due=due, failures=failures, refusals=refusals, why=said))
+            return type(error) is IncompleteError or not isinstance(error, TransientError)
         since = watch.since if sight.content == watch.content else now
         due = now + LOOK_AGAIN_S if self._studies.holds(key) else since + self._stable_age_s
-        self._replace(key, watch, replace(watch, due=due, content=sight.content, since=since, failures=0))
+        self._replace(key, watch, _Watch(watch.hint, due, sight.content, since))
         return True
 
     def _is_decided(self, key: str, sight: _Sight, watch: _Watch, now: float) -> bool:
@@ -256,25 +269,24 @@ class Admission:
             self._studies.withdraw(sight.hint, weighed)
         return True
 
-    def _is_given_up(self, error: Exception, watch: _Watch) -> bool:
-        """Write a refusal if the archive has refused, or has not found, the series often enough.
+    def _refusal(self, error: Exception, hint: Hint) -> InputError | None:
+        """Return what an error says of the series if the archive is believed once it has said so often enough.
 
         An Orthanc is never believed that a series is gone while its index lists it: then the address is wrong.
         """
+        if isinstance(error, NothingSentError):
+            again = f"orthanc-enrich jobs decide-again --archive {hint.archive} --reason {Refusal.NOT_SENT}"
+            return InputError(Refusal.NOT_SENT, f"{error}; once that is repaired: {again}")
         if isinstance(error, IncompleteError):
-            error = InputError(Refusal.ARCHIVE_REFUSED, str(error))
-        if not isinstance(error, InputError) or watch.failures < LOOKS_UNTIL_REFUSED - 1:
-            return False
-        believed = {Refusal.ARCHIVE_REFUSED} | ({Refusal.GONE} if watch.hint.archive not in self._feeds else set())
-        if error.reason not in believed:
-            return False
-        self._write(watch.hint, self._judge.refuse(watch.hint, "", error))
-        return True
+            return InputError(Refusal.ARCHIVE_REFUSED, str(error))
+        believed = {Refusal.ARCHIVE_REFUSED} | ({Refusal.GONE} if hint.archive not in self._feeds else set())
+        return error if isinstance(error, InputError) and error.reason in believed else None
 
     def _write(self, hint: Hint, decided: tuple[Decision, EnrichJob | None] | None) -> bool:
         """Write a decision; return False if there is none, or it changes nothing."""
         if decided is None:
-            self._tell(hint, Outcome.UNCHANGED)
+            rows = self._queue.ledger.of_series(hint.archive, hint.series_instance_uid) if hint.order else ()
+            self._tell(hint, Outcome.UNCHANGED, rows[-1] if rows else None)
             return False
         decision, job = decided
         written = self._queue.enqueue(decision, job) or (
@@ -303,6 +315,12 @@ class Admission:
         with self._lock:
             return Counter(watch.hint.order for watch in self._watched.values() if watch.hint.order)
 
+    def _held_up(self, order_id: str) -> str:
+        """Say why series of an order wait that could not be looked at; empty if there is none."""
+        with self._lock:
+            why = [watch.why for watch in self._watched.values() if watch.hint.order == order_id and watch.why]
+        return f"{len(why)} series wait: {why[0]}" if why else ""
+
     def _located(self, hint: Hint) -> Hint:
         return replace(hint, orthanc_series_id=self._orthanc_id(hint))
 
@@ -323,7 +341,7 @@ class Admission:
         except InputError as error:
             return _Sight(hint, error.reason, "")
         if not headers and self._archives[hint.archive].same_series_studies(hint.series_instance_uid):
-            raise TransientError(f"archive {hint.archive} lists the series but does not find it")
+            raise NothingSentError(f"archive {hint.archive} lists the series but does not find it")
         if not headers:
             raise InputError(Refusal.GONE, f"archive {hint.archive} does not find the series")
         if headers[0].get("Modality") in DERIVED:

@@ -30,7 +30,9 @@ LOOK_S, AWAY_S = 2.0, 30.0
 TURN_S = 1.0
 """Seconds that one turn may take: new series wait for it."""
 MOST_NAMED = 20
-UNREAD = frozenset({Refusal.UNREADABLE, Refusal.ARCHIVE_REFUSED, Refusal.GONE, Refusal.BAD_UID})
+UNREAD = frozenset(
+    {Refusal.UNREADABLE, Refusal.ARCHIVE_REFUSED, Refusal.NOT_SENT, Refusal.GONE, Refusal.BAD_UID}
+)
 """Reasons of skips that say that a series could not be read."""
 
 logger = logging.getLogger(__name__)
@@ -52,12 +54,14 @@ class Desk:
     locate: completes a hint with the archive's own id of the series.
     hand_over: makes the series wait for its decision.
     waits: whether a series waits already; on_the_way: series that wait, for each order.
+    held_up: why series of an order wait that could not be looked at.
     """
 
     locate: Callable[[Hint], Hint]
     hand_over: Callable[[Hint], None]
     waits: Callable[[Hint], bool]
     on_the_way: Callable[[], Mapping[str, int]]
+    held_up: Callable[[str], str]
 
 
 class Backfill:
@@ -192,7 +196,7 @@ class Backfill:
             logger.info("backfill %s: done", order.id)
             return False
         lead = "" if room > 0 else f"{self._settings.lead} series of backfills are on the way (Backfill.Lead)"
-        self._orders.save(replace(order, problem=lead, seen=_now()))
+        self._orders.save(replace(order, problem=self._desk.held_up(order.id) or lead, seen=_now()))
         return room > 0 and order.page < order.pages
 
     def _look_at(self, order: Order, item: Item, archive: Archive) -> tuple[Order, int]:
@@ -225,7 +229,9 @@ class Backfill:
 def is_known(ledger: Ledger, archive: str, series_uid: str) -> bool:
     """Tell whether a series has a decision that stands."""
     rows = ledger.of_series(archive, series_uid)
-    return bool(rows) and rows[-1].state is not JobState.SUPERSEDED and rows[-1].reason != Refusal.GONE
+    if not rows or rows[-1].state is JobState.SUPERSEDED:
+        return False
+    return rows[-1].reason not in (Refusal.GONE, Refusal.NOT_SENT)
 
 
 def _unread(order: Order, what: str) -> Order:

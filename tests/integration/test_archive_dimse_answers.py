@@ -17,12 +17,21 @@ from pynetdicom.presentation import build_context
 from orthanc_plugin.archive.dimse import DimseArchive
 from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.config.archives import ArchiveSettings
-from orthanc_plugin.errors import InputError, NotSupportedError, Refusal, StoreError, TransientError
+from orthanc_plugin.errors import (
+    IncompleteError,
+    InputError,
+    NothingSentError,
+    NotSupportedError,
+    Refusal,
+    StoreError,
+    TransientError,
+)
 from tests.support.fakes.memory_archive import ct_series, ct_slice
 from tests.support.servers.orthanc_server import free_port
 
-FIND, GET, COMMIT = (
+FIND, MOVE, GET, COMMIT = (
     "1.2.840.10008.5.1.4.1.2.2.1",
+    "1.2.840.10008.5.1.4.1.2.2.2",
     "1.2.840.10008.5.1.4.1.2.2.3",
     "1.2.840.10008.1.20.1",
 )
@@ -36,6 +45,7 @@ class Script:
     sends: what C-GET sends. stored: status of C-STORE. ends: last answer of C-GET, None for that of the sub-operations.
     found: status with each match. modality: what it says of the series.
     report: what becomes of a commitment; None for no report.
+    moves_to: address to which C-MOVE sends; None if it does not know the destination.
     """
 
     sends: list[Dataset] = field(default_factory=lambda: ct_series(3))
@@ -46,6 +56,7 @@ class Script:
     ends: tuple[int, Dataset] | None = None
     aborts: bool = False
     report: Callable[[Dataset], tuple[int, Dataset]] | None = None
+    moves_to: tuple[str, int] | None = None
 
     def on_find(self, event: Event) -> Iterator[tuple[int, Dataset | None]]:
         level = event.identifier.QueryRetrieveLevel
@@ -67,6 +78,12 @@ class Script:
             yield 0xFF00, ds
         if self.ends is not None:
             yield self.ends
+
+    def on_move(self, event: Event) -> Iterator[object]:
+        contexts = {"contexts": [build_context(CTImageStorage)]}
+        yield (*self.moves_to, contexts) if self.moves_to else (None, None)
+        yield len(self.sends)
+        yield from ((0xFF00, ds) for ds in self.sends)
 
     def on_store(self, event: Event) -> int:
         return self.stored
@@ -90,6 +107,7 @@ def node(script: Script, offers: tuple[str, ...] = (FIND, GET, COMMIT), **more: 
     handlers = [
         (evt.EVT_C_FIND, script.on_find),
         (evt.EVT_C_GET, script.on_get),
+        (evt.EVT_C_MOVE, script.on_move),
         (evt.EVT_C_STORE, script.on_store),
         (evt.EVT_N_ACTION, script.on_action),
     ]
@@ -145,6 +163,35 @@ def ending(status: int) -> tuple[int, Dataset]:
 def test_a_retrieval_is_whole_or_an_error(script: Script, said: str) -> None:
     with node(script) as archive, pytest.raises(TransientError, match=said):
         list(archive.retrieve(*PLACE))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [Script(sends=[]), Script(sends=[], ends=ending(0xA702)), Script(aborts=True), Script(sends=[ct_slice(9)])],
+)
+def test_a_series_of_which_nothing_comes_is_told_from_one_that_is_incomplete(script: Script) -> None:
+    with node(script) as archive, pytest.raises(NothingSentError):
+        list(archive.retrieve(*PLACE))
+    with node(Script(sends=ct_series(2))) as archive, pytest.raises(IncompleteError) as partial:
+        list(archive.retrieve(*PLACE))
+    assert type(partial.value) is IncompleteError
+
+
+def test_a_c_move_that_sends_nothing_to_us_says_what_to_register() -> None:
+    move = {"Retrieve": "C-MOVE", "MoveAET": "US", "ListenPort": free_port()}
+    remedy = rf"register US, port {move['ListenPort']}, there"
+    with node(Script(), (FIND, MOVE), **move) as archive, pytest.raises(NothingSentError, match=remedy):
+        list(archive.retrieve(*PLACE))
+    other, elsewhere = AE(ae_title="US"), free_port()
+    other.supported_contexts = [build_context(CTImageStorage)]
+    server = other.start_server(("127.0.0.1", elsewhere), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: 0)])
+    try:
+        script = Script(moves_to=("127.0.0.1", elsewhere))
+        with node(script, (FIND, MOVE), **move) as archive, pytest.raises(NothingSentError, match="elsewhere"):
+            list(archive.retrieve(*PLACE))
+    finally:
+        assert server is not None
+        server.shutdown()
 
 
 def test_a_node_without_c_get_is_told_with_its_remedy() -> None:

@@ -7,12 +7,10 @@ from datetime import time
 from pathlib import Path
 
 import pytest
-from pydicom.dataset import Dataset
-
 from orthanc_plugin.archive.protocol import CutShort
 from orthanc_plugin.config.sections import BackfillSettings
-from orthanc_plugin.domain.job import EnrichJob, JobState, Priority
-from orthanc_plugin.errors import EnrichError, IncompleteError, InputError, Refusal
+from orthanc_plugin.domain.job import JobState, Priority
+from orthanc_plugin.errors import EnrichError, InputError, Refusal
 from orthanc_plugin.jobs import orders as orders_module
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.orders import OrderState, items_of_lines, parse_query, parts_of
@@ -330,71 +328,6 @@ def test_another_limit_is_another_order(site: Site) -> None:
     assert few.id != every.id
     site.turn(12)
     assert (site.order(every).looked_at, site.states()) == (5, {"queued": 5})
-
-
-def test_series_that_are_never_sent_whole_end_in_a_row_and_free_their_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site = Site(tmp_path, 5, feed=False, Lead=2)
-    whole = site.archive.headers
-
-    def headers(study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
-        if study_uid in ("1.1", "1.2"):
-            raise IncompleteError("archive local: the retrieval ended with status 0xB000")
-        return whole(study_uid, series_uid)
-
-    monkeypatch.setattr(site.archive, "headers", headers)
-    placed = site.orders.place_query("local", QUERY)
-    for _ in range(60):
-        site.turn()
-        site.work()
-    order = site.order(placed)
-    assert (order.state, order.jobs, order.unreadable) == (OrderState.DONE, 3, 2)
-    (row,) = site.queue.ledger.of_series("local", "1.1.3")
-    assert (row.reason, "0xB000" in row.detail) == (Refusal.ARCHIVE_REFUSED, True)
-    site.queue.close()
-
-
-def test_a_series_that_just_arrives_is_awaited_where_no_index_tells_that_it_grew(tmp_path: Path) -> None:
-    site = Site(tmp_path, 0, feed=False)
-    whole = ct_series(study="1.1", series="1.1.3", patient="P1")
-    site.archive.put(*whole[:10])
-    placed = site.orders.place_list("local", [("1.1", "1.1.3")], "a list")
-    site.turn(2)
-    assert site.states() == {}
-    site.archive.put(*whole[10:])
-    site.turn(8)
-    assert (site.order(placed).state, site.states()) == (OrderState.DONE, {"queued": 1})
-    (row,) = site.queue.ledger.of_series("local", "1.1.3")
-    assert EnrichJob.from_json(row.argument).voxels == 20 * 64
-    site.queue.close()
-
-
-def test_new_series_come_in_between_the_looks_of_a_slow_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = Site(tmp_path, 5, feed=False)
-    whole, looked_at = site.archive.headers, list[str]()
-
-    def slow(study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
-        looked_at.append(study_uid)
-        if study_uid != "1.10":
-            clock.append(clock[-1] + 30.0)
-        return whole(study_uid, series_uid)
-
-    clock = [1000.0]
-    site.orders.place_query("local", QUERY)
-    site.turn(2)
-    monkeypatch.setattr("orthanc_plugin.jobs.admission.time.monotonic", lambda: clock[-1])
-    monkeypatch.setattr(site.archive, "headers", slow)
-    site.admission.tick(site.now + 0.1)
-    site.admission.tick(site.now + 0.2)
-    assert len(set(looked_at)) == 2
-    site.archive.put(*ct_series(study="1.10", series="1.10.3"))
-    site.admission.hint(Hint("local", "1.10", "1.10.3", stable=True))
-    looked_at.clear()
-    site.admission.tick(site.now + 0.3)
-    assert looked_at[0] == "1.10"
-    assert len(set(looked_at)) == 2
-    site.queue.close()
 
 
 def test_a_list_that_cannot_be_used_is_refused(site: Site) -> None:
