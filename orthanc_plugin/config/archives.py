@@ -103,6 +103,23 @@ class ArchiveSettings(Settings):
         addresses = (self.url, self.orthanc_url)
         return any(a.startswith("https:") for a in addresses) or bool(self.dimse and self.dimse.tls)
 
+    @property
+    def plain_hosts(self) -> tuple[str, ...]:
+        """Other computers to which a connection is not encrypted."""
+        web = (urlsplit(a).hostname or "" for a in (self.url, self.orthanc_url) if a.startswith("http:"))
+        node = (self.dimse.host,) if self.dimse and not self.dimse.tls else ()
+        return tuple(dict.fromkeys(host for host in (*web, *node) if not is_loopback(host)))
+
+    @property
+    def readable_login(self) -> str:
+        """Where the password can be read on its way, and what to do; empty if nowhere."""
+        if not (self.user and self.plain_hosts):
+            return ""
+        return (
+            f"User and Password go to {', '.join(self.plain_hosts)} without encryption, so whoever is on the way can"
+            " read them: use https:// addresses, or a network that nobody else uses"
+        )
+
     @model_validator(mode="after")
     def _of_one_kind(self) -> ArchiveSettings:
         if [bool(self.url), self.dimse is not None, self.folder is not None].count(True) != 1:

@@ -170,7 +170,18 @@ class Configuration(Settings):
     radiomics_memory_mib: int = Field(default=2048, ge=256, le=1048576, description="MiB, 256 to 1048576")
     report_title: ReportTitle = Field(default=ReportTitle(), description="an object with Value, Scheme and Meaning")
     tables: TableSettings = Field(default=TableSettings(), description="an object with Patient and Key")
+    require_tls: bool = Field(default=False, description="true or false")
     rules: tuple[Rule, ...] = Field(default=(DEFAULT_RULE,), description="a list of rules, tried in this order")
+
+    @model_validator(mode="after")
+    def _encrypted_where_asked(self) -> Configuration:
+        plain = {name: archive.plain_hosts for name, archive in self.archives.items() if archive.plain_hosts}
+        if self.require_tls and plain:
+            named = "; ".join(f"{name} ({', '.join(hosts)})" for name, hosts in plain.items())
+            raise ValueError(
+                f"RequireTls is true, but these archives are reached without TLS: {named}: use https:// or Dimse.Tls"
+            )
+        return self
 
     @property
     def processes_for_radiomics(self) -> int:

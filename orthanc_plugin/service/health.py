@@ -19,7 +19,7 @@ from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.incident import describe
 from orthanc_plugin.service.readiness import Readiness
-from orthanc_plugin.service.schema import (
+from orthanc_plugin.service.schema_health import (
     AdmissionHealth,
     ArchiveHealth,
     DatabaseHealth,
@@ -87,7 +87,10 @@ class HealthCheck:
     async def _archive(self, name: str, settings: ArchiveSettings, not_believed: Mapping[str, str]) -> ArchiveHealth:
         problem = await run_in_threadpool(find_problem, name, settings)
         return ArchiveHealth(
-            name=name, reachable=not problem, problem=problem or not_believed.get(f"{NOT_BELIEVED}{name}", "")
+            name=name,
+            reachable=not problem,
+            problem=problem or not_believed.get(f"{NOT_BELIEVED}{name}", ""),
+            warning=settings.readable_login,
         )
 
     def _database(self) -> tuple[DatabaseHealth, _Work]:

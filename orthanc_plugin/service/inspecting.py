@@ -17,7 +17,7 @@ from orthanc_plugin.jobs.inspection import Inspection
 from orthanc_plugin.jobs.inspector import Inspector, Place
 from orthanc_plugin.quality.picture import middle_slice_png
 from orthanc_plugin.service.routes import answer, in_thread
-from orthanc_plugin.service.schema import Inspected
+from orthanc_plugin.service.schema_inspected import Inspected
 
 QUERY = ("archive", "study_instance_uid", "series_instance_uid")
 

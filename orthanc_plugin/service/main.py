@@ -71,6 +71,9 @@ def run_service(
         configure_logging(state / "service.log" if parent_is_stdin else None)
         _log.info("starting orthanc-enrichment %s", __version__)
         front_archive(configuration)
+        for name, archive in configuration.archives.items():
+            if archive.readable_login:
+                _log.warning("archive %s: %s", name, archive.readable_login)
         secret = secret or configuration.service.secret.get_secret_value()
         readiness = check_readiness(configuration)
         stopping = threading.Event()

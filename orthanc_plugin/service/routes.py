@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.incident import describe
-from orthanc_plugin.service.schema import Error, Problem, Shape
+from orthanc_plugin.service.schema import Error, Problem
+from orthanc_plugin.service.shape import Shape
 
 _log = logging.getLogger(__name__)
 

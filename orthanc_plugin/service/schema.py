@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,20 +18,15 @@ from pydantic.json_schema import models_json_schema
 
 from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
-from orthanc_plugin.domain.input_quality import InputCheck
 from orthanc_plugin.domain.job import JobState, Priority
-from orthanc_plugin.jobs.inspection import Step, StepState
 from orthanc_plugin.jobs.orders import OrderState
+from orthanc_plugin.service.schema_health import Health
+from orthanc_plugin.service.schema_inspected import Inspected
+from orthanc_plugin.service.shape import Shape, Unit
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Name = Annotated[str, Field(max_length=64)]
 OrthancId = Annotated[str, Field(pattern=r"^([0-9a-f]{8}(-[0-9a-f]{8}){4})?$")]
-
-
-class Shape(BaseModel):
-    """Base of all answers, filled from our own records."""
-
-    model_config = ConfigDict(from_attributes=True, frozen=True)
 
 
 class Stage(Shape):
@@ -109,13 +103,6 @@ class Location(Shape):
     tag: str
     reason: str
     notes: tuple[str, ...]
-
-
-class Unit(Shape):
-    """A UCUM unit."""
-
-    value: str
-    meaning: str
 
 
 class CheckResult(Shape):
@@ -220,119 +207,6 @@ class SeriesList(Shape):
     series: tuple[SeriesDecision, ...]
     limit: int
     offset: int
-
-
-class InspectedStep(Shape):
-    """One step that a series passes on its way. `reason`: the code of a refusal; `detail`: what was found."""
-
-    step: Step
-    state: StepState
-    reason: str
-    detail: str
-
-
-class InspectedRule(Shape):
-    """What one rule says of a series. `reasons`: criteria that it does not meet, without texts of the hospital."""
-
-    rule: str
-    matches: bool
-    reasons: tuple[str, ...]
-
-
-class InspectedFigure(Shape):
-    """One check of the input. `passed` is null where nothing is asked of the figure, `value` where there is none."""
-
-    check: InputCheck
-    passed: bool | None
-    value: float | None
-    unit: Unit
-    detail: str
-
-
-class Inspected(Shape):
-    """What would be done with a series. `would`: `enrich` or `skip`; `reason`: why it would be skipped (a code)."""
-
-    series_instance_uid: str
-    would: str
-    reason: str
-    rule: str
-    steps: tuple[InspectedStep, ...]
-    rules: tuple[InspectedRule, ...]
-    figures: tuple[InspectedFigure, ...]
-
-
-class HealthStatus(StrEnum):
-    """`degraded`: at least one part below has a problem."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-
-
-class ArchiveHealth(Shape):
-    """Whether an archive gives what the service needs, with the service's own account.
-
-    problem: the address that fails, and how.
-    """
-
-    name: str
-    reachable: bool
-    problem: str
-
-
-class DatabaseHealth(Shape):
-    """The job database."""
-
-    ok: bool
-    kind: str
-    problem: str
-
-
-class AdmissionHealth(Shape):
-    """The loop that decides on series. `waiting_series`: series without a decision; `error`: that of its last round."""
-
-    waiting_series: int
-    last_round: datetime | None
-    error: str
-
-
-class WorkerHealth(Shape):
-    """One local worker; `pid` is null while it waits for its next start, `last_exit` is negative for a signal."""
-
-    slot: int
-    pid: int | None
-    restarts: int
-    last_exit: int | None
-
-
-class ModelHealth(Shape):
-    """A model that a rule names, verified at the start of the service."""
-
-    name: str
-    version: str
-    digest: str
-
-
-class Health(Shape):
-    """Health of the service. `provider`: execution provider that models run on; `counts`: decisions by state.
-
-    deliveries: deliveries that are not done, by state. stuck: running jobs that no worker works on.
-    paused: workers take no new job, because a person said so.
-    """
-
-    status: HealthStatus
-    version: str
-    results_version: int
-    started_at: datetime
-    provider: str
-    database: DatabaseHealth
-    admission: AdmissionHealth
-    archives: tuple[ArchiveHealth, ...]
-    workers: tuple[WorkerHealth, ...]
-    models: tuple[ModelHealth, ...]
-    counts: dict[JobState, int]
-    deliveries: dict[JobState, int]
-    stuck: tuple[str, ...]
-    paused: bool
 
 
 class HintBody(BaseModel):

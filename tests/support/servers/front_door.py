@@ -69,11 +69,13 @@ def front_door(
     authority: Authority | None = None,
     database: str = "",
     section: Mapping[str, object] = MappingProxyType({}),
+    archives: Mapping[str, object] | None = None,
 ) -> Iterator[FrontDoor]:
     """The application with one user, one secret and a job database, an empty one in `directory`.
 
     `authority`: private CA of the Orthanc behind it, which then answers by TLS only. `database`: URL of another one.
     `section`: further settings.
+    `archives`: further archives.
     """
     with ExitStack() as servers:
         orthanc = servers.enter_context(serving(_orthanc()))
@@ -81,7 +83,7 @@ def front_door(
         if authority is not None:
             port = servers.enter_context(tls_front(int(orthanc.rpartition(":")[2]), authority.sign()))
             orthanc, more = f"https://127.0.0.1:{port}", {"CaFile": str(authority.file)}
-        configuration = _configuration(orthanc, directory, more, database, section)
+        configuration = _configuration(orthanc, directory, more, database, section, archives or {})
         with closing(JobQueue(configuration.database)) as queue:
             hints = Hints()
             app = build_app(
@@ -171,9 +173,14 @@ def _orthanc() -> Starlette:
 
 
 def _configuration(
-    orthanc: str, directory: Path, more: dict[str, str], database: str, further: Mapping[str, object]
+    orthanc: str,
+    directory: Path,
+    more: dict[str, str],
+    database: str,
+    further: Mapping[str, object],
+    archives: Mapping[str, object],
 ) -> Configuration:
     archive = {"Url": f"{orthanc}/dicom-web", "OrthancUrl": orthanc, "User": USER, "Password": PASSWORD} | more
-    section = {"StateDirectory": str(directory), "Archives": {"local": archive}}
+    section = {"StateDirectory": str(directory), "Archives": {"local": archive, **archives}}
     viewer = {"Viewer": {"Directory": str(directory / "no-ohif")}}
     return parse_section({**section, **viewer, **({"Database": database} if database else {}), **further}, {})

@@ -117,3 +117,47 @@ def test_the_environment_reaches_every_kind() -> None:
 def test_local_may_be_of_another_kind(kind: dict[str, Any]) -> None:
     archive = parse_section({"Archives": {"local": kind}}, {}).archives["local"]
     assert (archive.url, archive.orthanc_url) == ("", "")
+
+
+LOGIN = {"User": "ai", "Password": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("archive", "hosts"),
+    [
+        ({"Url": "http://pacs:8042/dicom-web", "OrthancUrl": "http://10.1.2.3"} | LOGIN, ("pacs", "10.1.2.3")),
+        (URL | {"OrthancUrl": "http://pacs"} | LOGIN, ("pacs",)),
+        ({"Url": "http://localhost.pacs/x"} | LOGIN, ("localhost.pacs",)),
+        ({"Url": "http://localhost:8042/dicom-web", "OrthancUrl": "http://127.0.0.2"} | LOGIN, ()),
+        ({"Url": "http://[::1]:8042/dicom-web"} | LOGIN, ()),
+        (URL | LOGIN, ()),
+        ({"Url": "http://pacs/dicom-web"}, ()),
+    ],
+)
+def test_a_password_that_others_can_read_is_named(archive: dict[str, Any], hosts: tuple[str, ...]) -> None:
+    warning = parse_section({"Archives": {"a": archive}}, {}).archives["a"].readable_login
+    assert bool(warning) is bool(hosts)
+    assert SECRET not in warning
+    assert not hosts or f"go to {', '.join(hosts)} without encryption" in warning
+
+
+@pytest.mark.parametrize(
+    ("archive", "refused"),
+    [
+        ({"Url": "http://pacs/dicom-web"}, True),
+        ({"Dimse": NODE}, True),
+        (URL | {"OrthancUrl": "http://pacs"}, True),
+        (URL | LOGIN, False),
+        ({"Url": "http://127.0.0.1/x"} | LOGIN, False),
+        ({"Dimse": NODE | {"Tls": True}, "CaFile": "/k/ca.pem"} | KEYS, False),
+        ({"Dimse": NODE | {"Host": "127.0.0.1"}}, False),
+        ({"Folder": "/srv"}, False),
+    ],
+)
+def test_a_site_that_requires_tls_starts_with_nothing_else(archive: dict[str, Any], refused: bool) -> None:
+    section = {"Archives": {"a": archive}, "RequireTls": True}
+    if not refused:
+        assert parse_section(section, {}).require_tls
+        return
+    with pytest.raises(ConfigError, match=r"RequireTls is true, but these archives are reached without TLS: a \("):
+        parse_section(section, {})

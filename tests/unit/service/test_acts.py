@@ -135,3 +135,15 @@ def test_the_commands_do_the_same(
     capsys.readouterr()
     assert cli.main(["jobs", "retry-all", "--reason", "cancelled", "--json"]) == EXIT_DONE
     assert json.loads(capsys.readouterr().out) == {"retried": [job_id]}
+
+
+def test_a_password_that_others_can_read_is_told_where_a_person_looks(tmp_path: Path) -> None:
+    login = {"User": "ai", "Password": "s3cr3t-pa55"}
+    with front_door(tmp_path, archives={"far": {"Url": "http://0.0.0.0:1/dicom-web"} | login}) as door:
+        health = door.ask(f"{API}/health").json()
+        page = door.ask("/enrichment/").text
+    warnings = {archive["name"]: archive["warning"] for archive in health["archives"]}
+    assert warnings["local"] == ""
+    assert warnings["far"].startswith("User and Password go to 0.0.0.0 without encryption")
+    assert f"Warning: {warnings['far']}" in page
+    assert "s3cr3t-pa55" not in page

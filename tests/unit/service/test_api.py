@@ -16,7 +16,8 @@ from orthanc_plugin.jobs.deleted import NOT_BELIEVED
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.service.api import HINT_BYTES, Api
 from orthanc_plugin.service.inspecting import InspectRoutes
-from orthanc_plugin.service.schema import Error, Health, Job, JobList, SeriesList, api_schema
+from orthanc_plugin.service.schema import Error, Job, JobList, SeriesList, api_schema
+from orthanc_plugin.service.schema_health import Health
 from tests.support.cases.location_case import CHEST as LOCATION
 from tests.support.cases.location_case import NOWHERE
 from tests.support.servers.front_door import RIGHT, SECRET, FrontDoor, enqueue, finish, front_door, skipped

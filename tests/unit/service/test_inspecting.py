@@ -21,7 +21,7 @@ from orthanc_plugin.phantoms.dicom import encode_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
 from orthanc_plugin.service.inspecting import InspectRoutes
 from orthanc_plugin.service.routes import http_problem
-from orthanc_plugin.service.schema import Inspected
+from orthanc_plugin.service.schema_inspected import Inspected
 from tests.support.cases.four_series import BEST_RULE, STUDY, STUDY_SERIES, four_series_of
 from tests.support.fakes.memory_archive import MemoryArchive
 from tests.support.servers.asgi_server import serving

@@ -1,0 +1,84 @@
+"""The JSON of the API about health (see `schema`)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.service.shape import Shape
+
+
+class HealthStatus(StrEnum):
+    """`degraded`: at least one part below has a problem."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+
+
+class ArchiveHealth(Shape):
+    """Whether an archive gives what the service needs, with the service's own account.
+
+    problem: the address that fails, and how. warning: what works, but should be changed.
+    """
+
+    name: str
+    reachable: bool
+    problem: str
+    warning: str
+
+
+class DatabaseHealth(Shape):
+    """The job database."""
+
+    ok: bool
+    kind: str
+    problem: str
+
+
+class AdmissionHealth(Shape):
+    """The loop that decides on series. `waiting_series`: series without a decision; `error`: that of its last round."""
+
+    waiting_series: int
+    last_round: datetime | None
+    error: str
+
+
+class WorkerHealth(Shape):
+    """One local worker; `pid` is null while it waits for its next start, `last_exit` is negative for a signal."""
+
+    slot: int
+    pid: int | None
+    restarts: int
+    last_exit: int | None
+
+
+class ModelHealth(Shape):
+    """A model that a rule names, verified at the start of the service."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class Health(Shape):
+    """Health of the service. `provider`: execution provider that models run on; `counts`: decisions by state.
+
+    deliveries: deliveries that are not done, by state. stuck: running jobs that no worker works on.
+    paused: workers take no new job, because a person said so.
+    """
+
+    status: HealthStatus
+    version: str
+    results_version: int
+    started_at: datetime
+    provider: str
+    database: DatabaseHealth
+    admission: AdmissionHealth
+    archives: tuple[ArchiveHealth, ...]
+    workers: tuple[WorkerHealth, ...]
+    models: tuple[ModelHealth, ...]
+    counts: dict[JobState, int]
+    deliveries: dict[JobState, int]
+    stuck: tuple[str, ...]
+    paused: bool
