@@ -167,7 +167,9 @@ class DimseArchive:
         if missing := len(has - sent):
             said = f"it did not send {missing} instance(s) that it lists"
             elsewhere = not sent and self._dimse.retrieve is Retrieve.MOVE
-            raise self._incomplete(f"{said}; does it send them elsewhere? {self._us}" if elsewhere else said, bool(sent))
+            raise self._incomplete(
+                f"{said}; does it send them elsewhere? {self._us}" if elsewhere else said, bool(sent)
+            )
         if sent - has:
             raise self._incomplete("an instance was removed while it was retrieved: the series changed", True)
 

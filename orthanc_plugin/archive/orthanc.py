@@ -65,6 +65,10 @@ class Mark:
 class Feed(Protocol):
     """The list of changes that reconcile reads from an archive (see `OrthancFeed`)."""
 
+    def index(self) -> str:
+        """Return the name of the archive's index, which no other has; empty if it does not tell one."""
+        ...
+
     def mark(self) -> Mark | None:
         """Return where a service begins that has no record; None if the archive keeps no such mark."""
         ...
@@ -113,6 +117,10 @@ class OrthancFeed:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def index(self) -> str:
+        """Return the name that our plugin keeps in Orthanc's database; empty without the plugin."""
+        return str((self._get("/enrichment/status") or {}).get("index") or "")
 
     def mark(self) -> Mark | None:
         """Return the mark that our plugin keeps in Orthanc's database; None without the plugin."""

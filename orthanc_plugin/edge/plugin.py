@@ -22,6 +22,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
@@ -45,7 +46,7 @@ STDERR_MAX_BYTES = 1_000_000
 ANSWER_MAX_BYTES = 4096
 HINTS_OFF = "Enrichment.Service.Secret is empty: no hints are sent, the service finds series by ReconcileSeconds"
 
-MARK_PROPERTY = 20811  # Orthanc leaves its global properties from 1024 on to plugins
+MARK_PROPERTY, INDEX_PROPERTY = 20811, 20812  # Orthanc leaves its global properties from 1024 on to plugins
 MARK_LOOKS_BACK = 100
 
 # Of Orthanc's own settings, these decide about the section, and the service gets them. It gets nothing else.
@@ -290,14 +291,17 @@ class Mark:
 
     It is set when the plugin is loaded for the first time, even if no service can start, and it moves to what a
     service has read. A service that has no record of its own, the first one or one whose state is lost, begins here.
+    `index` names that database, so that a service notices if an address leads to another Orthanc.
     """
 
     def __init__(self) -> None:
         self._loaded = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         self.report: Json | None = None
+        self.index = ""
 
     def read(self) -> None:
         """Read the mark, or set it; call this when Orthanc has started."""
+        self._read_index()
         try:
             kept = orthanc.GetGlobalProperty(MARK_PROPERTY, "")
             if kept:
@@ -306,6 +310,14 @@ class Mark:
                 self._keep({"since": self._last_change_before_load(), "read_before": False})
         except Exception as error:  # Orthanc would log the message; the service waits and the page shows no mark
             log_error(f"the change from which series count cannot be kept: {describe(error)}")
+
+    def _read_index(self) -> None:
+        try:
+            if not orthanc.GetGlobalProperty(INDEX_PROPERTY, ""):
+                orthanc.SetGlobalProperty(INDEX_PROPERTY, uuid.uuid4().hex)
+            self.index = orthanc.GetGlobalProperty(INDEX_PROPERTY, "")
+        except Exception as error:  # the service then has no name for this Orthanc, as for one without plugin
+            log_error(f"Orthanc does not keep a name of its index: {describe(error)}")
 
     def move(self, changes_read: int) -> None:
         """Move the mark forward to what the service has read."""
@@ -650,6 +662,7 @@ class Edge:
             "dashboard": self.link,
             "starts": status.starts,
             "changes": self.mark.report,
+            "index": self.mark.index,
             "hints": {name: getattr(hints, name) for name in counts} if hints else {},
         }
 

@@ -30,9 +30,7 @@ LOOK_S, AWAY_S = 2.0, 30.0
 TURN_S = 1.0
 """Seconds that one turn may take: new series wait for it."""
 MOST_NAMED = 20
-UNREAD = frozenset(
-    {Refusal.UNREADABLE, Refusal.ARCHIVE_REFUSED, Refusal.NOT_SENT, Refusal.GONE, Refusal.BAD_UID}
-)
+UNREAD = frozenset({Refusal.UNREADABLE, Refusal.ARCHIVE_REFUSED, Refusal.NOT_SENT, Refusal.GONE, Refusal.BAD_UID})
 """Reasons of skips that say that a series could not be read."""
 
 logger = logging.getLogger(__name__)

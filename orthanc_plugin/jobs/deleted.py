@@ -2,9 +2,9 @@
 
 Orthanc's list of changes does not tell what was deleted. Each look therefore asks the index of an Orthanc for the next
 few thousand series that have results, and begins again after the last. A series counts as deleted when two looks in a
-row miss it. An index that misses most of them is not believed: it is more likely empty, or that of another Orthanc. If
-the index is new, series from before it are not looked for. An archive that is not an Orthanc has no index, and is not
-asked.
+row miss it. An index that misses most of them, or every one, is not believed: it is more likely empty, or that of
+another Orthanc. Only the index whose series were enriched may miss all of a few: our plugin gives it a name. If the
+index is new, series from before it are not looked for. An archive that is not an Orthanc has no index, and is not asked.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ BELIEVED = 20
 NOT_BELIEVED = "not-believed:"
 """Prefix of the ledger's notes on archives whose index misses too many series."""
 _OLD_INDEX = "rows-of-old-index:"
+_NAME = "index-of-results:"
+"""Prefix of the ledger's notes that name the index whose series were enriched."""
+OTHER_ORTHANC = (
+    "its address leads to another Orthanc than the one whose series were enriched: check its Url and OrthancUrl"
+)
+_ON_PURPOSE = "if this is right, start once with KeepWithoutSource true: the results of these series then stay for good"
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +48,18 @@ def keep_results_of_old_index(archive: str, ledger: Ledger) -> None:
     ledger.keep_note(f"{_OLD_INDEX}{archive}", str(ledger.last_row()))
 
 
+def is_other_index(archive: str, index: str, ledger: Ledger) -> bool:
+    """Tell whether an index has another name than the one whose series were enriched."""
+    known = ledger.note(f"{_NAME}{archive}")
+    return bool(index and known and index != known)
+
+
 def forget_doubts(ledger: Ledger) -> None:
-    """Drop what health says of indexes that are not believed, where deleted series are not looked for."""
+    """End the doubts about indexes, because the settings keep results without source: those of now stay for good."""
     for key in ledger.notes(NOT_BELIEVED):
+        archive = key.removeprefix(NOT_BELIEVED)
+        keep_results_of_old_index(archive, ledger)
+        ledger.drop_note(f"{_NAME}{archive}")
         ledger.drop_note(key)
 
 
@@ -65,12 +80,15 @@ class DeletedSources:
     def look(self, archive: str, feed: Feed) -> None:
         """Look at the next series of an archive; raise TransientError if it is away."""
         self._finish()
-        after = max(self._after.get(archive, 0), rows_of_old_index(archive, self._queue.ledger))
+        first = rows_of_old_index(archive, self._queue.ledger)
+        after = max(self._after.get(archive, 0), first)
         rows = self._queue.ledger.enriched(archive, after, AT_ONCE)
         before = self._missed.get(archive, {})
         looked_at = {row.job_id: row for row in (*before.values(), *rows)}
-        missing = _missing(feed, tuple(looked_at.values()))
-        if not self._is_believed(archive, len(missing), len(looked_at)):
+        missing, index = _missing(feed, tuple(looked_at.values())), feed.index()
+        doubt = self._doubt(archive, index, len(missing), len(looked_at), every=after == first and len(rows) < AT_ONCE)
+        self._tell(archive, doubt)
+        if doubt or self._is_new(archive, index):
             self._missed[archive] = {}
             return
         self._after[archive] = rows[-1].row if len(rows) == AT_ONCE else 0
@@ -80,19 +98,45 @@ class DeletedSources:
         self._missed[archive] = {row.job_id: row for row in missing if row.job_id not in before}
         self._finish()
 
-    def _is_believed(self, archive: str, missing: int, looked_at: int) -> bool:
+    def _doubt(self, archive: str, index: str, missing: int, looked_at: int, *, every: bool) -> str:
+        """Say why what the index misses proves no deletion; empty if it does. `every`: all series were looked at."""
+        known, most = self._queue.ledger.note(f"{_NAME}{archive}"), 2 * missing > looked_at
+        if most and is_other_index(archive, index, self._queue.ledger):
+            return (
+                f"{OTHER_ORTHANC}; {missing} of {looked_at} series are not there, and no results are withdrawn;"
+                f" {_ON_PURPOSE}"
+            )
+        if most and missing > BELIEVED:
+            return (
+                f"its index misses the series of {missing} of {looked_at} jobs, so no results are withdrawn: check its"
+                f" OrthancUrl; {_ON_PURPOSE}"
+            )
+        if every and missing and missing == looked_at and not (index and index == known):
+            return (
+                f"its index has none of the {missing} series with results, so it may be another Orthanc, and no results"
+                f" are withdrawn: check its OrthancUrl; {_ON_PURPOSE}"
+            )
+        return ""
+
+    def _is_new(self, archive: str, index: str) -> bool:
+        """Remember the name of the index; tell whether it took the place of another, to which most series came."""
+        ledger, key = self._queue.ledger, f"{_NAME}{archive}"
+        known = ledger.note(key)
+        if not index or index == known:
+            return False
+        ledger.keep_note(key, index)
+        if known is None:
+            return False
+        keep_results_of_old_index(archive, ledger)
+        return True
+
+    def _tell(self, archive: str, doubt: str) -> None:
         key = f"{NOT_BELIEVED}{archive}"
-        if missing <= BELIEVED or 2 * missing <= looked_at:
+        if not doubt:
             self._queue.ledger.drop_note(key)
-            return True
-        said = (
-            f"its index misses the series of {missing} of {looked_at} jobs, so no results are withdrawn: check its"
-            " OrthancUrl; if the series were deleted on purpose, set KeepWithoutSource to true"
-        )
-        if self._queue.ledger.note(key) != said:
-            self._queue.ledger.keep_note(key, said)
-            logger.warning("archive %s: %s", archive, said)
-        return False
+        elif self._queue.ledger.note(key) != doubt:
+            self._queue.ledger.keep_note(key, doubt)
+            logger.warning("archive %s: %s", archive, doubt)
 
     def _finish(self) -> None:
         """Withdraw what the notes name; a note stays until that is done, so that a crash loses nothing."""

@@ -2,7 +2,7 @@
 
 Each archive has a watermark: the last change that was read. The first start takes it from the mark that our plugin has
 kept in Orthanc's database since it was first loaded; without the plugin, it is the last change. Older series come only
-by backfill. Each changed series becomes a hint. Hints are kept before the watermark moves, so a crash repeats work and
+by backfill. If the address of an archive leads to another Orthanc, that one has a watermark of its own. Each changed series becomes a hint. Hints are kept before the watermark moves, so a crash repeats work and
 loses none.
 """
 
@@ -22,6 +22,23 @@ logger = logging.getLogger(__name__)
 def watermark_key(archive: str) -> str:
     """Return the key of the note that holds the watermark of an archive."""
     return f"changes:{archive}"
+
+
+def _change_index(archive: str, feed: Feed, ledger: Ledger) -> None:
+    """Put the watermark of the index aside if the archive has another one now, and take up that of the latter."""
+    key, place = f"index-of-changes:{archive}", watermark_key(archive)
+    index, of = feed.index(), ledger.note(key)
+    if not index or index == of:
+        return
+    if of is not None:
+        logger.warning("archive %s is another Orthanc than before, or has a new index", archive)
+        own = ledger.note(f"{place}:{index}")
+        ledger.keep_note(f"{place}:{of}", ledger.note(place) or "")
+        if own:
+            ledger.keep_note(place, own)
+        else:
+            ledger.drop_note(place)
+    ledger.keep_note(key, index)
 
 
 def _first_watermark(archive: str, feed: Feed, last: int) -> int:
@@ -48,6 +65,7 @@ def read_changes(archive: str, feed: Feed, ledger: Ledger, keep: Callable[[Hint]
     TransientError
         If the archive is away; the changes read so far are kept.
     """
+    _change_index(archive, feed, ledger)
     key = watermark_key(archive)
     watermark, last = ledger.note(key), feed.last_sequence()
     since = _first_watermark(archive, feed, last) if watermark is None else int(watermark)

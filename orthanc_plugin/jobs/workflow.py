@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from dbos import DBOS, StepOptions
 
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
-from orthanc_plugin.errors import EnrichError, StoreError, TransientError
+from orthanc_plugin.errors import EnrichError, Refusal, StoreError, TransientError
+from orthanc_plugin.jobs.deleted import OTHER_ORTHANC, is_other_index
 from orthanc_plugin.jobs.deliveries import job_of
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
 from orthanc_plugin.jobs.engine import DELIVER, ENRICH, WAITS, WITHDRAW
@@ -104,6 +105,10 @@ def _at_work(at_work: AtWork) -> Iterator[None]:
 
 def _withdrawn(sessions: Sessions, withdrawal: Withdrawal, steps: Steps, workflow_id: str) -> Found:
     archive, series = sessions.archives.get(withdrawal.archive), withdrawal.unless_series
+    row = steps.queue.ledger.of_job(job_of(workflow_id))
+    feed = sessions.feeds.get(row.archive) if row and row.reason == Refusal.GONE else None
+    if row and feed is not None and is_other_index(row.archive, feed.index(), steps.queue.ledger):
+        raise EnrichError(f"nothing withdrawn; archive {row.archive}: {OTHER_ORTHANC}, then retry the withdrawal")
     if steps.queue.ledger.still_counts(job_of(workflow_id), withdrawal.archive):
         return Found(notes=("nothing withdrawn: the results are valid again, or those of another job, too",))
     if series and archive is not None and archive.same_series_studies(series):

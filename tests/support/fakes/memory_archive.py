@@ -17,7 +17,7 @@ from orthanc_plugin.identity import digest
 
 
 class MemoryArchive:
-    """Archive and feed in one. `away` makes every call fail; `seconds` is its clock."""
+    """Archive and feed in one. `away` makes every call fail; `seconds` is its clock; `named`: name of its index."""
 
     def __init__(self, name: str = "local") -> None:
         self.name = name
@@ -29,6 +29,7 @@ class MemoryArchive:
         self.asked = 0
         self.most_listed = 1000
         self.kept_mark: Mark | None = None
+        self.named = "index of the memory"
 
     def put(self, *instances: Dataset) -> None:
         for ds in instances:
@@ -81,6 +82,10 @@ class MemoryArchive:
     def store(self, ds: Dataset) -> None:
         self._answer()
         self.put(ds)
+
+    def index(self) -> str:
+        self._answer()
+        return self.named
 
     def mark(self) -> Mark | None:
         self._answer()

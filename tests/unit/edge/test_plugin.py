@@ -3,116 +3,25 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.cases.plugin_case import (
+    SERIES,
+    STUDY,
+    Load,
+    Receiver,
+    elsewhere,
+    put_series,
+    report,
+)
 from tests.support.fakes.orthanc import ChangeType, FakeOrthanc
-from tests.support.fakes.service import fake_python
 from tests.support.servers.orthanc_server import PLUGIN_SCRIPT, ROOT, wait_until
-
-SERIES = {
-    "MainDicomTags": {"Modality": "CT", "SeriesInstanceUID": "1.2.3.4"},
-    "Instances": ["i1", "i2"],
-    "IsStable": True,
-    "AnonymizedFrom": "original-series",
-}
-STUDY = {"MainDicomTags": {"StudyInstanceUID": "1.2.3"}, "PatientMainDicomTags": {"PatientName": "Secret^Name"}}
-RECEIVED = {"RemoteAET": "SCANNER", "RemoteIP": "10.0.0.7", "Origin": "DicomProtocol"}
-
-Load = Callable[..., tuple[Any, FakeOrthanc]]
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
-    """Loads the plugin script as Orthanc does, with the given orthanc.json; stops it at the end."""
-    with ExitStack() as plugins:
-
-        def load(**configuration: object) -> tuple[Any, FakeOrthanc]:
-            orthanc = FakeOrthanc(json.dumps(configuration))
-            monkeypatch.setitem(sys.modules, "orthanc", orthanc)
-            spec = importlib.util.spec_from_file_location("edge_under_test", PLUGIN_SCRIPT)
-            assert spec is not None
-            assert spec.loader is not None
-            plugin: Any = importlib.util.module_from_spec(spec)
-            monkeypatch.setitem(sys.modules, "edge_under_test", plugin)
-            spec.loader.exec_module(plugin)
-            plugins.callback(plugin.EDGE.stop)
-            return plugin, orthanc
-
-        yield load
-
-
-@pytest.fixture
-def own_python(tmp_path: Path) -> Callable[..., dict[str, object]]:
-    """Section that starts the stand-in service; `fake` is how it behaves."""
-
-    def section(**fake: object) -> dict[str, object]:
-        return {
-            "Service": {"Python": str(fake_python(tmp_path))},
-            "StateDirectory": str(tmp_path / "state"),
-            "Fake": {"Events": str(tmp_path / "events"), **fake},
-        }
-
-    return section
-
-
-def report(orthanc: FakeOrthanc) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(orthanc.get("/enrichment/status").body)
-    return answer
-
-
-def put_series(orthanc: FakeOrthanc, series_id: str = "s1", series: dict[str, object] | None = None) -> None:
-    orthanc.answers |= {
-        f"/series/{series_id}": series or SERIES,
-        f"/series/{series_id}/study": STUDY,
-        "/instances/i1/metadata?expand": RECEIVED,
-    }
-
-
-def elsewhere(url: str) -> dict[str, object]:
-    return {"Service": {"Start": False, "Url": url, "Secret": "shared"}}
-
-
-class Receiver(HTTPServer):
-    """Takes hints and answers with `status`."""
-
-    def __init__(self) -> None:
-        self.status = 202
-        self.bodies: list[dict[str, Any]] = []
-        self.secrets: list[str | None] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                receiver.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                receiver.secrets.append(self.headers["X-Enrichment-Secret"])
-                self.send_response(receiver.status)
-                self.end_headers()
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_hint_says_what_only_orthanc_knows_and_no_patient_data(load: Load) -> None:
@@ -456,64 +365,3 @@ def waits_of(service: Any, count: int, monkeypatch: pytest.MonkeyPatch) -> list[
 
 def events(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "events").read_text().splitlines()]
-
-
-def with_changes(orthanc: FakeOrthanc, dates: dict[int, str]) -> None:
-    """Let the fake answer as Orthanc does: 100 rows after a number, of those that are left."""
-
-    def get(path: str) -> bytes:
-        if not path.startswith("/changes?since="):
-            return plain(path)
-        since = int(path.removeprefix("/changes?since=").partition("&")[0])
-        rows = [{"Seq": number, "Date": dates[number]} for number in sorted(dates) if number > since]
-        return json.dumps({"Changes": rows[:100]}).encode()
-
-    plain = orthanc.RestApiGet
-    orthanc.answers["/changes?last"] = {"Last": max(dates)}
-    orthanc.RestApiGet = get  # type: ignore[method-assign]
-
-
-BEFORE, AFTER = "20200101T000000", "29990101T000000"
-
-
-@pytest.mark.parametrize(
-    ("dates", "since"),
-    [
-        ({number: BEFORE if number <= 30 else AFTER for number in range(1, 41)}, 30),
-        ({number: BEFORE if number <= 30 else AFTER for number in range(1, 700)}, 30),
-        ({number: BEFORE if number <= 5000 else AFTER for number in range(1, 5601)}, 5000),
-        (dict.fromkeys(range(900000, 900400), AFTER), 0),
-        ({7: BEFORE, 900_000: AFTER}, 7),
-    ],
-)
-def test_series_count_from_the_load_on_however_many_arrived_since(
-    load: Load, dates: dict[int, str], since: int
-) -> None:
-    _, orthanc = load()
-    with_changes(orthanc, dates)
-    assert orthanc.on_change is not None
-    orthanc.on_change(ChangeType.ORTHANC_STARTED, 0, "")
-    assert report(orthanc)["changes"] == {"since": since, "read_before": False}
-
-
-def test_an_orthanc_that_keeps_no_mark_has_one_until_it_stops(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(property: int, value: str) -> None:
-        raise orthanc.OrthancException("read-only")
-
-    _, orthanc = load()
-    monkeypatch.setattr(orthanc, "SetGlobalProperty", refuse)
-    assert orthanc.on_change is not None
-    orthanc.on_change(ChangeType.ORTHANC_STARTED, 0, "")
-    assert report(orthanc)["changes"] == {"since": 0, "read_before": False}
-    assert any("does not keep the change" in line for line in orthanc.log)
-
-
-def test_a_mark_that_could_not_be_read_is_read_with_the_next_hint(load: Load) -> None:
-    plugin, orthanc = load()
-    answer = orthanc.answers.pop("/changes?last")
-    assert orthanc.on_change is not None
-    orthanc.on_change(ChangeType.ORTHANC_STARTED, 0, "")
-    assert report(orthanc)["changes"] is None
-    orthanc.answers["/changes?last"] = answer
-    plugin.EDGE.mark.move(0)
-    assert report(orthanc)["changes"] == {"since": 0, "read_before": False}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orthanc_plugin.archive.orthanc import Mark
 from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
 from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.errors import Refusal
@@ -166,3 +167,105 @@ def test_an_index_that_begins_anew_proves_no_deletion(house: House) -> None:
     for now in (40.0, 50.0):
         house.admission.reconcile(now)
     assert (withdrawals(house, before), withdrawals(house, after)) == ([], ["local"])
+
+
+def said(house: House) -> str:
+    return "; ".join(house.queue.ledger.notes(deleted.NOT_BELIEVED).values())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_another_orthanc_at_the_address_proves_no_deletion(house: House, count: int) -> None:
+    jobs = [enrich(house, f"1.2.{number}") for number in range(3, 3 + count)]
+    house.admission.reconcile(5.0)
+    instances, house.archive.instances, house.archive.named = dict(house.archive.instances), {}, "another index"
+    for now in (10.0, 20.0, 30.0):
+        house.admission.reconcile(now)
+    assert [withdrawals(house, job_id) for job_id in jobs] == [[]] * count
+    assert "leads to another Orthanc" in said(house)
+    house.archive.instances, house.archive.named = instances, "index of the memory"
+    house.admission.reconcile(40.0)
+    assert said(house) == ""
+    house.archive.delete("1.2.3")
+    for now in (50.0, 60.0):
+        house.admission.reconcile(now)
+    assert withdrawals(house, jobs[0]) == ["local"]
+
+
+def test_an_index_without_a_name_that_misses_every_series_is_not_believed(house: House) -> None:
+    house.archive.named = ""
+    jobs = [enrich(house, f"1.2.{number}") for number in range(3, 6)]
+    house.admission.reconcile(5.0)
+    instances = dict(house.archive.instances)
+    for number in range(3, 6):
+        house.archive.delete(f"1.2.{number}")
+    for now in (10.0, 20.0, 30.0):
+        house.admission.reconcile(now)
+    assert [withdrawals(house, job_id) for job_id in jobs] == [[], [], []]
+    assert "none of the 3 series" in said(house)
+    assert "KeepWithoutSource" in said(house)
+    house.archive.instances = {key: ds for key, ds in instances.items() if key[2] == "1.2.5"}
+    for now in (40.0, 50.0):
+        house.admission.reconcile(now)
+    assert (said(house), [withdrawals(house, job_id) for job_id in jobs]) == ("", [["local"], ["local"], []])
+
+
+def test_an_orthanc_whose_plugin_is_gone_is_not_believed_either(house: House) -> None:
+    job_id = enrich(house)
+    house.admission.reconcile(5.0)
+    house.archive.delete("1.2.3")
+    house.archive.named = ""
+    for now in (10.0, 20.0, 30.0):
+        house.admission.reconcile(now)
+    assert (withdrawals(house, job_id), "none of the 1 series" in said(house)) == ([], True)
+
+
+def test_a_new_orthanc_to_which_the_series_came_is_followed_from_then_on(house: House) -> None:
+    jobs = [enrich(house, f"1.2.{number}") for number in range(3, 6)]
+    house.admission.reconcile(5.0)
+    house.archive.named = "the new one"
+    house.archive.delete("1.2.3")
+    for now in (10.0, 20.0, 30.0):
+        house.admission.reconcile(now)
+    assert [withdrawals(house, job_id) for job_id in jobs] == [[], [], []]
+    later = enrich(house, "1.2.9")
+    house.admission.reconcile(40.0)
+    house.archive.delete("1.2.9")
+    for now in (50.0, 60.0):
+        house.admission.reconcile(now)
+    assert (withdrawals(house, later), said(house)) == (["local"], "")
+
+
+def test_each_index_has_a_watermark_of_its_own(house: House) -> None:
+    house.archive.put(*ct_series())
+    house.admission.reconcile(5.0)
+    instances, rows = dict(house.archive.instances), list(house.archive.rows)
+    old = ct_series(series="1.2.77")
+    house.archive.instances, house.archive.rows, house.archive.named = {}, [], "another index"
+    house.archive.put(*old)
+    house.archive.kept_mark = Mark(len(old), False)
+    house.admission.reconcile(10.0)
+    assert house.queue.ledger.note("changes:local") == str(len(old))
+    house.archive.instances, house.archive.rows, house.archive.named = instances, rows, "index of the memory"
+    house.admission.reconcile(20.0)
+    assert house.queue.ledger.note("changes:local") == str(len(rows))
+    assert house.rows("1.2.77") == ()
+
+
+def test_an_orthanc_that_was_replaced_on_purpose_is_accepted_by_one_start(house: House) -> None:
+    before = enrich(house)
+    house.admission.reconcile(5.0)
+    house.archive.instances, house.archive.named = {}, "the new one"
+    house.admission.reconcile(10.0)
+    assert "start once with KeepWithoutSource true" in said(house)
+    asked = house.configuration
+    for keep in (True, False):
+        house.configuration = asked.model_copy(update={"keep_without_source": keep})
+        house.start()
+        for now in (20.0, 30.0):
+            house.admission.reconcile(now)
+    after = enrich(house, "1.2.4")
+    house.admission.reconcile(40.0)
+    house.archive.delete("1.2.4")
+    for now in (50.0, 60.0):
+        house.admission.reconcile(now)
+    assert (said(house), withdrawals(house, before), withdrawals(house, after)) == ("", [], ["local"])
