@@ -11,6 +11,7 @@
       EncodingError     our own output would be invalid: a bug, fails loudly
       StoreError        the archive refused the result: retried, then failed with its answer
         RefusedError    the archive will never take or remove the result: never retried
+        UnclearRefusalError  the archive may not support such objects: believed after a few tries
       NotSupportedError the archive does not take this kind of object: never retried, a fallback may be sent instead
       ConfigError       stops the start-up (exit 78)
 
@@ -115,6 +116,10 @@ class StoreError(EnrichError):
 
 class RefusedError(StoreError):
     """The archive refuses this for good; a person must act."""
+
+
+class UnclearRefusalError(StoreError):
+    """The archive refuses the object without saying whether it supports such objects."""
 
 
 class NotSupportedError(EnrichError):

@@ -47,7 +47,6 @@ from orthanc_plugin.errors import (
     NotSupportedError,
     Refusal,
     StoreError,
-    TransientError,
 )
 
 _MAY_BE_CT = ("CT", "")

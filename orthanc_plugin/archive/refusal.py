@@ -6,13 +6,14 @@ from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from orthanc_plugin.domain.uids import LABEL_MAP_SEGMENTATION
 from orthanc_plugin.errors import EnrichError, NotSupportedError, StoreError
+from orthanc_plugin.errors import EnrichError, NotSupportedError, StoreError, UnclearRefusalError
 
 _PROCESSING_FAILURE = 0x0110
 _NOT_SUPPORTED = (0x0122, 0x0124)
 """SOP class not supported; not authorized for it (PS3.7 C.5.6, C.5.25; PS3.18 I.2.2)."""
 
 _OFTEN_REFUSED = (SegmentationStorage, LABEL_MAP_SEGMENTATION, Comprehensive3DSRStorage)
-"""Kinds that archives refuse with "processing failure" where they do not know them."""
+"""Kinds that archives refuse with "processing failure" where they do not know them; it may also be a passing fault."""
 
 
 def refusal(archive: str, sop_class_uid: str, status: int, said: str) -> EnrichError:
@@ -37,5 +38,5 @@ def refusal(archive: str, sop_class_uid: str, status: int, said: str) -> EnrichE
     if status in _NOT_SUPPORTED or status & 0xFF00 == 0xA900:
         return NotSupportedError(text)
     if status == _PROCESSING_FAILURE and sop_class_uid in _OFTEN_REFUSED:
-        return NotSupportedError(text)
+        return UnclearRefusalError(text)
     return StoreError(text)

@@ -4,7 +4,8 @@ Orthanc's list of changes does not tell what was deleted. Each look therefore as
 few thousand series that have results, and begins again after the last. A series counts as deleted when two looks in a
 row miss it. An index that misses most of them, or every one, is not believed: it is more likely empty, or that of
 another Orthanc. Only the index whose series were enriched may miss all of a few: our plugin gives it a name. If the
-index is new, series from before it are not looked for. An archive that is not an Orthanc has no index, and is not asked.
+index is new, series from before it are not looked for. An archive that is not an Orthanc has no index, and is not
+asked.
 """
 
 from __future__ import annotations

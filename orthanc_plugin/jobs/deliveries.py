@@ -113,14 +113,18 @@ class Deliveries:
         return dict(Counter(_view(workflow).state for workflow in found))
 
     def retry(self, job_id: str, destination: str) -> None:
-        """Run the deliveries of a job to one archive again that failed or were cancelled.
+        """Run the deliveries of a job to one archive again that failed, were cancelled, or sent something instead.
+
+        The archive may have learned to take the originals.
 
         Raises
         ------
         EnrichError
             If there is none.
         """
-        if not self._run_again(self._runs(job_id, destination)):
+        runs = self.of_job(job_id)
+        instead = [view for view in runs if view.destination == destination and view.sent_instead]
+        if not self._run_again(self._runs(job_id, destination), instead):
             raise EnrichError(f"job {job_id} has no delivery to {destination} that failed or was cancelled")
 
     def retry_failed(self, job_id: str) -> None:
@@ -148,8 +152,8 @@ class Deliveries:
         self._client.cancel_workflows(opened)
         return len(opened)
 
-    def _run_again(self, deliveries: Sequence[DeliveryView]) -> int:
-        ended = [view for view in deliveries if view.state in (JobState.FAILED, JobState.CANCELLED)]
+    def _run_again(self, deliveries: Sequence[DeliveryView], done: Sequence[DeliveryView] = ()) -> int:
+        ended = [*(view for view in deliveries if view.state in (JobState.FAILED, JobState.CANCELLED)), *done]
         for view in ended:
             run_again(self._client, view.workflow_id, DELIVER_TO, view.destination)
         return len(ended)

@@ -1,7 +1,9 @@
 """Delivery: copy the results of a job by UID from the home archive to one further destination.
 
 What the destination has already is not sent again, so a retry sends what failed. What it does not support is replaced
-by what its settings name, or else named at the end, after everything else was copied.
+by what its settings name, or else named at the end, after everything else was copied. Each try begins with the
+originals, because a destination may learn to take them. While an object may still be replaced, what refers to it is
+not sent: it would come twice, with different references.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.archives import Fallback
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import Output, StoredObject
-from orthanc_plugin.errors import ConfigError, NotSupportedError, StoreError
-from orthanc_plugin.results.substitute import repointed, substitute
+from orthanc_plugin.errors import ConfigError, NotSupportedError, StoreError, UnclearRefusalError
+from orthanc_plugin.results.substitute import referred_uids, repointed, substitute
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,32 @@ class _Copies:
     outlined: whether the delivery has an RTSTRUCT of a segmentation.
     instead: what was sent in place of an object, by its SOPInstanceUID; notes: the same in words.
     not_supported, refused: why objects were not copied.
+    believes: whether an unclear refusal counts as "not supported".
+    open: objects that were refused, but may still be replaced. stood_for: those for which an RTSTRUCT stands.
     """
 
     name: Callable[[Dataset], None]
     outlined: Callable[[StoredObject], bool]
+    believes: bool
     count: int = 0
     instead: dict[str, Dataset] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     not_supported: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    open: set[str] = field(default_factory=set)
+    stood_for: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a delivery did: `notes` say it in words; `instead` are substitutes, by the SOPInstanceUID of the original.
+
+    not_sent: originals in whose place something else stands.
+    """
+
+    notes: tuple[str, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict)
+    not_sent: frozenset[str] = frozenset()
 
 
 def copy_objects(
@@ -53,7 +72,9 @@ def copy_objects(
     delivery: Delivery,
     fallbacks: Sequence[Fallback] = (),
     name: Callable[[Dataset], None] = lambda substitute: None,
-) -> tuple[str, ...]:
+    *,
+    believes: bool = True,
+) -> Copied:
     """Copy the objects that the destination does not have yet.
 
     Parameters
@@ -66,10 +87,12 @@ def copy_objects(
         What the destination may get in place of what it does not support, in this order.
     name : callable
         Is told of each substitute before it is sent.
+    believes : bool
+        Whether an unclear refusal counts as "not supported"; otherwise it is an error that is worth another try.
 
     Returns
     -------
-    tuple of str
+    Copied
         How many objects were copied, and what was sent instead of what.
 
     Raises
@@ -87,7 +110,7 @@ def copy_objects(
         home, destination = archives[delivery.home], archives[delivery.destination]
     except KeyError as missing:
         raise ConfigError(f"this worker's configuration has no archive {missing}") from None
-    copies = _Copies(name, partial(_is_outlined, home, delivery))
+    copies = _Copies(name, partial(_is_outlined, home, delivery), believes)
     for item in delivery.objects:
         try:
             _copy(home, destination, item, fallbacks, copies)
@@ -95,11 +118,14 @@ def copy_objects(
             copies.not_supported.append(f"{item.kind} {item.sop_instance_uid} ({error})")
         except StoreError as error:
             copies.refused.append(str(error))
+            if fallbacks:
+                copies.open.add(item.sop_instance_uid)
     if copies.refused:
         raise StoreError("; ".join((*copies.refused, *copies.not_supported, *copies.notes)))
     if copies.not_supported:
         raise NotSupportedError("; ".join(("not supported by destination", *copies.not_supported, *copies.notes)))
-    return f"{copies.count} objects copied", *copies.notes
+    instead = {uid: str(ds.SOPInstanceUID) for uid, ds in copies.instead.items()}
+    return Copied((f"{copies.count} objects copied", *copies.notes), instead, frozenset(instead) | copies.stood_for)
 
 
 def _is_outlined(home: Archive, delivery: Delivery, seg: StoredObject) -> bool:
@@ -119,17 +145,19 @@ def _copy(
     home: Archive, destination: Archive, item: StoredObject, fallbacks: Sequence[Fallback], copies: _Copies
 ) -> None:
     place = (item.study_instance_uid, item.series_instance_uid, item.sop_instance_uid)
-    refers_to_no_substitute = not copies.instead
-    if refers_to_no_substitute and destination.holds(*place):
+    refers_to_originals = not copies.instead
+    if refers_to_originals and destination.holds(*place):
         return
     ds = home.find(*place)
     if ds is None:
         raise StoreError(f"{item.sop_instance_uid} is gone from archive {home.name}")
+    if refers_to := sorted(referred_uids(ds) & copies.open):
+        raise StoreError(f"{item.kind} {item.sop_instance_uid} waits for {', '.join(refers_to)}, to which it refers")
     sent = repointed(ds, copies.instead)
     if sent is not ds:
         copies.name(sent)
     try:
-        copies.count += _store(destination, sent, is_missing=refers_to_no_substitute)
+        copies.count += _store(destination, sent, copies, is_missing=refers_to_originals)
     except NotSupportedError:
         if not _sent_instead(destination, ds, sent, item, fallbacks, copies):
             raise
@@ -150,6 +178,7 @@ def _sent_instead(
     """Send the first substitute that the destination supports; return whether there is one."""
     for fallback in fallbacks:
         if fallback is Fallback.RTSTRUCT and item.kind is Output.SEG and copies.outlined(item):
+            copies.stood_for.add(item.sop_instance_uid)
             copies.notes.append(f"{item.kind} {item.sop_instance_uid}: not sent; the RTSTRUCT stands for it")
             return True
         made = substitute(ds, fallback, original)
@@ -157,7 +186,7 @@ def _sent_instead(
             continue
         copies.name(made)
         try:
-            copies.count += _store(destination, made)
+            copies.count += _store(destination, made, copies)
         except NotSupportedError:
             continue
         copies.instead[item.sop_instance_uid] = made
@@ -166,11 +195,16 @@ def _sent_instead(
     return False
 
 
-def _store(destination: Archive, ds: Dataset, *, is_missing: bool = False) -> bool:
+def _store(destination: Archive, ds: Dataset, copies: _Copies, *, is_missing: bool = False) -> bool:
     """Store an object, and return whether the destination lacked it."""
     if not is_missing and destination.holds(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID):
         return False
-    destination.store(ds)
+    try:
+        destination.store(ds)
+    except UnclearRefusalError as error:
+        if copies.believes:
+            raise NotSupportedError(str(error)) from error
+        raise
     return True
 
 

@@ -2,8 +2,8 @@
 
 Each archive has a watermark: the last change that was read. The first start takes it from the mark that our plugin has
 kept in Orthanc's database since it was first loaded; without the plugin, it is the last change. Older series come only
-by backfill. If the address of an archive leads to another Orthanc, that one has a watermark of its own. Each changed series becomes a hint. Hints are kept before the watermark moves, so a crash repeats work and
-loses none.
+by backfill. If the address of an archive leads to another Orthanc, that one has a watermark of its own. Each changed
+series becomes a hint. Hints are kept before the watermark moves, so a crash repeats work and loses none.
 """
 
 from __future__ import annotations

@@ -65,6 +65,11 @@ class DeliveryView:
     notes: tuple[str, ...] = ()
     workflow_id: str = ""
 
+    @property
+    def sent_instead(self) -> bool:
+        """Whether it is a copy that is done, and sent something in place of what the archive did not take."""
+        return self.kind == "deliver" and self.state is JobState.DONE and len(self.notes) > 1
+
 
 @dataclass(frozen=True, slots=True)
 class JobView:

@@ -6,6 +6,7 @@ is therefore deterministic, without clock and without I/O outside its steps.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,10 +17,11 @@ import sqlalchemy as sa
 from dbos import DBOS, StepOptions
 
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
+from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import EnrichError, Refusal, StoreError, TransientError
 from orthanc_plugin.jobs.deleted import OTHER_ORTHANC, is_other_index
 from orthanc_plugin.jobs.deliveries import job_of
-from orthanc_plugin.jobs.delivery import Delivery, copy_objects
+from orthanc_plugin.jobs.delivery import Copied, Delivery, copy_objects
 from orthanc_plugin.jobs.engine import DELIVER, ENRICH, WAITS, WITHDRAW
 from orthanc_plugin.jobs.heartbeat import AtWork
 from orthanc_plugin.jobs.memory import NoRoomError
@@ -31,6 +33,8 @@ from orthanc_plugin.pipeline.order import stages_of
 from orthanc_plugin.results.kinds import reference_of
 
 SHORT_SLEEP_S = 0.5
+UNCLEAR_TRIES = 4
+"""Tries, over 35 s, until an archive is believed not to support what it refuses without saying so."""
 MAX_RECOVERY_ATTEMPTS = 2
 """Further runs of a job that kills its worker: it ends after three runs (the default of the engine is 100)."""
 
@@ -82,7 +86,7 @@ def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_wo
     @DBOS.workflow(name=DELIVER, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def deliver(argument: str) -> str:
         with _at_work(working):
-            body = partial(_copied, sessions, Delivery.from_json(argument), steps, str(DBOS.workflow_id))
+            body = partial(_copied, sessions, Delivery.from_json(argument), steps, str(DBOS.workflow_id), retries)
             return _need(_step(retries, DELIVER, body))
 
 
@@ -116,24 +120,49 @@ def _withdrawn(sessions: Sessions, withdrawal: Withdrawal, steps: Steps, workflo
     return Found(notes=(f"{withdraw(sessions.removals, withdrawal, sessions.rejecting)} objects withdrawn",))
 
 
-def _copied(sessions: Sessions, delivery: Delivery, steps: Steps, workflow_id: str) -> Found:
+def _copied(sessions: Sessions, delivery: Delivery, steps: Steps, workflow_id: str, retries: Retries) -> Found:
     """Copy the results; take the copies back if a withdrawal was queued meanwhile, which may have run before."""
     is_outdated = partial(steps.queue.deliveries.is_outdated, workflow_id)
     names, job_id = steps.queue.ledger, job_of(workflow_id)
     settings = sessions.configuration.archives.get(delivery.destination)
     fallbacks = settings.fallback if settings else ()
-    notes = (
-        ()
-        if is_outdated()
-        else copy_objects(
-            sessions.archives, delivery, fallbacks, lambda ds: names.add_substitute(job_id, reference_of(ds))
+    copied = Copied()
+    if not is_outdated():
+        copied = copy_objects(
+            sessions.archives,
+            delivery,
+            fallbacks,
+            lambda ds: names.add_substitute(job_id, reference_of(ds)),
+            believes=_tries() >= min(UNCLEAR_TRIES, retries.tries),
         )
-    )
+    row = names.of_job(job_id)
+    instead = row.summary.instead if row else ()
     if is_outdated():
-        row = names.of_job(job_id)
-        withdrawal = Withdrawal(delivery.destination, (*delivery.objects, *(row.summary.instead if row else ())))
+        withdrawal = Withdrawal(delivery.destination, (*delivery.objects, *instead))
         return _withdrawn(sessions, withdrawal, steps, workflow_id)
-    return Found(notes=notes)
+    return Found(notes=(*copied.notes, *_tidied(sessions, delivery, copied, instead)))
+
+
+def _tidied(
+    sessions: Sessions, delivery: Delivery, copied: Copied, instead: tuple[StoredObject, ...]
+) -> tuple[str, ...]:
+    """Withdraw what an earlier try left in another form: originals beside substitutes, or substitutes beside them."""
+    now = set(copied.instead.values())
+    other = (
+        *(item for item in delivery.objects if item.sop_instance_uid in copied.not_sent),
+        *(item for item in instead if item.sop_instance_uid not in now),
+    )
+    holds = sessions.archives[delivery.destination].holds
+    left = tuple(o for o in other if holds(o.study_instance_uid, o.series_instance_uid, o.sop_instance_uid))
+    if not left:
+        return ()
+    try:
+        count = withdraw(sessions.removals, Withdrawal(delivery.destination, left), sessions.rejecting)
+    except TransientError:
+        raise
+    except EnrichError as error:
+        return (f"sent earlier in another form, and still there: {error}",)
+    return (f"{count} objects withdrawn that were sent earlier in another form",)
 
 
 def run_job(sessions: Sessions, steps: Steps, job: EnrichJob, retries: Retries) -> str:
@@ -157,12 +186,17 @@ def _step(retries: Retries, name: str, body: Callable[[], Found]) -> StageOutcom
 
     def attempt() -> str:
         DBOS.set_event("stage", name)
-        status = DBOS.step_status
-        tries = (status.current_attempt or 0) + 1 if status is not None else retries.tries
+        tries = min(_tries(), retries.tries)
         retries.pause(tries)
         return run_stage(name, body, last_try=tries >= retries.tries).to_json()
 
     return StageOutcome.from_json(DBOS.run_step(_options(name, replace(retries, first_wait_s=0.0)), attempt))
+
+
+def _tries() -> int:
+    """Return which try of the running step this is, from 1 on; a very large number outside a step."""
+    status = DBOS.step_status
+    return (status.current_attempt or 0) + 1 if status is not None else sys.maxsize
 
 
 def _options(name: str, retries: Retries) -> StepOptions:

@@ -58,6 +58,11 @@ def substitute(ds: Dataset, fallback: Fallback, original: Dataset | None = None)
     return _report(ds, sop_class, str(fallback), original)
 
 
+def referred_uids(ds: Dataset) -> frozenset[str]:
+    """Return the SOPInstanceUIDs to which an object refers."""
+    return frozenset(str(item.get(keyword)) for item in _items(ds) for keyword in ("ReferencedSOPInstanceUID", "UID"))
+
+
 def repointed(ds: Dataset, instead: Mapping[str, Dataset]) -> Dataset:
     """Return an object that refers to substitutes where it refers to what they replace, or the object itself.
 
@@ -68,8 +73,7 @@ def repointed(ds: Dataset, instead: Mapping[str, Dataset]) -> Dataset:
     instead : mapping
         Substitutes, by the SOPInstanceUID of what they replace.
     """
-    referred = {str(item.get(keyword)) for item in _items(ds) for keyword in ("ReferencedSOPInstanceUID", "UID")}
-    if not (replaced := sorted(referred & set(instead))):
+    if not (replaced := sorted(referred_uids(ds) & set(instead))):
         return ds
     kind = f"{_REPOINTED} {' '.join(str(instead[uid].SOPInstanceUID) for uid in replaced)}"
     other = _report(ds, ds.SOPClassUID, kind) if "ContentSequence" in ds else _renamed(copy.deepcopy(ds), kind)

@@ -17,7 +17,14 @@ from orthanc_plugin.archive.dicomweb import DicomWebArchive
 from orthanc_plugin.archive.orthanc import OrthancFeed
 from orthanc_plugin.archive.probe import find_problem
 from orthanc_plugin.config.archives import ArchiveSettings
-from orthanc_plugin.errors import InputError, NotSupportedError, Refusal, StoreError, TransientError
+from orthanc_plugin.errors import (
+    InputError,
+    NotSupportedError,
+    Refusal,
+    StoreError,
+    TransientError,
+    UnclearRefusalError,
+)
 from tests.support.fakes.memory_archive import ct_series, ct_slice
 from tests.support.servers.orthanc_server import OrthancServer, free_port
 
@@ -189,7 +196,7 @@ def failed_with(reason: int) -> str:
     [
         (SegmentationStorage, answer("202 Accepted", failed_with(0x0122)), NotSupportedError),
         (SegmentationStorage, answer("409 Conflict", failed_with(0x0122)), NotSupportedError),
-        (SegmentationStorage, answer("200 OK", failed_with(0x0110)), NotSupportedError),
+        (SegmentationStorage, answer("200 OK", failed_with(0x0110)), UnclearRefusalError),
         (SegmentationStorage, answer("409 Conflict", failed_with(0xA900)), NotSupportedError),
         (SegmentationStorage, answer("409 Conflict", f"[{failed_with(0x0122)}]"), NotSupportedError),
         (SegmentationStorage, answer("415 Unsupported Media Type", ""), NotSupportedError),

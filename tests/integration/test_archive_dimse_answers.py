@@ -25,6 +25,7 @@ from orthanc_plugin.errors import (
     Refusal,
     StoreError,
     TransientError,
+    UnclearRefusalError,
 )
 from tests.support.fakes.memory_archive import ct_series, ct_slice
 from tests.support.servers.orthanc_server import free_port
@@ -252,7 +253,7 @@ def test_an_instance_that_is_removed_meanwhile_is_noticed() -> None:
         (0xB007, None),
         (0x0122, NotSupportedError),
         (0xA900, NotSupportedError),
-        (0x0110, NotSupportedError),
+        (0x0110, UnclearRefusalError),
         (0xA700, StoreError),
         (0xC000, StoreError),
     ],

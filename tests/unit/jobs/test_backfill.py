@@ -7,6 +7,7 @@ from datetime import time
 from pathlib import Path
 
 import pytest
+
 from orthanc_plugin.archive.protocol import CutShort
 from orthanc_plugin.config.sections import BackfillSettings
 from orthanc_plugin.domain.job import JobState, Priority

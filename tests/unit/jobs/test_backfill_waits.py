@@ -1,4 +1,4 @@
-"""Orders on archives that are slow, or that do not give what they list: each series ends in a row and frees its place."""
+"""Orders on archives that are slow, or do not give what they list: each series ends in a row and frees its place."""
 
 from __future__ import annotations
 

@@ -9,7 +9,14 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, Enhanc
 from orthanc_plugin.archive.refusal import LABEL_MAP_SEGMENTATION, refusal
 from orthanc_plugin.config.archives import Fallback
 from orthanc_plugin.domain.plan import Output, SegEncoding, SegSettings, StoredObject
-from orthanc_plugin.errors import ConfigError, EnrichError, NotSupportedError, StoreError, TransientError
+from orthanc_plugin.errors import (
+    ConfigError,
+    EnrichError,
+    NotSupportedError,
+    StoreError,
+    TransientError,
+    UnclearRefusalError,
+)
 from orthanc_plugin.jobs.delivery import Delivery, copy_objects
 from orthanc_plugin.results import seg
 from tests.support.cases.results_case import (
@@ -26,17 +33,22 @@ SERIES = small_series()
 
 
 class Choosy(MemoryArchive):
-    """An archive that does not support some SOP classes, and refuses some objects once."""
+    """An archive that does not support some SOP classes, and refuses some objects once.
+
+    unclear: SOP classes that it refuses without saying why.
+    """
 
     def __init__(self, *refused: str) -> None:
         super().__init__("far")
-        self.refused, self.once = set(refused), set[str]()
+        self.refused, self.once, self.unclear = set(refused), set[str](), set[str]()
         self.tried: list[str] = []
 
     def store(self, ds: Dataset) -> None:
         self.tried.append(str(ds.SOPInstanceUID))
         if ds.SOPClassUID in self.refused:
             raise NotSupportedError(f"archive far does not support {ds.SOPClassUID}")
+        if ds.SOPClassUID in self.unclear:
+            raise UnclearRefusalError("archive far refused it with status 0x0110")
         if ds.SOPInstanceUID in self.once:
             self.once.remove(ds.SOPInstanceUID)
             raise StoreError(f"archive far refused {ds.SOPInstanceUID}")
@@ -66,12 +78,16 @@ def stored(kind: Output, ds: Dataset) -> StoredObject:
 
 
 def copy(
-    results: list[Dataset], far: Choosy, *fallbacks: Fallback, more: tuple[StoredObject, ...] = ()
+    results: list[Dataset],
+    far: Choosy,
+    *fallbacks: Fallback,
+    more: tuple[StoredObject, ...] = (),
+    believes: bool = True,
 ) -> tuple[str, ...]:
     home = MemoryArchive("home")
     home.put(*results)
     delivery = Delivery("home", "far", (*objects(results), *more))
-    return copy_objects({"home": home, "far": far}, delivery, fallbacks)
+    return copy_objects({"home": home, "far": far}, delivery, fallbacks, believes=believes).notes
 
 
 def test_everything_is_copied_as_it_is(results: list[Dataset]) -> None:
@@ -121,6 +137,38 @@ def test_a_retry_sends_no_substitute_twice(results: list[Dataset]) -> None:
     assert (count, len(notes), set(far.instances)) == ("0 objects copied", 3, held)
 
 
+@pytest.mark.parametrize("unclear", [True, False])
+def test_nothing_refers_to_a_segmentation_that_may_still_be_replaced(results: list[Dataset], unclear: bool) -> None:
+    far = Choosy()
+    far.unclear, far.once = ({LABEL_MAP_SEGMENTATION}, set()) if unclear else (set(), {SEG_UID})
+    waits = rf"{results[1].SOPInstanceUID} waits for {SEG_UID}, to which it refers"
+    with pytest.raises(StoreError, match=waits) as error:
+        copy(results, far, Fallback.BINARY_SEG, believes=False)
+    assert not isinstance(error.value, NotSupportedError)
+    assert far.instances == {}
+    far.refused, far.unclear = {LABEL_MAP_SEGMENTATION}, set()
+    assert copy(results, far, Fallback.BINARY_SEG)[0] == "3 objects copied"
+    assert len(far.instances) == 3
+
+
+def test_a_refusal_that_passes_brings_the_original(results: list[Dataset]) -> None:
+    far = Choosy()
+    far.unclear = {LABEL_MAP_SEGMENTATION}
+    with pytest.raises(StoreError):
+        copy(results, far, Fallback.BINARY_SEG, believes=False)
+    far.unclear = set()
+    assert copy(results, far, Fallback.BINARY_SEG) == ("3 objects copied",)
+    assert {str(ds.SOPInstanceUID) for ds in far.instances.values()} == {str(ds.SOPInstanceUID) for ds in results}
+
+
+def test_an_unclear_refusal_that_stays_is_believed(results: list[Dataset]) -> None:
+    far = Choosy()
+    far.unclear = {LABEL_MAP_SEGMENTATION}
+    assert copy(results, far, Fallback.BINARY_SEG)[0] == "3 objects copied"
+    with pytest.raises(NotSupportedError, match=f"not supported by destination; seg {SEG_UID}"):
+        copy(results, far)
+
+
 def test_fallbacks_are_tried_in_their_order(results: list[Dataset]) -> None:
     far = Choosy(Comprehensive3DSRStorage)
     copy(results, far, Fallback.COMPREHENSIVE_SR, Fallback.ENHANCED_SR)
@@ -151,7 +199,7 @@ def test_an_rtstruct_stands_for_a_segmentation_only_where_the_job_made_one(resul
     home = MemoryArchive("home")
     home.put(*results, made)
     delivery = Delivery("home", "far", (*objects(results), rtstruct))
-    notes = copy_objects({"home": home, "far": far}, delivery, (Fallback.RTSTRUCT,))
+    notes = copy_objects({"home": home, "far": far}, delivery, (Fallback.RTSTRUCT,)).notes
     assert f"seg {SEG_UID}: not sent; the RTSTRUCT stands for it" in notes
 
 
@@ -188,9 +236,9 @@ def test_what_is_gone_or_unknown_is_told(results: list[Dataset]) -> None:
         (0x0122, ComprehensiveSRStorage, NotSupportedError),
         (0xA900, ComprehensiveSRStorage, NotSupportedError),
         (0xA9FF, SegmentationStorage, NotSupportedError),
-        (0x0110, SegmentationStorage, NotSupportedError),
-        (0x0110, LABEL_MAP_SEGMENTATION, NotSupportedError),
-        (0x0110, Comprehensive3DSRStorage, NotSupportedError),
+        (0x0110, SegmentationStorage, UnclearRefusalError),
+        (0x0110, LABEL_MAP_SEGMENTATION, UnclearRefusalError),
+        (0x0110, Comprehensive3DSRStorage, UnclearRefusalError),
         (0x0110, ComprehensiveSRStorage, StoreError),
         (0xA700, SegmentationStorage, StoreError),
         (0xC000, SegmentationStorage, StoreError),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 from pydicom.dataset import Dataset
@@ -12,32 +12,17 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.domain.job import EnrichJob, JobState
 from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.domain.volume import CtSeries
-from orthanc_plugin.errors import InputError, Refusal, RefusedError, TransientError
+from orthanc_plugin.errors import InputError, Refusal, TransientError
 from orthanc_plugin.jobs.source import Source
 from orthanc_plugin.results.provenance import MANUFACTURER
 from tests.support.cases.location_case import CHEST
 from tests.support.cases.results_case import CARD
+from tests.support.cases.results_place import Removal
 from tests.support.fakes.hand_job import SERIES, HandProcess, job, run
-from tests.support.fakes.memory_archive import MemoryArchive, ct_series
+from tests.support.fakes.memory_archive import ct_series
 
 JOB = job(None, Output.LANDMARKS)
 SEGMENT = f"segment {CARD.name}"
-
-
-@dataclass
-class Removal:
-    """Removes from an archive in memory, or refuses."""
-
-    archive: MemoryArchive
-    refuses: bool = False
-    asked: list[str] = field(default_factory=list)
-
-    def remove(self, study_uid: str, series_uid: str, sop_uid: str, manufacturer: str) -> bool:
-        self.asked.append(manufacturer)
-        if self.refuses:
-            raise RefusedError("archive local has another object under this UID; it stays")
-        self.archive.instances = {k: ds for k, ds in self.archive.instances.items() if k[3] != sop_uid}
-        return True
 
 
 @pytest.fixture(params=["orthanc", "dicomweb"])

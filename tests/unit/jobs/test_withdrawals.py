@@ -2,112 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
-from dbos import DBOS
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage
 
 from orthanc_plugin.config.read import parse_section
-from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
-from orthanc_plugin.domain.plan import Output, StoredObject
-from orthanc_plugin.errors import EnrichError, NotSupportedError, Refusal, RefusedError, StoreError, TransientError
+from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.errors import EnrichError, Refusal, RefusedError, StoreError, TransientError
 from orthanc_plugin.jobs.engine import WITHDRAW
-from orthanc_plugin.jobs.ledger import Decision, Verdict
-from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.source import KeptPredecessors, LedgerNames
-from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.withdrawal import Withdrawal
-from orthanc_plugin.jobs.worker import engine_configuration
-from orthanc_plugin.jobs.workflow import Retries, register_workflows
+from orthanc_plugin.jobs.workflow import Retries
 from orthanc_plugin.results.provenance import MANUFACTURER
-from tests.support.cases.location_case import CHEST
-from tests.support.cases.results_case import CARD
-from tests.support.fakes.hand_job import HandProcess, job, run
+from tests.support.cases.results_place import MADE, OBJECT, RESULT, SEGMENT, Place, Removal
+from tests.support.fakes.hand_job import run
 from tests.support.fakes.memory_archive import MemoryArchive, ct_series, ct_slice
 from tests.support.servers.orthanc_server import wait_until
-from tests.unit.jobs.test_source import Removal, lose
-
-RESULT = ct_slice(1, series="1.2.77.1", study="1.2.77")
-OBJECT = StoredObject(Output.SEG, str(RESULT.SOPClassUID), "1.2.77", "1.2.77.1", str(RESULT.SOPInstanceUID), False)
-MADE = replace(job(None), plan=replace(job(None).plan, destinations=("far",)))
-SEGMENT = f"segment {CARD.name}"
-
-
-class Place:
-    """A job database, a worker that runs here once it is started, and archives in memory."""
-
-    def __init__(self, url: str) -> None:
-        self.url, self.queue = url, JobQueue(url)
-        self.steps, self.retries = Steps(self.queue), Retries(tries=2, first_wait_s=0.1)
-        self.process, self.far = HandProcess(CHEST), MemoryArchive("far")
-        self.archives = {"local": self.process.archive, "far": self.far}
-        self.process.archive.put(RESULT)
-        self.process.sessions = replace(
-            self.process.sessions,
-            archives=self.archives,
-            removals={name: Removal(archive) for name, archive in self.archives.items()},  # type: ignore[misc]
-        )
-
-    def work(self) -> None:
-        DBOS(config=engine_configuration(self.url, "worker-0"))
-        register_workflows(self.process.sessions, self.steps, self.retries)
-        DBOS.launch()
-
-    def decide(self, job_id: str) -> EnrichJob:
-        """Decide on the next content of the one series."""
-        made = replace(MADE, fingerprint=f"fingerprint of {job_id}")
-        now = datetime.now(UTC)
-        assert self.queue.enqueue(
-            Decision(
-                made.archive, made.study_instance_uid, made.series_instance_uid, made.fingerprint, 0, "", now,
-                Verdict.ENRICH, JobState.QUEUED, job_id=job_id, argument=made.to_json(),
-            ),
-            made,
-        )  # fmt: skip
-        self.queue._client.cancel_workflow(job_id)  # the tests play the worker of jobs
-        return made
-
-    def end(self, job_id: str, made: EnrichJob, state: JobState = JobState.RUNNING, reason: str = "") -> None:
-        """End a job that began."""
-        outcome = StageOutcome(StageView(SEGMENT, 0.1, 1.0), OBJECT, state, reason)
-        self.steps.close(made, job_id, [outcome])
-
-    def done(self, job_id: str) -> EnrichJob:
-        made = self.decide(job_id)
-        assert self.queue.ledger.start(job_id)
-        self.end(job_id, made)
-        return made
-
-    def again(self, job_id: str, made: EnrichJob) -> None:
-        """Run a job again that ended."""
-        assert self.queue.ledger.reopen(job_id)
-        assert self.queue.ledger.start(job_id)
-        self.end(job_id, made)
-
-    def states(self, job_id: str) -> dict[tuple[str, str], JobState]:
-        return {(d.kind, d.destination): d.state for d in self.queue.deliveries.of_job(job_id)}
-
-    def all_withdrawn(self, job_id: str) -> bool:
-        return {state for (kind, _), state in self.states(job_id).items() if kind == WITHDRAW} == {JobState.DONE}
-
-    def all_ended(self, job_id: str, number: int) -> bool:
-        return list(self.states(job_id).values()) == [JobState.DONE] * number
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    made = Place(f"sqlite:///{tmp_path}/jobs.db")
-    with closing(made.queue):
-        try:
-            yield made
-        finally:
-            DBOS.destroy(destroy_registry=True)
+from tests.unit.jobs.test_source import lose
 
 
 def test_a_job_that_runs_again_after_a_withdrawal_is_delivered_and_withdrawn_again(place: Place) -> None:
@@ -420,38 +333,3 @@ def test_a_job_that_takes_the_place_of_another_keeps_what_it_adopts(place: Place
     new = replace(old, job_id="j2", state=JobState.QUEUED, reason="", started_at=None, ended_at=None)
     assert place.queue.decide_again(new, made)
     assert set(place.states("j1").values()) == {JobState.CANCELLED}
-
-
-class OldArchive(MemoryArchive):
-    """An archive that takes no Comprehensive 3D SR."""
-
-    def store(self, ds: Dataset) -> None:
-        if ds.SOPClassUID == Comprehensive3DSRStorage:
-            raise NotSupportedError("Comprehensive 3D SR")
-        super().store(ds)
-
-
-def test_what_a_destination_got_instead_is_withdrawn_too(place: Place) -> None:
-    far = OldArchive("far")
-    archives = {"local": place.process.archive, "far": far}
-    settings = {"Url": "http://127.0.0.1:1/dicom-web", "Fallback": ["comprehensive-sr"]}
-    place.process.sessions = replace(
-        place.process.sessions,
-        configuration=parse_section({"Archives": {"far": settings}}, {}),
-        archives=archives,
-        removals={name: Removal(archive) for name, archive in archives.items()},  # type: ignore[misc]
-    )
-    made = place.decide("j1")
-    made = replace(made, plan=replace(made.plan, outputs=(Output.SEG, Output.LANDMARKS)))
-    assert place.queue.ledger.start("j1")
-    place.process.archive.put(*ct_series(3, series=made.series_instance_uid, study=made.study_instance_uid))
-    outcomes = run(place.process, made)
-    place.steps.close(made, "j1", list(outcomes.values()))
-    place.work()
-    wait_until(lambda: place.all_ended("j1", 1), 20, "the delivery")
-    stored = {outcome.stored.sop_instance_uid for outcome in outcomes.values() if outcome.stored is not None}
-    assert len(stored - {key[3] for key in far.instances}) == 1
-    assert len(far.instances) == 2
-    place.done("j2")
-    wait_until(lambda: place.all_withdrawn("j1"), 20, "the withdrawals")
-    assert {str(ds.Modality) for ds in far.instances.values()} <= {"CT"}
