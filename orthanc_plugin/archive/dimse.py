@@ -293,8 +293,8 @@ class DimseArchive:
     def _move(self, transfer: _Transfer, identifier: Dataset, classes: Sequence[str], wanted: frozenset[str]) -> None:
         handlers = [(evt.EVT_C_STORE, partial(_received, transfer.inbox, wanted))]
         with ExitStack() as stack:
-            stack.enter_context(listening(self._node, any_syntax(classes), handlers))
-            transfer.inbox.heard()  # our turn on the port may have come late
+            # Until our turn on the port comes, the node is not silent.
+            stack.enter_context(listening(self._node, any_syntax(classes), handlers, awaited=transfer.inbox.awaited))
             association = stack.enter_context(self._node.associated([build_context(MOVE)], timeout_s=LONGEST_S))
             transfer.association = association
             answers = association.send_c_move(identifier, self._dimse.destination_aet, MOVE)

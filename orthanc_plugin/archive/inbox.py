@@ -48,6 +48,11 @@ class Inbox:
         """Note that the sender gave a sign of life."""
         self._heard = time.monotonic()
 
+    def awaited(self) -> bool:
+        """Note a sign of life, and tell whether somebody still reads."""
+        self.heard()
+        return not self._left.is_set()
+
     def end(self) -> None:
         """Say that no more instances come."""
         self._ended.set()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pynetdicom import AE
@@ -29,10 +29,12 @@ def listening(
     contexts: Sequence[PresentationContext],
     handlers: Sequence[EventHandlerType],
     turn_s: float = LONGEST_TURN_S,
+    awaited: Callable[[], bool] = lambda: True,
 ) -> Iterator[None]:
     """Listen as the AE title to which the node sends; other calling AE titles are rejected.
 
-    An archive on this computer is awaited on the loopback interface only.
+    An archive on this computer is awaited on the loopback interface only. While another process has the port,
+    `awaited` is asked twice a second whether the wait still makes sense.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def listening(
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise node.away(f"Dimse.ListenPort {dimse.listen_port} cannot be opened: {error.strerror}") from None
-            if time.monotonic() > until:
+            if time.monotonic() > until or not awaited():
                 raise node.away(f"Dimse.ListenPort {dimse.listen_port} is in use by another program") from None
             time.sleep(_SLEEP_S)
     try:

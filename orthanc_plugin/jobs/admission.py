@@ -17,8 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from orthanc_plugin.archive.opening import open_archive
-from orthanc_plugin.archive.orthanc import Feed, OrthancSeries, open_feed
+from orthanc_plugin.archive.orthanc import Feed, OrthancSeries
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob
@@ -32,7 +31,7 @@ from orthanc_plugin.errors import (
     TransientError,
 )
 from orthanc_plugin.identity import digest
-from orthanc_plugin.jobs.backfill import TURN_S, Backfill, Desk, Outcome
+from orthanc_plugin.jobs.backfill import TURN_S, Backfill, Desk, Outcome, Share, Waits
 from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.deleted import DeletedSources, forget_doubts
 from orthanc_plugin.jobs.hint import WAITING, Hint
@@ -41,7 +40,6 @@ from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
 from orthanc_plugin.jobs.stage import whereabouts
 from orthanc_plugin.jobs.study import LOOK_AGAIN_S, Studies, Waiting
-from orthanc_plugin.rules.installed import installed_models
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 """Wait between two looks at a series whose archive is away; it doubles each time."""
@@ -83,19 +81,6 @@ class _Sight:
     received: str
 
 
-def open_admission(configuration: Configuration, queue: JobQueue) -> Admission:
-    """Open admission on the archives of the configuration and the installed models."""
-    archives = {name: open_archive(name, settings) for name, settings in configuration.archives.items()}
-    feeds = {name: feed for name, s in configuration.archives.items() if (feed := open_feed(name, s)) is not None}
-    found = installed_models(configuration.models_directory)
-    admission = Admission(configuration, queue, archives, feeds, found.digests, test_models=found.test_models)
-    for archive in archives.values():
-        admission.closing.callback(archive.close)
-    for feed in feeds.values():
-        admission.closing.callback(feed.close)
-    return admission
-
-
 class Admission:
     """Watches series until they are complete, and has each decided on once.
 
@@ -115,6 +100,8 @@ class Admission:
         Names of the models that were trained on phantoms only.
     local_time : callable
         Time of day at this place, for `Backfill.Hours`.
+    share : Share, optional
+        Its share, if it is not the only one.
     """
 
     def __init__(
@@ -127,16 +114,20 @@ class Admission:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         test_models: frozenset[str] = frozenset(),
         local_time: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+        share: Share | None = None,
     ) -> None:
+        self._share = share = share or Share()
+        share.on_the_way.append(self._on_the_way)
         self._stable_age_s, self._reconcile_s = configuration.stable_age_s, configuration.reconcile_s
         self._queue, self._archives, self._feeds = queue, archives, feeds
         self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
         waiting = Waiting(self._orthanc_id, self._seen, self._failures, self.hint, self._catch_up)
         self._studies = Studies(self._judge, archives, queue, waiting)
-        desk = Desk(self._located, self.hint, lambda hint: hint.key in self._watched, self._on_the_way, self._held_up)
-        self._backfill = Backfill(queue, archives, configuration.backfill, desk, local_time)
+        waits = Waits(lambda hint: hint.key in self._watched, self._on_the_way, self._in_all, self._held_up)
+        desk = Desk(self._located, self.hint, waits)
+        self._backfill = Backfill(queue, archives, configuration.backfill, desk, local_time, share)
         self._deleted = None if configuration.keep_without_source else DeletedSources(queue)
-        if self._deleted is None:
+        if self._deleted is None and share.leads:
             forget_doubts(queue.ledger)
         self._lock = threading.Lock()
         self.closing = ExitStack()
@@ -149,8 +140,12 @@ class Admission:
         """Number of series that wait for a decision."""
         return len(self._watched)
 
+    def takes(self, archive: str) -> bool:
+        """Tell whether it looks after an archive."""
+        return archive in self._archives
+
     def close(self) -> None:
-        """Close the connections that `open_admission` opened."""
+        """Close the connections that were opened for it."""
         self.closing.close()
 
     def hint(self, hint: Hint) -> None:
@@ -205,7 +200,8 @@ class Admission:
                 logger.warning("archive %s: cannot read changes: %s; will try again", name, _loggable(error))
                 self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)
         self._read_waiting()
-        self._queue.settle()
+        if self._share.leads:
+            self._queue.settle()
         self._studies.rank_again()
 
     def _catch_up(self, archive: str) -> None:
@@ -314,6 +310,9 @@ class Admission:
     def _on_the_way(self) -> Mapping[str, int]:
         with self._lock:
             return Counter(watch.hint.order for watch in self._watched.values() if watch.hint.order)
+
+    def _in_all(self) -> int:
+        return sum(sum(one().values()) for one in self._share.on_the_way)
 
     def _held_up(self, order_id: str) -> str:
         """Say why series of an order wait that could not be looked at; empty if there is none."""

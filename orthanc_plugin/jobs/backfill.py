@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -46,24 +46,49 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one of several admissions does that work side by side on one job database, each on its own archives.
+
+    leads: it also does what is done once: it ends jobs that died, and looks after orders of unknown archives.
+    elsewhere: archives of the others.
+    on_the_way: of each of them, the series that wait for each order.
+    """
+
+    leads: bool = True
+    elsewhere: frozenset[str] = frozenset()
+    on_the_way: list[Callable[[], Mapping[str, int]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What admission knows of the series that wait for their decision.
+
+    known: whether a series waits already. of_orders: series that wait, for each order; in_all: the same of all orders,
+        in all admissions.
+    held_up: why series of an order wait that could not be looked at.
+    """
+
+    known: Callable[[Hint], bool]
+    of_orders: Callable[[], Mapping[str, int]]
+    in_all: Callable[[], int]
+    held_up: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
 class Desk:
     """What backfill needs of admission.
 
     locate: completes a hint with the archive's own id of the series.
     hand_over: makes the series wait for its decision.
-    waits: whether a series waits already; on_the_way: series that wait, for each order.
-    held_up: why series of an order wait that could not be looked at.
     """
 
     locate: Callable[[Hint], Hint]
     hand_over: Callable[[Hint], None]
-    waits: Callable[[Hint], bool]
-    on_the_way: Callable[[], Mapping[str, int]]
-    held_up: Callable[[str], str]
+    waits: Waits
 
 
 class Backfill:
-    """Carries out the orders of one job database; only one service may.
+    """Carries out the orders of one job database, or those of some archives; only one service may.
 
     Parameters
     ----------
@@ -77,6 +102,8 @@ class Backfill:
         Admission.
     local_time : callable
         Time of day at this place, for `Backfill.Hours`.
+    share : Share, optional
+        Its share, if other threads carry out the orders of other archives.
     """
 
     def __init__(
@@ -86,7 +113,9 @@ class Backfill:
         settings: BackfillSettings,
         desk: Desk,
         local_time: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+        share: Share | None = None,
     ) -> None:
+        self._share = share or Share()
         self._queue, self._archives, self._settings, self._desk = queue, archives, settings, desk
         self._local_time = local_time
         self._orders = Orders(queue.ledger)
@@ -100,9 +129,12 @@ class Backfill:
         gone_by, self._last = min(now - (now if self._last is None else self._last), LOOK_S), now
         self._due = now + LOOK_S
         resting = "" if self._settings.is_open(self._local_time().time()) else self._settings.in_words
-        self._queue.hold_backfill(resting)
+        if self._share.leads:
+            self._queue.hold_backfill(resting)
         # What a person asks to be decided on again is little, and somebody waits for it.
-        for order in sorted(self._open(), key=lambda order: (bool(order.query), order.created_at)):
+        for order in sorted(
+            filter(self._is_mine, self._open()), key=lambda order: (bool(order.query), order.created_at)
+        ):
             if resting:
                 self._orders.save(replace(order, problem=resting, seen=_now()))
             elif self._turn(replace(order, busy_s=order.busy_s + gone_by), now):
@@ -125,6 +157,10 @@ class Backfill:
                 unchanged=order.unchanged + (outcome is Outcome.UNCHANGED),
             )
         )
+
+    def _is_mine(self, order: Order) -> bool:
+        unknown = order.archive not in self._archives and order.archive not in self._share.elsewhere
+        return order.archive in self._archives or (unknown and self._share.leads)
 
     def _open(self) -> tuple[Order, ...]:
         """Return the open orders, and end those that a person stopped."""
@@ -180,7 +216,7 @@ class Backfill:
     def _work(self, order: Order, archive: Archive) -> bool:
         """Look at the next studies, as far as lead and time allow."""
         page, began = self._orders.page(order), time.monotonic()
-        room = self._settings.lead - sum(self._desk.on_the_way().values()) - self._queue.ledger.queued_backfill()
+        room = self._settings.lead - self._desk.waits.in_all() - self._queue.ledger.queued_backfill()
         while room > 0 and order.item < len(page) and time.monotonic() - began < TURN_S:
             order, handed_over = self._look_at(order, page[order.item], archive)
             room -= handed_over
@@ -189,12 +225,12 @@ class Backfill:
         if order.item >= len(page) and order.page < order.pages:
             self._orders.drop_page(order)
             order = replace(order, page=order.page + 1, item=0)
-        elif order.page >= order.pages and not self._desk.on_the_way().get(order.id):
+        elif order.page >= order.pages and not self._desk.waits.of_orders().get(order.id):
             self._orders.end(order, OrderState.DONE)
             logger.info("backfill %s: done", order.id)
             return False
         lead = "" if room > 0 else f"{self._settings.lead} series of backfills are on the way (Backfill.Lead)"
-        self._orders.save(replace(order, problem=self._desk.held_up(order.id) or lead, seen=_now()))
+        self._orders.save(replace(order, problem=self._desk.waits.held_up(order.id) or lead, seen=_now()))
         return room > 0 and order.page < order.pages
 
     def _look_at(self, order: Order, item: Item, archive: Archive) -> tuple[Order, int]:
@@ -212,7 +248,7 @@ class Backfill:
         for series_uid in found:
             asked = Hint(order.archive, study_uid, series_uid, order=order.id, again=order.again)
             hint = self._desk.locate(replace(asked, cancelled_too=order.cancelled_too))
-            waits = self._desk.waits(hint)
+            waits = self._desk.waits.known(hint)
             # Only an Orthanc says later that a series grew; elsewhere a series must rest before it is decided on, and
             # so must one that waits because it just arrives.
             hint = replace(hint, stable=bool(hint.orthanc_series_id) and not waits)

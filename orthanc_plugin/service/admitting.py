@@ -1,4 +1,4 @@
-"""The admission loop: one thread that lets admission decide, round after round.
+"""The admission loop: threads that let admissions decide, round after round.
 
 An error does not end the loop. The log and the health route show the error, and the next round tries again.
 """
@@ -43,38 +43,48 @@ class AdmissionState:
 
 
 class AdmissionLoop:
-    """Drives an admission until the stop event is set.
+    """Drives admissions, each in a thread of its own, until the stop event is set.
 
     Parameters
     ----------
-    admission : Admits
-        Only the thread of the loop calls `tick`.
+    admissions : Admits
+        Only the loop calls their `tick`. The first runs in the thread that calls `run`.
     clock : callable
         Time of day, UTC.
     """
 
-    def __init__(self, admission: Admits, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._admission, self._clock = admission, clock
+    def __init__(self, *admissions: Admits, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._admissions, self._clock = admissions, clock
         self._last_round: datetime | None = None
-        self._error = ""
+        self._errors = [""] * len(admissions)
 
     def state(self) -> AdmissionState:
         """Return the state of the loop. Any thread may call this."""
-        return AdmissionState(self._admission.waiting, self._last_round, self._error)
+        errors = dict.fromkeys(error for error in self._errors if error)
+        waiting = sum(admission.waiting for admission in self._admissions)
+        return AdmissionState(waiting, self._last_round, "; ".join(errors))
 
     def run(self, stopping: threading.Event) -> None:
-        """Let admission decide twice a second until `stopping` is set."""
+        """Let each admission decide twice a second until `stopping` is set."""
+        for number in range(1, len(self._admissions)):
+            name = f"admission {number}"
+            threading.Thread(target=self._drive, args=(number, stopping), name=name, daemon=True).start()
+        self._drive(0, stopping)
+
+    def _drive(self, number: int, stopping: threading.Event) -> None:
         while not stopping.is_set():
-            error = self._round()
-            if error and error != self._error:  # log a lasting error once, not twice a second
+            error = self._round(self._admissions[number])
+            if error and error != self._errors[number]:  # log a lasting error once, not twice a second
                 _log.error("admission: %s", error)
-            self._error, self._last_round = error, self._clock()
+            self._errors[number] = error
+            if number == 0:  # the others may be busy with one look for minutes
+                self._last_round = self._clock()
             stopping.wait(ROUND_S)
 
-    def _round(self) -> str:
+    def _round(self, admission: Admits) -> str:
         """Run one round and return its error, or an empty text. This thread's border: it catches every exception."""
         try:
-            self._admission.tick(time.monotonic())
+            admission.tick(time.monotonic())
         except Exception as error:
             return describe(error)
         return ""

@@ -21,7 +21,7 @@ from types import FrameType
 from orthanc_plugin import __version__
 from orthanc_plugin.config.sections import Configuration, section_json
 from orthanc_plugin.errors import EnrichError
-from orthanc_plugin.jobs.admission import open_admission
+from orthanc_plugin.jobs.admissions import hint_to, open_admissions
 from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.logs import configure_logging
@@ -78,15 +78,15 @@ def run_service(
         readiness = check_readiness(configuration)
         stopping = threading.Event()
         with closing(JobQueue(configuration.database, configuration.stuck_s)) as queue, stop_on_signals(stopping):
-            admission = open_admission(configuration, queue)
-            loop = AdmissionLoop(admission)
+            admissions = open_admissions(configuration, queue)
+            loop = AdmissionLoop(*admissions)
             workers = Supervisor(configuration.workers, worker_command, worker_greeting(configuration), state)
             app = build_app(
                 Backstage(
                     configuration,
                     secret,
                     queue,
-                    admission.hint,
+                    hint_to(admissions),
                     loop.state,
                     workers.states,
                     readiness,

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.domain.job import JobState
-from orthanc_plugin.jobs.admission import open_admission
+from orthanc_plugin.jobs.admissions import open_admission
 from orthanc_plugin.jobs.executor import executor_id
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.queue import JobQueue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -193,6 +195,22 @@ def test_a_c_move_that_sends_nothing_to_us_says_what_to_register() -> None:
     finally:
         assert server is not None
         server.shutdown()
+
+
+def test_a_port_that_another_process_has_is_awaited_and_is_no_silence_of_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orthanc_plugin.archive.dimse.ANSWER_TIMEOUT_S", 1.0)
+    port = free_port()
+    move = {"Retrieve": "C-MOVE", "MoveAET": "US", "ListenPort": port}
+    with (
+        node(Script(moves_to=("127.0.0.1", port)), (FIND, MOVE), **move) as archive,
+        ThreadPoolExecutor() as reader,
+    ):
+        with socket.create_server(("127.0.0.1", port)):
+            retrieved = reader.submit(lambda: len(list(archive.retrieve(*PLACE))))
+            assert not wait([retrieved], timeout=3.0).done
+        assert retrieved.result(30) == 3
 
 
 def test_a_node_without_c_get_is_told_with_its_remedy() -> None:

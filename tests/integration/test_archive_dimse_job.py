@@ -18,7 +18,7 @@ from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.refusal import LABEL_MAP_SEGMENTATION
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.domain.job import JobState
-from orthanc_plugin.jobs.admission import open_admission
+from orthanc_plugin.jobs.admissions import open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import DeliveryView, JobView

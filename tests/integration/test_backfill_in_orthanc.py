@@ -17,7 +17,7 @@ from orthanc_plugin.cli.desk import EXIT_DONE
 from orthanc_plugin.config.read import load_configuration
 from orthanc_plugin.domain.job import Priority
 from orthanc_plugin.errors import TransientError
-from orthanc_plugin.jobs.admission import open_admission
+from orthanc_plugin.jobs.admissions import open_admission
 from orthanc_plugin.jobs.orders import Orders, OrderState, parse_query
 from orthanc_plugin.jobs.queue import JobQueue
 from tests.support.fakes.memory_archive import ct_series

@@ -23,7 +23,8 @@ from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs import deleted
-from orthanc_plugin.jobs.admission import Admission, open_admission
+from orthanc_plugin.jobs.admission import Admission
+from orthanc_plugin.jobs.admissions import open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue

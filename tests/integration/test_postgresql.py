@@ -20,7 +20,7 @@ from orthanc_plugin.config.read import load_configuration
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs import heartbeat, ledger
-from orthanc_plugin.jobs.admission import open_admission
+from orthanc_plugin.jobs.admissions import open_admission
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
