@@ -45,8 +45,8 @@ def open_admission(
     admission = Admission(
         configuration, queue, archives, feeds, found.digests, test_models=found.test_models, share=share
     )
-    for opened in (*archives.values(), *feeds.values()):
-        admission.closing.callback(opened.close)
+    for close in (*(archive.close for archive in archives.values()), *(feed.close for feed in feeds.values())):
+        admission.closing.callback(close)
     return admission
 
 

@@ -30,8 +30,8 @@ async function act(button, name, body) {
 }
 
 document.addEventListener("click", (event) => {
-  const name = event.target.closest?.("button")?.dataset.act;
-  if (name) act(event.target, name);
+  const { act: name, confirm: question } = event.target.closest?.("button")?.dataset ?? {};
+  if (name && (!question || confirm(question))) act(event.target, name);
 });
 
 document.addEventListener("submit", async (event) => {

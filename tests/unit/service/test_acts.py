@@ -147,3 +147,18 @@ def test_a_password_that_others_can_read_is_told_where_a_person_looks(tmp_path: 
     assert warnings["far"].startswith("User and Password go to 0.0.0.0 without encryption")
     assert f"Warning: {warnings['far']}" in page
     assert "s3cr3t-pa55" not in page
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.DONE])
+def test_what_a_job_left_is_withdrawn_from_the_dashboard_after_a_question(door: FrontDoor, state: JobState) -> None:
+    job_id = enqueue(door.queue, "1.2.100")
+    finish(door.queue, job_id, state, detail="refused" if state is JobState.FAILED else "")
+    page, address = door.ask("/enrichment/").text, f"jobs/{job_id}/withdraw"
+    assert (f'data-act="{address}" data-confirm="Withdraw the 1 results' in page) is (state is JobState.FAILED)
+    script = door.ask("/enrichment/static/dashboard.js").text
+    assert "if (name && (!question || confirm(question))) act(event.target, name);" in script
+    foreign = door.ask(f"{API}/{address}", "POST", headers={"Origin": "http://elsewhere"})
+    assert (foreign.status_code, door.queue.deliveries.list()) == (403, ())
+    own = door.ask(f"{API}/{address}", "POST", headers={"Origin": door.url})
+    kinds = [delivery.kind for delivery in door.queue.deliveries.list()]
+    assert (own.status_code, kinds) == ((200, ["withdraw"]) if state is JobState.FAILED else (409, []))
