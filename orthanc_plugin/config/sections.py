@@ -164,6 +164,7 @@ class Configuration(Settings):
     take_over_s: float = Field(default=30.0, alias="TakeOverSeconds", ge=15, le=3600, description="seconds, 15 to 3600")
     stuck_s: float = Field(default=120.0, alias="StuckSeconds", ge=15, le=86400, description="seconds, 15 to 86400")
     workers: int = Field(default=1, ge=0, le=64, description="0 (only remote workers) to 64")
+    worker_cores: int = Field(default=0, ge=0, le=4096, description="1 to 4096, or 0 for all but one")
     radiomics_processes: int = Field(
         default=0, ge=0, le=64, description="1 to 64, or 0 for one per core that each worker has"
     )

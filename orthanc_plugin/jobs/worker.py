@@ -24,6 +24,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
+from orthanc_plugin.jobs.cores import be_nice
 from orthanc_plugin.jobs.engine import APPLICATION_NAME, APPLICATION_VERSION
 from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.heartbeat import AtWork
@@ -33,9 +34,6 @@ from orthanc_plugin.jobs.source import KeptPredecessors, LedgerNames
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.watch import Pace, Watch
 from orthanc_plugin.jobs.workflow import Retries, register_workflows, tell_wait
-
-NICENESS = 10
-"""An Orthanc on the same cores comes first; threads and child processes inherit it."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +66,7 @@ def run_worker(
         If another live worker has the slot.
     """
     os.umask(0o077)
-    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+    be_nice()
     lock_slot(configuration.state_directory, slot)
     stopping = _stop_event(parent_is_stdin)
     me = executor_id(configuration.state_directory, slot)

@@ -55,7 +55,7 @@ TILT_NOTED_DEGREES = 1.0
 
 _AS_IT_IS = ReadSettings()
 _PIXEL_DATA_GROUP = 0x7FE00000
-_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = min(4, len(os.sched_getaffinity(0)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,11 +21,11 @@ from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs import heartbeat, ledger
 from orthanc_plugin.jobs.admissions import open_admission
+from orthanc_plugin.jobs.cores import NICENESS
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.watch import Pace
-from orthanc_plugin.jobs.worker import NICENESS
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from tests.faults.stub_site import StubSite, all_done, check_that_the_urgent_job_comes_first, enqueue
 from tests.support.cases.enriched import small_chest

@@ -30,7 +30,7 @@ ANISOTROPY = 3.0
 
 _NEGLIGIBLE = 1e-13
 _STEP = 16
-_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = min(4, len(os.sched_getaffinity(0)))
 # Products of matrix sizes up to this run on the calling thread. Source: OpenBLAS, interface/gemm.c.
 _ONE_THREAD = 4 * 65536
 
