@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from dbos import DBOSClient, WorkflowStatus, error
 
 from orthanc_plugin.domain.job import OPEN_STATES, JobState, Priority
@@ -27,7 +28,20 @@ STATE_OF = {
     "SUCCESS": JobState.DONE,
     "CANCELLED": JobState.CANCELLED,
 }
+QUEUED_WORDS = tuple(word for word, state in STATE_OF.items() if state is JobState.QUEUED)
+UNFINISHED_WORDS = tuple(word for word, state in STATE_OF.items() if state in OPEN_STATES)
 _FAILED = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+
+
+def engine_workflows(engine: sa.Engine) -> sa.TableClause:
+    """Return the engine's table of workflows, for joins with ours: its client would build an object of each.
+
+    Source
+    ------
+    DBOS, "System Tables": `workflow_status`, in PostgreSQL in the schema `dbos`.
+    """
+    schema = "dbos" if engine.dialect.name == "postgresql" else None
+    return sa.table("workflow_status", sa.column("workflow_uuid", sa.Text), sa.column("status", sa.Text), schema=schema)
 
 
 def statuses_of(state: JobState | None) -> list[str] | None:

@@ -7,127 +7,27 @@ changes of each archive were read, and the hints that still wait. Rows hold UIDs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Annotated
 
 import sqlalchemy as sa
-from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority
 from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import Refusal
-from orthanc_plugin.jobs.database import add_column, database_time, open_engine
+from orthanc_plugin.jobs.database import add_column, database_time
+from orthanc_plugin.jobs.engine import QUEUED_WORDS, UNFINISHED_WORDS, engine_workflows
+from orthanc_plugin.jobs.notes import Notes
 from orthanc_plugin.jobs.record import Summary, with_earlier
-
-_schema = sa.MetaData()
-# Texts have no length limit: archives hold UIDs that are too long, and PostgreSQL would refuse their rows.
-_decisions = sa.Table(
-    "enrichment_decisions",
-    _schema,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("archive", sa.Text, nullable=False),
-    sa.Column("study_instance_uid", sa.Text, nullable=False),
-    sa.Column("series_instance_uid", sa.Text, nullable=False, index=True),
-    sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("received", sa.Text, nullable=False),
-    sa.Column("first_seen", sa.Text, nullable=False),
-    sa.Column("decision", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
-    sa.Column("job_id", sa.Text, nullable=False, index=True),
-    sa.Column("state", sa.Text, nullable=False, index=True),
-    sa.Column("superseded_by", sa.Text, nullable=False),
-    sa.Column("rule", sa.Text, nullable=False),
-    sa.Column("argument", sa.Text, nullable=False),
-    sa.Column("started_at", sa.Text, nullable=False),
-    sa.Column("ended_at", sa.Text, nullable=False),
-    sa.Column("summary", sa.Text, nullable=False),
-    sa.Column("priority", sa.Text, nullable=False, server_default=Priority.NORMAL),
-    sa.UniqueConstraint("archive", "fingerprint"),
-)
-_notes = sa.Table(
-    "enrichment_notes",
-    _schema,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
+from orthanc_plugin.jobs.rows import DECISION, summary_of_text, text_of_time
+from orthanc_plugin.jobs.rows import Decision as Decision
+from orthanc_plugin.jobs.rows import Enriched as Enriched
+from orthanc_plugin.jobs.rows import Verdict as Verdict
+from orthanc_plugin.jobs.rows import decisions as _decisions
 
 
-def _text_of_time(moment: datetime | None) -> str:
-    return moment.isoformat(timespec="milliseconds") if moment else ""
-
-
-def _time_of_text(text: str) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
-
-
-def _summary_of_text(text: str) -> Summary:
-    return Summary.from_json(text) if text else Summary()
-
-
-_Time = Annotated[datetime, BeforeValidator(_time_of_text), PlainSerializer(_text_of_time)]
-_OptionalTime = Annotated[datetime | None, BeforeValidator(_time_of_text), PlainSerializer(_text_of_time)]
-_SummaryText = Annotated[Summary, BeforeValidator(_summary_of_text), PlainSerializer(Summary.to_json)]
-
-
-class Verdict(StrEnum):
-    """The decision on a series."""
-
-    ENRICH = "enrich"
-    SKIP = "skip"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One row of the ledger.
-
-    received: Orthanc's LastUpdate of the series at the decision; empty for other archives.
-    reason: why the job was skipped or failed: a `Refusal`, `failed` or `cancelled`.
-    detail: the reason as a sentence, with the answer of the archive if there is one.
-    superseded_by: fingerprint of the content that came later.
-    argument: the job as `EnrichJob` writes it; empty for a skip.
-    """
-
-    archive: str
-    study_instance_uid: str
-    series_instance_uid: str
-    fingerprint: str
-    generation: int
-    received: str
-    first_seen: _Time
-    decision: Verdict
-    state: JobState
-    reason: str = ""
-    detail: str = ""
-    job_id: str = ""
-    superseded_by: str = ""
-    rule: str = ""
-    argument: str = ""
-    started_at: _OptionalTime = None
-    ended_at: _OptionalTime = None
-    summary: _SummaryText = field(default=Summary())
-    priority: Priority = Priority.NORMAL
-
-
-@dataclass(frozen=True, slots=True)
-class Enriched:
-    """A job that ended and has stored something; `row`: number of its row."""
-
-    row: int
-    job_id: str
-    series_instance_uid: str
-
-
-_DECISION = TypeAdapter(Decision)
-
-
-class Ledger:
-    """Reads and writes decisions and notes; several threads may share one object.
+class Ledger(Notes):
+    """Reads and writes decisions, and notes beside them; several threads may share one object.
 
     Parameters
     ----------
@@ -136,21 +36,12 @@ class Ledger:
     """
 
     def __init__(self, database_url: str) -> None:
-        self.engine = open_engine(database_url)
-        _schema.create_all(self.engine)
+        super().__init__(database_url)
         add_column(self.engine, _decisions.c.priority)  # tables of 0.1.0 lack it
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.engine.dispose()
-
-    def begin(self) -> AbstractContextManager[sa.Connection]:
-        """Begin a transaction."""
-        return self.engine.begin()
 
     def add(self, connection: sa.Connection, decision: Decision) -> None:
         """Write a new row; raise sqlalchemy's IntegrityError if this content was decided on before."""
-        connection.execute(sa.insert(_decisions).values(_DECISION.dump_python(decision, mode="json")))
+        connection.execute(sa.insert(_decisions).values(DECISION.dump_python(decision, mode="json")))
 
     def supersede(self, connection: sa.Connection, decision: Decision) -> tuple[str, ...]:
         """Point the older rows of the series to this content; return the jobs that were still queued."""
@@ -161,7 +52,7 @@ class Ledger:
             _decisions.c.fingerprint != decision.fingerprint,
         )
         queued = sa.and_(older, _decisions.c.state == JobState.QUEUED)
-        ended = {"state": JobState.SUPERSEDED, "ended_at": _text_of_time(datetime.now(UTC))}
+        ended = {"state": JobState.SUPERSEDED, "ended_at": text_of_time(datetime.now(UTC))}
         # One statement: in PostgreSQL, a worker could begin the job between a SELECT and an UPDATE.
         ending = sa.update(_decisions).where(queued).values(ended).returning(_decisions.c.job_id)
         jobs = tuple(connection.execute(ending).scalars())
@@ -231,6 +122,28 @@ class Ledger:
         query = sa.select(_decisions).where(_decisions.c.state.in_(states or OPEN_STATES))
         return self._rows(query.order_by(_decisions.c.id))
 
+    def unsettled(self, *, held: bool) -> tuple[Decision, ...]:
+        """Return the open jobs that the engine does not have, or that it ended; there may be 100,000 others.
+
+        held: jobs of backfills that wait are left out: they are cancelled in the engine until their time comes.
+        """
+        workflow = engine_workflows(self.engine)
+        lost = sa.or_(workflow.c.status.is_(None), workflow.c.status.not_in(UNFINISHED_WORDS))
+        query = sa.select(_decisions).outerjoin(workflow, workflow.c.workflow_uuid == _decisions.c.job_id)
+        query = query.where(_decisions.c.state.in_(OPEN_STATES), lost)
+        if held:
+            rests = sa.and_(_waits_for_backfill(), workflow.c.status == "CANCELLED")
+            query = query.where(sa.or_(workflow.c.status.is_(None), ~rests))
+        return self._rows(query.order_by(_decisions.c.id))
+
+    def backfill_in_engine(self) -> tuple[str, ...]:
+        """Return the jobs of backfills that a worker would take."""
+        workflow = engine_workflows(self.engine)
+        query = sa.select(_decisions.c.job_id).join(workflow, workflow.c.workflow_uuid == _decisions.c.job_id)
+        with self.engine.connect() as connection:
+            found = connection.execute(query.where(_waits_for_backfill(), workflow.c.status.in_(QUEUED_WORDS)))
+            return tuple(found.scalars())
+
     def ended_for(self, reason: str, text: str = "") -> tuple[str, ...]:
         """Return the jobs that ended for a reason, oldest first, whose detail contains a text; superseded ones stay."""
         query = sa.select(_decisions.c.job_id).where(
@@ -254,9 +167,8 @@ class Ledger:
 
     def queued_backfill(self) -> int:
         """Count the jobs of backfills that no worker has begun."""
-        waiting = (_decisions.c.state == JobState.QUEUED, _decisions.c.priority == Priority.BACKFILL)
         with self.engine.connect() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).where(*waiting)).scalar_one())
+            return int(connection.execute(sa.select(sa.func.count()).where(_waits_for_backfill())).scalar_one())
 
     def standing(self, archive: str, reason: str = "", text: str = "") -> tuple[tuple[str, str], ...]:
         """Return study and series of each decision that stands, oldest first, except those whose job runs.
@@ -295,7 +207,7 @@ class Ledger:
         query = sa.select(_decisions).where(
             skipped,
             better,
-            _decisions.c.first_seen >= _text_of_time(since),
+            _decisions.c.first_seen >= text_of_time(since),
             study.in_(of_jobs.where(skipped, ~better)),
             study.not_in(of_jobs.where(stands)),
         )
@@ -313,7 +225,7 @@ class Ledger:
             _decisions.c.state == old.state,
             _decisions.c.superseded_by == "",
         )
-        values = _DECISION.dump_python(replace(new, summary=old.summary), mode="json")
+        values = DECISION.dump_python(replace(new, summary=old.summary), mode="json")
         with self.engine.begin() as connection:
             return connection.execute(sa.update(_decisions).where(row).values(values)).rowcount > 0
 
@@ -333,22 +245,22 @@ class Ledger:
         """Write that a worker has the job; return False if the job was superseded, was cancelled or has ended."""
         with self.engine.connect() as connection:
             now = database_time(connection)
-        return self._move(job_id, OPEN_STATES, state=JobState.RUNNING, started_at=_text_of_time(now))
+        return self._move(job_id, OPEN_STATES, state=JobState.RUNNING, started_at=text_of_time(now))
 
     def end(self, job_id: str, state: JobState, reason: str, detail: str, summary: Summary | None = None) -> bool:
         """Write how an open job ended; return False if it had ended before. Objects that its row names stay named."""
-        values = {"state": state, "reason": reason, "detail": detail, "ended_at": _text_of_time(datetime.now(UTC))}
+        values = {"state": state, "reason": reason, "detail": detail, "ended_at": text_of_time(datetime.now(UTC))}
         opened = sa.and_(_decisions.c.job_id == job_id, _decisions.c.state.in_(OPEN_STATES))
         with self.engine.begin() as connection:
             if summary is not None:
                 named = sa.select(_decisions.c.summary).where(opened).with_for_update()
-                earlier = _summary_of_text(connection.execute(named).scalar() or "")
+                earlier = summary_of_text(connection.execute(named).scalar() or "")
                 values["summary"] = with_earlier(summary, earlier).to_json()
             return connection.execute(sa.update(_decisions).where(opened).values(values)).rowcount > 0
 
     def withdraw(self, job_id: str, reason: str, detail: str) -> bool:
         """Write that a job is skipped before it began; return False if a worker has begun it, or it has ended."""
-        ended_at = _text_of_time(datetime.now(UTC))
+        ended_at = text_of_time(datetime.now(UTC))
         values = {"state": JobState.SKIPPED, "reason": reason, "detail": detail, "ended_at": ended_at}
         return self._move(job_id, (JobState.QUEUED,), **values)
 
@@ -375,7 +287,7 @@ class Ledger:
         with self.engine.begin() as connection:
             found = connection.execute(sa.select(_decisions.c.summary).where(same).with_for_update()).scalars()
             for text in found.all():
-                before = _summary_of_text(text)
+                before = summary_of_text(text)
                 kept = tuple(one for one in before.instead if one.sop_instance_uid != item.sop_instance_uid)
                 after = replace(before, instead=(*kept, item))
                 connection.execute(sa.update(_decisions).where(same).values(summary=after.to_json()))
@@ -385,43 +297,21 @@ class Ledger:
         with self.engine.begin() as connection:
             found = connection.execute(sa.select(_decisions.c.summary).where(same).with_for_update()).scalars()
             for text in found.all():
-                before = _summary_of_text(text)
+                before = summary_of_text(text)
                 gone = (*dropped, added.sop_instance_uid) if added else dropped
                 kept = tuple(one for one in before.objects if one.sop_instance_uid not in gone)
                 after = replace(before, objects=(*kept, added) if added else kept)
                 connection.execute(sa.update(_decisions).where(same).values(summary=after.to_json()))
 
-    def check_writable(self) -> None:
-        """Write something; raise sqlalchemy's DBAPIError if the database does not take it (disk full, read-only)."""
-        self.keep_note("written", _text_of_time(datetime.now(UTC)))
-
-    def note(self, key: str) -> str | None:
-        """Return the note of a key."""
-        with self.engine.connect() as connection:
-            return connection.execute(sa.select(_notes.c.value).where(_notes.c.key == key)).scalar_one_or_none()
-
-    def notes(self, prefix: str) -> Mapping[str, str]:
-        """Return all notes whose key has this prefix."""
-        query = sa.select(_notes).where(_notes.c.key.startswith(prefix, autoescape=True)).order_by(_notes.c.key)
-        with self.engine.connect() as connection:
-            return {str(key): str(value) for key, value in connection.execute(query)}
-
-    def keep_note(self, key: str, value: str) -> None:
-        """Write a note, or replace it."""
-        with self.engine.begin() as connection:
-            if not connection.execute(sa.update(_notes).where(_notes.c.key == key).values(value=value)).rowcount:
-                connection.execute(sa.insert(_notes).values(key=key, value=value))
-
-    def drop_note(self, key: str) -> None:
-        """Remove a note if it exists."""
-        with self.engine.begin() as connection:
-            connection.execute(sa.delete(_notes).where(_notes.c.key == key))
-
     def _rows(self, query: sa.Select[tuple[object, ...]]) -> tuple[Decision, ...]:
         with self.engine.connect() as connection:
-            return tuple(_DECISION.validate_python(dict(row._mapping)) for row in connection.execute(query))
+            return tuple(DECISION.validate_python(dict(row._mapping)) for row in connection.execute(query))
 
     def _move(self, job_id: str, states: tuple[JobState, ...], **values: str) -> bool:
         row = sa.and_(_decisions.c.job_id == job_id, _decisions.c.state.in_(states))
         with self.engine.begin() as connection:
             return connection.execute(sa.update(_decisions).where(row).values(values)).rowcount > 0
+
+
+def _waits_for_backfill() -> sa.ColumnElement[bool]:
+    return sa.and_(_decisions.c.state == JobState.QUEUED, _decisions.c.priority == Priority.BACKFILL)

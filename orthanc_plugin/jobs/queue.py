@@ -33,7 +33,8 @@ from orthanc_plugin.jobs.engine import (
 )
 from orthanc_plugin.jobs.heartbeat import Heartbeats
 from orthanc_plugin.jobs.ledger import Decision, Ledger
-from orthanc_plugin.jobs.record import DeliveryView, JobView, Summary, summarise
+from orthanc_plugin.jobs.record import JobView, Summary, summarise
+from orthanc_plugin.jobs.views import view_of, waits_for_backfill
 from orthanc_plugin.jobs.withdrawal import Withdrawals
 
 POLL_S = 1.0
@@ -161,10 +162,9 @@ class JobQueue:
             self.ledger.keep_note(HELD, why)
         if not self.ledger.queued_backfill():
             return
-        backfill = [r.job_id for r in self.ledger.open_jobs() if _waits_for_backfill(r)]
-        queued = [job_id for job_id, known in self._known(backfill).items() if known.status in ("ENQUEUED", "DELAYED")]
+        queued = self.ledger.backfill_in_engine()
         for start in range(0, len(queued), MOST_ASKED_FOR):
-            self._client.cancel_workflows(queued[start : start + MOST_ASKED_FOR])
+            self._client.cancel_workflows(list(queued[start : start + MOST_ASKED_FOR]))
 
     def list(
         self, state: str | None = None, limit: int = 50, offset: int = 0, *, without_job: bool = False
@@ -173,18 +173,18 @@ class JobQueue:
         rows = self.ledger.decisions(state=state, jobs_only=not without_job, limit=limit, offset=offset)
         stuck = self.stuck() if any(row.state is JobState.RUNNING for row in rows) else frozenset()
         held = self._held(rows)
-        return tuple(_view(row, row.summary, stuck=row.job_id in stuck, waits_for=held(row)) for row in rows)
+        return tuple(view_of(row, row.summary, stuck=row.job_id in stuck, waits_for=held(row)) for row in rows)
 
     def show(self, job_id: str) -> JobView:
         """Return a job with its stages so far and its deliveries; raise EnrichError if there is no such job."""
         row = self._row(job_id)
         deliveries = self.deliveries.of_job(row.job_id)
         if row.state is not JobState.RUNNING:
-            return _view(row, row.summary, deliveries=deliveries, waits_for=self._held([row])(row))
+            return view_of(row, row.summary, deliveries=deliveries, waits_for=self._held([row])(row))
         stage = str(self._client.get_event(row.job_id, "stage", timeout_seconds=0.05) or "")
         waits_for = stage.removeprefix(WAITS) if stage.startswith(WAITS) else ""
         stage = "retrieve" if waits_for else stage
-        return _view(row, self._progress(row.job_id), stage, deliveries, row.job_id in self.stuck(), waits_for)
+        return view_of(row, self._progress(row.job_id), stage, deliveries, row.job_id in self.stuck(), waits_for)
 
     def stuck(self) -> frozenset[str]:
         """Return the running jobs that no worker has said for a while to work on."""
@@ -297,10 +297,8 @@ class JobQueue:
         Jobs that the engine ended without their worker end in the ledger, too. Jobs that the engine lost, or that
         `adopt` did not queue again before its process died, are queued again.
         """
-        rows = {row.job_id: row for row in self.ledger.open_jobs()}
-        if not rows:
-            return
         held = self.ledger.note(HELD) is not None
+        rows = {row.job_id: row for row in self.ledger.unsettled(held=held)}
         known = self._known([*rows])
         for job_id, row in rows.items():
             workflow = known.get(job_id)
@@ -342,9 +340,7 @@ class JobQueue:
         if not any(row.state is JobState.QUEUED for row in rows):
             return lambda row: ""
         paused, held = "a person who resumes the queue" if self.paused else "", self.ledger.note(HELD) or ""
-        return lambda row: (
-            (paused or (held if _waits_for_backfill(row) else "")) if row.state is JobState.QUEUED else ""
-        )
+        return lambda row: (paused or (held if waits_for_backfill(row) else "")) if row.state is JobState.QUEUED else ""
 
     def _known(self, job_ids: Sequence[str]) -> Mapping[str, WorkflowStatus]:
         """Return the workflows of many jobs: PostgreSQL takes at most 65,535 parameters in one statement."""
@@ -378,10 +374,6 @@ class JobQueue:
         return summarise(outcomes)
 
 
-def _waits_for_backfill(row: Decision) -> bool:
-    return row.state is JobState.QUEUED and row.priority is Priority.BACKFILL
-
-
 def _options(job_id: str, priority: Priority) -> EnqueueOptions:
     return {
         "queue_name": ENRICH,
@@ -390,19 +382,3 @@ def _options(job_id: str, priority: Priority) -> EnqueueOptions:
         "app_version": APPLICATION_VERSION,
         "priority": QUEUE_PRIORITY[priority],
     }
-
-
-def _view(
-    row: Decision,
-    summary: Summary,
-    stage: str = "",
-    deliveries: tuple[DeliveryView, ...] = (),
-    stuck: bool = False,
-    waits_for: str = "",
-) -> JobView:
-    error = "" if row.state in OPEN_STATES else row.detail or row.reason
-    return JobView(
-        row.job_id, row.state, row.archive, row.study_instance_uid, row.series_instance_uid, row.rule,
-        row.first_seen, row.started_at, row.ended_at, error, summary.stages, summary.objects, stage, deliveries, stuck,
-        row.priority, waits_for,
-    )  # fmt: skip

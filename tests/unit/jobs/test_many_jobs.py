@@ -41,11 +41,42 @@ def test_the_engine_is_asked_for_many_jobs_in_parts(
     """PostgreSQL takes at most 65,535 parameters in one statement."""
     monkeypatch.setattr(queue_module, "MOST_ASKED_FOR", 2)
     names = [enqueue(jobs, number) for number in range(5)]
-    jobs._client.delete_workflows([names[4]])
+    jobs._client.delete_workflows(names)
     asked.clear()
     jobs.settle()
     assert [question["workflow_ids"] for question in asked[:3]] == [names[:2], names[2:4], names[4:]]
     assert {w.workflow_id for w in jobs._client.list_workflows(workflow_ids=names)} == set(names)
+
+
+def test_reconcile_reads_only_what_the_engine_lost_or_ended(jobs: JobQueue, asked: list[dict[str, Any]]) -> None:
+    names = [enqueue(jobs, number) for number in range(8)]
+    jobs._client.delete_workflows([names[4]])
+    jobs._client.cancel_workflow(names[5])
+    assert jobs.ledger.start(names[6])
+    asked.clear()
+    jobs.settle()
+    assert {name for question in asked for name in question["workflow_ids"]} == set(names[4:6])
+    assert {w.status for w in jobs._client.list_workflows(workflow_ids=names)} == {"ENQUEUED"}
+    asked.clear()
+    jobs.settle()
+    assert asked == []
+
+
+def test_backfill_jobs_that_rest_cost_nothing(jobs: JobQueue, asked: list[dict[str, Any]]) -> None:
+    names = [enqueue(jobs, number) for number in range(3)]
+    with jobs.ledger.begin() as connection:
+        connection.exec_driver_sql("UPDATE enrichment_decisions SET priority = 'backfill'")
+    jobs.hold_backfill("the hours of backfills")
+    assert jobs.cancelled(frozenset(names)) == frozenset(names)
+    assert jobs.ledger.start(names[2])  # a worker began it while it was cancelled
+    asked.clear()
+    for _ in range(2):
+        jobs.hold_backfill("the hours of backfills")
+        jobs.settle()
+    assert [question["workflow_ids"] for question in asked] == [[names[2]]]
+    assert {row.state for row in jobs.ledger.open_jobs()} == {JobState.QUEUED}
+    jobs.hold_backfill("")
+    assert jobs.cancelled(frozenset(names)) == frozenset()
 
 
 def test_only_running_jobs_are_looked_at_for_stuck_ones(jobs: JobQueue) -> None:
