@@ -67,12 +67,18 @@ def _slab(card: ModelCard) -> int:
     return min(_LARGEST_SLAB, max((c.heads * c.patch_size[0] * _PLANE * _FLOAT32 for c in spatial), default=0))
 
 
-def memory_here(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Memory:
-    """Ask Linux what memory this process may use: that of the computer, or less where a cgroup limits it."""
+def memory_here(
+    proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup"), *, on_host: int = 0, in_cgroup: int = 0
+) -> Memory:
+    """Ask Linux what memory this process may use: that of the computer, or less where a cgroup limits it.
+
+    `on_host` bytes of the computer and `in_cgroup` bytes of the cgroup are promised to others and not used yet.
+    """
     known = dict(line.split(":") for line in (proc / "meminfo").read_text().splitlines() if ":" in line)
     total, free = (int(known[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
+    free -= on_host
     for limit, used in _limits(proc, cgroups):
-        total, free = min(total, limit), min(free, limit - used)
+        total, free = min(total, limit), min(free, limit - used - in_cgroup)
     resident = int((proc / "self" / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return Memory(total, min(total, free + resident))
 

@@ -23,6 +23,7 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.memory import needed_bytes, wait_for_room
+from orthanc_plugin.jobs.promises import Promises
 from orthanc_plugin.jobs.source import GuardedStore, Names, NoNames, Predecessors, Source, no_predecessors
 from orthanc_plugin.jobs.withdrawal import Rejecting
 from orthanc_plugin.pipeline import Context, ReadBack
@@ -59,7 +60,7 @@ class Sessions:
     models: models that the process keeps loaded.
     clock: time that results carry.
     load: reads the series of a job from its archive.
-    room: waits before that until the job fits into memory.
+    room: waits before that until the job fits into memory. leave: is called when the job has ended.
     feeds, removals: index of each archive that is an Orthanc, and how to remove results there.
     names: where the objects are named that a job stores.
     predecessors: the earlier reports of one kind that a job supersedes and that stay.
@@ -73,6 +74,7 @@ class Sessions:
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     removals: Mapping[str, OrthancRemoval] = field(default_factory=dict)
     room: Callable[[EnrichJob], None] = lambda job: None
+    leave: Callable[[], None] = lambda: None
     names: Names = field(default=NoNames())
     predecessors: Predecessors = no_predecessors
 
@@ -136,7 +138,10 @@ class Sessions:
 
 
 def warm_sessions(
-    configuration: Configuration, archives: Mapping[str, Archive], tell: Callable[[str], None] = lambda text: None
+    configuration: Configuration,
+    archives: Mapping[str, Archive],
+    tell: Callable[[str], None] = lambda text: None,
+    promises: Promises | None = None,
 ) -> Sessions:
     """Make the sessions of a process, with models that stay loaded from job to job.
 
@@ -147,6 +152,8 @@ def warm_sessions(
         By name.
     tell : callable
         Is told what a job waits for that does not fit into memory.
+    promises : Promises, optional
+        What is promised to jobs of other workers on this computer.
     """
     engines = Engines(configuration.models_directory, Provider(configuration.provider))
     settings = configuration.archives.items()
@@ -159,10 +166,15 @@ def warm_sessions(
             *([job.plan.location.model] if job.plan.location and job.plan.location.model else []),
         )
         with suppress(ModelError, OSError):  # the stage that needs the model says what is wrong with it
-            wait_for_room(needed_bytes(job.voxels, map(engines.card, models)), tell)
+            needed = needed_bytes(job.voxels, map(engines.card, models))
+            if promises is None:
+                wait_for_room(needed, tell)
+            else:
+                wait_for_room(needed, tell, partial(promises.ask, needed))
 
     waits = room if configuration.wait_for_memory else (lambda job: None)
-    return Sessions(configuration, archives, engines, feeds=feeds, removals=removals, room=waits)
+    leave = promises.end if promises is not None else (lambda: None)
+    return Sessions(configuration, archives, engines, feeds=feeds, removals=removals, room=waits, leave=leave)
 
 
 def _remove(removal: OrthancRemoval, ds: Dataset) -> bool:

@@ -28,6 +28,7 @@ from orthanc_plugin.jobs.cores import be_nice
 from orthanc_plugin.jobs.engine import APPLICATION_NAME, APPLICATION_VERSION
 from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.heartbeat import AtWork
+from orthanc_plugin.jobs.promises import Promises
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.sessions import warm_sessions
 from orthanc_plugin.jobs.source import KeptPredecessors, LedgerNames
@@ -75,7 +76,8 @@ def run_worker(
     DBOS(config=engine_configuration(configuration.database, me))
     at_work = AtWork()
     names = LedgerNames(queue.ledger, lambda: str(DBOS.workflow_id))
-    sessions = replace(warm_sessions(configuration, archives, tell_wait), names=names)
+    promises = Promises(queue.ledger.engine, me)
+    sessions = replace(warm_sessions(configuration, archives, tell_wait, promises), names=names)
     if configuration.keep_superseded:
         sessions = replace(sessions, predecessors=KeptPredecessors(queue.ledger))
     register_workflows(

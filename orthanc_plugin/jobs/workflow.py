@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -76,6 +76,9 @@ def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_wo
             except NoRoomError as reason:
                 steps.queue.put_back(str(DBOS.workflow_id), str(reason))
                 raise
+            finally:
+                with suppress(sa.exc.DBAPIError):  # the next job of this worker ends the promise, too
+                    sessions.leave()
 
     @DBOS.workflow(name=WITHDRAW, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def withdraw_results(argument: str) -> str:

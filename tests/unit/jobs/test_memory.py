@@ -21,9 +21,9 @@ from orthanc_plugin.jobs.sessions import warm_sessions
 from tests.support.cases import nnunet_case
 from tests.support.cases.location_case import CHEST
 from tests.support.cases.nnunet_case import CONFIGURATION
+from tests.support.cases.results_place import Place
 from tests.support.fakes.hand_job import HandProcess, job, run
 from tests.support.servers.orthanc_server import wait_until
-from tests.unit.jobs.test_withdrawals import Place
 
 GIB = 2**30
 OWN = 1000 * os.sysconf("SC_PAGE_SIZE")
@@ -62,6 +62,13 @@ def test_a_cgroup_above_limits_what_is_there_and_files_can_be_dropped(tmp_path: 
     limited(cgroups / "pod", V2, str(6 * GIB), 5 * GIB, 2 * GIB)
     limited(cgroups / "pod/worker", V2, "max", GIB, 0)
     assert memory_here(proc, cgroups) == Memory(6 * GIB, 3 * GIB + OWN)
+
+
+def test_what_is_promised_to_others_is_not_free(tmp_path: Path) -> None:
+    proc, cgroups = linux(tmp_path, 16 * GIB, 8 * GIB, "0::/orthanc\n")
+    assert memory_here(proc, cgroups, on_host=3 * GIB) == Memory(16 * GIB, 5 * GIB + OWN)
+    limited(cgroups / "orthanc", V2, str(6 * GIB), GIB, 0)
+    assert memory_here(proc, cgroups, on_host=GIB, in_cgroup=GIB) == Memory(6 * GIB, 4 * GIB + OWN)
 
 
 def test_cgroups_of_version_1_and_their_word_for_no_limit(tmp_path: Path) -> None:
