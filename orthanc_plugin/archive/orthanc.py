@@ -119,8 +119,15 @@ class OrthancFeed:
         self._http.close()
 
     def index(self) -> str:
-        """Return the name that our plugin keeps in Orthanc's database; empty without the plugin."""
-        return str((self._get("/enrichment/status") or {}).get("index") or "")
+        """Return the name that our plugin keeps in Orthanc's database; empty if this account is not told one."""
+        try:
+            answer = self._http.get("/enrichment/status")
+            status = answer.json() if answer.is_success else None
+        except httpx.HTTPError as error:
+            raise TransientError(f"archive {self.name}: {told(error)}") from error
+        except ValueError:  # a page of a proxy
+            return ""
+        return str(status.get("index") or "") if isinstance(status, dict) else ""
 
     def mark(self) -> Mark | None:
         """Return the mark that our plugin keeps in Orthanc's database; None without the plugin."""

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from orthanc_plugin.archive.orthanc import Feed, OrthancSeries
+from orthanc_plugin.archive.orthanc import Feed
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob
@@ -34,7 +34,7 @@ from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.backfill import TURN_S, Backfill, Desk, Outcome, Share, Waits
 from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.deleted import DeletedSources, forget_doubts
-from orthanc_plugin.jobs.hint import WAITING, Hint
+from orthanc_plugin.jobs.hint import WAITING, Hint, completed
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
@@ -46,6 +46,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 
 LOOKS_UNTIL_REFUSED = 7
 """Looks, over about five minutes, until an archive is believed that it refuses a series or does not send it."""
+
+MOST_CAUSES = 5
 
 DERIVED = frozenset({"SEG", "SR", "OT", "RTSTRUCT", "RTDOSE", "RTPLAN", "KO", "PR", "REG", "RWV", "DOC", "M3D", "FID"})
 """Modalities of objects that are derived from images, our results among them: they start no job."""
@@ -139,6 +141,13 @@ class Admission:
     def waiting(self) -> int:
         """Number of series that wait for a decision."""
         return len(self._watched)
+
+    @property
+    def held_up(self) -> tuple[str, ...]:
+        """Why series wait that could not be looked at, the most frequent causes first."""
+        with self._lock:
+            causes = Counter(watch.why for watch in self._watched.values() if watch.why)
+        return tuple(f"{number} series: {why}" for why, number in causes.most_common(MOST_CAUSES))
 
     def takes(self, archive: str) -> bool:
         """Tell whether it looks after an archive."""
@@ -332,7 +341,7 @@ class Admission:
         found = feed.series(orthanc_id) if orthanc_id else None
         if found is None or found.modality in DERIVED:
             return None
-        return _Sight(_completed(hint, found), found.content, found.received)
+        return _Sight(completed(hint, found), found.content, found.received)
 
     def _sight_by_headers(self, hint: Hint) -> _Sight | None:
         try:
@@ -379,18 +388,3 @@ def loggable_uid(uid: str) -> str:
 def _loggable(error: Exception) -> str:
     """Return what may be logged of an error: the text of an exception that is not ours could hold patient data."""
     return str(error) if isinstance(error, EnrichError) else f"{type(error).__name__} {whereabouts(error)}"
-
-
-def _completed(hint: Hint, found: OrthancSeries) -> Hint:
-    """Add what Orthanc's index knows to a hint; where the hint has a value, it is newer than the index."""
-    return replace(
-        hint,
-        study_instance_uid=found.study_instance_uid,
-        series_instance_uid=found.series_instance_uid,
-        orthanc_series_id=found.orthanc_id,
-        remote_aet=hint.remote_aet or found.remote_aet,
-        remote_ip=hint.remote_ip or found.remote_ip,
-        origin=hint.origin or found.origin,
-        anonymized_from=hint.anonymized_from or found.anonymized_from,
-        modified_from=hint.modified_from or found.modified_from,
-    )

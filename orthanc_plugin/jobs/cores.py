@@ -35,7 +35,7 @@ def limit_cores(asked: int) -> tuple[int, ...]:
     for name in POOLS:
         os.environ.setdefault(name, str(count))
     for thread in _threads():
-        with suppress(ProcessLookupError):
+        with suppress(OSError):  # the thread has ended, or the container forbids it
             os.sched_setaffinity(thread, cores)
     return cores
 
@@ -43,7 +43,7 @@ def limit_cores(asked: int) -> tuple[int, ...]:
 def be_nice() -> None:
     """Give way to others: Linux keeps a niceness for each thread."""
     for thread in _threads():
-        with suppress(ProcessLookupError):
+        with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field
 
+from orthanc_plugin.archive.orthanc import OrthancSeries
 from orthanc_plugin.domain.json_record import JsonRecord
 
 WAITING = "waiting:"
@@ -45,3 +46,18 @@ class Hint(JsonRecord):
         """Key of the note that holds the hint in the ledger; one for each series."""
         series = self.orthanc_series_id or f"{self.study_instance_uid}:{self.series_instance_uid}"
         return f"{WAITING}{self.archive}:{series}"
+
+
+def completed(hint: Hint, found: OrthancSeries) -> Hint:
+    """Add what Orthanc's index knows to a hint; where the hint has a value, it is newer than the index."""
+    return replace(
+        hint,
+        study_instance_uid=found.study_instance_uid,
+        series_instance_uid=found.series_instance_uid,
+        orthanc_series_id=found.orthanc_id,
+        remote_aet=hint.remote_aet or found.remote_aet,
+        remote_ip=hint.remote_ip or found.remote_ip,
+        origin=hint.origin or found.origin,
+        anonymized_from=hint.anonymized_from or found.anonymized_from,
+        modified_from=hint.modified_from or found.modified_from,
+    )

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from orthanc_plugin.errors import TransientError
 from orthanc_plugin.jobs.memory import Memory, memory_here
 
+_LOCK_WAIT_S = 10
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _schema = sa.MetaData()
 _promises = sa.Table(
@@ -52,14 +54,27 @@ class Promises:
         ),
     ) -> None:
         self._engine, self._me, self._memory = engine, me, memory
-        self._host, self._cgroup = platform.node(), Path("/proc/self/cgroup").read_text()
+        self._host, self._cgroup = platform.node(), _read("/proc/self/cgroup")
         _schema.create_all(engine)
 
     def ask(self, needed: int) -> Memory:
-        """Return what a job of this worker may use; if that suffices, it is promised to the job."""
+        """Return what a job of this worker may use; if that suffices, it is promised to the job.
+
+        Raises
+        ------
+        TransientError
+            If the database does not answer.
+        """
+        try:
+            return self._ask(needed)
+        except sa.exc.DBAPIError as error:
+            raise TransientError("the job database does not say what memory is promised to other jobs") from error
+
+    def _ask(self, needed: int) -> Memory:
         mine = _promises.c.executor_id == self._me
         with self._engine.begin() as connection:
             if connection.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_WAIT_S}s'"))  # a worker may be stopped
                 connection.execute(sa.text(f"LOCK TABLE {_promises.name} IN EXCLUSIVE MODE"))
             connection.execute(sa.delete(_promises).where(mine))  # SQLite locks the file here
             here = self._memory(*self._promised_to_others(connection))
@@ -88,14 +103,18 @@ class Promises:
 
 def _started(pid: int) -> str:
     """Return the start time of a process in clock ticks, which tells it from a later one; empty if there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[19] if fields else ""
 
 
 def _resident(pid: int) -> int:
+    fields = _read(f"/proc/{pid}/statm").split()
+    return int(fields[1]) * _PAGE if fields else 0
+
+
+def _read(file: str) -> str:
+    """Return a file of Linux about a process; empty if it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        return Path(file).read_text()
     except OSError:
-        return 0
+        return ""

@@ -28,6 +28,11 @@ class Admits(Protocol):
         """Number of series without a decision."""
         ...
 
+    @property
+    def held_up(self) -> tuple[str, ...]:
+        """Why series wait that could not be looked at."""
+        ...
+
     def tick(self, now: float) -> None:
         """Decide on the series that are ready; `now` is in monotonic seconds."""
         ...
@@ -35,11 +40,15 @@ class Admits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AdmissionState:
-    """State of the loop for the health route. `error` is that of the last round, or empty."""
+    """State of the loop for the health route. `error` is that of the last round, or empty.
+
+    held_up: why series wait that could not be looked at.
+    """
 
     waiting_series: int
     last_round: datetime | None
     error: str
+    held_up: tuple[str, ...] = ()
 
 
 class AdmissionLoop:
@@ -62,7 +71,8 @@ class AdmissionLoop:
         """Return the state of the loop. Any thread may call this."""
         errors = dict.fromkeys(error for error in self._errors if error)
         waiting = sum(admission.waiting for admission in self._admissions)
-        return AdmissionState(waiting, self._last_round, "; ".join(errors))
+        held_up = tuple(why for admission in self._admissions for why in admission.held_up)
+        return AdmissionState(waiting, self._last_round, "; ".join(errors), held_up)
 
     def run(self, stopping: threading.Event) -> None:
         """Let each admission decide twice a second until `stopping` is set."""

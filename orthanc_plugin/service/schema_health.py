@@ -37,11 +37,15 @@ class DatabaseHealth(Shape):
 
 
 class AdmissionHealth(Shape):
-    """The loop that decides on series. `waiting_series`: series without a decision; `error`: that of its last round."""
+    """The loop that decides on series. `waiting_series`: series without a decision; `error`: that of its last round.
+
+    held_up: why series wait that could not be looked at, and how many do.
+    """
 
     waiting_series: int
     last_round: datetime | None
     error: str
+    held_up: tuple[str, ...]
 
 
 class WorkerHealth(Shape):

@@ -92,7 +92,7 @@ def front_door(
                     SECRET,
                     queue,
                     hints.hint,
-                    lambda: AdmissionState(0, SEEN, ""),
+                    lambda: AdmissionState(1, SEEN, "", ("1 series: archive far is away",)),
                     lambda: (WorkerState(0, 4711, 0, None),),
                     Readiness((), Provider.CPU),
                     SEEN,

@@ -95,13 +95,14 @@ def test_an_archive_that_was_away_for_long_is_not_believed_sooner(slow: Site, mo
     slow.turn(3)
     slow.archive.away = True
     slow.turn(40)
+    assert slow.admission.held_up == ("1 series: archive local is away",)
     slow.archive.away = False
     monkeypatch.setattr(slow.archive, "headers", failing(slow, lambda: NothingSentError(MISSING_AET), "1.1"))
     slow.turn(15)
     assert slow.states() == {}
     monkeypatch.setattr(slow.archive, "headers", whole)
     slow.turn(20)
-    assert slow.states() == {"queued": 1}
+    assert (slow.states(), slow.admission.held_up) == ({"queued": 1}, ())
 
 
 def test_series_that_are_never_sent_whole_end_in_a_row_and_free_their_place(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from orthanc_plugin.errors import TransientError
 from orthanc_plugin.jobs.database import open_engine
 from orthanc_plugin.jobs.memory import Memory
 from orthanc_plugin.jobs.promises import Promises
@@ -140,4 +141,14 @@ def test_a_promise_counts_where_its_worker_takes_memory(url: str, change: str, c
         connection.execute(sa.text(f"UPDATE enrichment_promises SET {change}"))
     Promises(engine, "b", memory).ask(GIB)
     assert tuple(number > 0 for number in seen[-1]) == counts
+    engine.dispose()
+
+
+def test_a_database_that_does_not_answer_is_asked_again(url: str) -> None:
+    engine = open_engine(url)
+    promises = Promises(engine, "a", lambda on_host, in_cgroup: Memory(GIB, GIB))
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE enrichment_promises"))
+    with pytest.raises(TransientError, match="the job database does not say"):
+        promises.ask(1)
     engine.dispose()

@@ -162,3 +162,9 @@ def test_what_a_job_left_is_withdrawn_from_the_dashboard_after_a_question(door: 
     own = door.ask(f"{API}/{address}", "POST", headers={"Origin": door.url})
     kinds = [delivery.kind for delivery in door.queue.deliveries.list()]
     assert (own.status_code, kinds) == ((200, ["withdraw"]) if state is JobState.FAILED else (409, []))
+
+
+def test_series_that_cannot_be_looked_at_are_told_where_a_person_looks(door: FrontDoor) -> None:
+    said = "1 series: archive far is away"
+    assert door.ask(f"{API}/health").json()["admission"]["held_up"] == [said]
+    assert f'<strong class="bad">{said}</strong>' in door.ask("/enrichment/").text

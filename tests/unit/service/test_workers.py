@@ -137,6 +137,7 @@ class Stumbles:
     """An admission whose first round fails."""
 
     waiting = 2
+    held_up = ("2 series: archive far is away",)
 
     def __init__(self) -> None:
         self.rounds = 0
@@ -158,4 +159,4 @@ def test_admission_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> N
     thread.join()
     assert first_error.startswith("ValueError at test_workers.py:")
     assert "Doe" not in caplog.text + first_error
-    assert loop.state().waiting_series == 2
+    assert (loop.state().waiting_series, loop.state().held_up) == (2, ("2 series: archive far is away",))
