@@ -5,7 +5,6 @@ from __future__ import annotations
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from orthanc_plugin.domain.uids import LABEL_MAP_SEGMENTATION
-from orthanc_plugin.errors import EnrichError, NotSupportedError, StoreError
 from orthanc_plugin.errors import EnrichError, NotSupportedError, StoreError, UnclearRefusalError
 
 _PROCESSING_FAILURE = 0x0110
