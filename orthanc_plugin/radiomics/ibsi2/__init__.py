@@ -1,0 +1,1 @@
+"""The convolutional filters of IBSI 2, on arrays (z, y, x)."""
