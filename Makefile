@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables changelog conformance fuzz faults scaling-figures bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
+.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults scaling-figures bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ docs-tables: setup ## Write the tables of docs/reference out of the code
 input-tables: setup ## Measure the check of HU and compare readers on the traps; writes docs/geometry.md (minutes)
 	$(RUN)python -m scripts.plausibility_table
 	$(RUN)python -m scripts.traps_table
+
+ibsi-tables: setup ## Measure IBSI's phantoms (IBSI_CT_PHANTOM=FOLDER for the CT); writes docs/radiomics-ibsi.md
+	$(RUN)python -m tests.parity.ibsi_page
 
 changelog: setup ## Show what the next release brings; VERSION=1.2.3 gathers it into CHANGELOG.md
 	$(RUN)towncrier build $(if $(VERSION),--version "$(VERSION)" --yes,--version Unreleased --draft)

@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from orthanc_plugin.config.base import SETTINGS_CONFIG
+from orthanc_plugin.domain.image_filters import parse_filter, write_filter
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsSettings
 from orthanc_plugin.errors import ConfigError
 
@@ -38,4 +39,5 @@ class RadiomicsOptions(RadiomicsSettings):
             RadiomicsSettings(**values),
             classes=tuple(name for name in FeatureClass if name in self.classes),
             log_sigma_mm=tuple(sorted(set(self.log_sigma_mm))),
+            filters=tuple(dict.fromkeys(write_filter(parse_filter(text)) for text in self.filters)),
         )

@@ -162,7 +162,7 @@ def parse_filter(text: str) -> ImageFilter:
         raise ConfigError(f'the filter "{text}" is not complete or has a value that cannot be read') from error
 
 
-def filter_text(one: ImageFilter) -> str:
+def write_filter(one: ImageFilter) -> str:
     """Write a filter such that `parse_filter` reads it: equal filters have equal texts."""
     chosen = [
         f"{field.name}={_number(getattr(one, field.name))}"

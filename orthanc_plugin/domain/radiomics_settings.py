@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from orthanc_plugin.domain.image_filters import parse_filter
 from orthanc_plugin.errors import ConfigError
 
 
@@ -88,7 +89,7 @@ class Interpolation(StrEnum):
     CUBIC = "cubic"
 
 
-LATER_PARAMETERS = ("aggregation", "ivh_bin_width_hu", "ivh_bin_count")
+LATER_PARAMETERS = ("aggregation", "ivh_bin_width_hu", "ivh_bin_count", "filters")
 """Parameters that came after plans were first stored. A plan's digest and text lack them while they are empty or 0."""
 _CLASSES = ", ".join(f'"{name}"' for name in FeatureClass)
 _AGGREGATIONS = ", ".join(f'"{name}"' for name in Aggregation)
@@ -109,6 +110,7 @@ class RadiomicsSettings:
     force_2d: textures slice by slice, merged (IBSI 2.5D, direction merged), instead of in 3D.
     aggregation: what becomes of the texture matrices of slices and directions; empty: averaged over 3D directions, or
         2.5D, direction-merged, with force_2d. With several, each has its textures.
+    filters: filters of IBSI 2 (`image_filters`), of whose responses first order and textures are measured again.
     ivh_bin_width_hu, ivh_bin_count: bins of the intensity-volume histogram; both 0: whole HU.
     log_sigma_mm, wavelet: filtered images on which first order and textures are measured again.
     deprecated: Compactness 1 and 2 and SphericalDisproportion, which repeat Sphericity.
@@ -151,6 +153,10 @@ class RadiomicsSettings:
         int, Field(ge=0, le=100000, description="2 to 100000, or 0 for bins of IvhBinWidth", exclude_if=not_)
     ] = 0
 
+    filters: Annotated[
+        tuple[str, ...], Field(description='a list such as ["mean size=5"], or [] for no filter', exclude_if=not_)
+    ] = ()
+
     @property
     def aggregations(self) -> tuple[Aggregation, ...]:
         """How textures are aggregated, at least one way."""
@@ -174,3 +180,5 @@ class RadiomicsSettings:
             raise ConfigError("BinCount, ResegmentSigma, IvhBinWidth, IvhBinCount and Spacing must not be below 0")
         if self.mode is RadiomicsMode.PYRADIOMICS and self.resegment_hu and self.resegment_sigma:
             raise ConfigError('Mode "pyradiomics" takes Resegment or ResegmentSigma, not both')
+        for text in self.filters:
+            parse_filter(text)

@@ -15,6 +15,7 @@ from itertools import chain
 import numpy as np
 from scipy import ndimage
 
+from orthanc_plugin.domain.image_filters import parse_filter
 from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.measures import ORIGINAL, Conditions, FeatureValue, Missing, SegmentFeatures
 from orthanc_plugin.domain.radiomics_settings import Aggregation, FeatureClass, RadiomicsMode, RadiomicsSettings
@@ -23,6 +24,7 @@ from orthanc_plugin.radiomics.discretise import Levels, filtered_bins, grey_leve
 from orthanc_plugin.radiomics.feature_codes import coded_features
 from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA, filtered_images, image_names
 from orthanc_plugin.radiomics.firstorder import first_order_features
+from orthanc_plugin.radiomics.ibsi2.responses import reach
 from orthanc_plugin.radiomics.ibsi_features import distribution_features, region_features
 from orthanc_plugin.radiomics.parameters import discretisation, textures
 from orthanc_plugin.radiomics.prepare import Region, prepare, resampling_mib
@@ -45,6 +47,8 @@ _LOG_SLABS_BYTES = 96 * 2**20
 _WAVELET_MARGIN, _NEAR_AN_END = 6, 16
 """Voxels around an organ that the wavelet reads; within the second distance of an end it reads the whole axis."""
 
+_FILTER_BYTES = 64
+"""Bytes per voxel of what a filter of IBSI 2 reads."""
 _LOG_BOX_BYTES = 40
 """Bytes per voxel of the box and what the kernel reaches, for IBSI's Laplacian of Gaussian."""
 _ALWAYS_MIB = 256
@@ -130,7 +134,7 @@ def measure_segments(
 def _without_shape(settings: RadiomicsSettings) -> RadiomicsSettings:
     """Reduce the settings to those of a segment whose shape nobody asks for."""
     classes = tuple({FeatureClass.FIRSTORDER} & set(settings.classes))
-    return replace(settings, classes=classes, log_sigma_mm=(), wavelet=False)
+    return replace(settings, classes=classes, log_sigma_mm=(), wavelet=False, filters=())
 
 
 def _within_memory(
@@ -147,7 +151,7 @@ def _within_memory(
 
     if not all(axis.stop for axis in box) or (needed := needs(wanted)) <= allowed:
         return wanted, ""
-    unfiltered = replace(wanted, log_sigma_mm=(), wavelet=False)
+    unfiltered = replace(wanted, log_sigma_mm=(), wavelet=False, filters=())
     reason = f"not measured: resampling needs {needed:.0f} MiB, and RadiomicsMemory allows {allowed:.0f}"
     return unfiltered if needs(unfiltered) <= allowed else None, reason
 
@@ -335,6 +339,13 @@ def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
             for axis, size, step_mm in zip(box, volume.voxels_hu.shape, volume.spacing_mm, strict=True)
         )
         used += reached * (growth if resampling else 1) * _LOG_BOX_BYTES
+    for text in settings.filters:
+        edges = reach(volume.spacing_mm, parse_filter(text))
+        reached = math.prod(
+            min(size, axis.stop - axis.start + 2 * edge)
+            for axis, size, edge in zip(box, volume.voxels_hu.shape, edges, strict=True)
+        )
+        used = max(used, reached * (growth if resampling else 1) * _FILTER_BYTES)
     if FeatureClass.SPATIAL in settings.classes:
         used += spatial_bytes(tuple(round((axis.stop - axis.start) * growth ** (1 / 3)) for axis in box))
     if settings.textures:

@@ -17,8 +17,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from orthanc_plugin.domain.image_filters import parse_filter
 from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
+from orthanc_plugin.radiomics.ibsi2.responses import response_within
 from orthanc_plugin.radiomics.resample import Box, Spacing
 
 _WAVELET = "coif1"
@@ -42,8 +44,8 @@ def filtered_images(
     box : three slices
         The part that the caller wants; not empty.
     settings : RadiomicsSettings
-        Its `mode`, `log_sigma_mm`, `wavelet` and `force_2d` (filters then work within slices, except pyradiomics'
-        Laplacian of Gaussian, which has no such option).
+        Its `mode`, `log_sigma_mm`, `wavelet`, `filters` and `force_2d` (the first two filters then work within slices,
+        except pyradiomics' Laplacian of Gaussian, which has no such option).
 
     Yields
     ------
@@ -65,13 +67,15 @@ def filtered_images(
                 yield name, _laplacian_within(voxels_hu, spacing_mm, box, sigma_mm, _axes(settings))
     if settings.wavelet:
         yield from _wavelet(voxels_hu, box, axes=_axes(settings)[::-1])
+    for text in settings.filters:
+        yield text, response_within(voxels_hu, spacing_mm, box, parse_filter(text))
 
 
 def image_names(settings: RadiomicsSettings) -> tuple[str, ...]:
     """Name the filtered images that the settings ask for, in the order of `filtered_images`."""
     letters = product("LH", repeat=len(_axes(settings))) if settings.wavelet else ()
     wavelets = (f"wavelet-{''.join(one)}" for one in letters)
-    return (*(log_name(sigma_mm, settings) for sigma_mm in settings.log_sigma_mm), *wavelets)
+    return (*(log_name(sigma_mm, settings) for sigma_mm in settings.log_sigma_mm), *wavelets, *settings.filters)
 
 
 def absent_images(shape: tuple[int, ...], spacing_mm: Spacing, settings: RadiomicsSettings) -> tuple[str, ...]:

@@ -52,6 +52,8 @@ def filter_text(image: str, settings: RadiomicsSettings) -> str:
     for sigma_mm in settings.log_sigma_mm:
         if image == log_name(sigma_mm, settings):
             return f"LoG, sigma {number_text(sigma_mm)} mm{_log_definition(settings)}"
+    if image in settings.filters:
+        return f"IBSI 2, {image}"
     return f"wavelet {_wavelet(settings)}, {image.removeprefix('wavelet-')}"
 
 
@@ -74,6 +76,8 @@ def _parameters(settings: RadiomicsSettings) -> Iterator[tuple[str, str]]:
         yield "ivh", f"{settings.ivh_bin_count} bins" if settings.ivh_bin_count else width
     if settings.wavelet:
         yield "wavelet", _wavelet(settings)
+    if settings.filters:
+        yield "filters", " and ".join(settings.filters)
 
 
 def textures(*aggregations: Aggregation) -> str:

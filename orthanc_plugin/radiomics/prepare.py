@@ -15,10 +15,12 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from orthanc_plugin.domain.image_filters import parse_filter
 from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.radiomics import local_intensity
+from orthanc_plugin.radiomics.ibsi2 import responses
 from orthanc_plugin.radiomics.reference import pyradiomics
 from orthanc_plugin.radiomics.resample import Box, Spacing, resampled, resampled_voxels
 
@@ -105,7 +107,7 @@ def resampling_mib(shape: tuple[int, ...], box: Box, spacing_mm: Spacing, settin
     new_mm = _new_spacing(settings, spacing_mm)
     if settings.mode is RadiomicsMode.IBSI:
         margin = _filter_reach(settings, new_mm)
-        voxels = resampled_voxels(shape, box, spacing_mm, new_mm, margin, periodic=settings.wavelet)
+        voxels = resampled_voxels(shape, box, spacing_mm, new_mm, margin, periodic=_is_periodic(settings))
     else:
         steps = zip(box, spacing_mm, new_mm, strict=True)
         voxels = math.prod(
@@ -135,7 +137,7 @@ def _ibsi_grid(
     spacing = _new_spacing(settings, spacing_mm)
     margin = _filter_reach(settings, spacing)
     voxels, inside = resampled(
-        voxels_hu, mask, box, spacing_mm, spacing, settings.interpolation, margin, periodic=settings.wavelet
+        voxels_hu, mask, box, spacing_mm, spacing, settings.interpolation, margin, periodic=_is_periodic(settings)
     )
     there = _box_of(inside)
     return voxels, inside[there], there, spacing
@@ -167,11 +169,17 @@ def _new_spacing(settings: RadiomicsSettings, spacing_mm: Spacing) -> Spacing:
     return z, y, x
 
 
+def _is_periodic(settings: RadiomicsSettings) -> bool:
+    """Say whether a filter reads the far end of the image."""
+    return settings.wavelet or any(responses.is_periodic(parse_filter(text)) for text in settings.filters)
+
+
 def _filter_reach(settings: RadiomicsSettings, spacing_mm: Spacing) -> int:
     """Return how many new voxels around the organ its filtered images and intensity peaks depend on."""
     sigma = max((_FILTER_REACH_SIGMA * sigma / min(spacing_mm) for sigma in settings.log_sigma_mm), default=0.0)
     sphere = max(local_intensity.reach(spacing_mm)) if FeatureClass.LOCAL_INTENSITY in settings.classes else 0
-    return max(math.ceil(sigma), sphere, _WAVELET_REACH if settings.wavelet else 0)
+    chosen = [max(responses.reach(spacing_mm, parse_filter(text))) for text in settings.filters]
+    return max(math.ceil(sigma), sphere, *chosen, _WAVELET_REACH if settings.wavelet else 0)
 
 
 def _box_of(mask: Mask) -> Box:

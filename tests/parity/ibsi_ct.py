@@ -24,6 +24,7 @@ from orthanc_plugin.domain.radiomics_settings import Aggregation, FeatureClass, 
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.radiomics.features import measure_segments
 from tests.parity.ibsi_reference import Published, Row, by_row, published
+from tests.support.cases.realct import real_ct
 
 VARIABLE = "IBSI_CT_PHANTOM"
 
@@ -73,6 +74,17 @@ def read_phantom(folder: Path) -> tuple[Volume, Segmentation]:
     assert labels.shape == volume.voxels_hu.shape, "image and mask differ in size"
     roi = Segment(1, "roi", "GTV-1", ANATOMICAL_STRUCTURE, LUNG, None, (0, 0, 0), (1,))
     return volume, Segmentation(labels, (roi,))
+
+
+def read_digital_phantom() -> tuple[Volume, Segmentation]:
+    """Image and region of IBSI's digital phantom, voxels of 2 mm."""
+    folder = real_ct("ibsi_1_digital_phantom/nifti")
+    image, label = (
+        sitk.GetArrayFromImage(sitk.ReadImage(folder / name)) for name in ("image/phantom.nii.gz", "mask/mask.nii.gz")
+    )
+    roi = Segment(1, "roi", "ROI", ANATOMICAL_STRUCTURE, LUNG, None, (0, 0, 0), (1,))
+    volume = Volume(image.astype(np.float32), (2.0, 2.0, 2.0), np.eye(4))
+    return volume, Segmentation((label == 1).astype(np.uint8), (roi,))
 
 
 def _read(folder: Path) -> sitk.Image:

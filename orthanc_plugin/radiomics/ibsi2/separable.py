@@ -85,7 +85,7 @@ def separable_reach(chosen: MeanFilter | LawsFilter | WaveletFilter) -> int:
         return 2 + chosen.energy
     import pywt
 
-    return int(pywt.Wavelet(chosen.family).dec_len) * (2**chosen.level - 1)
+    return int(pywt.Wavelet(chosen.family).dec_len) * ((1 << chosen.level) - 1)
 
 
 _Turn = tuple[tuple[int, ...], tuple[int, ...]]

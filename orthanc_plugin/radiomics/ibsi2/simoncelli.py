@@ -14,9 +14,9 @@ Floats = NDArray[np.float64]
 def simoncelli_response(voxels: Floats, chosen: SimoncelliFilter) -> Floats:
     """Keep the frequencies of the level: a cosine of their logarithm between a quarter and all of the highest.
 
-    IBSI's reference maps were made with frequencies that run from -1 to 1 over the voxels of an axis, both included. For
-    an even number of voxels that is not symmetrical; the real part of the response, which counts, has the even part of
-    the weights.
+    IBSI's reference maps were made with frequencies that run from -1 to 1 over the voxels of an axis, both included.
+    For an even number of voxels that is not symmetrical; the real part of the response, which counts, has the even part
+    of the weights.
 
     Source
     ------

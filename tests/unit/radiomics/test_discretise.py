@@ -105,6 +105,7 @@ OTHERS: dict[str, Any] = {
     "aggregation": (Aggregation.VOLUME_MERGED,),
     "ivh_bin_width_hu": 2.5,
     "ivh_bin_count": 1000,
+    "filters": ("mean size=5",),
 }
 
 

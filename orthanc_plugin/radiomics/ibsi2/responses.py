@@ -1,0 +1,87 @@
+"""Responses of the filters of IBSI 2 within the box of an organ, computed from what the box depends on."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orthanc_plugin.domain.image_filters import (
+    Boundary,
+    GaborFilter,
+    ImageFilter,
+    LawsFilter,
+    MeanFilter,
+    Reach,
+    SimoncelliFilter,
+)
+from orthanc_plugin.domain.volume import Voxels
+from orthanc_plugin.radiomics.ibsi2.gabor import gabor_reach, gabor_response
+from orthanc_plugin.radiomics.ibsi2.separable import (
+    laws_response,
+    mean_response,
+    separable_reach,
+    wavelet_response,
+)
+from orthanc_plugin.radiomics.ibsi2.simoncelli import simoncelli_response
+from orthanc_plugin.radiomics.resample import Box, Spacing
+
+WHOLE_AXIS = 1_000_000
+"""A reach beyond every image."""
+
+
+def response(voxels: NDArray[np.floating], spacing_mm: Spacing, chosen: ImageFilter) -> NDArray[np.float64]:
+    """Filter a whole image (z, y, x)."""
+    given = np.asarray(voxels, np.float64)
+    if isinstance(chosen, MeanFilter):
+        return mean_response(given, chosen)
+    if isinstance(chosen, LawsFilter):
+        return laws_response(given, chosen)
+    if isinstance(chosen, GaborFilter):
+        return gabor_response(given, spacing_mm, chosen)
+    if isinstance(chosen, SimoncelliFilter):
+        return simoncelli_response(given, chosen)
+    return wavelet_response(given, chosen)
+
+
+def response_within(voxels: Voxels, spacing_mm: Spacing, box: Box, chosen: ImageFilter) -> Voxels:
+    """Filter what a box depends on, and return the box.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (z, y, x), float32
+        The whole image.
+    spacing_mm : (z, y, x)
+    box : three slices
+    chosen : ImageFilter
+
+    Returns
+    -------
+    ndarray, float32
+        Of the size of the box.
+    """
+    around, inner = [], []
+    for part, size, edge in zip(box, voxels.shape, reach(spacing_mm, chosen), strict=True):
+        start, stop = part.start - edge, part.stop + edge
+        if edge and is_periodic(chosen) and (start < 0 or stop > size):
+            start, stop = 0, size
+        around.append(slice(max(0, start), min(size, stop)))
+        inner.append(slice(part.start - around[-1].start, part.stop - around[-1].start))
+    return response(voxels[tuple(around)], spacing_mm, chosen)[tuple(inner)].astype(np.float32)
+
+
+def reach(spacing_mm: Spacing, chosen: ImageFilter) -> tuple[int, int, int]:
+    """Return how many voxels around a voxel its response depends on, (z, y, x)."""
+    if isinstance(chosen, SimoncelliFilter):
+        return (0 if chosen.reach is Reach.SLICE else WHOLE_AXIS), WHOLE_AXIS, WHOLE_AXIS
+    if isinstance(chosen, GaborFilter):
+        return gabor_reach(spacing_mm, chosen)
+    edge = separable_reach(chosen)
+    if isinstance(chosen, MeanFilter):
+        return (0 if chosen.reach is Reach.SLICE else edge), edge, edge
+    letters = len(chosen.kernels) // (2 if isinstance(chosen, LawsFilter) else 1)
+    return (edge if letters == 3 else 0), edge, edge
+
+
+def is_periodic(chosen: ImageFilter) -> bool:
+    """Say whether the image comes again beyond its end."""
+    return isinstance(chosen, SimoncelliFilter) or chosen.boundary is Boundary.PERIODIC
