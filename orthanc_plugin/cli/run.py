@@ -30,6 +30,7 @@ from orthanc_plugin.jobs.pseudonym import patient_column
 from orthanc_plugin.jobs.sessions import Sessions, warm_sessions
 from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.pipeline.order import stages_of
+from orthanc_plugin.results.document.summary import pdf_of
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr, write_tables
 from orthanc_plugin.rules.best import Candidate, skip_for_better
 from orthanc_plugin.rules.decide import RuleVerdict, Skip, decide, explain
@@ -241,15 +242,17 @@ def _enrich(
 
 
 def _write_beside(archive: FolderArchive, outcomes: Sequence[StageOutcome], patient: Callable[[str], str]) -> None:
-    """Write the numbers of radiomics reports as tables and previews as pictures, beside the objects."""
-    for stored in (outcome.stored for outcome in outcomes if outcome.stored is not None):
+    """Write beside the objects what other programs open: tables of radiomics reports, pictures, and summaries."""
+    for stored in (stored for outcome in outcomes for stored in outcome.objects):
         file = archive.stored_file(stored.sop_instance_uid)
         if file is None or stored.adopted:
             continue
         if stored.kind is Output.RADIOMICS:
             write_tables(file, read_radiomics_sr(dcmread(file), patient))
-        elif stored.kind is Output.PREVIEW:
+        elif stored.kind in (Output.PREVIEW, Output.SECONDARY_CAPTURE):
             file.with_suffix(".png").write_bytes(as_png(dcmread(file)))
+        elif stored.kind is Output.SUMMARY_PDF:
+            file.with_suffix(".pdf").write_bytes(pdf_of(dcmread(file)))
 
 
 def _outcome(

@@ -30,6 +30,7 @@ class Fallback(StrEnum):
     COMPREHENSIVE_SR = "comprehensive-sr"
     ENHANCED_SR = "enhanced-sr"
     RTSTRUCT = "rtstruct"
+    SECONDARY_CAPTURE = "secondary-capture"
 
 
 class DimseSettings(Settings):
@@ -93,7 +94,7 @@ class ArchiveSettings(Settings):
         default=None, description="absolute path of a PEM file without passphrase, or null"
     )
     fallback: tuple[Fallback, ...] = Field(
-        default=(), description='a list of "binary-seg", "comprehensive-sr", "enhanced-sr", "rtstruct"'
+        default=(), description="a list of " + ", ".join(f'"{form}"' for form in Fallback)
     )
     rejection_notes: bool = Field(default=False, description="true or false")
 

@@ -34,6 +34,9 @@ RuleOutput = Literal[
     Output.RTSTRUCT,
     Output.PREVIEW,
     Output.INPUT_QUALITY,
+    Output.SECONDARY_CAPTURE,
+    Output.SUMMARY_PDF,
+    Output.KEY_OBJECTS,
 ]
 _LIMITS = InputLimits()
 _FURTHER = ", ".join(f'"{output}"' for output in get_args(RuleOutput)[1:])

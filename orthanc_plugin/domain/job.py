@@ -73,6 +73,7 @@ class Found:
     location: BodyLocation | None = None
     checks: tuple[CheckResult, ...] = ()
     held_back: bool = False
+    more: tuple[StoredObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class StageView:
 class StageOutcome(JsonRecord):
     """What one stage leaves; the workflow records it as the result of a step.
 
-    stored: the object that the stage stored or adopted.
+    stored: the object that the stage stored or adopted; more: those of the same series that follow it.
     state: RUNNING when the job goes on; FAILED or SKIPPED when it ends here, with `reason` and `detail`.
     """
 
@@ -112,6 +113,12 @@ class StageOutcome(JsonRecord):
     state: JobState = JobState.RUNNING
     reason: str = ""
     detail: str = ""
+    more: Annotated[tuple[StoredObject, ...], Field(exclude_if=operator.not_)] = ()
+
+    @property
+    def objects(self) -> tuple[StoredObject, ...]:
+        """Every object of the stage."""
+        return () if self.stored is None else (self.stored, *self.more)
 
 
 @dataclass(frozen=True, slots=True)

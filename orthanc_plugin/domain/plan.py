@@ -31,6 +31,9 @@ class Output(StrEnum):
     RTSTRUCT = "rtstruct"
     PREVIEW = "preview"
     INPUT_QUALITY = "input-quality"
+    SECONDARY_CAPTURE = "secondary-capture"
+    SUMMARY_PDF = "summary-pdf"
+    KEY_OBJECTS = "key-objects"
 
 
 BODY_OUTPUTS = (Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.VIEWER_LANDMARKS)

@@ -113,12 +113,12 @@ class CtSeries:
 
     def header_at(self, slice_index: int) -> Dataset:
         """Give the header of the source slice at, or nearest to, a slice of the volume."""
-        return self.headers[self._source_index(slice_index)]
+        return self.headers[self.source_index(slice_index)]
 
     def source_plane(self, slice_index: int) -> Voxels:
         """Give a slice of the volume as far as the source slice at, or nearest to, it goes; (rows, columns)."""
         plane = self.volume.voxels_hu[slice_index]
-        part = ... if self.placement is None else self.placement.window(self._source_index(slice_index))
+        part = ... if self.placement is None else self.placement.window(self.source_index(slice_index))
         return np.asarray(plane[part])
 
     @property
@@ -137,5 +137,6 @@ class CtSeries:
             return labels
         return self.placement.to_volume(labels, self.volume.voxels_hu.shape)
 
-    def _source_index(self, slice_index: int) -> int:
+    def source_index(self, slice_index: int) -> int:
+        """Give the source slice at, or nearest to, a slice of the volume."""
         return slice_index if self.placement is None else int(np.abs(self.placement.z - slice_index).argmin())

@@ -19,7 +19,13 @@ from orthanc_plugin.config.archives import Fallback
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.errors import ConfigError, NotSupportedError, StoreError, UnclearRefusalError
-from orthanc_plugin.results.substitute import referred_uids, repointed, substitute
+from orthanc_plugin.results.substitute import made_of, referred_uids, repointed, substitute
+
+_FORMS = {
+    Fallback.RTSTRUCT: (Output.RTSTRUCT, "RTSTRUCT"),
+    Fallback.SECONDARY_CAPTURE: (Output.SECONDARY_CAPTURE, "secondary capture"),
+}
+"""Outputs that show a segmentation in another form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +42,15 @@ class _Copies:
     """What became of the objects of one delivery.
 
     name: is told of each substitute before it is sent.
-    outlined: whether the delivery has an RTSTRUCT of a segmentation.
+    stands_for: whether the delivery has an object of that kind that was made of a segmentation.
     instead: what was sent in place of an object, by its SOPInstanceUID; notes: the same in words.
     not_supported, refused: why objects were not copied.
     believes: whether an unclear refusal counts as "not supported".
-    open: objects that were refused, but may still be replaced. stood_for: those for which an RTSTRUCT stands.
+    open: objects that were refused, but may still be replaced. stood_for: those for which another form stands.
     """
 
     name: Callable[[Dataset], None]
-    outlined: Callable[[StoredObject], bool]
+    stands_for: Callable[[Output, StoredObject], bool]
     believes: bool
     count: int = 0
     instead: dict[str, Dataset] = field(default_factory=dict)
@@ -110,7 +116,7 @@ def copy_objects(
         home, destination = archives[delivery.home], archives[delivery.destination]
     except KeyError as missing:
         raise ConfigError(f"this worker's configuration has no archive {missing}") from None
-    copies = _Copies(name, partial(_is_outlined, home, delivery), believes)
+    copies = _Copies(name, partial(_stands_for, home, delivery), believes)
     for item in delivery.objects:
         try:
             _copy(home, destination, item, fallbacks, copies)
@@ -128,17 +134,11 @@ def copy_objects(
     return Copied((f"{copies.count} objects copied", *copies.notes), instead, frozenset(instead) | copies.stood_for)
 
 
-def _is_outlined(home: Archive, delivery: Delivery, seg: StoredObject) -> bool:
-    """Tell whether an RTSTRUCT of the delivery was made of a segmentation: each of its structures names its source."""
-    outlines = (item for item in delivery.objects if item.kind is Output.RTSTRUCT)
-    found = (home.find(o.study_instance_uid, o.series_instance_uid, o.sop_instance_uid) for o in outlines)
-    return any(
-        source.get("ReferencedSOPInstanceUID") == seg.sop_instance_uid
-        for ds in found
-        if ds is not None
-        for roi in ds.get("StructureSetROISequence") or ()
-        for source in roi.get("DefinitionSourceSequence") or ()
-    )
+def _stands_for(home: Archive, delivery: Delivery, kind: Output, seg: StoredObject) -> bool:
+    """Tell whether an object of the delivery shows a segmentation in another form: it names what it was made of."""
+    others = (item for item in delivery.objects if item.kind is kind)
+    found = (home.find(o.study_instance_uid, o.series_instance_uid, o.sop_instance_uid) for o in others)
+    return any(seg.sop_instance_uid in made_of(ds) for ds in found if ds is not None)
 
 
 def _copy(
@@ -177,9 +177,10 @@ def _sent_instead(
 ) -> bool:
     """Send the first substitute that the destination supports; return whether there is one."""
     for fallback in fallbacks:
-        if fallback is Fallback.RTSTRUCT and item.kind is Output.SEG and copies.outlined(item):
+        form = _FORMS.get(fallback)
+        if form is not None and item.kind is Output.SEG and copies.stands_for(form[0], item):
             copies.stood_for.add(item.sop_instance_uid)
-            copies.notes.append(f"{item.kind} {item.sop_instance_uid}: not sent; the RTSTRUCT stands for it")
+            copies.notes.append(f"{item.kind} {item.sop_instance_uid}: not sent; the {form[1]} stands for it")
             return True
         made = substitute(ds, fallback, original)
         if made is None:

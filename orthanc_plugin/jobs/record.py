@@ -35,7 +35,7 @@ class Summary(JsonRecord):
 
 def summarise(outcomes: Sequence[StageOutcome]) -> Summary:
     """Gather the stages of a job and the objects they stored."""
-    objects = tuple(outcome.stored for outcome in outcomes if outcome.stored is not None)
+    objects = tuple(stored for outcome in outcomes for stored in outcome.objects)
     return Summary(tuple(outcome.stage for outcome in outcomes), objects)
 
 

@@ -1,4 +1,4 @@
-"""Results made from all masks as stored: checks across models, structure sets and previews."""
+"""Results made from all masks as stored: checks across models, structure sets, pictures, summaries, key images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
 from orthanc_plugin.quality.agreement import check_agreement
 from orthanc_plugin.quality.masks import check_masks
+from orthanc_plugin.results.document import key_objects, summary
 from orthanc_plugin.results.rt import structure_set as rtstruct
+from orthanc_plugin.results.sc import capture as pictures
 from orthanc_plugin.results.sc import preview
 from orthanc_plugin.results.sr.checks import encode_checks_sr
 
@@ -25,6 +27,8 @@ def _form(kind: Output, context: Context) -> tuple[Callable[..., Dataset], str]:
     """Give the encoder of a form, and the settings that decide its content beside the SEG."""
     if kind is Output.RTSTRUCT:
         return partial(rtstruct.encode_rtstruct, style=context.contours), rtstruct.describe(context.contours)
+    if kind is Output.KEY_OBJECTS:
+        return key_objects.encode_key_objects, key_objects.SETTINGS
     return preview.encode_preview, preview.SETTINGS
 
 
@@ -96,13 +100,71 @@ def export(
     Parameters
     ----------
     kind : Output
-        RTSTRUCT or PREVIEW.
+        RTSTRUCT, PREVIEW or KEY_OBJECTS.
     series, card, provider, context
         As for all stages.
     stored_seg : StoredObject
         The SEG.
     """
     encode, settings = _form(kind, context)
+    return _kept_form(kind, encode, settings, series, card, stored_seg, provider, context)
+
+
+def summarise(
+    series: CtSeries,
+    card: ModelCard,
+    stored_seg: StoredObject,
+    provider: str,
+    context: Context,
+    checked: tuple[Sequence[CheckResult], Sequence[StoredObject]] | None = None,
+) -> ReportResult:
+    """Store the summary of one SEG.
+
+    Parameters
+    ----------
+    series, card, provider, context
+        As for all stages.
+    stored_seg : StoredObject
+        The SEG.
+    checked : tuple, optional
+        Results of the quality checks of the job, and the SEGs that were checked; None if the rule asks for none.
+    """
+    results, segs = (None, ()) if checked is None else checked
+    of = " ".join(sorted(seg.sop_instance_uid for seg in segs)) or "none"
+    encode = partial(summary.encode_summary, title=context.title, checks=results)
+    settings = f"{summary.SETTINGS}; checks of {of}; {context.report_settings}"
+    return _kept_form(Output.SUMMARY_PDF, encode, settings, series, card, stored_seg, provider, context)
+
+
+def capture(
+    series: CtSeries, card: ModelCard, stored_seg: StoredObject, provider: str, context: Context
+) -> ReportResult:
+    """Store the pictures of one SEG as one series, in their order."""
+    kept = context.masks(series, card, stored_seg.sop_instance_uid)
+    made, first = list[StoredObject](), ""
+    for number, picture in enumerate(pictures.pictures(series, kept.segmentation, card), 1):
+        settings = f"{pictures.SETTINGS}; {number}"
+        uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.SECONDARY_CAPTURE, settings)
+        first = first or uid
+        stored, adopted = context.find(series, uid, first), True
+        if stored is None:
+            provenance = context.provenance(series, card, uid, provider)
+            stored, adopted = context.keep(series, pictures.encode_capture(provenance, kept.ds, picture, number, first))
+        made.append(reference(stored, Output.SECONDARY_CAPTURE, adopted))
+    return ReportResult(made[0], more=tuple(made[1:]))
+
+
+def _kept_form(
+    kind: Output,
+    encode: Callable[..., Dataset],
+    settings: str,
+    series: CtSeries,
+    card: ModelCard,
+    stored_seg: StoredObject,
+    provider: str,
+    context: Context,
+) -> ReportResult:
+    """Store what an encoder makes of one SEG, or adopt what is stored already."""
     uid = identity.sr_uid(stored_seg.sop_instance_uid, kind, settings)
     if (there := context.find(series, uid)) is not None:
         return ReportResult(reference(there, kind, True))

@@ -98,9 +98,12 @@ class Context:
         order = self.models.index(card.digest) if card.digest in self.models else 0
         return Provenance(series, card, sop_uid, provider, self.clock(), self.begun, order)
 
-    def find(self, series: CtSeries, sop_uid: str) -> Dataset | None:
-        """Return a result of this series, or None if it is not stored."""
-        return self.store.find(series.identity.study_instance_uid, identity.series_uid(sop_uid), sop_uid)
+    def find(self, series: CtSeries, sop_uid: str, first: str = "") -> Dataset | None:
+        """Return a result of this series, or None if it is not stored.
+
+        `first` is the SOPInstanceUID of the first object of its series, if that is another one.
+        """
+        return self.store.find(series.identity.study_instance_uid, identity.series_uid(first or sop_uid), sop_uid)
 
     def keep(self, series: CtSeries, encoded: Dataset) -> tuple[Dataset, bool]:
         """Store an object and read it back.
@@ -116,7 +119,8 @@ class Context:
             If the archive refuses the object or does not give it back.
         """
         self.store.store(encoded)
-        stored = self.find(series, encoded.SOPInstanceUID)
+        place = (series.identity.study_instance_uid, encoded.SeriesInstanceUID)
+        stored = self.store.find(*place, encoded.SOPInstanceUID)
         if stored is None:
             raise StoreError(f"the archive accepted {encoded.SOPInstanceUID} but does not give it back")
         return stored, not _same_content(stored, encoded)
@@ -140,10 +144,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """The object that a stage stored; None if there was nothing to report, and `notes` says why."""
+    """The object that a stage stored; None if there was nothing to report, and `notes` says why.
+
+    more: objects of the same series that follow it.
+    """
 
     stored: StoredObject | None
     notes: tuple[str, ...] = ()
+    more: tuple[StoredObject, ...] = ()
 
 
 def reference(ds: Dataset, kind: Output, adopted: bool) -> StoredObject:
@@ -153,5 +161,8 @@ def reference(ds: Dataset, kind: Output, adopted: bool) -> StoredObject:
 
 def _same_content(one: Dataset, other: Dataset) -> bool:
     # A structure set is compared by its time only, as comparing contours would parse millions of numbers.
-    keywords = ("PixelData", "ContentSequence", "ContentDate", "ContentTime", "StructureSetDate", "StructureSetTime")
+    keywords = (
+        "PixelData", "ContentSequence", "EncapsulatedDocument", "ContentDate", "ContentTime", "StructureSetDate",
+        "StructureSetTime",
+    )  # fmt: skip
     return all(one.get(keyword) == other.get(keyword) for keyword in keywords)

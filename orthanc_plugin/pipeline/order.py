@@ -42,11 +42,17 @@ def _all_stages(session: Session, run: Run) -> Iterator[StageOutcome]:
         (Output.LANDMARKS, "report", partial(session.report, located=located)),
         (Output.RTSTRUCT, "outline", partial(session.export, Output.RTSTRUCT)),
         (Output.PREVIEW, "preview", partial(session.export, Output.PREVIEW)),
+        (Output.SECONDARY_CAPTURE, "capture", session.capture),
+        (Output.KEY_OBJECTS, "list", partial(session.export, Output.KEY_OBJECTS)),
     ):
         for model, seg in found if output in plan.outputs else ():
             yield run(f"{verb} {model.name}", partial(stage, model, seg))
+    checked: StageOutcome | None = None
     if found and Output.CHECKS in plan.outputs:
-        yield run("check", partial(session.check, found, located))
+        yield (checked := run("check", partial(session.check, found, located)))
+    for model, seg in found if Output.SUMMARY_PDF in plan.outputs else ():
+        what = None if checked is None else (checked, [other for _, other in found])
+        yield run(f"summarise {model.name}", partial(session.summarise, model, seg, what))
     if Output.INPUT_QUALITY in plan.outputs:
         yield run(f"report {Output.INPUT_QUALITY}", partial(session.report_input, found, located))
 

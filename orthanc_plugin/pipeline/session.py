@@ -157,6 +157,20 @@ class Session:
         """Store a stored SEG in another form."""
         return self._reported(partial(closing.export, kind), model, segmented)
 
+    def capture(self, model: PlannedModel, segmented: StageOutcome) -> Found:
+        """Store the pictures of a stored SEG."""
+        return self._reported(closing.capture, model, segmented)
+
+    def summarise(
+        self,
+        model: PlannedModel,
+        segmented: StageOutcome,
+        checked: tuple[StageOutcome, Sequence[StageOutcome]] | None = None,
+    ) -> Found:
+        """Store the summary of a stored SEG; `checked` is the outcome of the quality checks, and what they checked."""
+        results = None if checked is None else (checked[0].stage.checks, [_seg(outcome) for outcome in checked[1]])
+        return self._reported(partial(closing.summarise, checked=results), model, segmented)
+
     def report_input(
         self, segmented: Sequence[tuple[PlannedModel, StageOutcome]], located: StageOutcome | None = None
     ) -> Found:
@@ -170,7 +184,7 @@ class Session:
     def _reported(self, make: _Report, model: PlannedModel, segmented: StageOutcome) -> Found:
         card, provider = self._models.card(model), segmented.stage.provider
         result = make(self._series, card, _seg(segmented), provider, self._context)
-        return Found(result.stored, notes=result.notes)
+        return Found(result.stored, notes=result.notes, more=result.more)
 
     @cached_property
     def _series(self) -> CtSeries:

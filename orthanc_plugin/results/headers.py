@@ -77,11 +77,27 @@ def result_headers(series: CtSeries) -> list[Dataset]:
     EncodingError
         If PatientID or a UID is invalid. They must not be changed, and an archive would refuse a result with them.
     """
+    return _result_headers(series, series.headers)
+
+
+def first_header(series: CtSeries) -> Dataset:
+    """Make the first dataset of `result_headers` alone, for results that need only what all slices share.
+
+    Raises
+    ------
+    EncodingError
+        As `result_headers`.
+    """
+    (header,) = _result_headers(series, series.headers[:1])
+    return header
+
+
+def _result_headers(series: CtSeries, sources: Sequence[Dataset]) -> list[Dataset]:
     check_identity(series)
     _log_repairs(series.identity.series_instance_uid, tuple(repaired(series.headers[0])))
     with pydicom.config.disable_value_validation():
         inherited = _inherited(series.headers[0])
-        return [_slice_header(source, inherited, series) for source in series.headers]
+        return [_slice_header(source, inherited, series) for source in sources]
 
 
 def check_identity(series: CtSeries) -> None:

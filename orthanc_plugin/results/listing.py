@@ -30,6 +30,9 @@ PLACES: Mapping[Output, tuple[int, str]] = MappingProxyType(
         Output.CHECKS: (50, "Checks"),
         Output.INPUT_QUALITY: (52, "Input quality"),
         Output.RTSTRUCT: (60, "Contours"),
+        Output.SUMMARY_PDF: (70, "Summary"),
+        Output.KEY_OBJECTS: (72, "Key images"),
+        Output.SECONDARY_CAPTURE: (80, "Pictures"),
         Output.PREVIEW: (90, "Preview"),
     }
 )
@@ -69,11 +72,22 @@ def series_description(kind: Output, source: Dataset, model: str, status: str) -
     status : str
         What nobody may overlook, such as `research`.
     """
-    number = whole_number(source, "SeriesNumber")
-    kernel = plain_text((raw_text(source, "ConvolutionKernel") or "").split("\\")[0])[:_KERNEL].strip()
-    before = PLACES[kind][1] if number is None else f"{PLACES[kind][1]} S{number}"
+    number, kernel = _named(source)
+    before = f"{PLACES[kind][1]} {number}".rstrip()
     after = f" {kernel}, {status}" if kernel else f", {status}"
     return f"{before} {model[: _LONG_STRING - len(before) - 1 - len(after)].rstrip()}{after}"
+
+
+def source_name(source: Dataset) -> str:
+    """Name a source by what people see of it in a list, as in `S3 B70f`."""
+    return " ".join(filter(None, _named(source))) or "without a series number"
+
+
+def _named(source: Dataset) -> tuple[str, str]:
+    """Give SeriesNumber and ConvolutionKernel of a source as text; each empty if there is none."""
+    number = whole_number(source, "SeriesNumber")
+    kernel = plain_text((raw_text(source, "ConvolutionKernel") or "").split("\\")[0])[:_KERNEL].strip()
+    return "" if number is None else f"S{number}", kernel
 
 
 def series_time(kind: Output, begun: datetime, model: int) -> datetime:

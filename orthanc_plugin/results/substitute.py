@@ -19,11 +19,15 @@ from pydicom.uid import (
     ComprehensiveSRStorage,
     EnhancedSRStorage,
     ExplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
 
 from orthanc_plugin import identity
 from orthanc_plugin.config.archives import Fallback
+from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.results.kinds import kind_of
 from orthanc_plugin.results.provenance import CHARACTER_SET
 from orthanc_plugin.results.seg import frames as seg_frames
 from orthanc_plugin.results.seg.choice import is_binary
@@ -76,7 +80,8 @@ def repointed(ds: Dataset, instead: Mapping[str, Dataset]) -> Dataset:
     if not (replaced := sorted(referred_uids(ds) & set(instead))):
         return ds
     kind = f"{_REPOINTED} {' '.join(str(instead[uid].SOPInstanceUID) for uid in replaced)}"
-    other = _report(ds, ds.SOPClassUID, kind) if "ContentSequence" in ds else _renamed(copy.deepcopy(ds), kind)
+    has_predecessors = "ContentSequence" in ds and ds.SOPClassUID != KeyObjectSelectionDocumentStorage
+    other = _report(ds, ds.SOPClassUID, kind) if has_predecessors else _renamed(copy.deepcopy(ds), kind)
     series = {identity.series_uid(uid): str(instead[uid].SeriesInstanceUID) for uid in replaced}
     for item in _items(other, leave_out=("PredecessorDocumentsSequence",)):
         if (new := instead.get(str(item.get("ReferencedSOPInstanceUID")))) is not None:
@@ -86,6 +91,13 @@ def repointed(ds: Dataset, instead: Mapping[str, Dataset]) -> Dataset:
         if (uid := series.get(str(item.get("SeriesInstanceUID")))) is not None:
             item.SeriesInstanceUID = uid
     return other
+
+
+def made_of(ds: Dataset) -> set[str]:
+    """Return the SOPInstanceUIDs that contours and pictures name as what they were made of."""
+    named = [roi.get("DefinitionSourceSequence") or () for roi in ds.get("StructureSetROISequence") or ()]
+    named.append(ds.get("SourceImageSequence") or ())
+    return {str(item.get("ReferencedSOPInstanceUID")) for items in named for item in items}
 
 
 def _is_labelmap(ds: Dataset) -> bool:
@@ -163,11 +175,15 @@ def _report(ds: Dataset, sop_class: UID, kind: str, original: Dataset | None = N
 
 
 def _renamed(ds: Dataset, kind: str, meta: FileMetaDataset | None = None) -> Dataset:
-    """Give a copy a UID and a series of its own."""
+    """Give a copy a UID and a series of its own; pictures of one series stay together."""
+    is_one_of_several = (
+        ds.SOPClassUID == SecondaryCaptureImageStorage and kind_of(int(ds.SeriesNumber)) is Output.SECONDARY_CAPTURE
+    )
     ds.file_meta = copy.deepcopy(ds.file_meta if meta is None else meta)
     ds.SOPInstanceUID = identity.substitute_uid(ds.SOPInstanceUID, kind)
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.SeriesInstanceUID = identity.series_uid(ds.SOPInstanceUID)
+    alone, together = identity.series_uid(ds.SOPInstanceUID), identity.substitute_uid(ds.SeriesInstanceUID, kind)
+    ds.SeriesInstanceUID = together if is_one_of_several else alone
     return ds
 
 

@@ -24,7 +24,10 @@ from orthanc_plugin.quality.masks import check_masks
 from orthanc_plugin.quality.scan import measure_scan
 from orthanc_plugin.radiomics.features import measure_segments
 from orthanc_plugin.results import seg
+from orthanc_plugin.results.document.key_objects import encode_key_objects
+from orthanc_plugin.results.document.summary import encode_summary
 from orthanc_plugin.results.rt.structure_set import encode_rtstruct
+from orthanc_plugin.results.sc.capture import encode_capture, pictures
 from orthanc_plugin.results.sc.preview import encode_preview
 from orthanc_plugin.results.sr.checks import encode_checks_sr
 from orthanc_plugin.results.sr.input_quality import encode_input_sr, method_card
@@ -99,6 +102,19 @@ def _of_seg(encode: Callable[..., Dataset], case: Case) -> Dataset:
     return encode(provenance_of(case.series, "2.25.1006", case.card), case.stored, case.kept)
 
 
+def _key_image(case: Case) -> Dataset:
+    """Encode the second picture: a plane of the CT."""
+    _, picture, *_ = pictures(case.series, case.kept, case.card)
+    provenance = provenance_of(case.series, "2.25.1012", case.card)
+    return encode_capture(provenance, case.stored, picture, 2, "2.25.1011")
+
+
+def _summary(case: Case) -> Dataset:
+    results = check_masks(case.series.volume, case.kept, case.card)
+    provenance = provenance_of(case.series, "2.25.1013", case.card)
+    return encode_summary(provenance, case.stored, case.kept, title=REPORT_TITLE, checks=results)
+
+
 def _body(output: Output, title: str = "AI Enrichment Report") -> Kind:
     return Kind(
         output,
@@ -139,6 +155,17 @@ KINDS: dict[str, Kind] = {
         (lambda case, path: readers.dcmtk_reads_dataset(path), lambda case, path: readers.itk_reads_picture(path)),
     ),
     "input quality": Kind(Output.INPUT_QUALITY, _input_quality, _REPORT),
+    "secondary capture": Kind(
+        Output.SECONDARY_CAPTURE,
+        _key_image,
+        (lambda case, path: readers.dcmtk_reads_picture(path), lambda case, path: readers.itk_reads_picture(path)),
+    ),
+    "summary": Kind(Output.SUMMARY_PDF, _summary, (lambda case, path: readers.dcmtk_reads_pdf(path),)),
+    "key objects": Kind(
+        Output.KEY_OBJECTS,
+        partial(_of_seg, encode_key_objects),
+        (lambda case, path: readers.dcmtk_reads_key_objects(path, case.series),),
+    ),
 }
 
 

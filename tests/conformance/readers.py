@@ -18,8 +18,10 @@ from tempfile import TemporaryDirectory
 import highdicom
 import numpy as np
 import pydicom
+import pypdf
 import pytest
 import SimpleITK
+from PIL import Image
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.domain.instances import frame_number
@@ -140,6 +142,36 @@ def dcmtk_reads_dataset(path: Path) -> None:
     """dcmdump parses the file to its end."""
     status, text = output_of(tool("dcmdump"), "-q", str(path))
     assert (status, text.count("\n") > 20) == (0, True), text[:2000]
+
+
+def dcmtk_reads_picture(path: Path) -> None:
+    """dcm2pnm gives the pixels that pydicom gives."""
+    made = path.with_suffix(".ppm")
+    status, text = output_of(tool("dcm2pnm"), "--write-raw-pnm", str(path), str(made))
+    assert status == 0, text
+    np.testing.assert_array_equal(np.asarray(Image.open(made)), pydicom.dcmread(path).pixel_array)
+
+
+def dcmtk_reads_pdf(path: Path) -> None:
+    """dcm2pdf gives a PDF of one page, which another library reads."""
+    made = path.with_suffix(".pdf")
+    status, text = output_of(tool("dcm2pdf"), str(path), str(made))
+    assert status == 0, text
+    (page,) = pypdf.PdfReader(made).pages
+    assert "not for diagnosis" in page.extract_text() or "NOT FOR PATIENTS" in page.extract_text()
+
+
+def dcmtk_reads_key_objects(path: Path, series: CtSeries) -> None:
+    """dsrdump prints the list, and each image of it is a slice of the series or a segmentation."""
+    status, text = output_of(tool("dsrdump"), "--print-all-codes", str(path))
+    assert (status, "For Research" in text) == (0, True), text[:2000]
+    assert not [line for line in text.splitlines() if line.startswith(("E:", "F:"))]
+    document = highdicom.ko.KeyObjectSelectionDocument.from_dataset(pydicom.dcmread(path))
+    named = [str(item.referenced_sop_instance_uid) for item in document.content.get_references()]
+    assert text.count("contains IMAGE:") == len(named) > 0
+    slices = {str(header.SOPInstanceUID) for header in series.headers}
+    assert len(set(named) - slices) <= 1, "one segmentation"
+    assert all(document.resolve_reference(uid)[0] == series.identity.study_instance_uid for uid in named)
 
 
 def itk_reads_picture(path: Path) -> None:

@@ -27,7 +27,7 @@ SLICES = (24, 48, 56)
 WHOLE = "Enhanced CT of cip_ct64"
 LEGACY = "Legacy Converted Enhanced CT"
 WITH_LIBRARY = "radiomics, pyradiomics, of BINARY"
-FEW_KINDS = ("SEG", "landmarks", "RTSTRUCT", "preview")
+FEW_KINDS = ("SEG", "landmarks", "RTSTRUCT", "preview", "secondary capture", "key objects")
 
 
 def four_d() -> CtSeries:

@@ -68,7 +68,7 @@ def encode_report(
     if not groups:
         raise EncodingError("a report without a measurement group is never written")
     content = sr.MeasurementReport(
-        sr.ObservationContext(observer_device_context=_device(provenance)),
+        sr.ObservationContext(observer_device_context=device_observer(provenance)),
         procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
         imaging_measurements=groups[:1],  # all are added below: highdicom copies each, and that is slow
         title=concept(title),
@@ -97,7 +97,8 @@ def add_groups(ds: Dataset, groups: Iterable[Dataset]) -> None:
         ds.ContentSequence[-1].ContentSequence.append(group)
 
 
-def _device(provenance: Provenance) -> sr.ObserverContext:
+def device_observer(provenance: Provenance) -> sr.ObserverContext:
+    """Name the model as what observed; no person did."""
     return sr.ObserverContext(
         codes.DCM.Device,
         sr.DeviceObserverIdentifyingAttributes(

@@ -80,7 +80,10 @@ def test_archives_of_every_kind_are_read_and_written(archive: dict[str, Any]) ->
         ({"Dimse": NODE | {"AET": "BACK\\SLASH"}}, "allowed: 1 to 16 characters without backslash"),
         ({"Dimse": NODE | {"Aet": "PACS"}}, 'unknown key, did you mean "AET"?'),
         ({"Folder": "ct"}, "allowed: absolute path of a folder, or null"),
-        (URL | {"Fallback": ["png"]}, '"binary-seg", "comprehensive-sr", "enhanced-sr", "rtstruct"'),
+        (
+            URL | {"Fallback": ["png"]},
+            '"binary-seg", "comprehensive-sr", "enhanced-sr", "rtstruct", "secondary-capture"',
+        ),
         (URL | {"Token": [SECRET]}, "a value that is not shown is not allowed"),
     ],
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
+import pypdf
 import pytest
 
 from orthanc_plugin.domain.checks import Check
@@ -12,11 +14,13 @@ from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, ending
 from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.plan import Location, Output, SegEncoding, SegSettings
 from orthanc_plugin.errors import Refusal
+from orthanc_plugin.jobs.record import summarise
+from orthanc_plugin.results.document.summary import NOT_CHECKED, pdf_of
 from tests.support.cases.location_case import CHEST
 from tests.support.cases.results_case import CARD, ellipsoids
 from tests.support.fakes.hand_job import BPR, SERIES, EllipsoidEngine, HandProcess, job, run
 
-SEGMENT = f"segment {CARD.name}"
+SEGMENT, CAPTURE, SUMMARISE = (f"{verb} {CARD.name}" for verb in ("segment", "capture", "summarise"))
 
 
 def checked_job(*more: Output, hold_back: tuple[Check, ...] = ()) -> EnrichJob:
@@ -92,6 +96,53 @@ def test_each_further_form_is_an_object_of_its_own_and_adopted_when_it_is_there(
         stored = again[name].stored
         assert stored == (outcome.stored and replace(outcome.stored, adopted=True))
     assert again["check"].stage.checks == once["check"].stage.checks != ()
+
+
+FOR_OTHER_ARCHIVES = (Output.SECONDARY_CAPTURE, Output.SUMMARY_PDF, Output.KEY_OBJECTS)
+
+
+def test_what_is_made_for_archives_without_seg_is_stored_named_and_adopted(process: HandProcess) -> None:
+    what = checked_job(*FOR_OTHER_ARCHIVES, Output.CHECKS)
+    once = run(process, what)
+    capture = once[CAPTURE]
+    assert len(capture.objects) == 9
+    assert len({o.sop_instance_uid for o in capture.objects}) == 9
+    assert len({o.series_instance_uid for o in capture.objects}) == 1
+    named = summarise([*once.values()]).objects
+    assert {o.sop_instance_uid for o in named} == set(process.stored), "what is not named is never withdrawn"
+    assert [o.kind for o in named] == [
+        Output.SEG, *[Output.SECONDARY_CAPTURE] * 9, Output.KEY_OBJECTS, Output.CHECKS, Output.SUMMARY_PDF
+    ]  # fmt: skip
+    again = run(process, what)
+    assert {o.sop_instance_uid for o in summarise([*again.values()]).objects} == set(process.stored)
+    assert all(o.adopted for outcome in again.values() for o in outcome.objects)
+    assert StageOutcome.from_json(capture.to_json()) == capture
+    assert '"more"' not in once[SEGMENT].to_json(), "as earlier versions wrote it"
+
+
+def test_pictures_of_which_some_are_gone_are_made_again(process: HandProcess) -> None:
+    what = checked_job(Output.SECONDARY_CAPTURE)
+    once = run(process, what)[CAPTURE].objects
+    gone = once[4].sop_instance_uid
+    process.archive.instances = {k: ds for k, ds in process.archive.instances.items() if ds.SOPInstanceUID != gone}
+    again = run(process, what)[CAPTURE].objects
+    assert [o.sop_instance_uid for o in again] == [o.sop_instance_uid for o in once]
+    assert [o.sop_instance_uid for o in again if not o.adopted] == [gone]
+
+
+def test_a_summary_tells_the_checks_of_its_job(process: HandProcess) -> None:
+    finds(process, mirrored())
+    checked = run(process, checked_job(Output.SUMMARY_PDF, Output.CHECKS))[SUMMARISE].stored
+    plain = run(process, checked_job(Output.SUMMARY_PDF))[SUMMARISE].stored
+    assert checked is not None
+    assert plain is not None
+    assert checked.sop_instance_uid != plain.sop_instance_uid
+    told = [
+        " ".join(pypdf.PdfReader(BytesIO(pdf_of(process.stored[o.sop_instance_uid]))).pages[0].extract_text().split())
+        for o in (checked, plain)
+    ]
+    assert "FAILED: Left lung: side:" in told[0]
+    assert NOT_CHECKED in told[1]
 
 
 def test_a_seg_is_read_back_once_for_all_that_is_made_of_it(process: HandProcess) -> None:

@@ -213,6 +213,39 @@ def test_an_rtstruct_of_another_segmentation_stands_for_none(results: list[Datas
         copy_objects({"home": home, "far": far}, delivery, (Fallback.RTSTRUCT,))
 
 
+def picture(of: str) -> Dataset:
+    """Make what a delivery reads of a secondary capture: what it was made of."""
+    made, source = ct_slice(1), Dataset()
+    source.ReferencedSOPInstanceUID = of
+    made.SourceImageSequence = [source]
+    return made
+
+
+@pytest.mark.parametrize("refused", [LABEL_MAP_SEGMENTATION, SegmentationStorage])
+def test_pictures_stand_for_a_segmentation_where_the_job_made_them(results: list[Dataset], refused: str) -> None:
+    """BINARY or LABELMAP: an archive that shows neither gets the pictures, which the delivery holds."""
+    binary = seg.encode_seg(provenance_of(SERIES, SEG_UID), ellipsoids(SERIES), SegSettings(SegEncoding.BINARY))
+    stored_seg = results[0] if refused == LABEL_MAP_SEGMENTATION else binary
+    made, far, home = picture(SEG_UID), Choosy(refused), MemoryArchive("home")
+    home.put(stored_seg, made)
+    both = (stored(Output.SEG, stored_seg), stored(Output.SECONDARY_CAPTURE, made))
+    archives = {"home": home, "far": far}
+    notes = copy_objects(archives, Delivery("home", "far", both), (Fallback.SECONDARY_CAPTURE,)).notes
+    assert notes == ("1 objects copied", f"seg {SEG_UID}: not sent; the secondary capture stands for it")
+    assert [ds.SOPInstanceUID for ds in far.instances.values()] == [made.SOPInstanceUID]
+    for alone in (both[:1], (both[0], stored(Output.RTSTRUCT, made))):
+        with pytest.raises(NotSupportedError, match=f"seg {SEG_UID}"):
+            copy_objects(archives, Delivery("home", "far", alone), (Fallback.SECONDARY_CAPTURE,))
+
+
+def test_pictures_of_another_segmentation_stand_for_none(results: list[Dataset]) -> None:
+    made, far, home = picture("1.2.3"), Choosy(LABEL_MAP_SEGMENTATION), MemoryArchive("home")
+    home.put(results[0], made)
+    both = (stored(Output.SEG, results[0]), stored(Output.SECONDARY_CAPTURE, made))
+    with pytest.raises(NotSupportedError):
+        copy_objects({"home": home, "far": far}, Delivery("home", "far", both), (Fallback.SECONDARY_CAPTURE,))
+
+
 def test_an_archive_that_is_away_ends_the_try(results: list[Dataset]) -> None:
     far = Choosy()
     far.away = True

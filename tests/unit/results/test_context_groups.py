@@ -14,7 +14,8 @@ from tests.conformance.kinds import KINDS
 from tests.conformance.table import PAGE
 from tests.support.cases.results_case import small_series
 
-REPORTS = [name for name in KINDS if not name.startswith(("SEG", "RTSTRUCT", "preview"))]
+WITHOUT_GROUPS = ("SEG", "RTSTRUCT", "preview", "secondary capture", "summary", "key objects")
+REPORTS = [name for name in KINDS if not name.startswith(WITHOUT_GROUPS)]
 GROUP, MODIFIES, OBSERVES, CONTAINS = "125007", "HAS CONCEPT MOD", "HAS OBS CONTEXT", "CONTAINS"
 OF_A_GROUP = {
     ("112039", OBSERVES, "TEXT"),  # Tracking Identifier
@@ -51,6 +52,13 @@ def coded(ds: Dataset) -> Iterator[tuple[str, str, str]]:
         for item in element.value if element.VR == "SQ" else ():
             if "CodeValue" in item:
                 yield item.CodingSchemeDesignator, item.CodeValue, item.CodeMeaning
+
+
+def test_a_number_without_a_unit_says_so_in_words(reports: list[Dataset]) -> None:
+    """PS3.16 7.2.2 forbids "1" as a meaning; viewers that show the meaning then show no digit after the number."""
+    units = {(scheme, value, meaning) for ds in reports for scheme, value, meaning in coded(ds) if scheme == "UCUM"}
+    assert {meaning for _, value, meaning in units if value == "1"} == {"no units"}
+    assert not [meaning for _, _, meaning in units if meaning[0].isdigit()]
 
 
 def plain(meaning: str) -> str:

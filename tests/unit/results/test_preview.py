@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.catalog.card import ModelCard
@@ -30,6 +29,7 @@ from tests.support.cases.results_case import (
     segment,
     small_series,
 )
+from tests.support.fakes.drawn import drawn_texts
 
 FLIPS = [(x, y, z) for x in (1, -1) for y in (1, -1) for z in (1, -1)]
 
@@ -134,15 +134,7 @@ def test_outlines_have_the_colours_of_the_segments_and_the_legend_has_a_row_for_
 
 def texts_drawn(monkeypatch: pytest.MonkeyPatch, series: CtSeries, card: ModelCard = CARD) -> list[str]:
     """Draw the preview of a series, and give every text that was drawn."""
-    drawn: list[str] = []
-    for name in ("text", "multiline_text"):
-        paint = getattr(ImageDraw.ImageDraw, name)
-
-        def listen(self: object, place: object, text: str, *more: object, _paint: Any = paint, **keys: object) -> None:
-            drawn.append(text)
-            _paint(self, place, text, *more, **keys)
-
-        monkeypatch.setattr(ImageDraw.ImageDraw, name, listen)
+    drawn = drawn_texts(monkeypatch)
     preview_png(series, ellipsoids(series), card)
     return drawn
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pydicom
+import pypdf
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -17,6 +18,7 @@ from orthanc_plugin.catalog.card import Engine
 from orthanc_plugin.codes import ARTIFICIAL_INTELLIGENCE, MORPHOLOGICAL_OPERATIONS, Code
 from orthanc_plugin.domain.input_quality import InputLimits
 from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.results.document.summary import pdf_of
 from orthanc_plugin.results.sr.input_quality import method_card
 from tests.conformance.cases import FEW, Case
 from tests.conformance.kinds import KINDS, Kind
@@ -66,9 +68,14 @@ def made(kind: Kind, case: Case) -> Dataset:
 
 
 def texts(ds: Dataset) -> list[tuple[str, str]]:
-    """Yield keyword and value of every element that holds neither a UID nor numbers in bytes."""
+    """Yield keyword and value of every element that holds neither a UID nor numbers in bytes, and what a PDF says."""
     numbers = {VR.UI, VR.SQ, VR.OB, VR.OW, VR.US, VR.FD, VR.FL, VR.UL, VR.AT}
-    return [(element.keyword, str(element.value)) for element in ds.iterall() if element.VR not in numbers]
+    found = [(element.keyword, str(element.value)) for element in ds.iterall() if element.VR not in numbers]
+    if "EncapsulatedDocument" in ds:
+        pdf = pypdf.PdfReader(io.BytesIO(pdf_of(ds)))
+        said = [*(page.extract_text() for page in pdf.pages), *map(str, (pdf.metadata or {}).values())]
+        found.extend(("EncapsulatedDocument", " ".join(text.split())) for text in said)
+    return found
 
 
 def test_uids_of_the_source_stand_in_uid_attributes_alone(made: Dataset, case: Case) -> None:

@@ -14,10 +14,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, SegmentationStorage
 
 from orthanc_plugin import identity
+from orthanc_plugin.codes import REPORT_TITLE
 from orthanc_plugin.config.archives import Fallback
 from orthanc_plugin.domain.plan import SegEncoding, SegSettings
 from orthanc_plugin.results import seg
-from orthanc_plugin.results.substitute import repointed, substitute
+from orthanc_plugin.results.document.key_objects import encode_key_objects
+from orthanc_plugin.results.document.summary import encode_summary
+from orthanc_plugin.results.sc.capture import encode_capture, pictures
+from orthanc_plugin.results.substitute import made_of, repointed, substitute
 from tests.support.cases.results_case import (
     CARD,
     SEG_UID,
@@ -176,3 +180,36 @@ def test_a_report_follows_the_segmentation_that_was_replaced(tmp_path: Path) -> 
     assert str(report.SOPInstanceUID) in str(other.PredecessorDocumentsSequence)
     assert problems(other, tmp_path) == []
     assert repointed(report, {"1.2.3": made}) is report
+
+
+def test_pictures_that_follow_a_replaced_segmentation_stay_one_series(tmp_path: Path) -> None:
+    original = labelmap()
+    made, kept = binary(original), seg.decode_seg(original, SERIES, CARD)
+    captured = [
+        reread(encode_capture(provenance_of(SERIES, f"2.25.770{number}"), original, picture, number, "2.25.7701"))
+        for number, picture in enumerate(pictures(SERIES, kept, CARD), 1)
+    ]
+    others = [repointed(ds, {SEG_UID: made}) for ds in captured]
+    assert len({ds.SOPInstanceUID for ds in (*captured, *others)}) == len(captured) * 2
+    (series,) = {ds.SeriesInstanceUID for ds in others}
+    assert series != captured[0].SeriesInstanceUID
+    assert all(SEG_UID not in made_of(ds) and str(made.SOPInstanceUID) in made_of(ds) for ds in others)
+    assert [ds.PixelData for ds in others] == [ds.PixelData for ds in captured]
+    assert problems(reread(others[1]), tmp_path) == []
+
+
+def test_a_summary_and_key_images_follow_a_replaced_segmentation(tmp_path: Path) -> None:
+    original = reread(labelmap(SegEncoding.BINARY))
+    replaced = reread(original)
+    replaced.SOPInstanceUID, replaced.SeriesInstanceUID = "2.25.88", "2.25.89"
+    kept = seg.decode_seg(original, SERIES, CARD)
+    for ds in (
+        encode_key_objects(provenance_of(SERIES, "2.25.71"), original, kept),
+        encode_summary(provenance_of(SERIES, "2.25.72"), original, kept, title=REPORT_TITLE),
+    ):
+        other = reread(repointed(reread(ds), {SEG_UID: replaced}))
+        assert "2.25.88" in str(other)
+        assert SEG_UID not in str(other)
+        assert str(original.SeriesInstanceUID) not in str(other)
+        assert "PredecessorDocumentsSequence" not in other
+        assert problems(other, tmp_path) == []
