@@ -1,7 +1,7 @@
 # `make` and `make help` list the targets: a target's line says after ## what it does.
 
 RUN := .venv/bin/
-TIERS ?= unit integration parity parity/nnunet parity/bpr faults security
+TIERS ?= unit integration parity parity/nnunet parity/bpr faults security browser
 # Every test of the main job starts several Pythons: without cached bytecode each would compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 # MkDocs Material announces other software on every build.
@@ -38,7 +38,7 @@ demo: setup ## Run the main job on a phantom, or on your own: CT=FOLDER MODEL=NA
 	$(RUN)orthanc-enrich demo $(if $(CT),"$(CT)") $(if $(MODEL),--model "$(MODEL)") $(if $(EXIT),--exit)
 
 test: setup parity-env ## Run all tests and print the minutes of each tier; TIERS="unit integration" for some
-	./scripts/install-system postgresql
+	./scripts/install-system postgresql chromium
 	./scripts/in-loopback ./scripts/test-tiers $(TIERS)
 
 check: setup ## Check format, lint, types, import directions, dependencies, unused code, spelling, documentation
@@ -109,4 +109,4 @@ pins: setup ## Pin what pyproject.toml asks for; UPGRADE=1 raises every version
 	./scripts/pin-requirements $(if $(UPGRADE),--upgrade)
 
 clean: ## Remove everything that was built or installed here
-	rm -rf .demo dist .site .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv .parity
+	rm -rf .browser .demo dist .site .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv .parity

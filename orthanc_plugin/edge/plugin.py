@@ -42,6 +42,7 @@ STOP_STEPS: tuple[tuple[signal.Signals | None, float], ...] = (
     (signal.SIGKILL, 0.3),
 )
 EXIT_CONFIGURATION = 78  # sysexits.h, EX_CONFIG
+RESOURCE = "(studies|series)/([0-9a-f]{8}(?:-[0-9a-f]{8}){4})"
 STDERR_MAX_BYTES = 1_000_000
 ANSWER_MAX_BYTES = 4096
 HINTS_OFF = "Enrichment.Service.Secret is empty: no hints are sent, the service finds series by ReconcileSeconds"
@@ -118,6 +119,7 @@ class Hint:
     origin: str
     anonymized_from: str
     modified_from: str
+    again: bool = False  # a person asks: decide by the rules of now, whatever was decided before
 
 
 def read_settings(configuration: str, environ: Mapping[str, str]) -> Settings:
@@ -272,7 +274,8 @@ def post_hint(address: str, secret: str, hint: Hint) -> tuple[int, int]:
     connection = connect(at.netloc, timeout=HINT_TIMEOUT_S)
     try:
         headers = {"Content-Type": "application/json", "X-Enrichment-Secret": secret}
-        connection.request("POST", at.path + HINTS_PATH, json.dumps(asdict(hint)), headers)
+        body = {key: value for key, value in asdict(hint).items() if key != "again" or value}  # for older services
+        connection.request("POST", at.path + HINTS_PATH, json.dumps(body), headers)
         answer = connection.getresponse()
         return answer.status, _changes_read(answer.read(ANSWER_MAX_BYTES))
     finally:
@@ -359,9 +362,9 @@ class Hints:
     def __init__(self, settings: Settings, address: Callable[[], str], mark: Mark) -> None:
         self._mark = mark
         self.sent = self.refused = self.dropped = 0
-        self.error = "" if settings.secret else HINTS_OFF
+        self.error = self.off = "" if settings.secret else HINTS_OFF
         self._settings, self._address = settings, address
-        self._waiting: queue.Queue[str] = queue.Queue(HINTS_WAITING_MAX)
+        self._waiting: queue.Queue[tuple[str, bool]] = queue.Queue(HINTS_WAITING_MAX)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="enrichment-hints", daemon=True)
 
@@ -370,12 +373,12 @@ class Hints:
         """Number of hints that are not sent yet."""
         return self._waiting.qsize()
 
-    def offer(self, series_id: str) -> None:
-        """Add a stable series to the queue, without ever blocking."""
+    def offer(self, series_id: str, again: bool = False) -> None:
+        """Add a series to the queue, without ever blocking."""
         if not self._settings.secret:
             return
         try:
-            self._waiting.put_nowait(series_id)
+            self._waiting.put_nowait((series_id, again))
         except queue.Full:
             self.dropped += 1
 
@@ -408,12 +411,12 @@ class Hints:
             self._stopping.wait(0.5)
             return
         try:
-            series_id = self._waiting.get(timeout=0.5)
+            series_id, again = self._waiting.get(timeout=0.5)
         except queue.Empty:
             return
         with contextlib.suppress(orthanc.OrthancException):  # deleted meanwhile
             if hint := read_hint(series_id, self._settings.archive):
-                self._send(address, hint)
+                self._send(address, replace(hint, again=again))
 
     def _send(self, address: str, hint: Hint) -> None:
         try:
@@ -433,7 +436,7 @@ class Hints:
 
     def _try_later(self, hint: Hint, why: str) -> None:
         self._complain(f"the service does not take hints ({why}); they are kept and sent later")
-        self.offer(hint.orthanc_series_id)
+        self.offer(hint.orthanc_series_id, hint.again)
         self._stopping.wait(HINT_RETRY_S)
 
     def _complain(self, error: str) -> None:
@@ -617,6 +620,8 @@ class Edge:
             "/enrichment": route(self.answer_page),
             "/enrichment/status": route(self.answer_status),
             "/enrichment/dashboard": route(self.answer_dashboard),
+            f"/enrichment/(open|results)/{RESOURCE}": route(self.answer_lead),
+            f"/enrichment/now/{RESOURCE}": route(self.answer_now, "POST"),
         }
 
     @property
@@ -666,34 +671,76 @@ class Edge:
             "hints": {name: getattr(hints, name) for name in counts} if hints else {},
         }
 
-    def answer_status(self, output: orthanc.RestOutput) -> None:
+    def answer_status(self, output: orthanc.RestOutput, *_: str) -> None:
         """Answer with the report as JSON."""
         output.AnswerBuffer(json.dumps(self.report()), "application/json")
 
-    def answer_page(self, output: orthanc.RestOutput) -> None:
+    def answer_page(self, output: orthanc.RestOutput, *_: str) -> None:
         """Answer with the report as a page that reloads every 5 seconds."""
         output.AnswerBuffer(_page(self.report(), "5"), "text/html; charset=utf-8")
 
-    def answer_dashboard(self, output: orthanc.RestOutput) -> None:
-        """Lead to the dashboard. Orthanc's own redirect is a 301: browsers keep it although the port may change."""
-        link = self.link
+    def answer_dashboard(self, output: orthanc.RestOutput, *_: str) -> None:
+        """Lead to the dashboard."""
+        self._lead(output, self.link)
+
+    def answer_lead(self, output: orthanc.RestOutput, where: str, level: str, orthanc_id: str) -> None:
+        """Lead to a study or series in the viewer, or to its results."""
+        tags = _rest(f"/{level}/{orthanc_id}")["MainDicomTags"]
+        study = tags if level == "studies" else _rest(f"/series/{orthanc_id}/study")["MainDicomTags"]
+        uids = {name: (study | tags).get(name, "") for name in ("StudyInstanceUID", "SeriesInstanceUID")}
+        if where == "open":
+            end = "open?" + urllib.parse.urlencode({name: uid for name, uid in uids.items() if uid})
+        elif tags.get("Modality") == "CT":
+            end = "series/" + urllib.parse.quote(uids["SeriesInstanceUID"], safe="")
+        else:
+            end = "?" + urllib.parse.urlencode({"study": uids["StudyInstanceUID"]})
+        self._lead(output, self.link and self.link + end)
+
+    def answer_now(self, output: orthanc.RestOutput, level: str, orthanc_id: str) -> None:
+        """Ask the service for new decisions on a series, or on those of a study; only CT is hinted."""
+        series = [orthanc_id] if level == "series" else _rest(f"/studies/{orthanc_id}")["Series"]
+        error = self._error
+        if self.hints is not None:
+            error = self.hints.off
+            for one in series:
+                self.hints.offer(one, again=True)
+        output.AnswerBuffer(json.dumps({"asked": 0 if error else len(series), "error": error}), "application/json")
+
+    def _lead(self, output: orthanc.RestOutput, link: str) -> None:
+        """Lead to an address. Orthanc's own redirect is a 301: browsers keep it although the port may change."""
         output.AnswerBuffer(_page(self.report(), f"0;url={link}" if link else "5"), "text/html; charset=utf-8")
 
 
-def route(answer: Callable[[orthanc.RestOutput], None]) -> Callable[..., None]:
-    """Wrap a read-only REST callback: it takes a plain GET only, and no exception reaches Orthanc's log."""
+def _is_ours(headers: Mapping[str, str]) -> bool:
+    """Tell whether a page of this Orthanc, or a program, asks: browsers add their login to requests of any site."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site in ("same-origin", "none")
+    return origin is None or urllib.parse.urlsplit(origin).netloc == headers.get("host")
+
+
+def route(answer: Callable[..., None], method: str = "GET") -> Callable[..., None]:
+    """Wrap a REST callback: it takes one plain method, and no exception reaches Orthanc's log.
+
+    `answer` gets the output and the groups of the path.
+    """
 
     def callback(output: orthanc.RestOutput, uri: str, **request: Any) -> None:
         try:
-            headers = {name.lower() for name in request.get("headers", {})}
+            headers = {name.lower(): value for name, value in request.get("headers", {}).items()}
             disguised = "x-http-method-override" in headers or "_method" in request.get("get", {})
-            if request.get("method") != "GET" or disguised:
-                output.SendMethodNotAllowed("GET")
+            if request.get("method") != method or disguised:
+                output.SendMethodNotAllowed(method)
+                return
+            if method != "GET" and not _is_ours(headers):
+                output.SendHttpStatusCode(403)
                 return
             output.SetHttpHeader("Cache-Control", "no-store")
             output.SetHttpHeader("X-Content-Type-Options", "nosniff")
             output.SetHttpHeader("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-            answer(output)
+            answer(output, *request.get("groups", ()))
+        except orthanc.OrthancException:  # no such study or series
+            output.SendHttpStatusCode(404)
         except Exception as error:  # Orthanc would log the message, which may hold what was asked
             log_error(f"the status page failed: {describe(error)}")
             output.SendHttpStatusCode(500)
@@ -714,21 +761,61 @@ def _page(report: Json, refresh: str) -> str:
 <h1>Enrichment</h1><table>{table}</table>{dashboard}<p>Research use only, not for diagnosis.</html>"""
 
 
-EXPLORER_BUTTON = """
+EXPLORER_BUTTONS = """
 (function () {
-  function add() {
-    var link = document.createElement('a');
-    link.id = 'enrichment-dashboard';
-    link.href = '../enrichment/dashboard';
-    link.target = '_blank';
-    link.rel = 'noopener noreferrer';
-    link.textContent = 'AI enrichment';
-    link.setAttribute('data-ajax', 'false');
-    link.style.cssText = 'position:fixed;right:1em;bottom:1em;z-index:2000;padding:.5em 1em;border-radius:1em;' +
-      'background:#1f5f99;color:#fff;font:bold 14px sans-serif;text-decoration:none;text-shadow:none';
-    document.body.appendChild(link);
+  var bar = document.createElement('nav');
+  bar.id = 'enrichment';
+  bar.setAttribute('aria-label', 'AI enrichment');
+  bar.style.cssText = 'position:fixed;right:1em;bottom:1em;z-index:2000';
+  var style = 'margin-left:.5em;padding:.5em 1em;border:0;border-radius:1em;background:#1f5f99;color:#fff;' +
+    'font:bold 14px sans-serif;text-decoration:none;text-shadow:none;cursor:pointer';
+  function add(tag, id, text) {
+    var button = document.createElement(tag);
+    button.id = 'enrichment-' + id;
+    button.textContent = text;
+    button.style.cssText = style;
+    button.setAttribute('data-role', 'none');
+    bar.appendChild(button);
+    return button;
   }
-  if (document.body) { add(); } else { document.addEventListener('DOMContentLoaded', add); }
+  function link(id, text, path) {
+    var button = add('a', id, text);
+    button.href = '../enrichment/' + path;
+    button.target = '_blank';
+    button.rel = 'noopener noreferrer';
+    button.setAttribute('data-ajax', 'false');
+  }
+  function ask(button, resource) {
+    var request = new XMLHttpRequest();
+    request.open('POST', '../enrichment/now/' + resource);
+    request.onloadend = function () {
+      var answer = request.status === 200 ? JSON.parse(request.responseText) : {};
+      button.textContent = answer.asked ? 'Asked for' : 'Not possible: ' + (answer.error || 'HTTP ' + request.status);
+    };
+    request.send();
+  }
+  var shown = null;
+  function draw() {
+    var found = /^#(study|series)\\?uuid=([0-9a-f]{8}(?:-[0-9a-f]{8}){4})/.exec(window.location.hash);
+    var resource = found ? (found[1] === 'study' ? 'studies/' : 'series/') + found[2] : '';
+    if (resource === shown) { return; }
+    shown = resource;
+    bar.textContent = '';
+    if (resource) {
+      var now = add('button', 'now', 'Enrich now');
+      now.type = 'button';
+      now.onclick = function () { ask(now, resource); };
+      link('results', 'Open results', 'results/' + resource);
+      link('viewer', 'Open in viewer', 'open/' + resource);
+    }
+    link('dashboard', 'AI enrichment', 'dashboard');
+  }
+  function start() {
+    document.body.appendChild(bar);
+    draw();
+    window.setInterval(draw, 500);  // Orthanc Explorer changes its address without an event
+  }
+  if (document.body) { start(); } else { document.addEventListener('DOMContentLoaded', start); }
 })();
 """
 
@@ -746,7 +833,7 @@ def load() -> Edge:
     orthanc.RegisterOnChangeCallback(edge.on_change)
     for path, callback in edge.routes.items():
         orthanc.RegisterRestCallback(path, callback)
-    orthanc.ExtendOrthancExplorer(EXPLORER_BUTTON)
+    orthanc.ExtendOrthancExplorer(EXPLORER_BUTTONS)
     atexit.register(edge.stop)  # in case Orthanc ends without ORTHANC_STOPPED
     return edge
 

@@ -210,7 +210,10 @@ class SeriesList(Shape):
 
 
 class HintBody(BaseModel):
-    """A hint of Orthanc's plugin about a series that became stable (fields of `jobs.hint.Hint`)."""
+    """A hint of Orthanc's plugin about a series that became stable (fields of `jobs.hint.Hint`).
+
+    again: a person asks for it: it is decided on by the rules of now, whatever was decided before.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -224,6 +227,7 @@ class HintBody(BaseModel):
     origin: Name = ""
     anonymized_from: Name = ""
     modified_from: Name = ""
+    again: bool = False
 
 
 class BackfillBody(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -89,7 +90,12 @@ class FakeOrthanc(ModuleType):
         return json.dumps(self.answers[path]).encode()
 
     def get(self, path: str, **request: Any) -> RestOutput:
-        """Call a registered route as Orthanc does."""
+        """Call a registered route as Orthanc does; 404 if there is none."""
         output = RestOutput()
-        self.routes[path](output, path, **{"method": "GET", "headers": {}, "get": {}, "groups": [], **request})
+        found = ((callback, re.fullmatch(regex, path)) for regex, callback in self.routes.items())
+        callback, match = next((pair for pair in found if pair[1]), (None, None))
+        if callback is None or match is None:
+            output.status = 404
+        else:
+            callback(output, path, **{"method": "GET", "headers": {}, "get": {}, "groups": match.groups(), **request})
         return output

@@ -1,0 +1,164 @@
+"""OHIF shows the results as they are stored: a real archive, service and worker, and a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext
+
+from tests.browser.ohif_page import OhifPage, logged_in, open_ohif
+from tests.browser.study import HOSTILE, SHAPES, EnrichedStudy, segments_of, voxels_of
+from tests.support.cases.enriched import EnrichedOrthanc
+
+Picture = Callable[[str], Path]
+BACKGROUND = "Background"
+"""OHIF 3.13.2 lists the background of a LABELMAP, which the standard requires, as a segment."""
+
+
+def settle(ohif: OhifPage, picture: Path) -> None:
+    """Let the last image and toast come, and take a picture."""
+    ohif.page.wait_for_load_state("networkidle")
+    ohif.page.wait_for_timeout(1000)
+    ohif.page.screenshot(path=picture)
+
+
+@pytest.mark.parametrize("number", range(len(SHAPES)))
+def test_a_ct_opens_with_the_segments_of_both_models_as_stored(
+    site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture,
+    keep_time: Callable[[str, float], None], number: int,
+) -> None:  # fmt: skip
+    stored = {str(seg.SeriesInstanceUID): seg for seg in study.of(number, "SEG")}
+    kinds = {seg.get("SegmentationType") for seg in stored.values()}
+    assert (len(stored), kinds) == (2, {"BINARY"} if number == 0 else {"LABELMAP"})
+    with open_ohif(browser, site, study.uid, study.series[number]) as ohif:
+        overlays = ohif.await_overlays(2)
+        keep_time(f"from click to overlay, {kinds.pop()}", ohif.seconds)
+        settle(ohif, picture(f"ohif-ct-{number + 1}"))
+        assert ohif.shown() == [("CT", study.series[number])]
+        assert {overlay.series for overlay in overlays} == set(stored)
+        for overlay in overlays:
+            seg = stored[overlay.series]
+            assert [segment for segment in overlay.segments if segment[1] != BACKGROUND] == segments_of(seg)
+            assert overlay.voxels == voxels_of(seg)
+        assert ohif.complaints() == []
+
+
+def test_a_study_opens_with_its_first_ct_and_lists_results_in_reading_order(
+    site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
+) -> None:
+    with open_ohif(browser, site, study.uid) as ohif:
+        ohif.await_overlays(2)
+        settle(ohif, picture("ohif-study"))
+        assert ohif.shown() == [("CT", study.series[0])]
+        numbers = [int(ds.SeriesNumber) for results in study.results for ds in results]
+        previews = sorted(int(ds.SeriesNumber) for results in study.results for ds in results if ds.Modality == "OT")
+        assert ohif.listed() == [1, 2, *previews, *sorted(set(numbers) - set(previews))]
+        # A double click on the other CT brings its own segments.
+        ohif.page.locator("[data-cy=study-browser-thumbnail]").nth(1).dblclick()
+        ohif.await_shown(study.series[1])
+        assert {overlay.series for overlay in ohif.await_overlays(2)} == {
+            str(seg.SeriesInstanceUID) for seg in study.of(1, "SEG")
+        }
+        assert ohif.complaints() == []
+
+
+def test_a_link_to_a_segmentation_shows_it_alone(
+    site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
+) -> None:
+    _, seg = study.of(0, "SEG")
+    with open_ohif(browser, site, study.uid, seg.SeriesInstanceUID, seg.SOPInstanceUID) as ohif:
+        (overlay,) = ohif.await_overlays(1)
+        settle(ohif, picture("ohif-seg"))
+        assert overlay.series == seg.SeriesInstanceUID
+        assert ohif.complaints() == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["Radiomics", "Landmarks", "Body landmarks", "Body regions", "Checks", "Input quality"]
+)
+def test_a_report_opens_as_text(
+    site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture, kind: str
+) -> None:
+    report = study.of(0, "SR", f"{kind} ")[0]
+    groups = [item for item in report.ContentSequence if item.ValueType == "CONTAINER"]
+    tracking = next(
+        item.TextValue
+        for container in groups
+        for group in container.ContentSequence
+        if group.ValueType == "CONTAINER"
+        for item in group.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == "112039"
+    )
+    with open_ohif(browser, site, study.uid, report.SeriesInstanceUID) as ohif:
+        ohif.await_text("AI Enrichment Report")
+        ohif.await_text(str(tracking))
+        settle(ohif, picture(f"ohif-{kind.lower().replace(' ', '-')}"))
+        assert ohif.complaints() == []
+
+
+def test_slice_levels_are_drawn_on_their_slices(
+    site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
+) -> None:
+    (report,) = study.of(0, "SR", "Slice levels")
+    with open_ohif(browser, site, study.uid, report.SeriesInstanceUID) as ohif:
+        ohif.await_shown(study.series[0])
+        ohif.page.wait_for_function("() => services.measurementService.getMeasurements().length > 0", timeout=60_000)
+        settle(ohif, picture("ohif-slice-levels"))
+        drawn = ohif.page.evaluate(
+            """() => services.measurementService.getMeasurements()
+                .map(({ label, referencedImageId }) => [label, referencedImageId.match(/instances[/]([0-9.]+)/)[1]])"""
+        )
+        assert sorted(map(tuple, drawn)) == sorted(levels_of(report))
+        assert ohif.complaints() == []
+
+
+def levels_of(report) -> list[tuple[str, str]]:  # type: ignore[no-untyped-def]
+    """Label and slice of each point of the report."""
+    levels = []
+
+    def walk(items) -> None:  # type: ignore[no-untyped-def]
+        for item in items:
+            content = item.get("ContentSequence", [])
+            points = [child for child in content if child.ValueType == "SCOORD"]
+            if points:
+                finding = next(c for c in content if c.ConceptNameCodeSequence[0].CodeValue == "112040")
+                image = points[0].ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+                levels.append((str(finding), str(image)))
+            walk(content)
+
+    walk(report.ContentSequence)
+    return levels
+
+
+def test_contours_and_preview_open(
+    site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
+) -> None:
+    contours = study.of(0, "RTSTRUCT")[0]
+    with open_ohif(browser, site, study.uid, contours.SeriesInstanceUID) as ohif:
+        (overlay,) = ohif.await_overlays(1)
+        settle(ohif, picture("ohif-contours"))
+        assert [label for _, label, _ in overlay.segments] == [
+            str(roi.ROIName) for roi in contours.StructureSetROISequence
+        ]
+        assert ohif.complaints() == []
+    preview = study.of(0, "OT")[0]
+    with open_ohif(browser, site, study.uid, preview.SeriesInstanceUID) as ohif:
+        ohif.await_shown(str(preview.SeriesInstanceUID))
+        ohif.page.locator("canvas.cornerstone-canvas").wait_for()
+        settle(ohif, picture("ohif-preview"))
+        assert ohif.complaints() == []
+
+
+def test_hostile_names_stay_text(
+    site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
+) -> None:
+    page = browser.new_page()
+    ohif = OhifPage(page)
+    page.goto(f"{logged_in(site)}/")
+    ohif.await_text(HOSTILE)
+    settle(ohif, picture("ohif-list"))
+    assert page.evaluate("() => window.hacked") is None
+    assert ohif.complaints() == []
+    page.close()
