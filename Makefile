@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults scaling-figures bench parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
+.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults scaling-figures bench bench-front-door parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,10 @@ parity: setup parity-env ## Compare every nnU-Net case with the original framewo
 
 parity-small: setup parity-env ## Compare the nnU-Net cases that CI runs
 	.parity/bin/python -m pytest tests/parity/nnunet --page -q -o timeout=1800
+
+bench-front-door: setup ## Measure WADO-RS through the front door against nginx (run it alone)
+	./scripts/install-system nginx
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.front_door
 
 bench-nnunet: setup parity-env ## Measure seconds and memory against nnunetv2's own predictor
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer total-fast

@@ -131,12 +131,19 @@ def _exchanged(directory: Path) -> Iterator[Path]:
         new.mkdir()
         (new / MARKER).touch()
         yield new
+        _open_to_all(new)
         if directory.exists():
             directory.rename(old)
         new.rename(directory)
     finally:
         for folder in (new, old):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let Orthanc's user read what root installs, whatever root's umask."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _unpack(archive: Path, folder: Path, progress: Progress) -> int:

@@ -92,7 +92,7 @@ class Viewer:
     async def open(self, request: Request) -> Response:
         """Lead to a study, a series or an object in the viewer.
 
-        The address is absolute: if the caller's had a user and a password, they stay behind.
+        The address names the host: if the caller's had a user and a password, they stay behind.
         """
         uids = [request.query_params.get(name, "") for name in VIEWER_FIELDS]
         if not uids[0] or not all(is_uid(uid) for uid in uids if uid):
@@ -100,7 +100,7 @@ class Viewer:
         if not self._settings.url and (why := self.missing()):
             raise HTTPException(404, why)
         link = viewer_link(self._settings.url, *uids)
-        return RedirectResponse(f"{request.url.scheme}://{request.url.netloc}{link}" if link[0] == "/" else link, 303)
+        return RedirectResponse(f"//{request.url.netloc}{link}" if link[0] == "/" else link, 303)
 
 
 def viewer_link(template: str, study_uid: str, series_uid: str = "", sop_uid: str = "") -> str:

@@ -12,11 +12,15 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.phantoms.dicom import write_phantom
+from orthanc_plugin.phantoms.phantom import make_phantom
 from orthanc_plugin.phantoms.thorax import make_thorax_phantom
 from tests.support.cases.enriched import EnrichedOrthanc
 
-SHAPES = ((56, 64, 64), (56, 60, 61))
-"""Columns of the first are a multiple of 8, so its SEG are BINARY; those of the second are LABELMAP."""
+CTS = (
+    lambda: make_thorax_phantom((56, 64, 64), seed=1),
+    lambda: make_phantom((56, 60, 61), (3.0, 3.2, 3.2), seed=2),
+)
+"""Columns of the first are a multiple of 8, so its SEG are BINARY; those of the second (a small patient) LABELMAP."""
 HOSTILE = '<img src=x onerror="window.hacked=1">'
 
 Segment = tuple[int, str, tuple[int, int, int]]
@@ -44,8 +48,8 @@ class EnrichedStudy:
 def enrich_study(site: EnrichedOrthanc, folder: Path) -> EnrichedStudy:
     """Send one study with two CT, and wait until both are done."""
     series, study_uid = [], ""
-    for number, shape in enumerate(SHAPES, 1):
-        files = write_phantom(folder / str(number), make_thorax_phantom(shape, seed=number), uid_seed=str(number))
+    for number, make in enumerate(CTS, 1):
+        files = write_phantom(folder / str(number), make(), uid_seed=str(number))
         for file in files:
             ds = dcmread(file)
             study_uid = study_uid or ds.StudyInstanceUID
@@ -55,7 +59,7 @@ def enrich_study(site: EnrichedOrthanc, folder: Path) -> EnrichedStudy:
         series.append(str(ds.SeriesInstanceUID))
         site.stow(files)
     for uid in series:
-        row = site.await_final(uid, within_s=240)
+        row = site.await_final(uid, within_s=600)
         assert (row["state"], row["reason"]) == ("done", ""), row
     return EnrichedStudy(study_uid, tuple(series), tuple(_results(site, uid) for uid in series))
 

@@ -43,6 +43,7 @@
     return isImage(other) - isImage(one) || number(one) - number(other);
   };
 
+  let subscription;
   const extension = {
     id: 'orthanc-enrichment',
 
@@ -63,17 +64,20 @@
       stages[0].viewports[0].viewportOptions.initialImageOptions.defaultValue = { preset: 'middle' };
     },
 
-    // Each viewport that shows images gets their segments once: a person may then remove them.
+    // Each time a viewport is filled with images, their segments are added; a person may then remove them.
     onModeEnter({ servicesManager }) {
       const { cornerstoneViewportService, displaySetService, segmentationService, uiNotificationService } =
         servicesManager.services;
-      const given = new Set();
 
       const add = async (viewportId, overlay) => {
+        const segmentationId = overlay.displaySetInstanceUID;
         try {
           await overlay.load({ headers: {} });
+          if (segmentationService.getSegmentationRepresentations(viewportId, { segmentationId }).length) {
+            return;
+          }
           await segmentationService.addSegmentationRepresentation(viewportId, {
-            segmentationId: overlay.displaySetInstanceUID,
+            segmentationId,
             type: OVERLAYS[overlay.Modality],
           });
           overlay.isHydrated = true;
@@ -87,22 +91,22 @@
         }
       };
 
-      cornerstoneViewportService.subscribe(
+      subscription = cornerstoneViewportService.subscribe(
         cornerstoneViewportService.EVENTS.VIEWPORT_DATA_CHANGED,
         async ({ viewportId, viewportData }) => {
           const [shown] = [viewportData?.data].flat();
           const image = shown && displaySetService.getDisplaySetByUID(shown.displaySetInstanceUID);
-          const key = `${viewportId} ${image?.displaySetInstanceUID}`;
-          if (!image || isOverlay(image) || given.has(key)) {
+          if (!image || isOverlay(image)) {
             return;
           }
-          given.add(key);
           for (const overlay of overlaysOf(image, displaySetService.getActiveDisplaySets())) {
             await add(viewportId, overlay);
           }
         }
       );
     },
+
+    onModeExit: () => subscription?.unsubscribe(),
   };
 
   window.config = {

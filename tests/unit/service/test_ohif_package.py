@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,16 @@ def test_an_archive_is_unpacked_without_what_nobody_needs(tmp_path: Path, truste
     assert gzip.decompress((dist / "app.js.gz").read_bytes()) == CONTENT["package/dist/app.js"]
     assert ohif_package.installed_version(tmp_path / "ohif") == ohif_package.VERSION
     assert {path.name for path in tmp_path.iterdir()} == {"a.tgz", "ohif"}
+
+
+def test_what_root_installs_others_can_read(tmp_path: Path, trusted: Trust) -> None:
+    before = os.umask(0o077)
+    try:
+        ohif_package.install(trusted(pack(tmp_path / "a.tgz", CONTENT)), tmp_path / "ohif", silent)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "ohif/dist").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "ohif/dist/app.js.gz").stat().st_mode & 0o777 == 0o644
 
 
 def test_another_archive_is_refused_and_what_is_installed_stays(tmp_path: Path, trusted: Trust) -> None:
