@@ -13,7 +13,7 @@ from tests.browser.chromium import Watch
 from tests.browser.study import Segment, Voxels
 from tests.support.cases.enriched import EnrichedOrthanc
 
-PATIENCE_MS = 90_000
+PATIENCE_MS = 240_000
 # Until React has drawn the page, OHIF's services answer with an exception.
 _GRID = """() => {
   try { return [...services.viewportGridService.getState().viewports.values()]; } catch { return []; }
