@@ -94,8 +94,9 @@ class OhifPage:
 
     def complaints(self) -> list[str]:
         """All that went wrong so far; must be empty."""
-        prompts = self.page.locator("[data-cy=yes-hydrate-btn]").count()
-        return [*self.watch.errors, *self.watch.failures, *self.watch.alarms(), *["a question was asked"] * prompts]
+        asked = ["a question was asked"] * self.page.locator("[data-cy=yes-hydrate-btn]").count()
+        hacked = ["a text of the study ran as code"] if self.page.evaluate("() => window.hacked") else []
+        return [*self.watch.errors, *self.watch.failures, *self.watch.alarms(), *asked, *hacked]
 
     def _overlay(self, found: list[str]) -> Overlay:
         told = self.page.evaluate(_SEGMENTATION, found)
