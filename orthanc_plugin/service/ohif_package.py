@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -81,7 +82,7 @@ def download_and_install(registry: str, directory: Path, progress: Progress) -> 
     directory.parent.mkdir(parents=True, exist_ok=True)
     url = f"{registry.rstrip('/')}/@ohif/app/-/app-{VERSION}.tgz"
     file = RemoteFile(f"ohif-app-{VERSION}.tgz", url, size=ARCHIVE_BYTES)
-    archive = download(file, directory.parent, progress)
+    archive = download(file, directory.parent, progress, pause=lambda _: time.sleep(1))
     try:
         return install(archive, directory, progress)
     finally:
