@@ -39,11 +39,12 @@ def test_buttons_stand_on_the_pages_of_studies_and_series_only(
     site: EnrichedOrthanc, study: EnrichedStudy, explorer: Page, picture: Callable[[str], Path]
 ) -> None:
     names = explorer.locator("#enrichment > *")
-    assert names.all_inner_texts() == ["AI enrichment"]
+    explorer.locator("#enrichment-dashboard").wait_for()
+    assert names.all_text_contents() == ["AI enrichment"]
     for level, uid in (("study", study.uid), ("series", study.series[0])):
         show(explorer, site, level, uid)
         explorer.locator("#enrichment-now").wait_for()
-        assert names.all_inner_texts() == ["Enrich now", "Open results", "Open in viewer", "AI enrichment"]
+        assert names.all_text_contents() == ["Enrich now", "Open results", "Open in viewer", "AI enrichment"]
         explorer.wait_for_load_state("networkidle")
         explorer.screenshot(path=picture(f"explorer-{level}"))
     explorer.evaluate("() => { location.hash = '#find-studies'; }")
