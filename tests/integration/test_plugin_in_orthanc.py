@@ -193,7 +193,26 @@ def test_routes_need_orthancs_login_and_a_plain_get(edge: Edge) -> None:
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert f"0;url={edge.status()['dashboard']}" in client.get("/enrichment/dashboard").text
-    assert "enrichment-dashboard" in client.get("/plugins/explorer.js").text
+    assert "'AI enrichment'" in client.get("/plugins/explorer.js").text
+
+
+def test_buttons_lead_on_and_order_by_post_only(edge: Edge) -> None:
+    edge.start()
+    stow(edge, slice_of("CT"))
+    client = edge.server.client
+    wait_until(lambda: len(edge.events("hint")) == 1)
+    (study,) = client.get("/studies").json()
+    uid = client.get(f"/studies/{study}").json()["MainDicomTags"]["StudyInstanceUID"]
+    assert f"/enrichment/open?StudyInstanceUID={uid}" in client.get(f"/enrichment/open/studies/{study}").text
+    assert client.get(f"/enrichment/now/studies/{study}").status_code == 405
+    foreign = {"Origin": "https://elsewhere.example"}
+    assert client.post(f"/enrichment/now/studies/{study}", content=b"", headers=foreign).status_code == 403
+    nowhere = "-".join(["00000000"] * 5)
+    assert client.post(f"/enrichment/now/studies/{nowhere}", content=b"").status_code == 404
+    assert httpx.post(f"{edge.server.url}/enrichment/now/studies/{study}", trust_env=False).status_code == 401
+    assert client.post(f"/enrichment/now/studies/{study}", content=b"").json() == {"asked": 1, "error": ""}
+    wait_until(lambda: len(edge.events("hint")) == 2)
+    assert [hint["body"].get("again", False) for hint in edge.events("hint")] == [False, True]
 
 
 def test_series_count_from_the_first_start_even_if_no_service_can_start(edge: Edge) -> None:
