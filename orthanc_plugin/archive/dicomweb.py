@@ -30,7 +30,7 @@ from orthanc_plugin.archive.part10 import (
     NotDicom,
     parse_instance,
 )
-from orthanc_plugin.archive.protocol import CutShort
+from orthanc_plugin.archive.protocol import MASKS, CutShort
 from orthanc_plugin.archive.stow import AWAY, is_confirmed, stow_request
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.uids import check_uids
@@ -154,11 +154,19 @@ class DicomWebArchive:
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """Search for the CT series of a study by QIDO-RS."""
-        found = self._read(
-            lambda: self._client.search_for_series(study_uid, fields=["Modality"], search_filters={"Modality": "CT"})
-        )
-        uids = sorted(str(_dataset(item).SeriesInstanceUID) for item in found or ())
+        uids = self._series_of(study_uid, "CT")
         return CutShort(uids) if self._limits.cut else tuple(uids)
+
+    def mask_series(self, study_uid: str) -> tuple[str, ...]:
+        """Search for the series with masks of a study by QIDO-RS."""
+        return tuple(uid for modality in MASKS for uid in self._series_of(study_uid, modality))
+
+    def _series_of(self, study_uid: str, modality: str) -> list[str]:
+        filters = {"Modality": modality}
+        found = self._read(
+            lambda: self._client.search_for_series(study_uid, fields=["Modality"], search_filters=filters)
+        )
+        return sorted(str(_dataset(item).SeriesInstanceUID) for item in found or ())
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Retrieve the metadata of the series by WADO-RS."""

@@ -26,6 +26,7 @@ from orthanc_plugin.archive.commitment import commit
 from orthanc_plugin.archive.inbox import Inbox, Silence
 from orthanc_plugin.archive.listener import listening
 from orthanc_plugin.archive.part10 import LARGEST_SERIES_BYTES, Damaged, NotDicom, parse_instance
+from orthanc_plugin.archive.protocol import MASKS
 from orthanc_plugin.archive.refusal import refusal
 from orthanc_plugin.archive.syntaxes import (
     PLAIN,
@@ -132,6 +133,18 @@ class DimseArchive:
         return tuple(
             sorted({_text(m, "SeriesInstanceUID") for m in found if _text(m, "Modality") in _MAY_BE_CT} - {""})
         )
+
+    def mask_series(self, study_uid: str) -> tuple[str, ...]:
+        """Search for the series of the study whose modality is one of masks."""
+        check_uids(study_uid)
+        found = [
+            match
+            for modality in MASKS
+            for match in self._search(
+                "SERIES", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "Modality": modality}
+            )
+        ]
+        return tuple(sorted({_text(m, "SeriesInstanceUID") for m in found if _text(m, "Modality") in MASKS} - {""}))
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Retrieve the series and drop the pixels; what C-FIND says of a series that is no CT is enough to skip it."""

@@ -21,6 +21,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from orthanc_plugin.archive.matching import matches
 from orthanc_plugin.archive.ownership import Unread, may_be_instance, owners
 from orthanc_plugin.archive.part10 import DAMAGE, Damaged, NotDicom, read_instance
+from orthanc_plugin.archive.protocol import MASKS
 from orthanc_plugin.errors import InputError, Refusal, StoreError
 
 _IDENTITY = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "Modality", "SeriesDescription"]
@@ -85,6 +86,11 @@ class FolderArchive:
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """List the CT series of a study from the headers of the files."""
         found = (s for s in self.series if s.study_instance_uid == study_uid and s.modality == "CT")
+        return tuple(dict.fromkeys(series.series_instance_uid for series in found))
+
+    def mask_series(self, study_uid: str) -> tuple[str, ...]:
+        """List the series with masks of a study from the headers of the files."""
+        found = (s for s in self.series if s.study_instance_uid == study_uid and s.modality in MASKS)
         return tuple(dict.fromkeys(series.series_instance_uid for series in found))
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:

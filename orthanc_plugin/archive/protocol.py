@@ -11,6 +11,9 @@ from typing import Protocol
 
 from pydicom.dataset import Dataset
 
+MASKS = ("SEG", "RTSTRUCT")
+"""Modalities of objects that hold masks."""
+
 
 class CutShort(tuple[str, ...]):
     """A list of UIDs that lacks some: the archive says that it left them out."""
@@ -65,6 +68,20 @@ class Archive(Protocol):
 
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """List the SeriesInstanceUID of every CT series of a study; `CutShort` if the archive left some out.
+
+        Raises
+        ------
+        TransientError
+            The archive does not respond.
+
+        Source
+        ------
+        QIDO-RS Search for Series, DICOM PS3.18 10.6.
+        """
+        ...
+
+    def mask_series(self, study_uid: str) -> tuple[str, ...]:
+        """List the SeriesInstanceUID of every series of a study that holds SEGs or RT structure sets.
 
         Raises
         ------

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin.archive.folder import FolderSeries, identity_of_file, scan
 from orthanc_plugin.archive.matching import matches
 from orthanc_plugin.archive.part10 import Damaged, NotDicom, read_instance
+from orthanc_plugin.archive.protocol import MASKS
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
 
@@ -69,6 +70,11 @@ class TreeArchive:
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """List the CT series of a study from the headers of the files."""
         found = (s for s in self._series() if s.study_instance_uid == study_uid and s.modality == "CT")
+        return tuple(sorted({series.series_instance_uid for series in found}))
+
+    def mask_series(self, study_uid: str) -> tuple[str, ...]:
+        """List the series with masks of a study from the headers of the files."""
+        found = (s for s in self._series() if s.study_instance_uid == study_uid and s.modality in MASKS)
         return tuple(sorted({series.series_instance_uid for series in found}))
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:

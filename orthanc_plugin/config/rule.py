@@ -18,7 +18,7 @@ from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.image_kind import ImageKind
 from orthanc_plugin.domain.input_quality import REFUSABLE, InputCheck, InputLimits
 from orthanc_plugin.domain.job import Priority
-from orthanc_plugin.domain.plan import DEFAULT_SEG, ContourStyle, Guard, Output, SegEncoding
+from orthanc_plugin.domain.plan import DEFAULT_SEG, ContourStyle, Guard, Measure, Output, SegEncoding
 from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
 
 DEFAULT_LOCATOR = "bpr"
@@ -173,6 +173,7 @@ class Rule(Settings):
     missing_slices: MissingSlices = Field(
         default=MissingSlices.REFUSE, description=" or ".join(f'"{choice}"' for choice in MissingSlices)
     )
+    measure: Measure = Field(default=Measure.MODELS, description=" or ".join(f'"{choice}"' for choice in Measure))
     radiomics: bool = Field(default=True, description="true or false")
     outputs: tuple[RuleOutput, ...] = Field(
         default=(Output.SEG, Output.LANDMARKS, Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.CHECKS),
@@ -217,6 +218,12 @@ class Rule(Settings):
             raise ValueError('Outputs needs "seg": reports are made from the stored segmentation')
         if Check.AGREEMENT in self.hold_back:
             raise ValueError('HoldBack cannot name "agreement": it is only known after the segmentations are stored')
+        return self
+
+    @model_validator(mode="after")
+    def _measures(self) -> Rule:
+        if self.measure is Measure.EXPERT and not self.radiomics:
+            raise ValueError('Measure "expert" needs Radiomics: it stores nothing else')
         return self
 
     @property

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from orthanc_plugin.domain.body import BodyLocation
 from orthanc_plugin.domain.checks import CheckResult
 from orthanc_plugin.domain.json_record import JsonRecord
-from orthanc_plugin.domain.plan import Plan, StoredObject
+from orthanc_plugin.domain.plan import MaskObject, Plan, StoredObject
 from orthanc_plugin.errors import Refusal
 
 
@@ -74,6 +74,7 @@ class Found:
     checks: tuple[CheckResult, ...] = ()
     held_back: bool = False
     more: tuple[StoredObject, ...] = ()
+    masks: tuple[MaskObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class StageOutcome(JsonRecord):
 
     stored: the object that the stage stored or adopted; more: those of the same series that follow it.
     state: RUNNING when the job goes on; FAILED or SKIPPED when it ends here, with `reason` and `detail`.
+    masks: what the stage `find masks` found.
     """
 
     stage: StageView
@@ -114,6 +116,7 @@ class StageOutcome(JsonRecord):
     reason: str = ""
     detail: str = ""
     more: Annotated[tuple[StoredObject, ...], Field(exclude_if=operator.not_)] = ()
+    masks: Annotated[tuple[MaskObject, ...], Field(exclude_if=operator.not_)] = ()
 
     @property
     def objects(self) -> tuple[StoredObject, ...]:

@@ -60,6 +60,22 @@ class PlannedModel:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class MaskObject:
+    """A SEG or an RT structure set that somebody else made."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+class Measure(StrEnum):
+    """Whose masks a job measures: those of its models, or those that others made of the series."""
+
+    MODELS = "models"
+    EXPERT = "expert"
+
+
 class Guard(StrEnum):
     """What happens to a series that body part regression doubts."""
 
@@ -137,6 +153,7 @@ class Plan(JsonRecord):
     reading: what the loader may do beyond vouching for the series.
     input_limits: when a check of the input fails, and which failures refuse the series.
     contours: how RT structure sets write holes.
+    measure: whose masks are measured; with `expert`, no model runs.
     """
 
     rule: str
@@ -154,6 +171,7 @@ class Plan(JsonRecord):
     contours: Annotated[ContourStyle, Field(exclude_if=ContourStyle.KEYHOLE.__eq__)] = field(
         default=ContourStyle.KEYHOLE
     )
+    measure: Annotated[Measure, Field(exclude_if=Measure.MODELS.__eq__)] = field(default=Measure.MODELS)
 
     @property
     def digest(self) -> str:
@@ -171,4 +189,4 @@ class Plan(JsonRecord):
         return digest(json.dumps(content, sort_keys=True))
 
 
-_LATER = ("radiomics", "seg", "hold_back", "image_library", "reading", "input_limits", "contours")
+_LATER = ("radiomics", "seg", "hold_back", "image_library", "reading", "input_limits", "contours", "measure")

@@ -21,6 +21,7 @@ from orthanc_plugin.archive.orthanc import Feed
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.domain.plan import Measure
 from orthanc_plugin.domain.uids import UID_LENGTH, is_uid
 from orthanc_plugin.errors import (
     EnrichError,
@@ -36,6 +37,7 @@ from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.deleted import DeletedSources, forget_doubts
 from orthanc_plugin.jobs.hint import WAITING, Hint, completed
 from orthanc_plugin.jobs.ledger import Decision
+from orthanc_plugin.jobs.masks import ArrivedMasks
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
 from orthanc_plugin.jobs.stage import whereabouts
@@ -123,6 +125,8 @@ class Admission:
         self._stable_age_s, self._reconcile_s = configuration.stable_age_s, configuration.reconcile_s
         self._queue, self._archives, self._feeds = queue, archives, feeds
         self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
+        experts = frozenset(rule.name for rule in configuration.rules if rule.measure is Measure.EXPERT)
+        self._masks = ArrivedMasks(queue, archives, experts)
         waiting = Waiting(self._orthanc_id, self._seen, self._failures, self.hint, self._catch_up)
         self._studies = Studies(self._judge, archives, queue, waiting)
         waits = Waits(lambda hint: hint.key in self._watched, self._on_the_way, self._in_all, self._held_up)
@@ -340,6 +344,9 @@ class Admission:
         orthanc_id = hint.orthanc_series_id or feed.lookup(hint.study_instance_uid, hint.series_instance_uid)
         found = feed.series(orthanc_id) if orthanc_id else None
         if found is None or found.modality in DERIVED:
+            if found is not None:
+                place = found.study_instance_uid, found.series_instance_uid
+                self._masks.look(hint.archive, *place, found.modality)
             return None
         return _Sight(completed(hint, found), found.content, found.received)
 
@@ -352,7 +359,8 @@ class Admission:
             raise NothingSentError(f"archive {hint.archive} lists the series but does not find it")
         if not headers:
             raise InputError(Refusal.GONE, f"archive {hint.archive} does not find the series")
-        if headers[0].get("Modality") in DERIVED:
+        if (modality := headers[0].get("Modality")) in DERIVED:
+            self._masks.look(hint.archive, hint.study_instance_uid, hint.series_instance_uid, modality)
             return None
         return _Sight(hint, digest(sorted(str(header.get("SOPInstanceUID")) for header in headers)), "")
 

@@ -22,6 +22,7 @@ from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal
 from orthanc_plugin.inference.providers import Provider
+from orthanc_plugin.jobs.masks import ArchiveMasks
 from orthanc_plugin.jobs.memory import needed_bytes, wait_for_room
 from orthanc_plugin.jobs.promises import Promises
 from orthanc_plugin.jobs.source import GuardedStore, Names, NoNames, Predecessors, Source, no_predecessors
@@ -122,6 +123,7 @@ class Sessions:
             contours=plan.contours,
             processes=1 if deaths else configuration.processes_for_radiomics,
             memory_mib=configuration.radiomics_memory_mib,
+            masks_of_others=ArchiveMasks(self._archive(job.archive)),
         )
 
     def _store(self, job: EnrichJob, source: Source) -> GuardedStore:

@@ -47,7 +47,7 @@ def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageO
             name, seconds, peak_mib, found.provider, found.volumes_ml, found.notes,
             found.location, found.checks, found.held_back,
         )  # fmt: skip
-        return StageOutcome(stage, found.stored, state, reason, detail, found.more)
+        return StageOutcome(stage, found.stored, state, reason, detail, found.more, found.masks)
 
     try:
         return outcome(body())

@@ -14,7 +14,7 @@ from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.masks import Segmentation
-from orthanc_plugin.domain.plan import DEFAULT_SEG, ContourStyle, Output, SegSettings, StoredObject
+from orthanc_plugin.domain.plan import DEFAULT_SEG, ContourStyle, MaskObject, Output, SegSettings, StoredObject
 from orthanc_plugin.domain.radiomics_settings import RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import StoreError
@@ -32,6 +32,30 @@ class ObjectStore(Protocol):
     def store(self, ds: Dataset) -> None:
         """Store one object; raise StoreError or TransientError if that fails."""
         ...
+
+
+class MaskSource(Protocol):
+    """The archive that holds masks which others made."""
+
+    def list(self, study_uid: str, series_uid: str) -> tuple[MaskObject, ...]:
+        """List the objects of a study that may hold masks of this CT."""
+        ...
+
+    def read(self, mask: MaskObject) -> Dataset | None:
+        """Read one object; None if it is no mask of others. Raise MaskError if it is gone."""
+        ...
+
+
+class NoMasks:
+    """A source without masks."""
+
+    def list(self, study_uid: str, series_uid: str) -> tuple[MaskObject, ...]:
+        """Return nothing."""
+        return ()
+
+    def read(self, mask: MaskObject) -> Dataset | None:
+        """Return nothing."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +95,7 @@ class Context:
     seg, radiomics, image_library, hold_back, contours: as in the plan.
     processes, memory_mib: number of processes and MiB that radiomics may use.
     read_back: SEGs that this job has read back.
+    masks_of_others: where masks are that others made.
     """
 
     fingerprint: str
@@ -87,6 +112,7 @@ class Context:
     contours: ContourStyle = ContourStyle.KEYHOLE
     begun: datetime | None = None
     models: tuple[str, ...] = ()
+    masks_of_others: MaskSource = field(default=NoMasks())
 
     @property
     def report_settings(self) -> str:

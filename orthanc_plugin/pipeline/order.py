@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from orthanc_plugin.domain.job import Found, JobState, StageOutcome
-from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Output
+from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Measure, Output
 from orthanc_plugin.pipeline.guards import check_location
 from orthanc_plugin.pipeline.session import Session, location_of
 
@@ -25,6 +25,9 @@ def stages_of(session: Session, run: Run) -> Iterator[StageOutcome]:
 def _all_stages(session: Session, run: Run) -> Iterator[StageOutcome]:
     plan = session.job.plan
     yield run("retrieve", session.retrieve)
+    if plan.measure is Measure.EXPERT:
+        yield from _stages_of_masks(session, run)
+        return
     located: StageOutcome | None = None
     if plan.location is not None and (locator := plan.location.model) is not None:
         yield (located := run(f"locate {locator.name}", partial(session.locate, locator)))
@@ -55,6 +58,15 @@ def _all_stages(session: Session, run: Run) -> Iterator[StageOutcome]:
         yield run(f"summarise {model.name}", partial(session.summarise, model, seg, what))
     if Output.INPUT_QUALITY in plan.outputs:
         yield run(f"report {Output.INPUT_QUALITY}", partial(session.report_input, found, located))
+
+
+def _stages_of_masks(session: Session, run: Run) -> Iterator[StageOutcome]:
+    yield (found := run("find masks", session.find_masks))
+    measured = []
+    for mask in found.masks:
+        measured.append(run(f"measure masks {mask.sop_instance_uid}", partial(session.measure_masks, mask)))
+        yield measured[-1]
+    yield run("check masks", partial(session.require_a_report, measured))
 
 
 def _guard(wanted: Location, located: StageOutcome) -> Found:

@@ -15,13 +15,14 @@ from orthanc_plugin.domain.body import BodyLocation
 from orthanc_plugin.domain.input_quality import InputFigure
 from orthanc_plugin.domain.job import EnrichJob, Found, StageOutcome
 from orthanc_plugin.domain.masks import Segmentation
-from orthanc_plugin.domain.plan import Output, PlannedModel, StoredObject
+from orthanc_plugin.domain.plan import MaskObject, Output, PlannedModel, StoredObject
 from orthanc_plugin.domain.volume import CtSeries, Volume
-from orthanc_plugin.errors import EncodingError, StoreError
+from orthanc_plugin.errors import EncodingError, MaskError, Refusal, StoreError
 from orthanc_plugin.inference.engine import SegmentationEngine
 from orthanc_plugin.pipeline import closing, location, organs, scan
 from orthanc_plugin.pipeline.context import Context, ReadBack, ReportResult
 from orthanc_plugin.pipeline.field import NOT_SHOWN, head_and_neck
+from orthanc_plugin.pipeline.foreign import measure_masks
 from orthanc_plugin.pipeline.memory import Models, SegmenterWithinMemory, within_memory
 from orthanc_plugin.quality.scan import measure_scan
 
@@ -152,6 +153,44 @@ class Session:
         checked = closing.check(self._series, found, segmented[0][1].stage.provider, self._context)
         failed = [f"{r.check} of {r.key} failed: {r.detail}" for r in checked.results if not r.passed]
         return Found(checked.report.stored, notes=(*checked.report.notes, *failed), checks=checked.results)
+
+    def find_masks(self) -> Found:
+        """List the masks that others made of the series.
+
+        Raises
+        ------
+        MaskError
+            If there are none.
+        """
+        identity = self.job.study_instance_uid, self.job.series_instance_uid
+        found = self._context.masks_of_others.list(*identity)
+        if not found:
+            raise MaskError(Refusal.NO_MASKS, "the study has no SEG and no RT structure set of others for this series")
+        return Found(masks=found)
+
+    def measure_masks(self, mask: MaskObject) -> Found:
+        """Store the radiomics of the masks of one object; where they do not fit, a note says why."""
+        try:
+            ds = self._context.masks_of_others.read(mask)
+            if ds is None:
+                return Found(notes=("left out: these masks were made here",))
+            result = measure_masks(self._series, ds, self._context)
+        except MaskError as error:
+            return Found(notes=(f"{error.reason}: {error}",))
+        return Found(result.stored, notes=result.notes)
+
+    def require_a_report(self, measured: Sequence[StageOutcome]) -> Found:
+        """End the job with the reasons if none of the masks could be measured.
+
+        Raises
+        ------
+        MaskError
+            If no report was stored.
+        """
+        if all(outcome.stored is None for outcome in measured):
+            notes = (note for outcome in measured for note in outcome.stage.notes)
+            raise MaskError(Refusal.NO_MASKS, "; ".join(dict.fromkeys(notes)))
+        return Found()
 
     def export(self, kind: Output, model: PlannedModel, segmented: StageOutcome) -> Found:
         """Store a stored SEG in another form."""

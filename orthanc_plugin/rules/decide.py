@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.domain.checks import Check
-from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Output, Plan, PlannedModel, SegSettings
+from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Measure, Output, Plan, PlannedModel, SegSettings
 from orthanc_plugin.errors import ModelError, Refusal
 from orthanc_plugin.rules.criteria import Failure, failures_of
 from orthanc_plugin.rules.tags import SeriesTags
@@ -109,6 +109,8 @@ def _verdict(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> Rule
 
 
 def _phantoms_only(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> Iterator[Failure]:
+    if rule.measure is Measure.EXPERT:  # no model runs
+        return
     needed = (*rule.models, *([rule.locate] if rule.location_keys else []))
     named = [name for name in needed if name in test_models]
     if named and not _may_test(rule, tags):
@@ -121,6 +123,8 @@ def _may_test(rule: Rule, tags: SeriesTags) -> bool:
 
 
 def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: Collection[str]) -> Plan:
+    if rule.measure is Measure.EXPERT:
+        return _plan_for_masks(rule, tags)
     absent = [name for name in rule.models if name not in models]
     if absent:
         raise ModelError(f"rule {rule.name}: model {', '.join(absent)} is not installed")
@@ -143,6 +147,23 @@ def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: 
         reading=rule.reading,
         input_limits=rule.input_quality.limits,
         contours=rule.contours,
+    )
+
+
+def _plan_for_masks(rule: Rule, tags: SeriesTags) -> Plan:
+    """Plan to measure the masks that others made; no model runs."""
+    home = rule.home_archive or tags.archive
+    return Plan(
+        rule=rule.name,
+        models=(),
+        outputs=(Output.RADIOMICS,),
+        home_archive=home,
+        destinations=tuple(name for name in dict.fromkeys(rule.destinations) if name != home),
+        radiomics=rule.radiomics_settings.settings,
+        image_library=rule.radiomics_settings.image_library,
+        reading=rule.reading,
+        input_limits=rule.input_quality.limits,
+        measure=Measure.EXPERT,
     )
 
 

@@ -15,6 +15,7 @@ from orthanc_plugin.catalog.shelf import list_models
 from orthanc_plugin.config.problems import nearest
 from orthanc_plugin.config.rule import DEFAULT_LOCATOR, Rule
 from orthanc_plugin.config.sections import SECTION, Configuration
+from orthanc_plugin.domain.plan import Measure
 from orthanc_plugin.errors import ConfigError
 
 
@@ -71,6 +72,8 @@ def check_rules(configuration: Configuration, installed: Installed) -> None:
 
 
 def _problems(path: str, rule: Rule, installed: Installed) -> Iterator[str]:
+    if rule.measure is Measure.EXPERT:  # no model runs
+        return
     for model in rule.models:
         if model not in installed.organ_models:
             known = model in installed.locators

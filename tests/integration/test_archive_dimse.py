@@ -159,6 +159,16 @@ def test_a_series_under_two_patients_is_seen_by_a_relational_query(pacs: Orthanc
     assert set(archive.same_series_studies(one.SeriesInstanceUID)) == places
 
 
+def test_series_with_masks_are_listed(pacs: OrthancServer) -> None:
+    archive, study = opened(pacs.dicom_port), str(generate_uid())
+    uids = {modality: str(generate_uid())[:40] for modality in ("SEG", "RTSTRUCT", "CT")}
+    for modality, uid in uids.items():
+        for ds in ct_series(1, series=uid, study=study, modality=modality):
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            archive.store(ds)
+    assert archive.mask_series(study) == tuple(sorted((uids["SEG"], uids["RTSTRUCT"])))
+
+
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, RLELossless, DeflatedExplicitVRLittleEndian])
 @pytest.mark.parametrize("way", ["C-GET", "C-MOVE"])
 def test_an_object_travels_in_its_own_transfer_syntax(

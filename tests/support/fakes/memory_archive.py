@@ -61,6 +61,11 @@ class MemoryArchive:
         self._answer()
         return tuple(sorted({k[2] for k, ds in self.instances.items() if k[1] == study_uid and ds.Modality == "CT"}))
 
+    def mask_series(self, study_uid: str) -> tuple[str, ...]:
+        self._answer()
+        masks = ("SEG", "RTSTRUCT")
+        return tuple(sorted({k[2] for k, ds in self.instances.items() if k[1] == study_uid and ds.Modality in masks}))
+
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         self._answer()
         return tuple(ds for key, ds in self.instances.items() if key[1:3] == (study_uid, series_uid))

@@ -35,6 +35,16 @@ def test_files_are_grouped_by_series_and_others_counted(source: Path, tmp_path: 
     assert archive.ct_series("1.9") == ()
 
 
+def test_series_with_masks_are_listed(source: Path, tmp_path: Path) -> None:
+    masks = [*ct_series(1, series="1.2.5", modality="SEG"), *ct_series(1, series="1.2.6", modality="RTSTRUCT")]
+    for ds in (*masks, *ct_series(1, series="1.2.7", modality="SR")):
+        ds.SOPInstanceUID += ds.SeriesInstanceUID[-1]
+        ds.save_as(source / str(ds.SeriesInstanceUID), enforce_file_format=True)
+    archive = FolderArchive(source, tmp_path / "out")
+    assert archive.mask_series("1.2") == ("1.2.5", "1.2.6")
+    assert archive.mask_series("1.9") == ()
+
+
 def test_headers_and_instances_are_read(source: Path, tmp_path: Path) -> None:
     archive = FolderArchive(source, tmp_path / "out")
     assert len(archive.headers("1.2", "1.2.3")) == 3

@@ -44,6 +44,13 @@ def test_a_series_anywhere_below_the_folder_is_read(archive: TreeArchive, tmp_pa
     assert found.InstanceNumber == 2
 
 
+def test_series_with_masks_are_listed(archive: TreeArchive, tmp_path: Path) -> None:
+    put(tmp_path / "a", *ct_series(1), *ct_series(1, series="1.2.6", modality="RTSTRUCT"))
+    put(tmp_path / "b", *ct_series(1, series="1.2.5", modality="SEG"))
+    assert archive.mask_series(STUDY) == ("1.2.5", "1.2.6")
+    assert archive.mask_series("1.9") == ()
+
+
 def described(study: str, text: str) -> list[Dataset]:
     made = ct_series(1, series=f"{study}.3", study=study)
     made[0].StudyDescription = text

@@ -16,6 +16,7 @@ from orthanc_plugin.domain.plan import (
     DEFAULT_SEG,
     Guard,
     Location,
+    Measure,
     Output,
     Plan,
     PlannedModel,
@@ -502,3 +503,22 @@ class TestLocation:
     def test_what_is_no_region_part_or_guard_is_refused(self, keys: dict[str, Any]) -> None:
         with pytest.raises(ValueError):  # noqa: PT011
             rule(**keys)
+
+
+class TestMasksOfOthers:
+    """A rule with `Measure: expert` plans no model and stores radiomics only."""
+
+    def test_no_model_runs_and_nothing_else_is_stored(self) -> None:
+        keys = {"Measure": "expert", "Models": ["not_installed"], "RadiomicsSettings": {"BinWidth": 10}}
+        plan = decide([rule(**keys, Destinations=["far"])], CHEST, MODELS, frozenset({"not_installed"}))
+        assert isinstance(plan, Plan)
+        assert (plan.measure, plan.models, plan.outputs, plan.location) == (
+            Measure.EXPERT, (), (Output.RADIOMICS,), None,
+        )  # fmt: skip
+        assert plan.radiomics.bin_width_hu == 10
+        assert plan.destinations == ("far",)
+
+    def test_other_rules_measure_the_masks_of_their_models(self) -> None:
+        plan = decide([DEFAULT_RULE], CHEST, MODELS)
+        assert isinstance(plan, Plan)
+        assert plan.measure is Measure.MODELS
