@@ -6,6 +6,7 @@ the image, but must lie on the slices and the pixels of the CT: nothing is resam
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import RLELossless
+from rle.rle import decode_segment  # type: ignore[import-not-found]  # compiled, without stubs
 
 from orthanc_plugin.domain.found_masks import FoundMasks, Layers, Structure
 from orthanc_plugin.domain.masks import Segmentation
@@ -28,6 +33,9 @@ from orthanc_plugin.results.foreign import (
 )
 from orthanc_plugin.results.seg.reader import frame_pixels
 
+_DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
+"""Deflated Image Frame Compression (PS3.5 A.4.14), which pydicom 3.0 does not know."""
+_RLE_HEADER = 64
 _TYPES = ("BINARY", "FRACTIONAL", "LABELMAP")
 _PIXEL_TOLERANCE = 0.1
 """How far, in pixels, a pixel of a mask may lie from one of the CT."""
@@ -104,9 +112,11 @@ def _planes(seg: Dataset, grid: Grid) -> dict[int, dict[int, NDArray[np.intp]]]:
             numbers = values[rows, columns]
             for number in np.unique(numbers).tolist():
                 found[number][index].append(pixels[numbers == number])
-    except (AttributeError, ValueError, KeyError, IndexError, NotImplementedError, RuntimeError) as error:
+    except (AttributeError, ValueError, KeyError, IndexError, NotImplementedError, RuntimeError, zlib.error) as error:
         # Odd headers and pixels, which pydicom finds only when they are read.
-        raise MaskError(Refusal.MASK_UNREADABLE, f"the SEG cannot be read: {type(error).__name__}") from error
+        syntax = seg.file_meta.get("TransferSyntaxUID", "unknown")
+        text = f"the SEG (transfer syntax {syntax}) cannot be read: {type(error).__name__}"
+        raise MaskError(Refusal.MASK_UNREADABLE, text) from error
     return {
         number: {index: np.concatenate(parts) for index, parts in planes.items()} for number, planes in found.items()
     }
@@ -116,7 +126,7 @@ def _frames(seg: Dataset) -> Iterator[tuple[_Groups, NDArray[np.integer]]]:
     """Yield the functional groups of each frame, and the SegmentNumber of each of its pixels, 0 for none."""
     shared = seg.SharedFunctionalGroupsSequence[0]
     half = int(seg.get("MaximumFractionalValue") or 1) / 2
-    for own, pixels in zip(seg.PerFrameFunctionalGroupsSequence, frame_pixels(seg), strict=True):
+    for own, pixels in zip(seg.PerFrameFunctionalGroupsSequence, _pixels(seg), strict=True):
         groups = _Groups(own, shared)
         if seg.SegmentationType != "LABELMAP":
             number = int(groups.of("SegmentIdentificationSequence").ReferencedSegmentNumber)
@@ -124,6 +134,35 @@ def _frames(seg: Dataset) -> Iterator[tuple[_Groups, NDArray[np.integer]]]:
             yield groups, np.where(inside, np.uint16(number), np.uint16(0))
         else:
             yield groups, pixels
+
+
+def _pixels(seg: Dataset) -> Iterator[NDArray[np.integer]]:
+    """Yield frames as (y, x); also those whose packed bits are compressed in a way that pydicom does not decode."""
+    syntax, bits = seg.file_meta.TransferSyntaxUID, int(seg.BitsAllocated)
+    if syntax == _DEFLATED_FRAMES or (syntax == RLELossless and bits == 1):
+        decode = _inflated if syntax == _DEFLATED_FRAMES else _run_lengths
+        for frame in generate_frames(seg.PixelData, number_of_frames=int(seg.NumberOfFrames)):
+            yield _unpacked(decode(frame), seg.Rows, seg.Columns, bits)
+    elif bits == 1 and not syntax.is_little_endian:
+        yield from iter_pixels(seg)
+    else:
+        yield from frame_pixels(seg)
+
+
+def _inflated(frame: bytes) -> bytes:
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame)
+
+
+def _run_lengths(frame: bytes) -> bytes:
+    """Decode the only segment of a frame of packed bits (PS3.5 Annex G)."""
+    return bytes(decode_segment(frame[_RLE_HEADER:]))
+
+
+def _unpacked(data: bytes, rows: int, columns: int, bits: int) -> NDArray[np.integer]:
+    values = np.frombuffer(data, "<u2" if bits == 16 else np.uint8)
+    if bits == 1:
+        values = np.unpackbits(values, bitorder="little")
+    return values[: rows * columns].reshape(rows, columns)
 
 
 @dataclass(frozen=True, slots=True)

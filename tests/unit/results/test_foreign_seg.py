@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from rle.rle import encode_segment
 
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.masks import Mask
@@ -63,9 +67,46 @@ def test_overlapping_segments_need_several_layers() -> None:
     assert len(read_foreign_seg(ds, SERIES).layers) == 3
 
 
-@pytest.mark.parametrize("options", [{}, {"transfer_syntax_uid": RLELossless}], ids=["native", "RLE"])
-def test_labelmap(options: dict[str, object]) -> None:
-    assert_read(highdicom_seg(SERIES, MASKS, "LABELMAP", **options), MASKS)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless])
+def test_labelmap(syntax: str) -> None:
+    assert_read(highdicom_seg(SERIES, MASKS, "LABELMAP", transfer_syntax_uid=syntax), MASKS)
+
+
+def packed(frame: np.ndarray) -> bytes:
+    return np.packbits(frame.ravel(), bitorder="little").tobytes()
+
+
+def deflated(frame: np.ndarray) -> bytes:
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = deflater.compress(packed(frame)) + deflater.flush()
+    return data + b"\0" * (len(data) % 2)
+
+
+def run_lengths(frame: np.ndarray) -> bytes:
+    data = encode_segment(packed(frame), len(packed(frame)))
+    return struct.pack("<16L", 1, 64, *[0] * 14) + data
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [("1.2.840.10008.1.2.8.1", deflated), (RLELossless, run_lengths)],
+    ids=["deflated image frames", "RLE of packed bits"],
+)
+@pytest.mark.parametrize("columns", [32, 31])
+def test_packed_bits_may_be_compressed(syntax: str, encode: Callable[[np.ndarray], bytes], columns: int) -> None:
+    series = small_series(32, columns)
+    masks = balls(series, (0.2, 0.1, 0.4), (-0.3, 0.0, -0.5), radius=0.4)
+    ds = highdicom_seg(series, masks)
+    ds.PixelData = encapsulate([encode(frame) for frame in frames_of(ds)])
+    ds.file_meta.TransferSyntaxUID = syntax
+    assert_read(ds, masks, series)
+
+
+def test_an_unknown_compression_is_named() -> None:
+    ds = highdicom_seg(SERIES, MASKS)
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
+    with pytest.raises(MaskError, match=r"transfer syntax 1\.2\.840\.10008\.1\.2\.4\.102"):
+        read_foreign_seg(ds, SERIES)
 
 
 def test_fractional_counts_from_one_half_and_says_so() -> None:
