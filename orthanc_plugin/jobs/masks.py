@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.protocol import MASKS, Archive
 from orthanc_plugin.domain.plan import MaskObject
+from orthanc_plugin.domain.uids import is_uid
 from orthanc_plugin.errors import EnrichError, InputError, MaskError, Refusal, TransientError
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.pipeline.foreign import named_series
@@ -32,8 +33,11 @@ class ArchiveMasks:
         for masks_uid in self.archive.mask_series(study_uid):
             for header in self.archive.headers(study_uid, masks_uid):
                 named = named_series(header)
-                if header.get("Manufacturer") != MANUFACTURER and (not named or series_uid in named):
-                    yield MaskObject(study_uid, masks_uid, str(header.SOPInstanceUID))
+                uid = str(header.get("SOPInstanceUID") or "")
+                if not is_uid(uid):
+                    logger.warning("series %s holds masks without a valid SOPInstanceUID", masks_uid)
+                elif header.get("Manufacturer") != MANUFACTURER and (not named or series_uid in named):
+                    yield MaskObject(study_uid, masks_uid, uid)
 
     def read(self, mask: MaskObject) -> Dataset | None:
         """Read one object whole; None if somebody here made it, which a header need not tell.

@@ -23,6 +23,7 @@ from orthanc_plugin.errors import MaskError, Refusal
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
 from orthanc_plugin.radiomics.features import measure_segments, nothing_measured
 from orthanc_plugin.radiomics.parameters import describe
+from orthanc_plugin.results.foreign import check_object
 from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.results.rt.foreign import read_foreign_rtstruct, series_of_rtstruct
 from orthanc_plugin.results.seg.foreign import read_foreign_seg, series_of_seg
@@ -77,6 +78,7 @@ def measure_masks(series: CtSeries, mask: Dataset, context: Context) -> ReportRe
     StoreError
         If the archive refuses the SR or does not give it back.
     """
+    check_object(mask)
     library = " with image library" if context.image_library else ""
     settings = f"{context.report_settings} {describe(context.radiomics)}{library} of {context.fingerprint}"
     uid = identity.sr_uid(str(mask.SOPInstanceUID), Output.RADIOMICS, settings)

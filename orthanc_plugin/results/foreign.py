@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, Code
+from orthanc_plugin.domain.uids import is_uid
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import MaskError, Refusal
 from orthanc_plugin.results.source_text import plain_text, raw_text
@@ -81,7 +82,7 @@ def check_frame_of_reference(stated: str, series: CtSeries) -> None:
         If the object states another frame of reference, or none.
     """
     if stated not in (series.frame_of_reference_uid, *series.identity.frame_of_reference_uids):
-        what = f"the frame of reference {stated}" if stated else "no frame of reference"
+        what = f"the frame of reference {_shown(stated)}" if stated else "no frame of reference"
         raise MaskError(Refusal.MASK_FRAME_OF_REFERENCE, f"the masks have {what}, and the CT has another")
 
 
@@ -96,8 +97,26 @@ def check_series(named: Collection[str], series: CtSeries) -> tuple[str, ...]:
     if not named:
         return ("the masks name no series; they were taken by frame of reference and position",)
     if series.identity.series_instance_uid not in named:
-        raise MaskError(Refusal.MASK_OTHER_SERIES, f"the masks were drawn on another series: {min(named)}")
+        raise MaskError(Refusal.MASK_OTHER_SERIES, f"the masks were drawn on another series: {_shown(min(named))}")
     return ()
+
+
+def check_object(mask: Dataset) -> None:
+    """Refuse an object that a report could not refer to.
+
+    Raises
+    ------
+    MaskError
+        If one of its UIDs is missing or not valid.
+    """
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        if not is_uid(str(mask.get(keyword) or "")):
+            raise MaskError(Refusal.MASK_UNREADABLE, f"{keyword} of the object is missing or not a valid UID")
+
+
+def _shown(uid: str) -> str:
+    """Return a UID as messages may hold it: another text could be anything."""
+    return uid if is_uid(uid) else "(not a valid UID)"
 
 
 def code_of(items: Sequence[Dataset] | None, instead: Code = ANATOMICAL_STRUCTURE) -> Code:

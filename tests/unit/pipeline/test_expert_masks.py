@@ -93,6 +93,15 @@ def test_a_series_without_masks_is_skipped() -> None:
     )
 
 
+def test_names_of_structures_stay_in_the_archive() -> None:
+    """People call structures what they like; notes of stages are kept in the database and logged."""
+    contours = rtstruct(SERIES, {"Doe^Jane": {4: [square(-9, 4, 12, 12)]}})
+    outcomes = run(process_with(contours), JOB)
+    stage = outcomes["measure masks 2.25.7001"]
+    assert stage.stage.notes == ("notes on the masks in the report: 2",)
+    assert "Doe" not in "".join(outcome.to_json() for outcome in outcomes.values())
+
+
 def test_running_again_measures_what_was_drawn_later_and_adopts_the_rest() -> None:
     process = process_with(drawn(1))
     run(process, JOB)

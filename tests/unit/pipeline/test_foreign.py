@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pydicom.config
 import pytest
 from pydicom.dataset import Dataset
 
@@ -160,6 +161,25 @@ def test_what_holds_no_masks_is_refused() -> None:
     with pytest.raises(MaskError) as refused:
         measure_masks(SERIES, rtstruct(SERIES, {}), context(Store()))
     assert refused.value.reason is Refusal.NO_MASKS
+
+
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"])
+@pytest.mark.parametrize("value", [None, "Doe^Jane", "1..2"])
+def test_an_object_that_a_report_cannot_refer_to_is_refused(keyword: str, value: str | None) -> None:
+    mask = highdicom_seg(SERIES, MASKS)
+    with pydicom.config.disable_value_validation():
+        setattr(mask, keyword, value)
+        with pytest.raises(MaskError, match=f"{keyword} of the object is missing or not a valid UID"):
+            measure_masks(SERIES, mask, context(Store()))
+
+
+def test_what_is_no_uid_is_not_repeated_in_a_message() -> None:
+    mask = highdicom_seg(SERIES, MASKS)
+    with pydicom.config.disable_value_validation():
+        mask.FrameOfReferenceUID = "Doe^Jane"
+        with pytest.raises(MaskError) as refused:
+            read_masks(mask, SERIES)
+    assert "Doe" not in str(refused.value)
 
 
 def test_the_series_that_masks_name() -> None:
