@@ -53,7 +53,7 @@ def _default(key: str, field: FieldInfo) -> str:
         return "`jobs.db` in `StateDirectory`"
     value: Any = json.loads(section_json(parse_section(_SMALLEST, {})))
     for part in key.replace("NAME", "local").replace("[]", ".0").split("."):
-        value = value[int(part)] if part.isdigit() else value.get(part, field.default)
+        value = value[int(part)] if part.isdigit() else value.get(part)
         if value is None:  # a section that is left out: its keys have defaults all the same
             value = field.default
             break
@@ -69,8 +69,8 @@ def settings_page() -> str:
     rows = ((f"`{key}`", _default(key, field), field.description or "") for key, field in _settings())
     return f"""# Settings
 
-Look up a key of the section `"Enrichment"` of orthanc.json. `NAME` stands for the name of an archive and `[]` for each
-rule of the list. [Configuration](../configuration.md) explains what each key does.
+Look up a key of the section `"Enrichment"` of orthanc.json. `NAME` stands for the name of an archive or a webhook, and
+`[]` for each rule of the list. [Configuration](../configuration.md) explains what each key does.
 
 {_table("Key", "Default", "Allowed", rows=rows)}
 """

@@ -49,6 +49,11 @@ def add_commands(commands: Commands) -> None:
     deliveries = commands.add("deliveries", list_deliveries, "list deliveries to further destinations, newest first")
     deliveries.add_argument("--state", type=_job_state, help="only deliveries in this state")
     deliveries.add_argument("--limit", type=int, default=50, help="at most so many deliveries (default: 50)")
+    sooner = commands.add("prioritise", prioritise, "let a job that waits be taken up sooner or later")
+    sooner.add_argument("job", help="id of the job")
+    sooner.add_argument(
+        "--priority", choices=["urgent", "normal", "backfill"], default="urgent", help="how soon (default: urgent)"
+    )
     commands.add("pause", pause, "let workers take no new job; running ones go on")
     commands.add("resume", resume, "let workers take jobs again")
 
@@ -155,6 +160,14 @@ def list_deliveries(desk: Desk) -> None:
         for line in (delivery.error, *delivery.notes):
             if line:
                 desk.console.print(f"  {line}", soft_wrap=True, markup=False)
+
+
+def prioritise(desk: Desk) -> None:
+    """Let a job that waits be taken up sooner or later."""
+    from orthanc_plugin.domain.job import Priority
+
+    _queue(desk).prioritise(desk.options.job, Priority(desk.options.priority))
+    desk.say({"job": desk.options.job, "priority": desk.options.priority})
 
 
 def pause(desk: Desk) -> None:

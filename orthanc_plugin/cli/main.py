@@ -25,6 +25,7 @@ from orthanc_plugin.cli import (
     ohif,
     phantom,
     processes,
+    webhooks,
     weights,
 )
 from orthanc_plugin.cli.desk import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Command, Commands, Desk
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_commands(shelf)
     weights.add_commands(shelf)
     ohif.add_commands(commands.group("ohif", "install the viewer that the service serves"))
+    webhooks.add_commands(commands.group("webhooks", "list and try out webhooks"))
     folder.add_rules_commands(commands.group("rules", "find out which series get what"))
     return parser
 

@@ -22,6 +22,7 @@ from orthanc_plugin.config.base import (
     is_loopback,
 )
 from orthanc_plugin.config.rule import DEFAULT_RULE, Rule
+from orthanc_plugin.config.webhooks import WebhookName, WebhookSettings
 
 SECTION = "Enrichment"
 _KEY_LENGTH = 16
@@ -160,6 +161,9 @@ class Configuration(Settings):
     wait_for_memory: bool = Field(default=True, description="true or false")
     viewer: ViewerSettings = Field(default=ViewerSettings(), description="an object with Url and Directory")
     backfill: BackfillSettings = Field(default=BackfillSettings(), description="an object with Lead and Hours")
+    webhooks: dict[WebhookName, WebhookSettings] = Field(
+        default={}, description="an object, its names of 1 to 32 letters, digits, - or _"
+    )
     keep_without_source: bool = Field(default=False, description="true or false")
     take_over_s: float = Field(default=30.0, alias="TakeOverSeconds", ge=15, le=3600, description="seconds, 15 to 3600")
     stuck_s: float = Field(default=120.0, alias="StuckSeconds", ge=15, le=86400, description="seconds, 15 to 86400")

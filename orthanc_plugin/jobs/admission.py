@@ -42,6 +42,7 @@ from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
 from orthanc_plugin.jobs.stage import whereabouts
 from orthanc_plugin.jobs.study import LOOK_AGAIN_S, Studies, Waiting
+from orthanc_plugin.jobs.webhooks import Webhooks
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 """Wait between two looks at a series whose archive is away; it doubles each time."""
@@ -124,6 +125,7 @@ class Admission:
         share.on_the_way.append(self._on_the_way)
         self._stable_age_s, self._reconcile_s = configuration.stable_age_s, configuration.reconcile_s
         self._queue, self._archives, self._feeds = queue, archives, feeds
+        self._webhooks = Webhooks(configuration.webhooks)
         self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
         experts = frozenset(rule.name for rule in configuration.rules if rule.measure is Measure.EXPERT)
         self._masks = ArrivedMasks(queue, archives, experts)
@@ -214,7 +216,8 @@ class Admission:
                 self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)
         self._read_waiting()
         if self._share.leads:
-            self._queue.settle()
+            for row in self._queue.settle():
+                self._webhooks.tell(self._queue.deliveries, row)
         self._studies.rank_again()
 
     def _catch_up(self, archive: str) -> None:
@@ -304,6 +307,7 @@ class Admission:
         if written:
             name = loggable_uid(decision.series_instance_uid)
             logger.info("series %s: %s %s", name, decision.decision, decision.reason)
+            self._webhooks.tell(self._queue.deliveries, decision)
         made = Outcome.SKIP if job is None else Outcome.JOB
         self._tell(hint, made if written else Outcome.UNCHANGED, decision)
         return written

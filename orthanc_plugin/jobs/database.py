@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,10 +49,13 @@ def make_database_file(database_url: str) -> None:
     file.chmod(0o600)
 
 
-def add_column(engine: sa.Engine, column: sa.Column[str]) -> None:
-    """Add a column that a table of an earlier release lacks; another process may do so at the same time."""
+def add_column(engine: sa.Engine, column: sa.Column[str]) -> bool:
+    """Add a column that a table of an earlier release lacks, and say whether it did.
+
+    Another process may do so at the same time.
+    """
     if not _lacks(engine, column):
-        return
+        return False
     text = f"ALTER TABLE {column.table.name} ADD COLUMN {sa.schema.CreateColumn(column).compile(engine)}"
     try:
         with engine.begin() as connection:
@@ -59,6 +63,14 @@ def add_column(engine: sa.Engine, column: sa.Column[str]) -> None:
     except sa.exc.DBAPIError:
         if _lacks(engine, column):
             raise
+        return False
+    return True
+
+
+def add_index(engine: sa.Engine, index: sa.Index) -> None:
+    """Add an index that a table of an earlier release lacks; another process may do so at the same time."""
+    with suppress(sa.exc.DBAPIError):  # an index that is missing costs time only
+        index.create(engine, checkfirst=True)
 
 
 def _lacks(engine: sa.Engine, column: sa.Column[str]) -> bool:

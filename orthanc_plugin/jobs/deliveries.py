@@ -1,8 +1,8 @@
 """The deliveries in the job engine: one line of them for each archive, so that a dead one delays no other.
 
-A delivery copies results to an archive, or withdraws outdated ones from it. It is a workflow of its own, has the states
-of a job, and is retried and cancelled like one. Each run of a job has deliveries of its own, because the engine runs an
-id only once. Of several runs, the latest is shown.
+A delivery copies results to an archive, withdraws outdated ones from it, or tells a webhook of an event. It is a
+workflow of its own, has the states of a job, and is retried and cancelled like one. Each run of a job has deliveries
+of its own, because the engine runs an id only once. Of several runs, the latest is shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from orthanc_plugin.jobs.engine import (
     APPLICATION_VERSION,
     DELIVER,
     DELIVER_TO,
+    NOTIFY,
     STATE_OF,
     WITHDRAW,
     error_text,
@@ -30,6 +31,7 @@ from orthanc_plugin.jobs.record import DeliveryView
 
 MOST_COUNTED = 10_000
 """Deliveries that are counted; there are more than that only after a long outage."""
+KINDS = (DELIVER, WITHDRAW, NOTIFY)
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.CANCELLED)
 
 
@@ -57,18 +59,18 @@ class Deliveries:
         job_id : str
             The job whose results are copied or withdrawn.
         destination : str
-            The archive that gets or loses them.
+            The archive that gets or loses them, or the webhook, after `@`.
         argument : str
             What the worker is told.
         kind : str
-            `deliver` or `withdraw`.
+            `deliver`, `withdraw` or `notify`.
         run : datetime, optional
             When the job began that made the results; a job that ran again has another run.
         """
         before = self._runs(job_id, destination)
         workflow_id = f"{kind}:{job_id}:{destination}:{_run_name(run)}-{digest(argument)[:8]}"
         options: EnqueueOptions = {
-            "queue_name": DELIVER_TO,
+            "queue_name": _queue_of(kind),
             "workflow_name": kind,
             "workflow_id": workflow_id,
             "app_version": APPLICATION_VERSION,
@@ -95,7 +97,7 @@ class Deliveries:
     def list(self, state: JobState | None = None, limit: int = 50, offset: int = 0) -> tuple[DeliveryView, ...]:
         """Return deliveries of one state, or all, newest first."""
         found = self._client.list_workflows(
-            name=[DELIVER, WITHDRAW],
+            name=[*KINDS],
             status=statuses_of(state),
             limit=limit,
             offset=offset,
@@ -108,7 +110,7 @@ class Deliveries:
         """Count the deliveries that are not done, by state, in one query: it looks at all jobs that wait."""
         words = [word for state in UNFINISHED for word in statuses_of(state) or ()]
         found = self._client.list_workflows(
-            name=[DELIVER, WITHDRAW], status=words, limit=MOST_COUNTED, sort_desc=True, load_input=False
+            name=[*KINDS], status=words, limit=MOST_COUNTED, sort_desc=True, load_input=False
         )
         return dict(Counter(_view(workflow).state for workflow in found))
 
@@ -155,11 +157,11 @@ class Deliveries:
     def _run_again(self, deliveries: Sequence[DeliveryView], done: Sequence[DeliveryView] = ()) -> int:
         ended = [*(view for view in deliveries if view.state in (JobState.FAILED, JobState.CANCELLED)), *done]
         for view in ended:
-            run_again(self._client, view.workflow_id, DELIVER_TO, view.destination)
+            run_again(self._client, view.workflow_id, _queue_of(view.kind), view.destination)
         return len(ended)
 
     def _of_job(self, job_id: str) -> tuple[DeliveryView, ...]:
-        prefixes = [f"{kind}:{job_id}:" for kind in (DELIVER, WITHDRAW)]
+        prefixes = [f"{kind}:{job_id}:" for kind in KINDS]
         found = self._client.list_workflows(workflow_id_prefix=prefixes, load_input=False)
         return tuple(_view(workflow) for workflow in found)
 
@@ -167,9 +169,18 @@ class Deliveries:
         return tuple(view for view in self._of_job(job_id) if view.destination == destination)
 
 
+def _queue_of(kind: str) -> str:
+    return NOTIFY if kind == NOTIFY else DELIVER_TO
+
+
 def job_of(workflow_id: str) -> str:
     """Return the job of a delivery, given the id of its workflow."""
     return _parts(workflow_id)[1]
+
+
+def destination_of(workflow_id: str) -> str:
+    """Return the archive or webhook of a delivery, given the id of its workflow."""
+    return _parts(workflow_id)[2]
 
 
 def _parts(workflow_id: str) -> tuple[str, str, str, str]:

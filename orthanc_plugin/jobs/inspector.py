@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -13,13 +13,15 @@ from orthanc_plugin.archive.orthanc import open_feed
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
+from orthanc_plugin.domain.plan import Plan
 from orthanc_plugin.domain.reading import ReadSettings
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, Refusal
 from orthanc_plugin.jobs.inspection import Inspection, inspect_series
+from orthanc_plugin.jobs.progress import stages_planned
 from orthanc_plugin.rules.best import Candidate, candidate_of, is_ranked, ranked, skip_for_better
-from orthanc_plugin.rules.decide import Skip, taken_by
+from orthanc_plugin.rules.decide import RuleVerdict, Skip, decide, explain, taken_by
 from orthanc_plugin.rules.installed import installed_models
 from orthanc_plugin.rules.tags import OrthancMetadata, SeriesTags, series_tags
 from orthanc_plugin.series.identify import identity_of
@@ -33,6 +35,14 @@ class Place:
     archive: str
     study_instance_uid: str
     series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What each rule says of a series, and the stages of the job that it would get."""
+
+    verdicts: tuple[RuleVerdict, ...]
+    stages: tuple[str, ...]
 
 
 class Inspector:
@@ -63,13 +73,7 @@ class Inspector:
             The archive does not respond.
         """
         uids = place.study_instance_uid, place.series_instance_uid
-        check_uids(*uids)
-        settings = self._configuration.archives.get(place.archive)
-        if settings is None:
-            raise ConfigError("there is no such archive in the configuration")
-        with closing(self._opened(place.archive, settings)) as archive:
-            if not archive.same_series_studies(place.series_instance_uid):
-                raise InputError(Refusal.GONE, "the archive has no such series")
+        with self._open(place) as archive:
             test_models = installed_models(self._configuration.models_directory).test_models
             return inspect_series(
                 place.series_instance_uid,
@@ -80,6 +84,38 @@ class Inspector:
                 partial(self._better, archive, uids, test_models),
                 test_models,
             )
+
+    def explain(self, place: Place) -> Explained:
+        """Tell what each rule says of a series, from its headers alone, and what would be done; raise as `inspect`."""
+        return self.explain_tags(self.tags(place))
+
+    def explain_tags(self, tags: SeriesTags) -> Explained:
+        """Tell the same of a series whose tags were read elsewhere."""
+        rules, installed = self._configuration.rules, installed_models(self._configuration.models_directory)
+        plan = decide(rules, tags, installed.digests, installed.test_models)
+        stages = stages_planned(plan.to_json()) if isinstance(plan, Plan) else ()
+        return Explained(explain(rules, tags, installed.test_models), stages)
+
+    @property
+    def test_models(self) -> frozenset[str]:
+        """Names of the models that were trained on phantoms only."""
+        return installed_models(self._configuration.models_directory).test_models
+
+    def tags(self, place: Place) -> SeriesTags:
+        """Read what rules judge of a series, from its headers alone; raise as `inspect`."""
+        with self._open(place) as archive:
+            return self._tags(archive, place.study_instance_uid, place.series_instance_uid)
+
+    @contextmanager
+    def _open(self, place: Place) -> Iterator[Archive]:
+        check_uids(place.study_instance_uid, place.series_instance_uid)
+        settings = self._configuration.archives.get(place.archive)
+        if settings is None:
+            raise ConfigError("there is no such archive in the configuration")
+        with closing(self._opened(place.archive, settings)) as archive:
+            if not archive.same_series_studies(place.series_instance_uid):
+                raise InputError(Refusal.GONE, "the archive has no such series")
+            yield archive
 
     def _tags(self, archive: Archive, study_uid: str, series_uid: str) -> SeriesTags:
         headers = archive.headers(study_uid, series_uid)

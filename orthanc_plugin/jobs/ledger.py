@@ -7,6 +7,7 @@ changes of each archive were read, and the hints that still wait. Rows hold UIDs
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,15 +16,16 @@ import sqlalchemy as sa
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority
 from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import Refusal
-from orthanc_plugin.jobs.database import add_column, database_time
+from orthanc_plugin.jobs.database import add_column, add_index, database_time
 from orthanc_plugin.jobs.engine import QUEUED_WORDS, UNFINISHED_WORDS, engine_workflows
 from orthanc_plugin.jobs.notes import Notes
 from orthanc_plugin.jobs.record import Summary, with_earlier
-from orthanc_plugin.jobs.rows import DECISION, summary_of_text, text_of_time
+from orthanc_plugin.jobs.rows import DECISION, models_of, summary_of_text, text_of_time, values_of
 from orthanc_plugin.jobs.rows import Decision as Decision
 from orthanc_plugin.jobs.rows import Enriched as Enriched
 from orthanc_plugin.jobs.rows import Verdict as Verdict
 from orthanc_plugin.jobs.rows import decisions as _decisions
+from orthanc_plugin.jobs.search import EVERYTHING, Search, conditions
 
 
 class Ledger(Notes):
@@ -38,10 +40,14 @@ class Ledger(Notes):
     def __init__(self, database_url: str) -> None:
         super().__init__(database_url)
         add_column(self.engine, _decisions.c.priority)  # tables of 0.1.0 lack it
+        if add_column(self.engine, _decisions.c.models):
+            self._name_models()
+        for index in _decisions.indexes:
+            add_index(self.engine, index)
 
     def add(self, connection: sa.Connection, decision: Decision) -> None:
         """Write a new row; raise sqlalchemy's IntegrityError if this content was decided on before."""
-        connection.execute(sa.insert(_decisions).values(DECISION.dump_python(decision, mode="json")))
+        connection.execute(sa.insert(_decisions).values(values_of(decision)))
 
     def supersede(self, connection: sa.Connection, decision: Decision) -> tuple[str, ...]:
         """Point the older rows of the series to this content; return the jobs that were still queued."""
@@ -64,9 +70,20 @@ class Ledger(Notes):
         same = (_decisions.c.archive == archive, _decisions.c.series_instance_uid == series_uid)
         return self._rows(sa.select(_decisions).where(*same).order_by(_decisions.c.id))
 
+    def of_series_anywhere(self, series_uid: str) -> tuple[Decision, ...]:
+        """Return all decisions on a series in any archive, oldest first."""
+        same = _decisions.c.series_instance_uid == series_uid
+        return self._rows(sa.select(_decisions).where(same).order_by(_decisions.c.id))
+
     def of_job(self, job_id: str) -> Decision | None:
         """Return the row of a job."""
         return next(iter(self._rows(sa.select(_decisions).where(_decisions.c.job_id == job_id))), None)
+
+    def jobs_among(self, ids: Iterable[str]) -> frozenset[str]:
+        """Return those of the ids that are jobs."""
+        found = sa.select(_decisions.c.job_id).where(_decisions.c.job_id.in_(set(ids)))
+        with self.engine.connect() as connection:
+            return frozenset(connection.execute(found).scalars())
 
     def enriched(self, archive: str, after: int, limit: int) -> tuple[Enriched, ...]:
         """Return the jobs of an archive that ended with results, from a row on; not those whose series is gone."""
@@ -156,14 +173,16 @@ class Ledger(Notes):
         with self.engine.connect() as connection:
             return tuple(connection.execute(query.order_by(_decisions.c.id)).scalars())
 
-    def decisions(
-        self, *, state: str | None = None, jobs_only: bool = False, limit: int = 50, offset: int = 0
-    ) -> tuple[Decision, ...]:
-        """Return the rows of one state, or of all states, newest first."""
-        query = sa.select(_decisions).order_by(_decisions.c.id.desc()).limit(limit).offset(offset)
-        if state is not None:
-            query = query.where(_decisions.c.state == state)
-        return self._rows(query.where(_decisions.c.job_id != "") if jobs_only else query)
+    def decisions(self, search: Search = EVERYTHING, *, limit: int = 50, offset: int = 0) -> tuple[Decision, ...]:
+        """Return the rows that a search finds, newest first."""
+        found = sa.select(_decisions).where(*conditions(search, _decisions))
+        return self._rows(found.order_by(_decisions.c.id.desc()).limit(limit).offset(offset))
+
+    def known(self, column: str) -> tuple[str, ...]:
+        """Return the different values of `archive`, `rule` or `reason`, sorted."""
+        values = sa.select(_decisions.c[column]).distinct()
+        with self.engine.connect() as connection:
+            return tuple(sorted(filter(None, connection.execute(values).scalars())))
 
     def queued_backfill(self) -> int:
         """Count the jobs of backfills that no worker has begun."""
@@ -225,7 +244,7 @@ class Ledger(Notes):
             _decisions.c.state == old.state,
             _decisions.c.superseded_by == "",
         )
-        values = DECISION.dump_python(replace(new, summary=old.summary), mode="json")
+        values = values_of(replace(new, summary=old.summary))
         with self.engine.begin() as connection:
             return connection.execute(sa.update(_decisions).where(row).values(values)).rowcount > 0
 
@@ -302,6 +321,18 @@ class Ledger(Notes):
                 kept = tuple(one for one in before.objects if one.sop_instance_uid not in gone)
                 after = replace(before, objects=(*kept, added) if added else kept)
                 connection.execute(sa.update(_decisions).where(same).values(summary=after.to_json()))
+
+    def prioritise(self, job_id: str, priority: Priority) -> bool:
+        """Write how soon a job that waits is taken up; return False if it does not wait."""
+        return self._move(job_id, (JobState.QUEUED,), priority=priority)
+
+    def _name_models(self) -> None:
+        """Name the models in the rows of an earlier release."""
+        jobs = sa.select(_decisions.c.id, _decisions.c.argument).where(_decisions.c.argument != "")
+        with self.engine.begin() as connection:
+            for row, argument in connection.execute(jobs).all():
+                values = {"models": models_of(argument)}
+                connection.execute(sa.update(_decisions).where(_decisions.c.id == row).values(values))
 
     def _rows(self, query: sa.Select[tuple[object, ...]]) -> tuple[Decision, ...]:
         with self.engine.connect() as connection:

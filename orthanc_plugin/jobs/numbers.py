@@ -6,6 +6,7 @@ The database keeps no copy of them, so a table can never contradict the report.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from io import BytesIO
 
 from PIL import Image
@@ -14,7 +15,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.archives import ArchiveSettings
-from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.errors import ConfigError, EnrichError
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.results.sr.radiomics_table import TableRow, read_radiomics_sr
@@ -64,6 +65,14 @@ class StoredResults:
         found = next(self._objects(job_id, Output.PREVIEW), None)
         return None if found is None else as_png(found)
 
+    def headers(self, job_id: str) -> tuple[tuple[StoredObject, Dataset | None], ...]:
+        """Return each object of a job with its header, or None where the archive lacks it; raise as `radiomics`."""
+        stored = self._queue.show(job_id).objects
+        if not stored:
+            return ()
+        with closing(self._home(job_id)) as archive:
+            return tuple((item, _header(archive, item)) for item in stored)
+
     def _objects(self, job_id: str, kind: Output) -> Iterator[Dataset]:
         stored = [o for o in self._queue.show(job_id).objects if o.kind is kind]
         if not stored:
@@ -80,6 +89,11 @@ class StoredResults:
         if name not in self._archives:
             raise ConfigError(f"this configuration has no archive {name}")
         return self._opened(name, self._archives[name])
+
+
+def _header(archive: Archive, item: StoredObject) -> Dataset | None:
+    found = archive.headers(item.study_instance_uid, item.series_instance_uid)
+    return next((ds for ds in found if ds.SOPInstanceUID == item.sop_instance_uid), None)
 
 
 def as_png(secondary_capture: Dataset) -> bytes:

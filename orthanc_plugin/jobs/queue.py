@@ -25,6 +25,7 @@ from orthanc_plugin.jobs.engine import (
     DELIVER,
     DELIVER_TO,
     ENRICH,
+    NOTIFY,
     QUEUE_PRIORITY,
     STATE_OF,
     WAITS,
@@ -34,6 +35,7 @@ from orthanc_plugin.jobs.engine import (
 from orthanc_plugin.jobs.heartbeat import Heartbeats
 from orthanc_plugin.jobs.ledger import Decision, Ledger
 from orthanc_plugin.jobs.record import JobView, Summary, summarise
+from orthanc_plugin.jobs.search import Search
 from orthanc_plugin.jobs.views import view_of, waits_for_backfill
 from orthanc_plugin.jobs.withdrawal import Withdrawals
 
@@ -84,6 +86,7 @@ class JobQueue:
         self._register_jobs()
         self._client.register_queue(DELIVER, worker_concurrency=OLD_DELIVERIES_AT_ONCE, polling_interval_sec=POLL_S)
         self._client.register_queue(DELIVER_TO, partition_worker_concurrency=1, polling_interval_sec=POLL_S)
+        self._client.register_queue(NOTIFY, partition_worker_concurrency=1, polling_interval_sec=POLL_S)
         self.deliveries = Deliveries(self._client)
         self.withdrawals = Withdrawals(self.ledger, self.deliveries)
         self.custody = Custody(self._client, self.ledger, self._progress)
@@ -167,10 +170,14 @@ class JobQueue:
             self._client.cancel_workflows(list(queued[start : start + MOST_ASKED_FOR]))
 
     def list(
-        self, state: str | None = None, limit: int = 50, offset: int = 0, *, without_job: bool = False
+        self, state: JobState | None = None, limit: int = 50, offset: int = 0, *, without_job: bool = False
     ) -> tuple[JobView, ...]:
         """Return the jobs as the ledger has them, newest first; `without_job`: also skips, which have no job."""
-        rows = self.ledger.decisions(state=state, jobs_only=not without_job, limit=limit, offset=offset)
+        search = Search(states=(state,) if state else (), jobs_only=not without_job)
+        return self.views(self.ledger.decisions(search, limit=limit, offset=offset))
+
+    def views(self, rows: Sequence[Decision]) -> tuple[JobView, ...]:
+        """Return decisions as the ledger has them, with what waits for what, and which are stuck."""
         stuck = self.stuck() if any(row.state is JobState.RUNNING for row in rows) else frozenset()
         held = self._held(rows)
         return tuple(view_of(row, row.summary, stuck=row.job_id in stuck, waits_for=held(row)) for row in rows)
@@ -258,6 +265,28 @@ class JobQueue:
             raise EnrichError(f"job {row.job_id} is {row.state}; only an open job can be cancelled")
         self._client.cancel_workflow(row.job_id)
 
+    def prioritise(self, job_id: str, priority: Priority) -> None:
+        """Let a job that waits be taken up sooner or later.
+
+        The engine keeps the priority with which it queued a job, so the job is queued anew. If this process dies in
+        between, `settle` queues it.
+
+        Raises
+        ------
+        EnrichError
+            If there is no such job, or it does not wait.
+        """
+        row = self._row(job_id)
+        if not self.ledger.prioritise(row.job_id, priority):
+            raise EnrichError(f"job {row.job_id} is {row.state}; only a job that waits has a priority")
+        known = self._known([row.job_id]).get(row.job_id)
+        if known is not None and known.status not in ("ENQUEUED", "DELAYED", "CANCELLED"):
+            return  # a worker has just taken it
+        if known is not None:
+            self._client.cancel_workflow(row.job_id)
+            self._client.delete_workflow(row.job_id)
+        self._client.enqueue(_options(row.job_id, priority), row.argument)
+
     def cancelled(self, workflow_ids: frozenset[str]) -> frozenset[str]:
         """Return those of these workflows that are cancelled."""
         if not workflow_ids:
@@ -291,12 +320,13 @@ class JobQueue:
         self._client.cancel_workflow(job_id)
         return True
 
-    def settle(self) -> None:
-        """Bring the ledger and the engine together.
+    def settle(self) -> tuple[Decision, ...]:
+        """Bring the ledger and the engine together, and return the jobs that thereby failed.
 
         Jobs that the engine ended without their worker end in the ledger, too. Jobs that the engine lost, or that
         `adopt` did not queue again before its process died, are queued again.
         """
+        failed: list[Decision] = []
         held = self.ledger.note(HELD) is not None
         rows = {row.job_id: row for row in self.ledger.unsettled(held=held)}
         known = self._known([*rows])
@@ -310,6 +340,8 @@ class JobQueue:
                 continue
             elif self.ledger.end(job_id, JobState.FAILED, "failed", error_text(workflow), self._progress(job_id)):
                 logger.warning("job %s ended as %s", job_id, workflow.status)
+                failed.append(self._row(job_id))
+        return tuple(failed)
 
     def adopt(self, living: frozenset[str]) -> int:
         """Queue the waiting workflows of other versions under this one, and say how many there were.

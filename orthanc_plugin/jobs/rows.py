@@ -10,7 +10,7 @@ from typing import Annotated
 import sqlalchemy as sa
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
-from orthanc_plugin.domain.job import JobState, Priority
+from orthanc_plugin.domain.job import EnrichJob, JobState, Priority
 from orthanc_plugin.jobs.record import Summary
 
 schema = sa.MetaData()
@@ -20,24 +20,25 @@ decisions = sa.Table(
     schema,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("archive", sa.Text, nullable=False),
-    sa.Column("study_instance_uid", sa.Text, nullable=False),
+    sa.Column("study_instance_uid", sa.Text, nullable=False, index=True),
     sa.Column("series_instance_uid", sa.Text, nullable=False, index=True),
     sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("received", sa.Text, nullable=False),
-    sa.Column("first_seen", sa.Text, nullable=False),
+    sa.Column("first_seen", sa.Text, nullable=False, index=True),
     sa.Column("decision", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, index=True),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("job_id", sa.Text, nullable=False, index=True),
     sa.Column("state", sa.Text, nullable=False, index=True),
     sa.Column("superseded_by", sa.Text, nullable=False),
-    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False, index=True),
     sa.Column("argument", sa.Text, nullable=False),
     sa.Column("started_at", sa.Text, nullable=False),
     sa.Column("ended_at", sa.Text, nullable=False),
     sa.Column("summary", sa.Text, nullable=False),
     sa.Column("priority", sa.Text, nullable=False, server_default=Priority.NORMAL),
+    sa.Column("models", sa.Text, nullable=False, server_default="", index=True),
     sa.UniqueConstraint("archive", "fingerprint"),
 )
 notes = sa.Table(
@@ -116,3 +117,18 @@ class Enriched:
 
 
 DECISION = TypeAdapter(Decision)
+
+
+def values_of(decision: Decision) -> dict[str, str | int]:
+    """Give the values of a row."""
+    values: dict[str, str | int] = DECISION.dump_python(decision, mode="json")
+    return values | {"models": models_of(decision.argument)}
+
+
+def models_of(argument: str) -> str:
+    """Name the models of a job, each between commas, so that a search finds whole names only."""
+    if not argument:
+        return ""
+    plan = EnrichJob.from_json(argument).plan
+    location = [plan.location.model] if plan.location is not None and plan.location.model is not None else []
+    return f",{','.join(model.name for model in (*plan.models, *location))},"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, StageOutcome, ending
 from orthanc_plugin.errors import Refusal
@@ -13,6 +13,7 @@ from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import summarise, with_earlier
+from orthanc_plugin.jobs.webhooks import Webhooks
 from orthanc_plugin.jobs.withdrawal import outdated_of
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,12 @@ class Steps:
     """The first and the last step of a job, on the queue that it came from.
 
     keep_superseded: results that newer ones supersede stay where they are.
+    webhooks: who is told how a job ended.
     """
 
     queue: JobQueue
     keep_superseded: bool = False
+    webhooks: Webhooks = field(default=Webhooks())
 
     def begin(self, job_id: str) -> bool:
         """Write that the job runs; False if the job is no longer wanted."""
@@ -58,6 +61,7 @@ class Steps:
         self._withdraw_outdated(ended)
         self.queue.ledger.end(job_id, end.state, end.reason, end.detail, summary)
         self._withdraw_outdated(ended)  # of two jobs on one series that end at once, the later one sees both ends
+        self.webhooks.tell(self.queue.deliveries, replace(ended, detail=end.detail))
         logger.info("job %s: %s %s", job_id, end.state, end.reason)
 
     def _withdraw_outdated(self, ended: Decision) -> None:

@@ -34,6 +34,7 @@ from orthanc_plugin.jobs.sessions import warm_sessions
 from orthanc_plugin.jobs.source import KeptPredecessors, LedgerNames
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.watch import Pace, Watch
+from orthanc_plugin.jobs.webhooks import Webhooks
 from orthanc_plugin.jobs.workflow import Retries, register_workflows, tell_wait
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def run_worker(
         sessions = replace(sessions, predecessors=KeptPredecessors(queue.ledger))
     register_workflows(
         sessions,
-        Steps(queue, configuration.keep_superseded),
+        Steps(queue, configuration.keep_superseded, Webhooks(configuration.webhooks)),
         retries or Retries(),
         at_work,
     )

@@ -19,15 +19,17 @@ from dbos import DBOS, StepOptions
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
 from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import EnrichError, Refusal, StoreError, TransientError
+from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.deleted import OTHER_ORTHANC, is_other_index
-from orthanc_plugin.jobs.deliveries import job_of
+from orthanc_plugin.jobs.deliveries import destination_of, job_of
 from orthanc_plugin.jobs.delivery import Copied, Delivery, copy_objects
-from orthanc_plugin.jobs.engine import DELIVER, ENRICH, WAITS, WITHDRAW
+from orthanc_plugin.jobs.engine import DELIVER, ENRICH, NOTIFY, WAITS, WITHDRAW
 from orthanc_plugin.jobs.heartbeat import AtWork
 from orthanc_plugin.jobs.memory import NoRoomError
 from orthanc_plugin.jobs.sessions import Sessions
 from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.jobs.steps import Steps
+from orthanc_plugin.jobs.webhooks import Notice, send
 from orthanc_plugin.jobs.withdrawal import Withdrawal, withdraw
 from orthanc_plugin.pipeline.order import stages_of
 from orthanc_plugin.results.kinds import reference_of
@@ -84,20 +86,40 @@ def register_workflows(sessions: Sessions, steps: Steps, retries: Retries, at_wo
     def withdraw_results(argument: str) -> str:
         body = partial(_withdrawn, sessions, Withdrawal.from_json(argument), steps, str(DBOS.workflow_id))
         with _at_work(working):
-            return _need(_step(retries, WITHDRAW, body))
+            return _need(_step(retries, WITHDRAW, body), steps)
 
     @DBOS.workflow(name=DELIVER, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
     def deliver(argument: str) -> str:
         with _at_work(working):
             body = partial(_copied, sessions, Delivery.from_json(argument), steps, str(DBOS.workflow_id), retries)
-            return _need(_step(retries, DELIVER, body))
+            return _need(_step(retries, DELIVER, body), steps)
+
+    @DBOS.workflow(name=NOTIFY, max_recovery_attempts=MAX_RECOVERY_ATTEMPTS)
+    def notify(argument: str) -> str:
+        body = partial(_notified, sessions, Notice.from_json(argument), str(DBOS.workflow_id))
+        with _at_work(working):
+            return _need(_step(retries, NOTIFY, body))
 
 
-def _need(outcome: StageOutcome) -> str:
-    """Return what a delivery did, one note a line."""
+def _need(outcome: StageOutcome, steps: Steps | None = None) -> str:
+    """Return what a delivery did, one note a line; tell the webhooks if it failed at last."""
     if outcome.state is not JobState.RUNNING:
+        if steps is not None:
+            _tell_failure(steps, str(DBOS.workflow_id), outcome.detail)
         raise EnrichError(outcome.detail)  # the engine keeps it as the error of the delivery
     return "\n".join(outcome.stage.notes)
+
+
+def _tell_failure(steps: Steps, workflow_id: str, detail: str) -> None:
+    row = steps.queue.ledger.of_job(job_of(workflow_id))
+    if row is not None:
+        steps.webhooks.delivery_failed(steps.queue.deliveries, row, destination_of(workflow_id), detail)
+
+
+def _notified(sessions: Sessions, notice: Notice, workflow_id: str) -> Found:
+    name = destination_of(workflow_id)
+    said = send(sessions.configuration.webhooks, name, digest(workflow_id), notice, sessions.clock())
+    return Found(notes=(f"{notice.event}: {said}",))
 
 
 @contextmanager

@@ -5,9 +5,8 @@ docs/api.md describes each route.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -17,8 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orthanc_plugin.domain.job import JobState
-from orthanc_plugin.errors import ConfigError, EnrichError, TransientError
+from orthanc_plugin.errors import ConfigError, EnrichError
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.orders import Order, Orders, parse_query
@@ -26,7 +24,16 @@ from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import watermark_key
 from orthanc_plugin.results.sr.radiomics_table import TableRow, to_csv, to_json, to_parquet
 from orthanc_plugin.service.health import HealthCheck
-from orthanc_plugin.service.routes import answer, guarded, in_thread, known_job, problem
+from orthanc_plugin.service.routes import (
+    answer,
+    archive_errors,
+    body_of,
+    broken_rules,
+    guarded,
+    in_thread,
+    known_job,
+    problem,
+)
 from orthanc_plugin.service.schema import (
     Accepted,
     Backfill,
@@ -43,26 +50,14 @@ from orthanc_plugin.service.schema import (
     SeriesDecision,
     SeriesList,
 )
+from orthanc_plugin.service.searching import PAGE, page_of
 
 ROOT = "/enrichment/api/v1"
 HINT_BYTES = 32 * 1024
+DELIVERY_PAGE = ("state", "limit", "offset")
 ORDER_BYTES = 4 * 1024 * 1024
 """A list of 60,000 studies."""
-PAGE = ("state", "limit", "offset")
-"""Query parameters of the lists."""
-DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 50, 500, 1_000_000
-
-
 OrderBodyT = TypeVar("OrderBodyT", BackfillBody, DecideAgainBody)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The rows that a caller asks for."""
-
-    state: JobState | None
-    limit: int
-    offset: int
 
 
 class Api:
@@ -110,7 +105,7 @@ class Api:
                 in_thread(self.cancel_delivery),
                 methods=["POST"],
             ),
-            Route(f"{ROOT}/deliveries", in_thread(self.deliveries, PAGE)),
+            Route(f"{ROOT}/deliveries", in_thread(self.deliveries, DELIVERY_PAGE)),
             Route(f"{ROOT}/retry", in_thread(self.retry_all, ("reason", "text")), methods=["POST"]),
             Route(f"{ROOT}/decide-again", guarded(self.decide_again), methods=["POST"]),
             Route(f"{ROOT}/backfills", in_thread(self.backfills), methods=["GET"]),
@@ -132,8 +127,9 @@ class Api:
 
     def jobs(self, request: Request) -> Response:
         """List jobs, newest first."""
-        page = _page(request)
-        rows = self._queue.list(state=page.state, limit=page.limit, offset=page.offset)
+        page = page_of(request.query_params)
+        search = replace(page.search, jobs_only=True)
+        rows = self._queue.views(self._queue.ledger.decisions(search, limit=page.limit, offset=page.offset))
         jobs = tuple(Job.model_validate(row).model_copy(update={"location": None, "checks": ()}) for row in rows)
         return answer(JobList(jobs=jobs, limit=page.limit, offset=page.offset))
 
@@ -165,8 +161,8 @@ class Api:
 
     def deliveries(self, request: Request) -> Response:
         """List deliveries, newest first."""
-        page = _page(request)
-        found = self._queue.deliveries.list(page.state, page.limit, page.offset)
+        page = page_of(request.query_params)
+        found = self._queue.deliveries.list(next(iter(page.search.states), None), page.limit, page.offset)
         deliveries = tuple(Delivery.model_validate(delivery) for delivery in found)
         return answer(DeliveryList(deliveries=deliveries, limit=page.limit, offset=page.offset))
 
@@ -201,12 +197,12 @@ class Api:
         self, request: Request, shape: type[OrderBodyT], place: Callable[[Orders, OrderBodyT], Order]
     ) -> Response:
         try:
-            body = shape.model_validate_json(await _body(request, ORDER_BYTES) or b"{}")
+            body = shape.model_validate_json(await body_of(request, ORDER_BYTES) or b"{}")
             if body.archive not in self._archives:
                 return problem(400, "archive: the configuration has no such archive")
             order = await run_in_threadpool(place, self._orders, body)
         except ValidationError as error:
-            return problem(400, _broken_rules(error))
+            return problem(400, broken_rules(error))
         except EnrichError as error:
             return problem(400, str(error))
         return answer(Backfill.model_validate(order), 202)
@@ -240,7 +236,7 @@ class Api:
     def preview(self, request: Request) -> Response:
         """Return the job's preview as PNG, or 404 if the job made none."""
         job_id = known_job(self._queue, request)
-        with _archive_errors():
+        with archive_errors():
             png = self._results.preview(job_id)
         if png is None:
             raise HTTPException(404, "this job made no preview: the Outputs of its rule do not include one")
@@ -248,24 +244,24 @@ class Api:
 
     def _radiomics(self, request: Request) -> tuple[TableRow, ...]:
         job_id = known_job(self._queue, request)
-        with _archive_errors():
+        with archive_errors():
             return self._results.radiomics(job_id)
 
     def series(self, request: Request) -> Response:
         """List decisions on series, newest first."""
-        page = _page(request)
-        rows = self._queue.ledger.decisions(state=page.state, limit=page.limit, offset=page.offset)
+        page = page_of(request.query_params)
+        rows = self._queue.ledger.decisions(page.search, limit=page.limit, offset=page.offset)
         series = tuple(SeriesDecision.model_validate(row) for row in rows)
         return answer(SeriesList(series=series, limit=page.limit, offset=page.offset))
 
     async def hints(self, request: Request) -> Response:
         """Store a hint. 202 means that the hint is in the database; the decision on it comes later."""
-        body = await _body(request, HINT_BYTES)
+        body = await body_of(request, HINT_BYTES)
         try:
             hint = Hint(**HintBody.model_validate_json(body).model_dump())
             read = await run_in_threadpool(self._keep_hint, hint)
         except ValidationError as error:
-            return problem(400, _broken_rules(error))
+            return problem(400, broken_rules(error))
         except EnrichError as error:
             return problem(400, str(error))
         return answer(Accepted(changes_read=read), 202)
@@ -292,33 +288,6 @@ class Api:
         return Job.model_validate(self._queue.show(job_id))
 
 
-@contextmanager
-def _archive_errors() -> Iterator[None]:
-    """Answer 503 if the archive does not respond, and 404 if it no longer has the object."""
-    try:
-        yield
-    except TransientError as error:
-        raise HTTPException(503, str(error)) from error
-    except EnrichError as error:
-        raise HTTPException(404, str(error)) from error
-
-
-def _page(request: Request) -> Page:
-    state = request.query_params.get("state") or None
-    if state is not None and state not in list(JobState):
-        raise HTTPException(400, f"state: must be one of {', '.join(JobState)}")
-    limit = _number(request, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT)
-    offset = _number(request, "offset", 0, 0, LARGEST_OFFSET)
-    return Page(JobState(state) if state else None, limit, offset)
-
-
-def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
-    text = request.query_params.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-        raise HTTPException(400, f"{name}: must be a number from {least} to {most}")
-    return int(text)
-
-
 def place_backfill(orders: Orders, body: BackfillBody) -> Order:
     """Place the order that a caller asks for."""
     if body.query and body.studies:
@@ -337,18 +306,3 @@ def place_again(orders: Orders, body: DecideAgainBody) -> Order:
     if body.query:
         return orders.place_query(body.archive, parse_query([body.query]), again=True)
     return orders.place_again(body.archive, body.reason, body.text)
-
-
-async def _body(request: Request, most: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise HTTPException(413, f"the body may have at most {most} bytes")
-    return bytes(body)
-
-
-def _broken_rules(error: ValidationError) -> str:
-    """Name fields and broken rules but no values: the JSON library's own text may quote the body."""
-    details = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, d['loc'])) or 'body'}: {d['type'].replace('_', ' ')}" for d in details)

@@ -22,18 +22,27 @@ from orthanc_plugin.jobs.inspector import Inspector
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.pseudonym import patient_column
 from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.scans import Scans
+from orthanc_plugin.service.acting import Acting
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.api import ROOT, Api
 from orthanc_plugin.service.dashboard import Dashboard
+from orthanc_plugin.service.events import Events
+from orthanc_plugin.service.findings import Cards
 from orthanc_plugin.service.gate import Gate, OrthancLogin
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.inspecting import InspectRoutes
 from orthanc_plugin.service.job_page import JobPage
+from orthanc_plugin.service.openapi import OpenApi
+from orthanc_plugin.service.people import People
+from orthanc_plugin.service.picture_routes import PictureRoutes
 from orthanc_plugin.service.proxy import METHODS, PREFIX, PassThrough
 from orthanc_plugin.service.readiness import Readiness
 from orthanc_plugin.service.routes import http_problem
+from orthanc_plugin.service.rule_tester import RuleTester
 from orthanc_plugin.service.same_origin import SameOrigin
 from orthanc_plugin.service.viewer import OhifFiles, Viewer
+from orthanc_plugin.service.webhook_routes import WebhookRoutes, webhooks_of
 from orthanc_plugin.service.workers import WorkerState
 
 # Orthanc closes idle connections after one second. Close ours sooner, so that no request uses a closed one.
@@ -53,6 +62,7 @@ class Backstage:
     workers: Callable[[], tuple[WorkerState, ...]]
     readiness: Readiness
     started_at: datetime
+    stopping: Callable[[], bool] = lambda: False
 
 
 def build_app(backstage: Backstage) -> ASGIApp:
@@ -68,10 +78,14 @@ def build_app(backstage: Backstage) -> ASGIApp:
     archives = backstage.configuration.archives
     health = HealthCheck(
         archives, backstage.queue, backstage.readiness, backstage.started_at,
-        backstage.admission_state, backstage.workers,
+        backstage.admission_state, backstage.workers, backstage.configuration.state_directory,
     )  # fmt: skip
-    results = StoredResults(backstage.queue, archives, patient=patient_column(backstage.configuration))
-    api = Api(backstage.queue, health, backstage.take_hint, results, archives)
+    queue, configuration = backstage.queue, backstage.configuration
+    inspector = Inspector(configuration)
+    results = StoredResults(queue, archives, patient=patient_column(configuration))
+    scans = Scans(queue, archives)
+    api = Api(queue, health, backstage.take_hint, results, archives)
+    models = [card.name for card in backstage.readiness.models]
 
     viewer = Viewer(backstage.configuration.viewer)
 
@@ -83,9 +97,16 @@ def build_app(backstage: Backstage) -> ASGIApp:
     inside = Starlette(
         routes=[
             *api.routes(),
-            *InspectRoutes(Inspector(backstage.configuration)).routes(ROOT),
-            *Dashboard(backstage.queue, health).routes(),
-            *JobPage(backstage.queue).routes(),
+            *Acting(queue).routes(ROOT),
+            *Events(queue, backstage.stopping).routes(ROOT),
+            *People(archives).routes(ROOT),
+            *PictureRoutes(queue, scans).routes(ROOT),
+            *InspectRoutes(inspector).routes(ROOT),
+            *RuleTester(configuration, inspector, queue).routes(ROOT),
+            *WebhookRoutes(configuration.webhooks).routes(ROOT),
+            *OpenApi().routes(),
+            *Dashboard(queue, health, archives, models, webhooks_of(configuration.webhooks)).routes(),
+            *JobPage(queue, results, scans, Cards(configuration.models_directory)).routes(),
             Route(f"{PREFIX}{{path:path}}", PassThrough(transfers, front.url), methods=list(METHODS)),
             *viewer.routes(),
         ],

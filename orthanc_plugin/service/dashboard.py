@@ -1,40 +1,42 @@
-"""The dashboard: one page with health, jobs and decisions. It shows UIDs and no patient data."""
+"""The pages for those who run the service: series with their jobs, deliveries, backfills, and the system's health.
+
+They show UIDs and no patient data. What is slow because an archive must be asked is loaded after the page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.ledger import Decision
-from orthanc_plugin.jobs.orders import Order, Orders
+from orthanc_plugin.jobs.orders import Orders
+from orthanc_plugin.jobs.progress import progress_of
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import DeliveryView, JobView
+from orthanc_plugin.jobs.record import JobView
 from orthanc_plugin.service.health import HealthCheck
-from orthanc_plugin.service.routes import guarded
+from orthanc_plugin.service.pages import HERE, is_part, render
+from orthanc_plugin.service.routes import guarded, in_thread
+from orthanc_plugin.service.schema_pages import Progress, WebhookShape
+from orthanc_plugin.service.searching import PAGE, link, page_of
 
-ROWS = 25
-SHORT_UID = 12
-_HERE = Path(__file__).parent
+CHOICES_S = 30.0
+ORDERS = 25
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """What the tables of the page show."""
+class Line:
+    """A decision as the list shows it. progress: of a running job."""
 
-    jobs: tuple[JobView, ...] = ()
-    decisions: tuple[Decision, ...] = ()
-    deliveries: tuple[DeliveryView, ...] = ()
-    backfills: tuple[Order, ...] = ()
+    row: Decision
+    job: JobView
+    progress: Progress | None
 
 
 class Dashboard:
@@ -46,78 +48,99 @@ class Dashboard:
         Jobs, and the decisions in its ledger.
     health : HealthCheck
         Health of the service and of all it depends on.
+    archives : collection of str
+        Names of the archives.
+    models : collection of str
+        Names of the models that rules name.
+    webhooks : sequence of WebhookShape
+        Webhooks of the configuration.
     """
 
-    def __init__(self, queue: JobQueue, health: HealthCheck) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        health: HealthCheck,
+        archives: Collection[str],
+        models: Collection[str],
+        webhooks: Sequence[WebhookShape],
+    ) -> None:
         self._queue, self._health, self._orders = queue, health, Orders(queue.ledger)
-        self._page = page_templates().get_template("dashboard.html")
+        self._archives, self._models, self._webhooks = tuple(archives), tuple(models), webhooks
+        self._choices: tuple[float, Mapping[str, tuple[str, ...]]] = (-CHOICES_S, {})
 
     def routes(self) -> list[BaseRoute]:
-        """Return the routes of the page, of its static files and of the redirects to it."""
+        """Return the routes of the pages, of their static files and of the redirects to them."""
         return [
             Route("/enrichment", guarded(self.home)),
-            Route("/enrichment/", guarded(self.page)),
-            Mount("/enrichment/static", StaticFiles(directory=_HERE / "static")),
+            Route("/enrichment/", in_thread(self.page, PAGE)),
+            Route("/enrichment/deliveries", in_thread(self.deliveries, ("state", "offset"))),
+            Route("/enrichment/backfill", in_thread(self.backfill)),
+            Route("/enrichment/system", guarded(self.system)),
+            Mount("/enrichment/static", StaticFiles(directory=HERE / "static")),
         ]
 
     async def home(self, request: Request) -> Response:
         """Redirect to the dashboard."""
         return RedirectResponse("/enrichment/", 303)
 
-    async def page(self, request: Request) -> Response:
-        """Render the dashboard."""
+    def page(self, request: Request) -> Response:
+        """Render the series that were decided on, as far as a search finds them."""
+        query = request.query_params
+        page = page_of(query)
+        rows = self._queue.ledger.decisions(page.search, limit=page.limit + 1, offset=page.offset)
+        return render(
+            "dashboard.html",
+            active="series",
+            lines=self._lines(rows[: page.limit]),
+            counts=self._queue.ledger.counts(),
+            states=list(JobState),
+            paused=self._queue.paused,
+            query=query,
+            filtered=bool(link(query, limit="", offset="")),
+            link=lambda **changes: link(query, **changes),
+            page=page,
+            more=len(rows) > page.limit,
+            choices=self._known(),
+            archives=self._archives,
+            models=self._models,
+        )
+
+    def deliveries(self, request: Request) -> Response:
+        """Render the deliveries, by default those that failed."""
+        state, page = request.query_params.get("state", "failed"), page_of(request.query_params)
+        chosen = JobState(state) if state in list(JobState) else None
+        found = self._queue.deliveries.list(chosen, page.limit + 1, page.offset)
+        return render(
+            "deliveries.html", active="deliveries", deliveries=found[: page.limit], more=len(found) > page.limit,
+            state=state, states=("failed", "cancelled", "queued", "running", "done"), page=page,
+            counts=self._queue.deliveries.counts(), jobs=self._queue.ledger.jobs_among(d.job_id for d in found),
+        )  # fmt: skip
+
+    def backfill(self, request: Request) -> Response:
+        """Render the backfills."""
+        orders = self._orders.all()[:ORDERS]
+        reasons = self._known()["reason"]
+        return render("backfill.html", active="backfill", orders=orders, archives=self._archives, reasons=reasons)
+
+    async def system(self, request: Request) -> Response:
+        """Render the health of everything; as a part, only the problems."""
         health = await self._health.look()
-        rows = await run_in_threadpool(self._rows, [*health.deliveries]) if health.database.ok else _Rows()
-        archives = [archive.name for archive in health.archives]
-        return HTMLResponse(
-            self._page.render(health=health, shown=rows, archives=archives, states=list(JobState), rows=ROWS)
-        )
+        template = "problems.html" if is_part(request) else "system.html"
+        return render(template, active="system", health=health, webhooks=self._webhooks)
 
-    def _rows(self, states: Sequence[JobState]) -> _Rows:
-        jobs = tuple(
-            self._queue.show(job.id) if job.state is JobState.RUNNING else job for job in self._queue.list(limit=ROWS)
-        )
-        open_deliveries = (d for state in states for d in self._queue.deliveries.list(state, ROWS))
-        decisions = self._queue.ledger.decisions(limit=ROWS)
-        return _Rows(jobs, decisions, tuple(open_deliveries), self._orders.all()[:ROWS])
+    def _lines(self, rows: tuple[Decision, ...]) -> list[Line]:
+        return [self._line(row, view) for row, view in zip(rows, self._queue.views(rows), strict=True)]
 
+    def _line(self, row: Decision, view: JobView) -> Line:
+        if row.state is not JobState.RUNNING:
+            return Line(row, view, None)
+        shown = self._queue.show(row.job_id)
+        return Line(row, shown, Progress.model_validate(progress_of(shown, self._queue.job(row.job_id))))
 
-def page_templates() -> Environment:
-    """Load the templates of all pages and the filters they use. The templates escape all text."""
-    pages = Environment(
-        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    pages.filters |= {
-        "short": short_uid,
-        "seconds": seconds,
-        "time": clock_time,
-        "volumes": volumes,
-        "notes": notes,
-    }
-    return pages
-
-
-def short_uid(uid: str) -> str:
-    """Shorten a UID to its end: UIDs of one site share their beginning."""
-    return uid if len(uid) <= SHORT_UID else "…" + uid[-SHORT_UID:]
-
-
-def seconds(value: float) -> str:
-    """Format a duration for people."""
-    return f"{value:.1f} s" if value < 100 else f"{int(value) // 60} min {int(value) % 60:02d} s"
-
-
-def clock_time(moment: datetime | None) -> str:
-    """Format date and time in UTC, to the second."""
-    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else ""
-
-
-def volumes(job: JobView) -> dict[str, float]:
-    """Collect the volume (mL) of each structure over all models of a job."""
-    return {key: volume_ml for stage in job.stages for key, volume_ml in stage.volumes_ml.items()}
-
-
-def notes(job: JobView) -> list[str]:
-    """Collect the notes of all stages, each once."""
-    return list(dict.fromkeys(note for stage in job.stages for note in stage.notes))
+    def _known(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the rules and reasons that one can choose from."""
+        at, known = self._choices
+        if time.monotonic() - at >= CHOICES_S:
+            known = {name: self._queue.ledger.known(name) for name in ("rule", "reason")}
+            self._choices = (time.monotonic(), known)
+        return known

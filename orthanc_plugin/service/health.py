@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +26,7 @@ from orthanc_plugin.service.schema_health import (
     AdmissionHealth,
     ArchiveHealth,
     DatabaseHealth,
+    DiskHealth,
     Health,
     HealthStatus,
     ModelHealth,
@@ -52,6 +56,7 @@ class HealthCheck:
     started_at: datetime
     admission: Callable[[], AdmissionState]
     workers: Callable[[], tuple[WorkerState, ...]]
+    state_directory: Path
 
     async def look(self) -> Health:
         """Check everything now."""
@@ -82,6 +87,8 @@ class HealthCheck:
             deliveries=work.deliveries,
             stuck=work.stuck,
             paused=work.paused,
+            disk=_disk(self.state_directory),
+            gpus=await run_in_threadpool(_gpus),
         )
 
     async def _archive(self, name: str, settings: ArchiveSettings, not_believed: Mapping[str, str]) -> ArchiveHealth:
@@ -106,3 +113,20 @@ class HealthCheck:
         except sa.exc.SQLAlchemyError as error:
             return DatabaseHealth(ok=False, kind=kind, problem=f"cannot be written: {describe(error)}"), work
         return DatabaseHealth(ok=True, kind=kind, problem=""), work
+
+
+def _disk(directory: Path) -> DiskHealth:
+    usage = shutil.disk_usage(directory)
+    return DiskHealth(free_gib=usage.free / 2**30, total_gib=usage.total / 2**30)
+
+
+def _gpus() -> tuple[str, ...]:
+    """Ask the NVIDIA driver for its GPUs; none where there is no driver, or it does not answer."""
+    if (program := shutil.which("nvidia-smi")) is None:
+        return ()
+    query = "--query-gpu=name,memory.used,memory.total,utilization.gpu"
+    try:
+        answer = subprocess.run([program, query, "--format=csv,noheader"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(answer.stdout.splitlines()) if answer.returncode == 0 else ()

@@ -1,41 +1,174 @@
-"""The page of one job: where its scan lies in the body, its quality checks, its preview and its radiomics."""
+"""The page of one series: what its job found, with pictures, numbers and checks, and where all of it came from.
+
+What the database knows is shown at once. What only the archive knows (pictures, radiomics, headers of the objects) is
+loaded afterwards, part by part, so that an archive that is away takes away its own parts only.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from orthanc_plugin.domain.body import Region
+from orthanc_plugin.domain.body import BodyLocation, Region
+from orthanc_plugin.domain.uids import is_uid
+from orthanc_plugin.errors import EnrichError, TransientError
+from orthanc_plugin.jobs.ledger import Decision
+from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.service.dashboard import page_templates
+from orthanc_plugin.jobs.scans import Scans
+from orthanc_plugin.results.sc.planes import AXES, EDGES
+from orthanc_plugin.results.sc.scan import WINDOWS, Scan
+from orthanc_plugin.service.findings import Cards, models_of, parameters_of, volumes_of
+from orthanc_plugin.service.measured import QUERY, Radiomics, Wanted, choose, wanted_of
+from orthanc_plugin.service.pages import is_part, render
 from orthanc_plugin.service.routes import in_thread, known_job
-from orthanc_plugin.service.score_plot import plot_scores, runs
+from orthanc_plugin.service.score_plot import plot_scores, runs, spread
+
+JOBS, SERIES = "/enrichment/jobs/{id}", "/enrichment/series/{series}"
 
 
 class JobPage:
-    """Handler of the page.
+    """Handlers of the page and of its parts.
 
     Parameters
     ----------
     queue : JobQueue
-        Jobs.
+        Jobs, and the decisions in its ledger.
+    results : StoredResults
+        Objects that jobs stored.
+    scans : Scans
+        Pictures.
+    cards : Cards
+        Cards of the installed models.
     """
 
-    def __init__(self, queue: JobQueue) -> None:
-        self._queue = queue
-        self._page = page_templates().get_template("job.html")
+    def __init__(self, queue: JobQueue, results: StoredResults, scans: Scans, cards: Cards) -> None:
+        self._queue, self._results, self._scans, self._cards = queue, results, scans, cards
+        self._radiomics = Radiomics(queue, results)
 
     def routes(self) -> list[Route]:
-        """Return the route of the page."""
-        return [Route("/enrichment/jobs/{id}", in_thread(self.page))]
+        """Return the routes of the page and of its parts."""
+        return [
+            Route(JOBS, in_thread(self.page)),
+            Route(f"{JOBS}/pictures", in_thread(self.pictures)),
+            Route(f"{JOBS}/radiomics", in_thread(self.radiomics, QUERY)),
+            Route(f"{JOBS}/objects", in_thread(self.objects)),
+            Route(SERIES, in_thread(self.series, ("archive",))),
+        ]
 
     def page(self, request: Request) -> Response:
         """Render the page of a job, or answer 404 if there is no such job."""
-        job = self._queue.show(known_job(self._queue, request))
-        plot = plot_scores(job.location) if job.location is not None else None
-        page = self._page.render(
-            job=job, location=job.location, plot=plot, runs=runs, regions=tuple(reversed(Region)),
-            kinds={str(stored.kind) for stored in job.objects},
+        row = self._queue.ledger.of_job(str(request.path_params["id"]))
+        if row is None:
+            raise HTTPException(404, "there is no such job")
+        return self._rendered(row)
+
+    def series(self, request: Request) -> Response:
+        """Render the page of the newest decision on a series, or answer 404 if there is none."""
+        uid, archive = str(request.path_params["series"]), request.query_params.get("archive", "")
+        rows = [row for row in self._queue.ledger.of_series_anywhere(uid) if archive in ("", row.archive)]
+        if not rows:
+            raise HTTPException(404, "nothing was decided on this series" if is_uid(uid) else "this is not a UID")
+        standing = [row for row in rows if not row.superseded_by]
+        return self._rendered((standing or rows)[-1])
+
+    def _rendered(self, row: Decision) -> Response:
+        history = self._queue.ledger.of_series(row.archive, row.series_instance_uid)
+        common: dict[str, object] = {
+            "active": "",
+            "row": row,
+            "history": history[::-1],
+            "regions": tuple(reversed(Region)),
+            "runs": runs,
+        }
+        if not row.job_id:
+            return render("skip.html", **common)
+        view, job = self._queue.show(row.job_id), self._queue.job(row.job_id)
+        models = models_of(view, job, self._cards)
+        return render(
+            "result.html",
+            **common,
+            job=view,
+            plan=job.plan,
+            parameters=parameters_of,
+            location=view.location,
+            plot=plot_scores(view.location) if view.location is not None else None,
+            models=models,
+            volumes=volumes_of(view, models),
+            kinds={str(stored.kind) for stored in view.objects},
+        )
+
+    def pictures(self, request: Request) -> Response:
+        """Render the planes of the scan with the legend."""
+        job_id = known_job(self._queue, request)
+        view = self._queue.show(job_id)
+
+        def part() -> dict[str, object]:
+            scan = self._scans.scan(job_id)
+            return {
+                "scan": scan,
+                "windows": list(WINDOWS),
+                "edges": dict(zip(AXES, EDGES, strict=True)),
+                "zip": zip,
+            } | (_levels(scan, view.location))
+
+        return self._part(request, "pictures.html", "Pictures", part)
+
+    def radiomics(self, request: Request) -> Response:
+        """Render a page of the radiomics, found and sorted as asked."""
+        job_id, wanted = known_job(self._queue, request), wanted_of(request)
+
+        def part() -> dict[str, object]:
+            table = choose(self._radiomics.rows(job_id), wanted)
+            return {"table": table, "wanted": wanted, "link": lambda **changes: _query(wanted, **changes)}
+
+        return self._part(request, "radiomics.html", "Radiomics", part)
+
+    def objects(self, request: Request) -> Response:
+        """Render what the stored objects say of themselves."""
+        job_id = known_job(self._queue, request)
+        return self._part(request, "objects.html", "Objects", lambda: {"described": self._results.headers(job_id)})
+
+    def _part(self, request: Request, template: str, title: str, make: Callable[[], dict[str, object]]) -> Response:
+        """Render a part that needs the archive, or say in its place what is wrong."""
+        job_id, problem, values = str(request.path_params["id"]), "", dict[str, object]()
+        try:
+            values = make()
+        except TransientError as error:
+            problem = f"{error}. The other parts of this page do not need it."
+        except EnrichError as error:
+            problem = str(error)
+        whole = not is_part(request)
+        return render(
+            template, job_id=job_id, problem=problem, title=title, active="",
+            layout="page.html" if whole else "part.html", **values,
         )  # fmt: skip
-        return HTMLResponse(page)
+
+
+def _levels(scan: Scan, location: BodyLocation | None) -> dict[str, object]:
+    """Give what stands beside the coronal picture: landmarks and regions, at heights in percent from its top."""
+    count = scan.planes[0].count
+    levels = {
+        "height_of": lambda z: round(100 * (1 - z / count), 3),
+        "span_of": lambda a, b: round(100 * (b + 1 - a) / count, 3),
+    }
+    if location is None:
+        return {**levels, "marks": (), "bands": {}}
+    from_feet = scan.slice_from_feet
+    heights = {
+        mark.key: round(100 * (1 - (from_feet(mark.slice_index) + 0.5) / count), 3) for mark in location.landmarks
+    }
+    bands = {region: runs(tuple(sorted(map(from_feet, slices)))) for region, slices in location.regions.items()}
+    return {**levels, "marks": spread(heights), "bands": bands}
+
+
+def _query(wanted: Wanted, **changes: object) -> dict[str, str]:
+    """Give the query of the table with other values; what is empty or the default is left out."""
+    now = replace(wanted, **{"page": 1, **changes})  # type: ignore[arg-type]
+    every = {"text": now.text, "structure": now.structure, "image": now.image, "sort": now.sort}
+    return {name: value for name, value in every.items() if value} | ({"page": str(now.page)} if now.page > 1 else {})

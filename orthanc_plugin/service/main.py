@@ -91,6 +91,7 @@ def run_service(
                     workers.states,
                     readiness,
                     datetime.now(UTC),
+                    stopping.is_set,
                 )
             )
             free_removed_slots(queue, state, configuration.workers)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.service.incident import describe
+from orthanc_plugin.service.pages import render, wants_page
 from orthanc_plugin.service.schema import Error, Problem
 from orthanc_plugin.service.shape import Shape
 
@@ -43,10 +47,17 @@ def problem(status: int, message: str) -> Response:
     return answer(Error(error=Problem(code=_CODES[status], message=message)), status)
 
 
+def told(request: Request, status: int, message: str) -> Response:
+    """Answer with an error: a page for a person, the error body of the API for a program."""
+    if not wants_page(request):
+        return problem(status, message)
+    return render("problem.html", active="", status=status, message=message)
+
+
 def http_problem(request: Request, error: Exception) -> Response:
     """Answer for Starlette's own refusals (unknown route, wrong method)."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    response = problem(status, error.detail if isinstance(error, HTTPException) else "unexpected")
+    status, said = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "unexpected")
+    response = told(request, status, said)
     response.headers.update((error.headers or {}) if isinstance(error, HTTPException) else {})
     return response
 
@@ -57,6 +68,17 @@ def known_job(queue: JobQueue, request: Request) -> str:
     if queue.ledger.of_job(job_id) is None:
         raise HTTPException(404, "there is no such job")
     return job_id
+
+
+@contextmanager
+def archive_errors() -> Iterator[None]:
+    """Answer 503 if the archive does not respond, and 404 if it no longer has the object."""
+    try:
+        yield
+    except TransientError as error:
+        raise HTTPException(503, str(error)) from error
+    except EnrichError as error:
+        raise HTTPException(404, str(error)) from error
 
 
 def _check_query(request: Request, known: tuple[str, ...]) -> None:
@@ -97,9 +119,25 @@ def guarded(handler: Handler, query: tuple[str, ...] = ()) -> Handler:
             raise
         except sa.exc.SQLAlchemyError as error:
             _log.error("%s: %s", request.url.path, describe(error))
-            return problem(503, "the job database does not respond")
+            return told(request, 503, "the job database does not respond")
         except Exception as error:
             _log.error("%s: %s", request.url.path, describe(error))
-            return problem(500, "unexpected error; the log of the service shows where it happened")
+            return told(request, 500, "unexpected error; the log of the service shows where it happened")
 
     return handle
+
+
+async def body_of(request: Request, most: int) -> bytes:
+    """Read the body; raise 413 if it is longer than that many bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise HTTPException(413, f"the body may have at most {most} bytes")
+    return bytes(body)
+
+
+def broken_rules(error: ValidationError) -> str:
+    """Name fields and broken rules but no values: the JSON library's own text may quote the body."""
+    details = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, d['loc'])) or 'body'}: {d['type'].replace('_', ' ')}" for d in details)

@@ -20,12 +20,11 @@ from orthanc_plugin.domain.body import Region
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.job import JobState, Priority
 from orthanc_plugin.jobs.orders import OrderState
+from orthanc_plugin.service import schema_pages as pages
 from orthanc_plugin.service.schema_health import Health
 from orthanc_plugin.service.schema_inspected import Inspected
-from orthanc_plugin.service.shape import Shape, Unit
+from orthanc_plugin.service.shape import Name, Shape, Uid, Unit
 
-Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
-Name = Annotated[str, Field(max_length=64)]
 OrthancId = Annotated[str, Field(pattern=r"^([0-9a-f]{8}(-[0-9a-f]{8}){4})?$")]
 
 
@@ -55,9 +54,9 @@ class StoredObject(Shape):
 
 
 class Delivery(Shape):
-    """The copy of a job's results to one further destination, or the withdrawal of outdated ones from an archive.
+    """The copy of a job's results to one further destination, the withdrawal of outdated ones, or a notice.
 
-    kind: `deliver` or `withdraw`.
+    kind: `deliver`, `withdraw` or `notify`. destination: an archive, or a webhook after `@`.
     notes: what it did, once it is done; what was sent instead of what.
     """
 
@@ -319,8 +318,8 @@ class Error(Shape):
 def api_schema() -> str:
     """Write the JSON Schema (2020-12) of all bodies, as committed in `docs/api-v1.schema.json`."""
     lists = (JobList, DeliveryList, SeriesList, BackfillList)
-    answers = (Health, *lists, Job, Retried, Paused, Inspected, Accepted, Error)
-    bodies = (HintBody, BackfillBody, DecideAgainBody)
+    answers = (Health, *lists, Job, Retried, Paused, Inspected, *pages.ANSWERS, Accepted, Error)
+    bodies = (HintBody, BackfillBody, DecideAgainBody, *pages.BODIES)
     models = [*((model, "serialization") for model in answers), *((model, "validation") for model in bodies)]
     _, schema = models_json_schema(models, title="Enrichment API v1")  # type: ignore[arg-type]
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"

@@ -63,6 +63,14 @@ class ModelHealth(Shape):
     name: str
     version: str
     digest: str
+    licence: str
+
+
+class DiskHealth(Shape):
+    """The disk of the state directory."""
+
+    free_gib: float
+    total_gib: float
 
 
 class Health(Shape):
@@ -70,6 +78,7 @@ class Health(Shape):
 
     deliveries: deliveries that are not done, by state. stuck: running jobs that no worker works on.
     paused: workers take no new job, because a person said so.
+    gpus: NVIDIA GPUs of the service's computer, with their memory and use.
     """
 
     status: HealthStatus
@@ -86,3 +95,5 @@ class Health(Shape):
     deliveries: dict[JobState, int]
     stuck: tuple[str, ...]
     paused: bool
+    disk: DiskHealth
+    gpus: tuple[str, ...]

@@ -6,7 +6,7 @@ feet (left) to the head (right), scores run upward. Lengths are in canvas units.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, groupby
 
@@ -16,6 +16,8 @@ WIDTH, LEFT, RIGHT = 960.0, 112.0, 16.0
 CURVE_HEIGHT, LANE_HEIGHT, FOOT = 300.0, 22.0, 44.0
 _LABELS, _NO_LABELS = 92.0, 12.0
 _LABEL_STEP = 13.0
+_LEVEL_STEP = 4.5
+"""Percent between the labels of levels."""
 _MOST_TICKS = 12
 _SMALLEST_SPAN = 20
 
@@ -223,3 +225,22 @@ def _in_words(location: BodyLocation, known: Sequence[float]) -> str:
         f"Scores of {len(location.scores)} slices from the feet to the head, between {min(known):.0f} and"
         f" {max(known):.0f}. Landmarks: {landmarks or 'none'}. Regions: {regions or 'none'}."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A landmark beside a picture: its height and that of its label, in percent from the top."""
+
+    key: str
+    at: float
+    label_at: float
+
+
+def spread(heights: Mapping[str, float]) -> tuple[Level, ...]:
+    """Move the labels of levels apart where they would overlap; they stay on the picture, from the top down."""
+    levels: list[Level] = []
+    below = 100.0 - _LEVEL_STEP * (len(heights) - 0.5)
+    for number, (key, at) in enumerate(sorted(heights.items(), key=lambda item: item[1])):
+        least = levels[-1].label_at + _LEVEL_STEP if levels else _LEVEL_STEP / 2
+        levels.append(Level(key, at, round(max(least, min(at, below + _LEVEL_STEP * number)), 3)))
+    return tuple(levels)

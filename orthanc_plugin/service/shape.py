@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
+Name = Annotated[str, Field(max_length=64)]
 
 
 class Shape(BaseModel):

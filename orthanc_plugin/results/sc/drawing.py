@@ -18,6 +18,7 @@ from orthanc_plugin.domain.masks import Segment
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.results.headers import instance_number
 from orthanc_plugin.results.provenance import is_ai, statements_of, warning_of
+from orthanc_plugin.results.sc.outlines import Rgb, outline, windowed
 from orthanc_plugin.results.sc.planes import Plane, surrounds
 
 LINE, SMALL_LINE, GAP = 20, 16, 4
@@ -29,10 +30,8 @@ _LUNG_BELOW_HU = -400.0
 _POSITIONS = {"axial": ("z", 2), "coronal": ("y", 1), "sagittal": ("x", 0)}
 """Letter and LPS axis of the position of each plane."""
 _KEY = "Volumes are those of the masks. R, L, A, P, H, F: right, left, anterior, posterior, head, feet of the patient."
-_BRIGHTEST = 200  # below white: pale outlines stay visible on bone, and on all of a lung window
 _MARGIN, _SWATCH = 6, 12
 
-Rgb = NDArray[np.uint8]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -95,7 +94,7 @@ def draw_entry(draw: ImageDraw.ImageDraw, at: tuple[int, int], segment: Segment,
 def panel(plane: Plane, series: CtSeries, segments: Sequence[Segment], window: str, size: int) -> Image.Image:
     """Draw a plane as a square of `size` pixels, with outlines, place, and letters of the patient's sides."""
     level, width = _WINDOWS[window]
-    grey = np.clip((plane.voxels_hu - (level - width / 2)) * (_BRIGHTEST / width), 0, _BRIGHTEST).astype(np.uint8)
+    grey = windowed(plane.voxels_hu, level, width)
     size_mm = np.array(plane.labels.shape) * plane.spacing_mm
     height, across = (max(1, round(mm)) for mm in size_mm * (size / size_mm.max()))
     image = np.asarray(Image.fromarray(grey).resize((across, height), Image.Resampling.BILINEAR).convert("RGB")).copy()
@@ -150,12 +149,7 @@ def _outline(image: Rgb, labels: NDArray[np.uint8], segments: Sequence[Segment])
     for segment in segments:
         colours[segment.number] = segment.colour
         closed[segment.number] = not surrounds(segment)
-    padded = np.pad(labels, 1)
-    edge = np.zeros(labels.shape, bool)
-    for beside in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
-        edge |= (beside != labels) & ((beside == 0) | closed[labels])
-    edge &= labels > 0
-    image[edge] = colours[labels[edge]]
+    outline(image, labels, colours, closed)
 
 
 def _letter(draw: ImageDraw.ImageDraw, plane: Plane, place: str, size: int) -> None:

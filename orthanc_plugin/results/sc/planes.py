@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
 from orthanc_plugin.domain.volume import Affine, Volume, Voxels
 
-_AXES = ("axial", "coronal", "sagittal")
-_EDGES = (("R", "L", "A", "P"), ("R", "L", "H", "F"), ("A", "P", "H", "F"))
+AXES = ("axial", "coronal", "sagittal")
+"""Planes, by the axis of an upright volume that they cut."""
+EDGES = (("R", "L", "A", "P"), ("R", "L", "H", "F"), ("A", "P", "H", "F"))
+"""Left, right, upper and lower edge of these planes in the patient."""
 _AXIAL = 6
 _SAMPLES = 128
 
@@ -50,8 +52,8 @@ def planes(volume: Volume, segmentation: Segmentation) -> Iterator[Plane]:
 
     Structures that cover others count only if there are no others; otherwise the body would spread the planes over air.
     """
-    order, flips = _upright(volume.affine)
-    voxels, labels = (_turned(array, order, flips) for array in (volume.voxels_hu, segmentation.labels))
+    order, flips = upright(volume.affine)
+    voxels, labels = (turned(array, order, flips) for array in (volume.voxels_hu, segmentation.labels))
     spacing = [volume.spacing_mm[axis] for axis in order]
     numbers = [s.number for s in segmentation.segments if not surrounds(s)]
     shares = [_shares(labels, axis, numbers or [s.number for s in segmentation.segments]) for axis in range(3)]
@@ -70,21 +72,26 @@ def _plane(
     voxels: Voxels, labels: Labels, spacing: list[float], axis: int, index: int, place: tuple[int, int]
 ) -> Plane:
     between_rows, between_columns = (mm for other, mm in enumerate(spacing) if other != axis)
-    at = tuple(index if other == axis else slice(None) for other in range(3))
-    top_first = slice(None, None, -1 if axis else 1)  # the first axis rises to the head, pictures begin at the top
     return Plane(
-        _AXES[axis],
+        AXES[axis],
         index,
         labels.shape[axis],
-        voxels[at][top_first],
-        labels[at][top_first],
+        cut(voxels, axis, index),
+        cut(labels, axis, index),
         (between_rows, between_columns),
-        _EDGES[axis],
+        EDGES[axis],
         *place,
     )
 
 
-def _upright(affine: Affine) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+def cut(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
+    """Cut a plane out of an upright array, its first row at the top of the picture."""
+    at = tuple(index if other == axis else slice(None) for other in range(3))
+    top_first = slice(None, None, -1 if axis else 1)  # the first axis rises to the head, pictures begin at the top
+    return array[at][top_first]
+
+
+def upright(affine: Affine) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """Find the array axes that run to the head, to the back and to the left, and which of them are reversed."""
     towards = affine[:3, 2::-1].T[:, ::-1]  # array axis (z, y, x) x patient axis (head, back, left)
     towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
@@ -92,7 +99,8 @@ def _upright(affine: Affine) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     return order, tuple(bool(towards[axis, patient] < 0) for patient, axis in enumerate(order))
 
 
-def _turned(array: NDArray[Any], order: tuple[int, ...], flips: tuple[bool, ...]) -> NDArray[Any]:
+def turned(array: NDArray[Any], order: tuple[int, ...], flips: tuple[bool, ...]) -> NDArray[Any]:
+    """Turn an array so that its axes run to the head, to the back and to the left (see `upright`)."""
     return array.transpose(order)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
 
 

@@ -17,7 +17,8 @@ LONG_TEXT = 10240
 NOT_FOUND_CHARACTERS = 4096
 """Limit of the list of structures that were not found; 104 anatomical names take half of it. Reports repeat it."""
 
-_REMAINDER = " outside the other segments"
+REMAINDER = " outside the other segments"
+"""End of the label of a structure that is stored without those inside it."""
 
 
 def segment_label(label: str) -> str:
@@ -27,7 +28,7 @@ def segment_label(label: str) -> str:
 
 def remainder_label(label: str) -> str:
     """Make the SegmentLabel of a structure that is stored without those inside it."""
-    return _cut(label, LONG_STRING - len(_REMAINDER)) + _REMAINDER
+    return _cut(label, LONG_STRING - len(REMAINDER)) + REMAINDER
 
 
 def labels_by_name(card: ModelCard) -> Mapping[str, CardLabel]:

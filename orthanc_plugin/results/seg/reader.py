@@ -34,6 +34,13 @@ def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
         If the SEG does not fit the series or the card, or its segments overlap.
     """
     segments = _stored_segments(seg, card)
+    said = statements_of(card)
+    notes = tuple(line for line in str(seg.get("ImageComments") or "").splitlines() if line not in said)
+    return Segmentation(read_labels(seg, series), segments, notes)
+
+
+def read_labels(seg: Dataset, series: CtSeries) -> Labels:
+    """Read the SegmentNumbers of a stored SEG, (z, y, x) on the grid of the volume; raise as `decode_seg`."""
     labels = np.zeros(series.source_shape, np.uint8)
     if [seg.Rows, seg.Columns] != [*labels.shape[1:]]:
         raise EncodingError(f"SEG {seg.SOPInstanceUID} has another image size than its series")
@@ -41,16 +48,19 @@ def decode_seg(seg: Dataset, series: CtSeries, card: ModelCard) -> Segmentation:
         if np.any(labels[index][frame > 0]):
             raise EncodingError(f"SEG {seg.SOPInstanceUID} holds segments that overlap")
         labels[index] += frame
-    said = statements_of(card)
-    notes = tuple(line for line in str(seg.get("ImageComments") or "").splitlines() if line not in said)
-    return Segmentation(series.on_volume(labels), segments, notes)
+    return series.on_volume(labels)
+
+
+def described_segments(seg: Dataset) -> list[Dataset]:
+    """List the items that describe the structures of a SEG, by SegmentNumber; 0 is the background of a LABELMAP."""
+    described = [item for item in seg.SegmentSequence if item.SegmentNumber]
+    return sorted(described, key=lambda item: int(item.SegmentNumber))
 
 
 def _stored_segments(seg: Dataset, card: ModelCard) -> tuple[Segment, ...]:
     """List the segments by SegmentNumber; as stored, each covers only itself."""
     known = labels_by_name(card)
-    described = [item for item in seg.SegmentSequence if item.SegmentNumber]  # 0 is the background of a LABELMAP
-    items = sorted(described, key=lambda item: int(item.SegmentNumber))
+    items = described_segments(seg)
     try:
         labels = {int(item.SegmentNumber): (str(item.SegmentLabel), known[item.SegmentLabel]) for item in items}
     except KeyError as missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,6 +56,7 @@ class FrontDoor:
     url: str
     queue: JobQueue
     hints: Hints
+    routes: Sequence[Route]
 
     def ask(self, path: str, method: str = "GET", auth: httpx.Auth | None = RIGHT, **more: object) -> httpx.Response:
         """Answer to one request; redirects are not followed."""
@@ -99,7 +100,8 @@ def front_door(
                 )
             )
             with serving(app) as url:
-                yield FrontDoor(url, queue, hints)
+                inside = app._app._app  # type: ignore[attr-defined]  # behind the cross-site check and the gate
+                yield FrontDoor(url, queue, hints, [route for route in inside.routes if isinstance(route, Route)])
 
 
 def skipped(series: str, reason: str = "too-few-slices", detail: str = "2 slices, 20 are needed") -> Decision:

@@ -31,6 +31,7 @@ from orthanc_plugin.jobs.delivery import Delivery
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Ledger, Verdict
 from orthanc_plugin.jobs.record import Summary
+from orthanc_plugin.jobs.search import Search
 from tests.support.cases.location_case import CHEST, NOWHERE
 
 WRITTEN = Path(__file__).with_name("written_by_0_1_0")
@@ -186,6 +187,34 @@ def test_a_row_of_the_ledger_has_the_columns_it_had(tmp_path: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         connection.row_factory = sqlite3.Row
         found = {str(row["fingerprint"]): dict(row) for row in connection.execute("SELECT * FROM enrichment_decisions")}
+    models = {name: models_of(row) for name, row in ROWS.items()}
     for name, row in ROWS.items():
         del found[row.fingerprint]["id"]
-        assert found[row.fingerprint] == rows[name] | {"priority": "normal"}  # the column came later
+        later = {"priority": "normal", "models": models[name]}  # these columns came later
+        assert found[row.fingerprint] == rows[name] | later
+
+
+def models_of(row: Decision) -> str:
+    if not row.argument:
+        return ""
+    return ",chest_structures,bpr," if EnrichJob.from_json(row.argument).plan.location else ",chest_structures,"
+
+
+def test_a_table_of_0_1_0_gets_the_later_columns_and_indexes(tmp_path: Path) -> None:
+    rows: dict[str, dict[str, object]] = json.loads((WRITTEN / "rows.json").read_text())
+    file = tmp_path / "jobs.db"
+    with closing(sqlite3.connect(file)) as connection:
+        columns = ", ".join(f"{name} TEXT NOT NULL" for name in next(iter(rows.values())))
+        connection.execute(f"CREATE TABLE enrichment_decisions (id INTEGER PRIMARY KEY, {columns})")
+        for row in rows.values():
+            marks = ", ".join("?" * len(row))
+            connection.execute(f"INSERT INTO enrichment_decisions ({', '.join(row)}) VALUES ({marks})", [*row.values()])
+        connection.commit()
+    for _ in range(2):  # the second time there is nothing to add
+        with closing(Ledger(f"sqlite:///{file}")) as ledger:
+            found = ledger.decisions(Search(model="chest_structures"))
+            assert {row.fingerprint for row in found} == {row.fingerprint for row in ROWS.values() if row.argument}
+            assert len(ledger.decisions()) == len(ROWS)
+    with closing(sqlite3.connect(file)) as connection:
+        indexed = {row[1] for row in connection.execute("PRAGMA index_list(enrichment_decisions)")}
+    assert {f"ix_enrichment_decisions_{name}" for name in ("study_instance_uid", "rule", "models")} <= indexed

@@ -115,7 +115,7 @@ def test_deliveries_are_listed_counted_cancelled_and_retried(door: FrontDoor) ->
     assert door.ask(f"{API}/health").json()["deliveries"] == {"queued": 1}
     address = f"{API}/jobs/{job_id}/deliveries/far"
     assert door.ask(f"{address}/retry", "POST").status_code == 409
-    assert "/deliveries/far/cancel" in door.ask("/enrichment/").text
+    assert "/deliveries/far/cancel" in door.ask("/enrichment/deliveries?state=queued").text
     assert door.ask(f"{address}/cancel", "POST").json()["deliveries"][0]["state"] == "cancelled"
     assert door.ask(f"{address}/retry", "POST").json()["deliveries"][0]["state"] == "queued"
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.routing import Route
 
 from orthanc_plugin.codes import Code
 from orthanc_plugin.domain.checks import Check, CheckResult
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.deleted import NOT_BELIEVED
 from orthanc_plugin.jobs.hint import Hint
-from orthanc_plugin.service.api import HINT_BYTES, Api
-from orthanc_plugin.service.inspecting import InspectRoutes
+from orthanc_plugin.service.api import HINT_BYTES
+from orthanc_plugin.service.openapi import OPERATIONS
 from orthanc_plugin.service.schema import Error, Job, JobList, SeriesList, api_schema
 from orthanc_plugin.service.schema_health import Health
 from tests.support.cases.location_case import CHEST as LOCATION
@@ -177,10 +177,10 @@ def test_large_hint_is_refused(door: FrontDoor) -> None:
 
 
 def test_unexpected_error_gives_no_detail(door: FrontDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("Doe^Jane")
 
-    monkeypatch.setattr(door.queue, "list", fail)
+    monkeypatch.setattr(door.queue, "views", fail)
     answer = door.ask(f"{API}/jobs")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "Doe" not in answer.text
@@ -220,22 +220,43 @@ def test_checks_come_with_a_single_job_and_on_its_page(door: FrontDoor) -> None:
 
 
 def test_every_route_is_documented() -> None:
-    routes: list[Route] = Api.routes(Api(None, None, None, None, ()))  # type: ignore[arg-type]
-    routes += InspectRoutes(None).routes(API)  # type: ignore[arg-type]
     described = {
         line.removeprefix("### ")
         for line in (ROOT / "docs" / "api.md").read_text().splitlines()
         if line.startswith("### `")
     }
-    assert described == {f"`{'POST' if 'POST' in (r.methods or ()) else 'GET'} {r.path}`" for r in routes}
+    assert described == {f"`{o.method.upper()} {API}{o.path}`" for o in OPERATIONS}
+
+
+def test_openapi_describes_every_route_with_its_parameters_and_no_other(door: FrontDoor) -> None:
+    document = door.ask("/enrichment/api/openapi.json").json()
+    described = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    assert described == {
+        ("post" if "POST" in (route.methods or ()) else "get", route.path.replace(":int", ""))
+        for route in door.routes
+        if route.path.startswith(f"{API}/")
+    }
+    assert len(
+        {operation["operationId"] for paths in document["paths"].values() for operation in paths.values()}
+    ) == len(described)
+    text = json.dumps(document)
+    for name in re.findall(r'"#/components/schemas/(\w+)"', text):
+        assert name in document["components"]["schemas"]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            places = [p["name"] for p in operation.get("parameters", ()) if p["in"] == "path"]
+            assert places == re.findall(r"\{(\w+)\}", path)
+    page = door.ask("/enrichment/api/").text
+    assert page.count("<h2 id=") == len(described) + 2
 
 
 def test_no_route_ignores_a_query_parameter(door: FrontDoor) -> None:
-    pages = ["/", "/enrichment", "/enrichment/", "/enrichment/jobs/none"]
-    routes = Api.routes(Api(None, None, None, None, ()))  # type: ignore[arg-type]
-    asks = [("GET", page) for page in pages] + [(m, r.path) for r in routes for m in (r.methods or ()) if m != "HEAD"]
-    for method, path in asks:
-        auth = None if path.endswith("/hints") else RIGHT
-        headers = {"X-Enrichment-Secret": SECRET}
-        answer = door.ask(f"{path.replace('{id}', 'none')}?unknown=1", method, auth, headers=headers)
+    for route in door.routes:
+        if route.path.startswith(("/dicom-web", "/enrichment/static")):
+            continue
+        method = "POST" if "POST" in (route.methods or ()) else "GET"
+        auth = None if route.path.endswith("/hints") else RIGHT
+        path = re.sub(r"\{index:int\}", "1", route.path)
+        path = re.sub(r"\{\w+\}", "none", path)
+        answer = door.ask(f"{path}?unknown=1", method, auth, headers={"X-Enrichment-Secret": SECRET})
         assert (answer.status_code, "unknown query parameter" in answer.text) == (400, True), path

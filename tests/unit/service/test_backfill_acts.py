@@ -40,7 +40,7 @@ def test_a_backfill_is_placed_listed_and_stopped(door: FrontDoor) -> None:
     assert (answer.status_code, placed["state"], placed["limit"]) == (202, "listing", 5)
     (listed,) = door.ask(f"{API}/backfills").json()["backfills"]
     assert (listed["id"], listed["asked"]) == (placed["id"], "StudyDate=20200101-20201231, ModalitiesInStudy=CT")
-    assert f'data-act="backfills/{placed["id"]}/stop"' in door.ask("/enrichment/").text
+    assert f'data-act="backfills/{placed["id"]}/stop"' in door.ask("/enrichment/backfill").text
     assert door.ask(f"{API}/backfills/{placed['id']}/stop", "POST").json()["state"] == "stopped"
     assert door.ask(f"{API}/backfills/{placed['id']}/stop", "POST").status_code == 409
     assert door.ask(f"{API}/backfills/none/stop", "POST").status_code == 404
@@ -76,13 +76,13 @@ def test_decisions_are_made_again_by_reason(door: FrontDoor) -> None:
     answer = door.ask(f"{API}/decide-again", "POST", json={"archive": "local", "reason": "no-rule"})
     assert (answer.status_code, answer.json()["listed"], answer.json()["again"]) == (202, 1, True)
     assert door.ask(f"{API}/decide-again", "POST", json={"archive": "local", "reason": "gone"}).status_code == 400
-    assert "decisions with reason no-rule again" in door.ask("/enrichment/").text
+    assert "decisions with reason no-rule again" in door.ask("/enrichment/backfill").text
 
 
 def test_the_page_says_what_an_order_waits_for_and_what_could_not_be_read(door: FrontDoor, orders: Orders) -> None:
     placed = orders.place_list("local", [("1.2", ""), ("1.3", "")], "a list")
     orders.save(replace(placed, looked_at=1, unreadable=1, unread=("study 1.2: <gone>",), busy_s=30.0, problem="time"))
-    page = door.ask("/enrichment/").text
+    page = door.ask("/enrichment/backfill").text
     for text in ("1 of 2", "120 an hour", "30.0 s left", "waits: time", "study 1.2: &lt;gone&gt;"):
         assert text in page
 

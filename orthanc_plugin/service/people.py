@@ -1,0 +1,140 @@
+"""Who a patient is: only where a person asks, and each look is recorded with the user who asked.
+
+Pages and addresses hold UIDs. A search by accession number or PatientID goes to the archive, and gives study UIDs.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from urllib.parse import parse_qs, urlencode
+
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from orthanc_plugin.archive.opening import open_archive
+from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.config.archives import ArchiveSettings
+from orthanc_plugin.domain.uids import check_uids
+from orthanc_plugin.service.routes import answer, archive_errors, body_of, broken_rules, guarded, problem
+from orthanc_plugin.service.schema_pages import FindBody, FoundStudies, Patient, PatientBody
+from orthanc_plugin.service.searching import MOST_STUDIES
+
+AUDIT = "orthanc_plugin.audit"
+_BODY_BYTES = 4096
+_audit = logging.getLogger(AUDIT)
+_KEYS = {"accession_number": "AccessionNumber", "patient_id": "PatientID"}
+
+
+class People:
+    """Handlers that look patients up.
+
+    Parameters
+    ----------
+    archives : mapping
+        Settings of the archives, by name.
+    opened : callable
+        Opens an archive, given its name and settings.
+    """
+
+    def __init__(
+        self,
+        archives: Mapping[str, ArchiveSettings],
+        opened: Callable[[str, ArchiveSettings], Archive] = open_archive,
+    ) -> None:
+        self._archives, self._opened = archives, opened
+
+    def routes(self, root: str) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route(f"{root}/patients", guarded(self.patient), methods=["POST"]),
+            Route(f"{root}/find", guarded(self.find), methods=["POST"]),
+            Route("/enrichment/find", guarded(self.find_and_show), methods=["POST"]),
+        ]
+
+    async def patient(self, request: Request) -> Response:
+        """Return who the patient of a series is, as its archive says. The log records who asked."""
+        try:
+            wanted = PatientBody.model_validate_json(await body_of(request, _BODY_BYTES))
+        except ValidationError as error:
+            return problem(400, broken_rules(error))
+        who = user_of(request)
+        patient = await run_in_threadpool(self._patient, wanted)
+        _audit.info("user %s looked up the patient of series %s", who, wanted.series_instance_uid)
+        return answer(patient)
+
+    async def find(self, request: Request) -> Response:
+        """Return the studies with an accession number or a PatientID. The log records who asked."""
+        try:
+            wanted = FindBody.model_validate_json(await body_of(request, _BODY_BYTES))
+        except ValidationError as error:
+            return problem(400, broken_rules(error))
+        return answer(FoundStudies(studies=await self._found(request, wanted)))
+
+    async def find_and_show(self, request: Request) -> Response:
+        """Redirect to the list of the studies that match: the address there names studies and no patient."""
+        fields = parse_qs((await body_of(request, _BODY_BYTES)).decode("utf-8", "replace"))
+        try:
+            wanted = FindBody.model_validate({name: values[0] for name, values in fields.items()})
+        except ValidationError as error:
+            raise HTTPException(400, broken_rules(error)) from None
+        studies = await self._found(request, wanted)
+        if not studies:
+            raise HTTPException(404, "the archive has no study with this accession number or PatientID")
+        return RedirectResponse(f"/enrichment/?{urlencode({'study': ','.join(studies)})}", 303)
+
+    async def _found(self, request: Request, wanted: FindBody) -> tuple[str, ...]:
+        who, studies = user_of(request), await run_in_threadpool(self._studies, wanted)
+        by = " and ".join(keyword for name, keyword in _KEYS.items() if getattr(wanted, name))
+        _audit.info("user %s looked studies up by %s: %d found", who, by, len(studies))
+        return studies
+
+    def _patient(self, wanted: PatientBody) -> Patient:
+        uids = wanted.study_instance_uid, wanted.series_instance_uid
+        with archive_errors(), closing(self._open(wanted.archive)) as archive:
+            check_uids(*uids)
+            headers = archive.headers(*uids)
+        if not headers:
+            raise HTTPException(404, "the archive has no such series")
+        values = {
+            field: str(headers[0].get(keyword) or "")
+            for field, keyword in (
+                ("patient_name", "PatientName"),
+                ("patient_id", "PatientID"),
+                ("birth_date", "PatientBirthDate"),
+                ("sex", "PatientSex"),
+                ("accession_number", "AccessionNumber"),
+            )
+        }
+        return Patient(**values)
+
+    def _studies(self, wanted: FindBody) -> tuple[str, ...]:
+        query = {keyword: value for name, keyword in _KEYS.items() if (value := getattr(wanted, name))}
+        if not query:
+            raise HTTPException(400, "accession_number or patient_id must be given")
+        with archive_errors(), closing(self._open(wanted.archive)) as archive:
+            return archive.studies(query, 0)[:MOST_STUDIES]
+
+    def _open(self, name: str) -> Archive:
+        if name not in self._archives:
+            raise HTTPException(404, "there is no such archive in the configuration")
+        return self._opened(name, self._archives[name])
+
+
+def user_of(request: Request) -> str:
+    """Name the user of Orthanc who asks; `nobody` where Orthanc asks for no password."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return "of a token" if scheme else "nobody"
+    try:
+        name = base64.b64decode(given, validate=True).decode("utf-8", "replace").partition(":")[0]
+    except binascii.Error:
+        return "unknown"
+    return "".join(letter if letter.isprintable() else "?" for letter in name)[:64]

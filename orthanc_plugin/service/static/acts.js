@@ -1,0 +1,77 @@
+// What people do on pages: act on jobs, copy tables, look up a patient. The server alone renders, and escapes, what pages show.
+"use strict";
+
+// Absolute: a page opened as http://user:password@host would make a relative address one that fetch refuses.
+const api = (name) => new URL(`/enrichment/api/v1/${name}`, location.origin);
+const say = (text) => { document.getElementById("said").textContent = text; };
+
+async function post(name, body) {
+  const answer = await fetch(api(name), { method: "POST", body });
+  if (answer.ok) return answer.json();
+  const problem = await answer.json().catch(() => null);
+  throw new Error(problem?.error?.message ?? `the service answered ${answer.status}`);
+}
+
+async function act(button, name, body) {
+  button.disabled = true;
+  try {
+    const answer = await post(name, body);
+    if (button.dataset.say) return say(`${button.dataset.say} ${answer.answer}.`), true;
+    document.dispatchEvent(new CustomEvent("acted"));
+    if (!document.querySelector("[data-live]")) location.reload();
+    return true;
+  } catch (problem) {
+    say(`${problem.message[0].toUpperCase()}${problem.message.slice(1)}.`);
+    return false;
+  } finally {
+    button.disabled = false;
+  }
+}
+
+async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say("Copied.");
+  } catch {
+    say("The browser does not allow to copy here.");
+  }
+  button.focus();
+}
+
+const asText = (table) => [...table.rows].map((row) => [...row.cells].map((cell) => cell.innerText.trim().replace(/\s+/g, " ")).join("\t")).join("\n");
+
+async function showPatient(button) {
+  button.disabled = true;
+  try {
+    const { names: archive, study, series } = button.dataset;
+    const found = await post("patients", JSON.stringify({ archive, study_instance_uid: study, series_instance_uid: series }));
+    const text = document.createElement("strong");
+    text.className = "patient";
+    text.textContent = [found.patient_name, found.patient_id, found.birth_date, found.sex, found.accession_number].filter(Boolean).join(" · ") || "The archive names no patient.";
+    button.replaceWith(text);
+  } catch (problem) {
+    button.disabled = false;
+    say(`${problem.message}.`);
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("button");
+  if (!button) return;
+  const { act: name, copy: table, copyText, names, confirm: question } = button.dataset;
+  if (name && question && !confirm(question)) return;
+  if (name) act(button, name, button.dataset.body);
+  else if (table) copy(asText(document.querySelector(table)), button);
+  else if (copyText) copy(copyText, button);
+  else if (names) showPatient(button);
+});
+
+// Forms that order something; forms without data-act search, and work without this script.
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.dataset.act) return;
+  event.preventDefault();
+  const fields = new FormData(form, event.submitter);
+  const button = event.submitter ?? form.querySelector("button");
+  if (await act(button, form.dataset.act, JSON.stringify(Object.fromEntries(fields)))) form.reset();
+});
