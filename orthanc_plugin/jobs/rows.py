@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import sqlalchemy as sa
-from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, ValidationError
 
 from orthanc_plugin.domain.job import EnrichJob, JobState, Priority
 from orthanc_plugin.jobs.record import Summary
@@ -127,8 +127,9 @@ def values_of(decision: Decision) -> dict[str, str | int]:
 
 def models_of(argument: str) -> str:
     """Name the models of a job, each between commas, so that a search finds whole names only."""
-    if not argument:
+    try:
+        plan = EnrichJob.from_json(argument).plan
+    except ValidationError:  # a skip has none, and a search must not stop at an odd one
         return ""
-    plan = EnrichJob.from_json(argument).plan
     location = [plan.location.model] if plan.location is not None and plan.location.model is not None else []
     return f",{','.join(model.name for model in (*plan.models, *location))},"

@@ -141,7 +141,7 @@ def test_a_password_that_others_can_read_is_told_where_a_person_looks(tmp_path: 
     login = {"User": "ai", "Password": "s3cr3t-pa55"}
     with front_door(tmp_path, archives={"far": {"Url": "http://0.0.0.0:1/dicom-web"} | login}) as door:
         health = door.ask(f"{API}/health").json()
-        page = door.ask("/enrichment/").text
+        page = door.ask("/enrichment/system").text
     warnings = {archive["name"]: archive["warning"] for archive in health["archives"]}
     assert warnings["local"] == ""
     assert warnings["far"].startswith("User and Password go to 0.0.0.0 without encryption")
@@ -155,8 +155,8 @@ def test_what_a_job_left_is_withdrawn_from_the_dashboard_after_a_question(door: 
     finish(door.queue, job_id, state, detail="refused" if state is JobState.FAILED else "")
     page, address = door.ask("/enrichment/").text, f"jobs/{job_id}/withdraw"
     assert (f'data-act="{address}" data-confirm="Withdraw the 1 results' in page) is (state is JobState.FAILED)
-    script = door.ask("/enrichment/static/dashboard.js").text
-    assert "if (name && (!question || confirm(question))) act(event.target, name);" in script
+    script = door.ask("/enrichment/static/acts.js").text
+    assert "if (name && question && !confirm(question)) return;" in script
     foreign = door.ask(f"{API}/{address}", "POST", headers={"Origin": "http://elsewhere"})
     assert (foreign.status_code, door.queue.deliveries.list()) == (403, ())
     own = door.ask(f"{API}/{address}", "POST", headers={"Origin": door.url})
@@ -167,4 +167,6 @@ def test_what_a_job_left_is_withdrawn_from_the_dashboard_after_a_question(door: 
 def test_series_that_cannot_be_looked_at_are_told_where_a_person_looks(door: FrontDoor) -> None:
     said = "1 series: archive far is away"
     assert door.ask(f"{API}/health").json()["admission"]["held_up"] == [said]
-    assert f'<strong class="bad">{said}</strong>' in door.ask("/enrichment/").text
+    assert f'<strong class="bad">{said}</strong>' in door.ask("/enrichment/system").text
+    assert 'hx-get="/enrichment/system" hx-trigger="load' in door.ask("/enrichment/").text
+    assert f"<li>{said}.</li>" in door.ask("/enrichment/system", headers={"HX-Request": "true"}).text
