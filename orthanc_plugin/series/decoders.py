@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.pixels.decoders.base import Decoder, DecodeRunner, get_decoder
 
+from orthanc_plugin.series.htj2k import htj2k_decode
+
 _OURS = "imagecodecs"
 
 _JPEG_SPECTRAL_12 = uid.UID("1.2.840.10008.1.2.4.53")
@@ -32,9 +34,9 @@ _CODECS: dict[str, Callable[[bytes], NDArray[np.integer]]] = {
     uid.JPEGLSNearLossless: imagecodecs.jpegls_decode,
     uid.JPEG2000Lossless: imagecodecs.jpeg2k_decode,
     uid.JPEG2000: imagecodecs.jpeg2k_decode,
-    uid.HTJ2KLossless: imagecodecs.htj2k_decode,
-    uid.HTJ2KLosslessRPCL: imagecodecs.htj2k_decode,
-    uid.HTJ2K: imagecodecs.htj2k_decode,
+    uid.HTJ2KLossless: htj2k_decode,
+    uid.HTJ2KLosslessRPCL: htj2k_decode,
+    uid.HTJ2K: htj2k_decode,
 }
 
 MAY_LOSE = frozenset(
@@ -45,9 +47,7 @@ MAY_LOSE = frozenset(
 )  # fmt: skip
 """Transfer syntaxes that allow loss (PS3.5 10)."""
 
-_FILL_UP = frozenset(
-    syntax for syntax, codec in _CODECS.items() if codec in (imagecodecs.jpeg8_decode, imagecodecs.htj2k_decode)
-)
+_FILL_UP = frozenset(syntax for syntax, codec in _CODECS.items() if codec in (imagecodecs.jpeg8_decode, htj2k_decode))
 _END = b"\xff\xd9"
 """Ends a JPEG and a JPEG 2000 stream, and stands nowhere in coded pixels (ITU-T T.81 B.1.1.2, T.800 A.1.3)."""
 

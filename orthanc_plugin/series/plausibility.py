@@ -214,9 +214,12 @@ def _notes(found: Figures) -> list[str]:
 
 def _check_slices(slices: Sequence[Sample], whole: Figures) -> None:
     """Refuse single slices whose values are unlike the volume's: a rescale lost on the way in some of them."""
-    odd = sum(_is_unlike(sample, whole) for sample in slices if len(sample))
+    odd = [number for number, sample in enumerate(slices, start=1) if len(sample) and _is_unlike(sample, whole)]
     if odd:
-        message = f"{odd} of {len(slices)} slices hold values unlike the others (no air, or far outside CT numbers)"
+        message = (
+            f"{len(odd)} of {len(slices)} slices hold values unlike the others (no air, or far outside CT numbers),"
+            f" first slice {odd[0]} of {len(slices)} from the feet"
+        )
         raise InputError(Refusal.IMPLAUSIBLE_HU, f"{message}; send the series again")
 
 

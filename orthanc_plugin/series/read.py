@@ -26,6 +26,7 @@ from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
 from orthanc_plugin.domain.volume import CtSeries, Volume, Voxels
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.identity import SeriesIdentity
+from orthanc_plugin.series.damage import check_slices_whole
 from orthanc_plugin.series.decoders import MAY_LOSE
 from orthanc_plugin.series.frames import check_concatenations, image_types, is_multi_frame, single_frames
 from orthanc_plugin.series.geometry import (
@@ -45,7 +46,8 @@ from orthanc_plugin.series.limits import check_extent, check_voxels
 from orthanc_plugin.series.phases import choose_phase
 from orthanc_plugin.series.pixels import Rescale, Stored, decode, fill_hu, padding_of, rescale_of, sample_hu
 from orthanc_plugin.series.plausibility import check_plausible, fills_11_bits, sampling_step, wrapped
-from orthanc_plugin.series.resampling import resample
+from orthanc_plugin.series.resampling import in_place, resample
+from orthanc_plugin.series.rows import SLICES_LOOKED_AT, check_row_length
 
 MIN_SLICES = 3
 """Fewer give no volume; the default rule asks for more."""
@@ -143,6 +145,8 @@ def read_series(instances: Iterable[Dataset], settings: ReadSettings = _AS_IT_IS
         notes += wrapped(_rows(slices))
     del samples
     voxels = _voxels(slices, notes)
+    check_row_length(voxels[:: len(voxels) // SLICES_LOOKED_AT + 1])
+    notes += check_slices_whole(in_place(voxels, grid.placement, grid.shape))
     if grid.placement is not None:
         voxels = resample(voxels, grid.placement, grid.shape)
     return CtSeries(

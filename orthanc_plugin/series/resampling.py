@@ -6,6 +6,8 @@ What no slice covers is air.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from orthanc_plugin.domain.volume import Placement, Voxels
@@ -34,6 +36,17 @@ def resample(slices: Voxels, placement: Placement, shape: tuple[int, int, int]) 
             part = plane[placement.window(index + 1)]
             part += np.float32(weight) * (slices[index + 1] - np.float32(AIR_HU))
     return volume
+
+
+def in_place(slices: Voxels, placement: Placement | None, shape: tuple[int, int, int]) -> Iterator[Voxels]:
+    """Give each source slice (rows, columns) at its place in the planes of a volume (z, y, x), its edges drawn out."""
+    if placement is None:
+        yield from slices
+        return
+    for index, values in enumerate(slices):
+        window = placement.window(index)
+        beside = [(part.start, size - part.stop) for part, size in zip(window, shape[1:], strict=True)]
+        yield np.pad(values, beside, mode="edge")
 
 
 def _neighbours(placement: Placement, k: int) -> tuple[int, float]:
