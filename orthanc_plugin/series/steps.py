@@ -36,6 +36,9 @@ SHORTEST_RUN = 3
 
 THINNEST_OF_MEDIAN = 0.1
 
+_WIDER = 1.5
+_NAMED_GAPS = 3
+
 _DIGITS = 6
 
 
@@ -92,30 +95,47 @@ def _tolerance(along: Vector, slope: float, step: float) -> float:
 
 
 def _whole_steps(along: Vector, step: float) -> NDArray[np.intp] | None:
-    """Give each position its number if only a few gaps are wider, by whole steps; else None."""
+    """Give each position its number if only a few gaps are wider, by whole steps; else None.
+
+    The gaps themselves tell it, or the places that they add up to: rounding changes every gap, but no place by much.
+    """
     gaps = np.diff(along)
-    steps = np.rint(gaps / step)
-    few_wide = 0 < np.count_nonzero(steps > 1) <= len(gaps) / 3
-    if not few_wide or np.abs(gaps / step - steps).max() > POSITION_TOLERANCE_OF_SPACING:
+    usual = float(gaps[gaps < _WIDER * step].mean())
+    steps = np.rint(gaps / usual)
+    if not 0 < np.count_nonzero(steps > 1) <= len(gaps) / 3 or steps.min() < 1:
         return None
-    return np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
+    number = np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
+    _, slope, off = _fit(along, number)
+    are_whole = np.abs(gaps / step - steps).max() <= POSITION_TOLERANCE_OF_SPACING
+    return number if are_whole or off <= _tolerance(along, slope, step) else None
 
 
 def _with_gaps(along: Vector, number: NDArray[np.intp], step: float, missing: MissingSlices) -> Steps:
     count = int(number[-1]) + 1
     absent = count - len(along)
-    told = f"{absent} slice(s) missing at a spacing of {step:.3f} mm"
+    first, slope, off = _fit(along, number)
+    told = f"{absent} slice(s) missing at a spacing of {slope:.3f} mm: {_gaps_in_words(along, number)}"
     if missing is MissingSlices.REFUSE:
         raise InputError(Refusal.MISSING_SLICE, f"{told}; send them all again")
     widest = float(np.diff(along).max())
     if absent > MOST_MISSING_SHARE * count or widest > WIDEST_INTERPOLATED_MM * (1 + POSITION_TOLERANCE_OF_SPACING):
         limits = f"at most {MOST_MISSING_SHARE:.0%} and gaps up to {WIDEST_INTERPOLATED_MM:g} mm are interpolated"
         raise InputError(Refusal.MISSING_SLICE, f"{told}, the widest gap is {widest:.1f} mm; {limits}; send them again")
-    first, slope, off = _fit(along, number)
     if off > _tolerance(along, slope, step):
         raise InputError(Refusal.MISSING_SLICE, f"{told}, and the others lie unevenly; send them all again")
     mark = f"{absent} of {count} slices were missing and are interpolated (the rule allows it); masks there repeat the"
     return Steps(first, slope, count, number.astype(np.float64), f"{mark} nearest slice", absent)
+
+
+def _gaps_in_words(along: Vector, number: NDArray[np.intp]) -> str:
+    """Tell where slices are missing: between which of those that are there, and where these lie along the normal."""
+    before = np.flatnonzero(np.diff(number) > 1)
+    named = [
+        f"{number[i + 1] - number[i] - 1} between slices {i + 1} and {i + 2} ({along[i]:.2f} and {along[i + 1]:.2f} mm)"
+        for i in before[:_NAMED_GAPS]
+    ]
+    more = f" and at {len(before) - _NAMED_GAPS} more places" if len(before) > _NAMED_GAPS else ""
+    return f"{', '.join(named)}{more}"
 
 
 def _is_in_parts(along: Vector) -> bool:

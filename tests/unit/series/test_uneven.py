@@ -186,6 +186,36 @@ def test_many_or_wide_gaps_are_refused_whatever_the_rule_says(gaps: Sequence[flo
     assert caught.value.reason is Refusal.MISSING_SLICE
 
 
+ROUNDED = (0.33, 0.45, 0.625, 0.75, 1.25, 2.44)
+
+
+@pytest.mark.parametrize("step", ROUNDED)
+@pytest.mark.parametrize("missing", [(7,), (3, 40), (20, 21), (78,)])
+def test_a_missing_slice_is_named_with_its_place_although_positions_were_rounded(
+    step: float, missing: Sequence[int]
+) -> None:
+    places = np.array([round(-100 + step * number, 1) for number in range(80) if number not in missing])
+    with pytest.raises(InputError) as caught:
+        fit_steps(places)
+    assert caught.value.reason is Refusal.MISSING_SLICE
+    assert f"{len(missing)} slice(s) missing at a spacing of {step:.2f}" in str(caught.value)
+    assert f"between slices {missing[0]} and {missing[0] + 1} ({places[missing[0] - 1]:.2f} and" in str(caught.value)
+
+
+def test_noise_of_positions_does_not_hide_a_missing_slice() -> None:
+    places = np.arange(60) + np.random.default_rng(2).uniform(-0.045, 0.045, 60)
+    with pytest.raises(InputError, match="1 slice.s. missing at a spacing of 1.00") as caught:
+        fit_steps(np.delete(places, 31))
+    assert caught.value.reason is Refusal.MISSING_SLICE
+
+
+def test_a_rounded_series_with_a_gap_is_interpolated_where_the_rule_allows_it() -> None:
+    places = np.array([round(0.625 * number, 1) for number in range(80) if number != 33])
+    steps = fit_steps(places, MissingSlices.INTERPOLATE)
+    assert (steps.count, steps.filled) == (80, 1)
+    assert steps.step == pytest.approx(0.625, abs=0.002)
+
+
 # masks
 
 
