@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from orthanc_plugin.archive.matching import matches
-from orthanc_plugin.archive.ownership import Unread, may_be_instance, owners
+from orthanc_plugin.archive.ownership import Unread, is_empty_dicom, may_be_instance, owners
 from orthanc_plugin.archive.part10 import DAMAGE, Damaged, NotDicom, read_instance
 from orthanc_plugin.archive.protocol import MASKS
 from orthanc_plugin.errors import InputError, Refusal, StoreError
@@ -56,7 +56,7 @@ class FolderArchive:
     skipped : tuple of Path
         Files that belong to no series: they are not a DICOM instance, or cannot be read and lie beside no series.
     damaged : tuple of Path
-        Those of `skipped` that are DICOM and cannot be read.
+        Those of `skipped` that are DICOM and cannot be read, or are named as DICOM files and empty.
     """
 
     def __init__(self, source: Path, out: Path, name: str = "folder") -> None:
@@ -196,7 +196,7 @@ def _accounted(
             found[index].append(one.file)
         if not mine:
             skipped.append(one.file)
-            damaged += [one.file] if one.is_dicom else []
+            damaged += [one.file] if one.is_dicom or is_empty_dicom(one) else []
     told = tuple(replace(s, unreadable=tuple(found[index])) for index, s in enumerate(series))
     return told, tuple(skipped), tuple(damaged)
 

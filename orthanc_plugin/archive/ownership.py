@@ -15,6 +15,7 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 _TEXT_BYTES_LOOKED_AT = 4096
+_DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 
 
 class Series(Protocol):
@@ -67,6 +68,11 @@ def may_be_instance(unread: Unread, series: Sequence[Series]) -> bool:
     if file.name.startswith(".") or not any(file.suffix == other.suffix for other in _beside(file, series)):
         return False
     return bool(file.suffix) or not _is_text(file)
+
+
+def is_empty_dicom(unread: Unread) -> bool:
+    """Tell whether a file is empty and named as DICOM files are: its content was lost."""
+    return unread.file.suffix.lower() in _DICOM_SUFFIXES and unread.file.stat().st_size == 0
 
 
 def owners(unread: Unread, series: Sequence[Series]) -> tuple[int, ...]:

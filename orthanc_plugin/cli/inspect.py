@@ -30,20 +30,25 @@ def add_commands(commands: Commands) -> None:
 
 
 def inspect(desk: Desk) -> int:
-    """Print the inspection of each series; fail if a series would not be enriched."""
+    """Print the inspection of each series; fail if one would not be enriched, or a DICOM file cannot be read."""
     from orthanc_plugin.cli.run import inspect_folder
 
     options = desk.options
-    inspections = []
-    for inspection, series in inspect_folder(options.directory, desk.configuration, options.series):
+    inspections, found = [], []
+    for inspection, series, unread in inspect_folder(options.directory, desk.configuration, options.series):
         inspections.append(inspection)
+        found.append(unread)
         if options.out is not None and series is not None:
             desk.tell(f"picture: {write_picture(options.out, inspection.series_instance_uid, series)}")
         if not options.json:
             show(inspection, desk.console)
+            for line in unread.lines():
+                desk.console.print(f"  {line}", soft_wrap=True, markup=False)
     if options.json:
-        desk.print_json([dataclasses.asdict(inspection) for inspection in inspections])
-    return EXIT_DONE if all(inspection.would == "enrich" for inspection in inspections) else EXIT_FAILED
+        told = zip(inspections, found, strict=True)
+        desk.print_json([dataclasses.asdict(one) | {"unread": dataclasses.asdict(unread)} for one, unread in told])
+    is_right = all(inspection.would == "enrich" for inspection in inspections)
+    return EXIT_DONE if is_right and not any(unread.any_lost for unread in found) else EXIT_FAILED
 
 
 def write_picture(out: Path, series_instance_uid: str, series: CtSeries) -> Path:

@@ -142,8 +142,10 @@ def _verdict(
 
 def inspect_folder(
     directory: Path, configuration: Configuration, series_uid: str | None = None
-) -> Iterator[tuple[Inspection, CtSeries | None]]:
+) -> Iterator[tuple[Inspection, CtSeries | None, UnreadFiles]]:
     """Inspect each series of a folder, or the one of that UID; the volume comes along where it could be read.
+
+    The files of the folder that were not read come along too.
 
     Raises
     ------
@@ -168,7 +170,7 @@ def inspect_folder(
         )
         if inspected[0].reason not in ("", Refusal.BETTER_SERIES):
             studies = without(studies, series)
-        yield inspected
+        yield *inspected, unread_files(series, archive)
 
 
 def _read(archive: FolderArchive, study_uid: str, series_uid: str, reading: ReadSettings) -> CtSeries:
@@ -184,8 +186,10 @@ def _open(directory: Path, out: Path) -> FolderArchive:
         raise ConfigError(f"{directory} is not a folder; name one that holds DICOM files")
     archive = FolderArchive(directory, out, ARCHIVE)
     if not archive.series:
-        lost = f"; {len(archive.damaged)} DICOM file(s) cannot be read" if archive.damaged else ""
-        raise ConfigError(f"{directory} holds no DICOM series{lost}")
+        lost, others = len(archive.damaged), len(archive.skipped) - len(archive.damaged)
+        told = [f"{lost} DICOM file(s) are empty or cannot be read"] * bool(lost)
+        told += [f"{others} file(s) are not DICOM instances"] * bool(others)
+        raise ConfigError("; ".join([f"{directory} holds no DICOM series", *told]))
     return archive
 
 

@@ -106,6 +106,11 @@ def _check_length(ds: Dataset, syntax: uid.UID) -> None:
             message = f"a compressed slice has {stated[0]} x {stated[1]} pixels" if stated else ""
             raise InputError(Refusal.UNREADABLE, f"{message}, its header says {rows} x {columns}; export it again")
         return
+    if ds["PixelData"].is_undefined_length:
+        message = (
+            "the pixel data is compressed, but the file does not say how: its meta information is missing or wrong"
+        )
+        raise InputError(Refusal.UNREADABLE, f"{message}; send DICOM files with preamble (PS3.10 7.1), or uncompressed")
     found, expected = len(ds.PixelData), rows * columns * (int(ds.BitsAllocated) // 8)
     if found not in (expected, expected + expected % 2):
         message = f"pixel data has {found} bytes, {rows} x {columns} pixels take {expected}; export the series again"

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import FileDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, MediaStorageDirectoryStorage
 
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
+from tests.support.cases.compressed import compressed
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
 
@@ -163,6 +164,48 @@ def test_files_without_preamble_are_read(begin: int | None, folder: Path, capsys
     code, (verdict,) = ask(capsys, "rules", "test", str(folder))
     assert (code, verdict["takes"]) == (cli.EXIT_DONE, "default")
     assert verdict["unread"] == {"of_series": [], "damaged": [], "passed_over": []}
+
+
+@pytest.mark.parametrize("begin", [132, None], ids=["with meta information", "bare"])
+def test_compressed_files_without_preamble_are_read_or_refused_with_the_true_cause(
+    begin: int | None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file, ds in zip(sorted(folder.iterdir()), encode_phantom(PHANTOM, uid_seed="whole"), strict=True):
+        content = encoded(compressed(ds, JPEGLSLossless))
+        file.write_bytes(content[begin or 132 + 12 + int.from_bytes(content[140:144], "little") :])
+    _, (inspection,) = ask(capsys, "inspect", str(folder))
+    (pixels,) = [step for step in inspection["steps"] if step["step"] == "pixels"]
+    if begin:
+        assert pixels["state"] in ("passed", "noted")
+    else:
+        assert (pixels["reason"], inspection["would"]) == ("unreadable", "skip")
+        assert "compressed, but the file does not say how" in pixels["detail"]
+        assert "with preamble" in pixels["detail"]
+
+
+@pytest.mark.parametrize("command", [("rules", "test"), ("inspect",), ("run", "--out", "out")], ids=" ".join)
+@pytest.mark.parametrize("name", ["image.dcm", "image", "IM.IMA"])
+def test_a_folder_of_one_empty_file_holds_no_series(
+    name: str, command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / name).touch()
+    assert cli.main([*command, str(tmp_path / "ct")]) == cli.EXIT_CONFIG
+    told = " ".join(capsys.readouterr().err.split())
+    assert "holds no DICOM series; 1" in told
+    assert ("empty or cannot be read" in told) == (name != "image")
+
+
+@pytest.mark.parametrize("command", [("rules", "test"), ("inspect",), ("run", "--out", "out")], ids=" ".join)
+def test_an_empty_image_beside_no_series_is_told_by_the_exit_code(
+    command: tuple[str, ...], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "image.dcm").touch()
+    options = [str(tmp_path / one) if one == "out" else one for one in command]
+    code, (told,) = ask(capsys, *options, str(folder))
+    assert code == cli.EXIT_FAILED
+    assert [Path(file).name for file in told["unread"]["damaged"]] == ["image.dcm"]
 
 
 def test_run_tells_the_same(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -204,7 +204,7 @@ def test_a_missing_slice_is_named_with_its_place_although_positions_were_rounded
 
 def test_noise_of_positions_does_not_hide_a_missing_slice() -> None:
     places = np.arange(60) + np.random.default_rng(2).uniform(-0.045, 0.045, 60)
-    with pytest.raises(InputError, match="1 slice.s. missing at a spacing of 1.00") as caught:
+    with pytest.raises(InputError, match=r"1 slice.s. missing at a spacing of 1\.00") as caught:
         fit_steps(np.delete(places, 31))
     assert caught.value.reason is Refusal.MISSING_SLICE
 
