@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 HOUNSFIELD = "HU"
-_SPELLINGS = re.compile(r"HUS?|HOU?N?D?S?FI?E?I?LE?D(S|UNITS?)?|HNSFU|CTNUMBERS?")
+_SPELLINGS = re.compile(r"HUS?|(UNIT(E|ES|A)?)?HOU?N?D?S?FI?E?I?LE?D(S|UNITS?|EINHEIT(EN)?)?|HNSFU|CTNUMBERS?")
 
 
 def rescale_unit(text: str) -> str:

@@ -32,7 +32,7 @@ SAME_POSITION_MM = 0.01
 PIXEL_SPACING_TOLERANCE_MM = 1e-4
 """Over 512 pixels 0.05 mm: half of what a position may deviate."""
 
-SAG_DEGREES = 0.15
+SAG_DEGREES = 0.5
 LARGEST_SAG_MM = 1.0
 """A loaded table sags along the scan. Slices may drift by this angle, and lie this far from where they are placed."""
 

@@ -22,10 +22,14 @@ POSITION_TOLERANCE_MM = 0.1
 POSITION_TOLERANCE_OF_SPACING = 0.05
 """Proposed, not derived from measurements: accepted real series deviate by 0.001 mm at most, faults are millimetres."""
 
-ROUNDED_TO_MM = 0.1
+ROUNDED_TO_MM = (1.0, 0.5, 0.1)
 ROUNDING_TOLERANCE = 0.6
-"""Positions that all are whole tenths of a millimetre were rounded: each may be off by half a step, and the fit a
-little more."""
+"""Positions that all are whole multiples of one of these were rounded to it: each may be off by half of it, and the fit
+a little more. That is told from missing slices where the spacing is over twice as much."""
+
+NOTED_ROUNDING_MM = 0.5
+_MOSTLY_ROUNDED = 0.15
+"""Where more of the gaps differ from the usual one, that is rounding: missing slices are few."""
 
 MOST_MISSING_SHARE = 0.1
 WIDEST_INTERPOLATED_MM = 10.0
@@ -36,7 +40,7 @@ SHORTEST_RUN = 3
 
 THINNEST_OF_MEDIAN = 0.1
 
-_WIDER = 1.5
+_WIDER = 1.75
 _NAMED_GAPS = 3
 
 _DIGITS = 6
@@ -74,9 +78,10 @@ def fit_steps(along: Vector, missing: MissingSlices = MissingSlices.REFUSE) -> S
     number = np.arange(len(along))
     first, slope, off = _fit(along, number)
     if off <= _tolerance(along, slope, step):
-        return Steps(first, slope, len(along))
+        return Steps(first, slope, len(along), mark=_rounding_in_words(along, off))
     if _is_in_parts(along):
         return _in_parts(along)
+    _check_rounding(along, slope, off)
     if (whole := _whole_steps(along, step)) is not None:
         return _with_gaps(along, whole, step, missing)
     gaps = np.diff(along)
@@ -171,8 +176,29 @@ def _in_parts(along: Vector) -> Steps:
     return Steps(round(float(along[0]), _DIGITS), step, count, z, mark)
 
 
+def _rounded_to(along: Vector) -> float:
+    """Give the coarsest unit of which all positions are whole multiples, in mm; 0 where they were not rounded."""
+    units = (unit for unit in ROUNDED_TO_MM if np.abs(along / unit - np.rint(along / unit)).max() < 1e-3)
+    return next(units, 0.0)
+
+
 def _rounding_mm(along: Vector, step: float) -> float:
-    """Tell how far positions lie from a regular grid because the sender rounded them to tenths; 0 where it did not."""
-    tenths = along / ROUNDED_TO_MM
-    rounded = np.abs(tenths - np.rint(tenths)).max() < 1e-3
-    return ROUNDING_TOLERANCE * ROUNDED_TO_MM if rounded and step > 2 * ROUNDED_TO_MM else 0.0
+    """Tell how far positions may lie from a regular grid because the sender rounded them; 0 where it did not."""
+    unit = _rounded_to(along)
+    return ROUNDING_TOLERANCE * unit if step > 2 * unit else 0.0
+
+
+def _rounding_in_words(along: Vector, off: float) -> str:
+    unit = _rounded_to(along)
+    if unit < NOTED_ROUNDING_MM or off <= POSITION_TOLERANCE_MM:
+        return ""
+    return f"positions were rounded to {unit:g} mm: slices are placed on a regular grid, within {off:.2f} mm"
+
+
+def _check_rounding(along: Vector, slope: float, off: float) -> None:
+    """Refuse positions that were rounded too coarsely to tell whether slices are missing; raises MIXED_SPACING."""
+    unit, gaps = _rounded_to(along), np.diff(along)
+    unlike = float((np.abs(gaps - np.median(gaps)) > unit / 2).mean())
+    if off <= ROUNDING_TOLERANCE * unit and unlike > _MOSTLY_ROUNDED:
+        message = f"positions were rounded to {unit:g} mm, too coarsely for slices every {slope:.2f} mm"
+        raise InputError(Refusal.MIXED_SPACING, f"{message}; export the series again with its exact positions")

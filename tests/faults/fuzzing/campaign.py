@@ -12,9 +12,11 @@ import queue
 import re
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import takewhile
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,30 +29,29 @@ MARKS = ("<!-- fuzz -->\n", "<!-- end of fuzz -->")
 CASE_SECONDS = 60.0
 """No case takes a tenth of it on a quiet machine."""
 
-_START_SECONDS = 120.0
+_TOLD_AHEAD = 20
 
 
 class Worker:
-    """One process that reads cases; it is started again after each that does not come back."""
+    """One process that reads cases; it is started again after each that does not come back.
+
+    It is told of some cases ahead, so that it need not wait for its turn on a loaded machine between two of them.
+    """
 
     def __init__(self, seed: int, real: bool) -> None:
         self._seed, self._real = seed, real
         self._running: tuple[BaseProcess, Connection] | None = None
+        self._told: deque[int] = deque()
 
-    def read(self, number: int) -> Read:
-        """Read one case; a process that dies or does not answer is a fault of the case."""
-        process, pipe = self._started()
-        pipe.send(number)
-        try:
-            if pipe.poll(CASE_SECONDS):
-                return pipe.recv()  # type: ignore[no-any-return]
-            fault = f"hang: no answer within {CASE_SECONDS:.0f} s"
-        except EOFError:
-            process.join(5)
-            fault = f"crash: the process ended with {process.exitcode}"
+    def read_all(self, numbers: Iterable[int]) -> Iterator[Read]:
+        """Read cases in their order; a process that dies or does not answer is a fault of the case that it was at."""
+        for number in numbers:
+            self._tell(number)
+            if len(self._told) > _TOLD_AHEAD:
+                yield self._answer()
+        while self._told:
+            yield self._answer()
         self.stop()
-        source, mutation, _, _ = case(number, self._seed, self._real)
-        return Read(number, source, mutation, (), (fault,), 0.0)
 
     def stop(self) -> None:
         """End the process."""
@@ -60,6 +61,33 @@ class Worker:
             process.join()
             pipe.close()
             self._running = None
+
+    def _tell(self, number: int) -> None:
+        self._told.append(number)
+        with suppress(BrokenPipeError):  # the answer to an earlier case says so
+            self._pipe().send(number)
+
+    def _answer(self) -> Read:
+        process, pipe = self._started()
+        try:
+            if pipe.poll(CASE_SECONDS):
+                read: Read = pipe.recv()
+                self._told.popleft()
+                return read
+            fault = f"hang: no answer within {CASE_SECONDS:.0f} s"
+        except (EOFError, ConnectionResetError):
+            process.join(5)
+            fault = f"crash: the process ended with {process.exitcode}"
+        self.stop()
+        number, others = self._told[0], [*self._told][1:]
+        self._told.clear()
+        for other in others:
+            self._tell(other)
+        source, mutation, _, _ = case(number, self._seed, self._real)
+        return Read(number, source, mutation, (), (fault,), 0.0)
+
+    def _pipe(self) -> Connection:
+        return self._started()[1]
 
     def _started(self) -> tuple[BaseProcess, Connection]:
         if self._running is None:
@@ -77,24 +105,22 @@ def campaign(
 ) -> Iterator[Read]:
     """Read so many cases from `first` on, each by one of the workers; none begins after so many seconds."""
     end = time.monotonic() + seconds
+    reads: queue.SimpleQueue[Read | None] = queue.SimpleQueue()
 
-    workers: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-    for _ in range(jobs):
-        workers.put(Worker(seed, real))
-
-    def run(number: int) -> Read | None:
-        if time.monotonic() >= end:
-            return None
-        worker = workers.get()
+    def work(job: int) -> None:
         try:
-            return worker.read(number)
+            numbers = takewhile(lambda _: time.monotonic() < end, range(first + job, first + count, jobs))
+            for read in Worker(seed, real).read_all(numbers):
+                reads.put(read)
         finally:
-            workers.put(worker)
+            reads.put(None)
 
     with ThreadPoolExecutor(jobs) as pool:
-        yield from (read for read in pool.map(run, range(first, first + count)) if read is not None)
-    for _ in range(jobs):
-        workers.get().stop()
+        done = [pool.submit(work, job) for job in range(jobs)]
+        for _ in done:
+            yield from iter(reads.get, None)
+        for job in done:
+            job.result()
 
 
 def table(reads: Sequence[Read]) -> str:

@@ -79,6 +79,48 @@ def restored(formula: Callable[[NDArray[np.float64]], NDArray[np.float64]], **ho
     return change
 
 
+def restored_as(formula: Callable[[NDArray[np.float64]], NDArray[np.float64]], **tags: object) -> Change:
+    """Store a function of the HU of every slice, unsigned, and set attributes."""
+    return both(restored(formula, signed=0), tagged(**tags))
+
+
+def both(first: Change, second: Change) -> Change:
+    """Make two changes, one after the other."""
+
+    def change(series: Series) -> None:
+        first(series)
+        second(series)
+
+    return change
+
+
+def narrower(columns: int) -> Change:
+    """Cut so many columns off."""
+
+    def change(series: Series) -> None:
+        for ds in series:
+            store(ds, hu(ds)[:, columns:])
+
+    return change
+
+
+def swapped(series: Series) -> None:
+    """Let Rows and Columns change places."""
+    for ds in series:
+        ds.Rows, ds.Columns = ds.Columns, ds.Rows
+
+
+def copied(number: int) -> Change:
+    """Add a copy of a slice under a UID of its own."""
+
+    def change(series: Series) -> None:
+        ds = deepcopy(series[number])
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "2.25.4711"
+        series.append(ds)
+
+    return change
+
+
 def tagged(some: slice = slice(None), **values: object) -> Change:
     """Set attributes of some slices."""
 
@@ -215,6 +257,35 @@ ODD: dict[str, Odd] = {
     "positions of one decimal, 0.625": Odd(placed(lambda n, x, y, z: (x, y, round(n * 0.625, 1)), 0.625)),
     "positions of one decimal, 0.33": Odd(placed(lambda n, x, y, z: (x, y, round(-150 + n * 0.33, 1)), 0.33)),
     "positions of one decimal, 0.5": Odd(placed(lambda n, x, y, z: (x, y, round(-0.25 - n * 0.5, 1)), 0.5)),
+    "positions of whole millimetres, 3.7": Odd(
+        placed(lambda n, x, y, z: (x, y, float(round(n * 3.7))), 3.7), note="rounded to 1 mm"
+    ),
+    "positions of half millimetres, 1.2": Odd(
+        placed(lambda n, x, y, z: (x, y, round(2 * n * 1.2) / 2), 1.2), note="0.5"
+    ),
+    "positions of whole millimetres, 1.25": Odd(
+        placed(lambda n, x, y, z: (x, y, float(round(n * 1.25))), 1.25), Refusal.MIXED_SPACING
+    ),
+    "sag of 0.2 degrees": Odd(placed(lambda n, x, y, z: (x, y + n * 4 * np.tan(np.radians(0.2)), z)), note="table sag"),
+    "half slope, intercept lost": Odd(
+        restored_as(lambda v: np.clip((v + 1024) * 2, 0, 8190), RescaleSlope="0.5"), BAD_HU
+    ),
+    "12 bits signed labelled unsigned": Odd(
+        restored(lambda v: np.rint(v).astype(int) & 0xFFF, bits=12, signed=0), BAD_HU
+    ),
+    "scouts of another frame of reference": Odd(
+        both(scouts(2, told=True), tagged(slice(0, 2), FrameOfReferenceUID="1.2.3.4")), note="2 localizer(s)"
+    ),
+    "all of the rows one short in one slice": Odd(tagged(slice(20, 21), Rows=63), Refusal.UNREADABLE),
+    "rows and columns swapped": Odd(both(narrower(3), swapped), UNREADABLE),
+    "32 rows of 128": Odd(tagged(Rows=32, Columns=128), UNREADABLE),
+    "rows at 30 degrees": Odd(turned(30)),
+    "GantryDetectorTilt 0.5": Odd(tagged(GantryDetectorTilt="0.5")),
+    "RescaleType in German": Odd(tagged(RescaleType="Hounsfield-Einheiten"), note="RescaleType"),
+    "RescaleType in brackets": Odd(tagged(RescaleType="[hnsf'U]"), note="RescaleType"),
+    "copy under another uid": Odd(copied(10), note="1 duplicate slice(s)"),
+    "series uid 1.2.03": Odd(tagged(SeriesInstanceUID="1.2.03"), BAD_ID),
+    "frame of reference uid 1.2.03": Odd(tagged(FrameOfReferenceUID="1.2.03"), BAD_ID),
     "nominal tilt": Odd(tagged(GantryDetectorTilt="-0.25")),
     "tilt that was resampled away": Odd(tagged(GantryDetectorTilt="15"), note="GantryDetectorTilt"),
     "RescaleType hu": Odd(tagged(RescaleType="hu"), note="RescaleType"),
