@@ -44,6 +44,7 @@ _WIDER = 1.75
 _NAMED_GAPS = 3
 
 _DIGITS = 6
+_TINY = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +78,7 @@ def fit_steps(along: Vector, missing: MissingSlices = MissingSlices.REFUSE) -> S
     step = float(np.median(np.diff(along)))
     number = np.arange(len(along))
     first, slope, off = _fit(along, number)
-    if off <= _tolerance(along, slope, step):
+    if off <= _tolerance(along, slope, step) and not _alternates(along, off):
         return Steps(first, slope, len(along), mark=_rounding_in_words(along, off))
     if _is_in_parts(along):
         return _in_parts(along)
@@ -178,7 +179,7 @@ def _in_parts(along: Vector) -> Steps:
 
 def _rounded_to(along: Vector) -> float:
     """Give the coarsest unit of which all positions are whole multiples, in mm; 0 where they were not rounded."""
-    units = (unit for unit in ROUNDED_TO_MM if np.abs(along / unit - np.rint(along / unit)).max() < 1e-3)
+    units = (unit for unit in ROUNDED_TO_MM if np.abs(along / unit - np.rint(along / unit)).max() < _TINY)
     return next(units, 0.0)
 
 
@@ -186,6 +187,13 @@ def _rounding_mm(along: Vector, step: float) -> float:
     """Tell how far positions may lie from a regular grid because the sender rounded them; 0 where it did not."""
     unit = _rounded_to(along)
     return ROUNDING_TOLERANCE * unit if step > 2 * unit else 0.0
+
+
+def _alternates(along: Vector, off: float) -> bool:
+    """Tell whether steps differ by more than rounding a regular grid makes: one unit."""
+    unit = _rounded_to(along)
+    is_coarse = unit >= NOTED_ROUNDING_MM and off > POSITION_TOLERANCE_MM
+    return is_coarse and bool(np.ptp(np.diff(along)) > unit * (1 + _TINY))
 
 
 def _rounding_in_words(along: Vector, off: float) -> str:
@@ -199,6 +207,6 @@ def _check_rounding(along: Vector, slope: float, off: float) -> None:
     """Refuse positions that were rounded too coarsely to tell whether slices are missing; raises MIXED_SPACING."""
     unit, gaps = _rounded_to(along), np.diff(along)
     unlike = float((np.abs(gaps - np.median(gaps)) > unit / 2).mean())
-    if off <= ROUNDING_TOLERANCE * unit and unlike > _MOSTLY_ROUNDED:
+    if off <= ROUNDING_TOLERANCE * unit and unlike > _MOSTLY_ROUNDED and not _alternates(along, off):
         message = f"positions were rounded to {unit:g} mm, too coarsely for slices every {slope:.2f} mm"
         raise InputError(Refusal.MIXED_SPACING, f"{message}; export the series again with its exact positions")
