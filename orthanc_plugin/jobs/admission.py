@@ -151,8 +151,8 @@ class Admission:
     @property
     def held_up(self) -> tuple[str, ...]:
         """Why series wait that could not be looked at, the most frequent causes first."""
-        with self._lock:
-            causes = Counter(watch.why for watch in self._watched.values() if watch.why)
+        # Without the lock: health must answer while a hint waits for the database.
+        causes = Counter(watch.why for watch in tuple(self._watched.values()) if watch.why)
         return tuple(f"{number} series: {why}" for why, number in causes.most_common(MOST_CAUSES))
 
     def takes(self, archive: str) -> bool:

@@ -16,24 +16,14 @@ import sqlalchemy as sa
 
 from orthanc_plugin.errors import TransientError
 from orthanc_plugin.jobs.memory import Memory, memory_here
+from orthanc_plugin.jobs.rows import promises as _promises
 
 _LOCK_WAIT_S = 10
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_schema = sa.MetaData()
-_promises = sa.Table(
-    "enrichment_promises",
-    _schema,
-    sa.Column("executor_id", sa.Text, primary_key=True),
-    sa.Column("host", sa.Text, nullable=False),
-    sa.Column("cgroup", sa.Text, nullable=False),
-    sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("started", sa.Text, nullable=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-)
 
 
 class Promises:
-    """The promises of the workers of one computer; a missing table is created.
+    """The promises of the workers of one computer, in a table beside the ledger.
 
     Parameters
     ----------
@@ -55,7 +45,6 @@ class Promises:
     ) -> None:
         self._engine, self._me, self._memory = engine, me, memory
         self._host, self._cgroup = platform.node(), _read("/proc/self/cgroup")
-        _schema.create_all(engine)
 
     def ask(self, needed: int) -> Memory:
         """Return what a job of this worker may use; if that suffices, it is promised to the job.

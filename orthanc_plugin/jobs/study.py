@@ -16,7 +16,7 @@ from datetime import timedelta
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.rule import SeriesPerStudy
 from orthanc_plugin.domain.job import OPEN_STATES, JobState
-from orthanc_plugin.errors import InputError, Refusal
+from orthanc_plugin.errors import IncompleteError, InputError, Refusal
 from orthanc_plugin.jobs.decision import Judge, Refused
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.queue import JobQueue
@@ -155,6 +155,10 @@ class Studies:
                 seen = self._waiting.look(self._located(hint, uid))
             except InputError:
                 continue  # what is wrong with another series is not this one's fault
+            except IncompleteError:
+                if self._is_tried(Hint(hint.archive, hint.study_instance_uid, uid)):
+                    return None
+                continue
             if seen is None:
                 continue
             other, content = seen
@@ -171,8 +175,7 @@ class Studies:
 
     def _is_settled(self, other: Hint, content: str) -> bool | None:
         """Return whether another series counts: it is complete, or has a job. None: it is not complete."""
-        keys = (other.key, replace(other, orthanc_series_id="").key)  # hints may or may not have Orthanc's id
-        waits = {key: failures for key in keys if (failures := self._waiting.failures(key)) is not None}
+        waits = self._waits(other)
         if any(self._held.get(key) == content for key in waits):
             return True
         if waits:
@@ -186,6 +189,15 @@ class Studies:
         self._unknown.add(unknown)
         self._waiting.catch_up(other.archive)
         return None
+
+    def _waits(self, other: Hint) -> Mapping[str, int]:
+        """Return the failures of another series if it waits, by its keys: hints may or may not have Orthanc's id."""
+        keys = (other.key, replace(other, orthanc_series_id="").key)
+        return {key: failures for key in keys if (failures := self._waiting.failures(key)) is not None}
+
+    def _is_tried(self, other: Hint) -> bool:
+        """Tell whether a series that the archive does not send may still come."""
+        return any(failures < _FAILURES_IN_A_ROW for failures in self._waits(other).values())
 
     def _candidate(self, hint: Hint, content: str) -> Candidate | None:
         """Return the figures of one content of a series, which are read once."""

@@ -232,6 +232,8 @@ def test_series_count_from_the_first_start_even_if_no_service_can_start(edge: Ed
         mark = wait_until(lambda: edge.status()["changes"] and feed.mark(), what="the mark")
         assert isinstance(mark, Mark)
         assert not mark.read_before
+        index = feed.index()
+        assert len(index) == 32
         (counted,) = feed.changes(mark.since).orthanc_series_ids
         series = feed.series(counted)
         assert series is not None
@@ -245,3 +247,4 @@ def test_series_count_from_the_first_start_even_if_no_service_can_start(edge: Ed
         edge.server.restart()
         wait_until(lambda: edge.status()["changes"])
         assert feed.mark() == Mark(mark.since + 1, True)
+        assert feed.index() == index

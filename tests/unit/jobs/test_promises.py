@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from orthanc_plugin.errors import TransientError
 from orthanc_plugin.jobs.database import open_engine
+from orthanc_plugin.jobs.ledger import Ledger
 from orthanc_plugin.jobs.memory import Memory
 from orthanc_plugin.jobs.promises import Promises
 from tests.support.servers.orthanc_server import wait_until
@@ -73,7 +74,7 @@ def workers(url: str) -> Iterator[list[Worker]]:
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     address = f"sqlite:///{tmp_path}/jobs.db"
-    Promises(open_engine(address), "nobody").end()
+    Ledger(address).close()
     return address
 
 

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.domain.job import EnrichJob, JobState
-from orthanc_plugin.errors import InputError, Refusal
+from orthanc_plugin.errors import InputError, NothingSentError, Refusal
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.study import LOOK_AGAIN_S
 from tests.support.fakes.memory_archive import ct_series, ct_slice
@@ -312,3 +312,26 @@ def test_archives_without_changes_rank_what_was_announced(house: Ward) -> None:
     for now in range(1, 20):
         house.admission.tick(float(now))
     assert house.states(SOFT, SHARP, THICK) == {SOFT: QUEUED, SHARP: BETTER, THICK: BETTER}
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_series_that_the_archive_does_not_send_holds_up_no_other(
+    house: Ward, monkeypatch: pytest.MonkeyPatch, announced: bool
+) -> None:
+    def headers(study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
+        if series_uid == SHARP:
+            raise NothingSentError("archive local sends nothing")
+        return whole(study_uid, series_uid)
+
+    whole = house.archive.headers
+    monkeypatch.setattr(house.archive, "headers", headers)
+    house.start(feed=False)
+    for uid in (SOFT, SHARP):
+        house.archive.put(*four_series()[uid])
+        if announced or uid == SOFT:
+            house.admission.hint(Hint("local", "1.2", uid, stable=True))
+    for now in range(0, 1000, 5):
+        house.admission.tick(float(now))
+    expected = {SOFT: QUEUED, SHARP: (JobState.SKIPPED, Refusal.NOT_SENT)}
+    assert house.states(SOFT, SHARP) == (expected if announced else {SOFT: QUEUED})
+    assert house.admission.waiting == 0
