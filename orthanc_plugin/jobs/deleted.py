@@ -3,9 +3,9 @@
 Orthanc's list of changes does not tell what was deleted. Each look therefore asks the index of an Orthanc for the next
 few thousand series that have results, and begins again after the last. A series counts as deleted when two looks in a
 row miss it. An index that misses most of them, or every one, is not believed: it is more likely empty, or that of
-another Orthanc. Only the index whose series were enriched may miss all of a few: our plugin gives it a name. If the
-index is new, series from before it are not looked for. An archive that is not an Orthanc has no index, and is not
-asked.
+another Orthanc. Only the index whose series were enriched may miss all of a few: our plugin gives it a name, and
+without the plugin it still has the results. If the index is new, series from before it are not looked for. An archive
+that is not an Orthanc has no index, and is not asked.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from orthanc_plugin.archive.orthanc import Feed
-from orthanc_plugin.jobs.ledger import Enriched, Ledger
+from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.jobs.ledger import Decision, Enriched, Ledger
 from orthanc_plugin.jobs.queue import JobQueue
 
 AT_ONCE = 5000
 """Series of one look: with ReconcileSeconds of 300, the series of 200,000 jobs are looked at within four hours."""
 A_REQUEST = 500
+A_FEW = 50
 WITHDRAWN_AT_ONCE = 200
 DELETED = "source-deleted:"
 """Prefix of the ledger's notes on jobs whose results are about to be withdrawn."""
@@ -87,7 +89,9 @@ class DeletedSources:
         before = self._missed.get(archive, {})
         looked_at = {row.job_id: row for row in (*before.values(), *rows)}
         missing, index = _missing(feed, tuple(looked_at.values())), feed.index()
-        doubt = self._doubt(archive, index, len(missing), len(looked_at), every=after == first and len(rows) < AT_ONCE)
+        every = after == first and len(rows) < AT_ONCE and len(missing) == len(looked_at)
+        every = every and not self._has_own_results(archive, feed, missing)
+        doubt = self._doubt(archive, index, len(missing), len(looked_at), every=every)
         self._tell(archive, doubt)
         if doubt or self._is_new(archive, index):
             self._missed[archive] = {}
@@ -100,7 +104,10 @@ class DeletedSources:
         self._finish()
 
     def _doubt(self, archive: str, index: str, missing: int, looked_at: int, *, every: bool) -> str:
-        """Say why what the index misses proves no deletion; empty if it does. `every`: all series were looked at."""
+        """Say why what the index misses proves no deletion; empty if it does.
+
+        every: it misses all series there are, and has no results of ours that only this archive had.
+        """
         known, most = self._queue.ledger.note(f"{_NAME}{archive}"), 2 * missing > looked_at
         if most and is_other_index(archive, index, self._queue.ledger):
             return (
@@ -112,12 +119,18 @@ class DeletedSources:
                 f"its index misses the series of {missing} of {looked_at} jobs, so no results are withdrawn: check its"
                 f" OrthancUrl; {_ON_PURPOSE}"
             )
-        if every and missing and missing == looked_at and not (index and index == known):
+        if every and missing and not (index and index == known):
             return (
                 f"its index has none of the {missing} series with results, so it may be another Orthanc, and no results"
                 f" are withdrawn: check its OrthancUrl; {_ON_PURPOSE}"
             )
         return ""
+
+    def _has_own_results(self, archive: str, feed: Feed, rows: Sequence[Enriched]) -> bool:
+        """Tell whether an index has results that were stored there and nowhere else: then it is the right one."""
+        decisions = (self._queue.ledger.of_job(row.job_id) for row in rows[:A_FEW])
+        own = (row for row in decisions if row is not None and _is_stored_only_in(archive, row))
+        return bool(feed.listed(frozenset(item.series_instance_uid for row in own for item in row.summary.objects)))
 
     def _is_new(self, archive: str, index: str) -> bool:
         """Remember the name of the index; tell whether it took the place of another, to which most series came."""
@@ -146,6 +159,11 @@ class DeletedSources:
             if self._queue.withdrawals.of_deleted(job_id):
                 logger.info("job %s: its series is deleted; its results are withdrawn", job_id)
             self._queue.ledger.drop_note(key)
+
+
+def _is_stored_only_in(archive: str, row: Decision) -> bool:
+    plan = EnrichJob.from_json(row.argument).plan
+    return plan.home_archive == archive and not plan.destinations
 
 
 def _missing(feed: Feed, rows: Sequence[Enriched]) -> tuple[Enriched, ...]:

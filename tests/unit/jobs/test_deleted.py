@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from orthanc_plugin.archive.orthanc import Mark
 from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, StageView
@@ -269,3 +271,21 @@ def test_an_orthanc_that_was_replaced_on_purpose_is_accepted_by_one_start(house:
     for now in (50.0, 60.0):
         house.admission.reconcile(now)
     assert (said(house), withdrawals(house, before), withdrawals(house, after)) == ("", [], ["local"])
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_an_index_without_a_name_that_has_the_results_is_the_right_one(house: House, delivered: bool) -> None:
+    """Unless they were delivered: then the address may lead to the destination, which has copies of them."""
+    house.archive.named = ""
+    job_id = enrich(house)
+    if delivered:
+        (row,) = house.rows()
+        made = EnrichJob.from_json(row.argument)
+        argument = replace(made, plan=replace(made.plan, destinations=("far",))).to_json()
+        with house.queue.ledger.begin() as connection:
+            connection.execute(sa.text("UPDATE enrichment_decisions SET argument = :it"), {"it": argument})
+    house.archive.put(*ct_series(1, series=OBJECT.series_instance_uid, modality="SEG"))
+    house.archive.delete("1.2.3")
+    for now in (10.0, 20.0):
+        house.admission.reconcile(now)
+    assert bool(withdrawals(house, job_id)) is not delivered
