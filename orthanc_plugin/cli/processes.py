@@ -39,14 +39,13 @@ def run_service(desk: Desk) -> int:
 
 def run_worker(desk: Desk) -> int:
     """Run a worker until it is stopped."""
-    from orthanc_plugin.jobs.cores import be_nice, limit_cores
+    from orthanc_plugin.jobs.cores import limit_cores
     from orthanc_plugin.jobs.state import check_owner
     from orthanc_plugin.logs import configure_logging
 
     configure_logging(None)
     _, configuration = settings_of(desk)
     limit_cores(configuration.worker_cores)
-    be_nice()
     from orthanc_plugin.jobs import worker  # the libraries that it loads size their pools of threads by the cores
 
     check_owner(configuration.state_directory)

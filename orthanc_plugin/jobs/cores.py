@@ -1,8 +1,8 @@
 """The cores that a worker may use: one is left to Orthanc, and on the others Orthanc comes first.
 
-Call these functions before the libraries are loaded that compute: their pools of threads (ONNX Runtime, OpenMP, BLAS,
-SimpleITK, decoders) are as large as the cores that the process has at that moment. Threads that run already are bound,
-too; child processes and later threads inherit both limits.
+Call `limit_cores` before the libraries are loaded that compute: their pools of threads (ONNX Runtime, OpenMP, BLAS,
+SimpleITK, decoders) are as large as the cores that the process has at that moment. Both functions reach threads that
+run already; child processes and later threads inherit both limits.
 """
 
 from __future__ import annotations
