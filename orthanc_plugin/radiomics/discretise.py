@@ -15,6 +15,7 @@ from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.radiomics.reference import pyradiomics
+from orthanc_plugin.radiomics.whole_numbers import whole_offsets
 
 IBSI_ORIGIN_HU = -1000.0
 
@@ -42,12 +43,20 @@ def grey_levels(voxels: Voxels, mask: Mask, settings: RadiomicsSettings, *, filt
     values = voxels[mask]
     levels = np.zeros(mask.shape, np.int32)
     if settings.mode is RadiomicsMode.PYRADIOMICS:
-        levels[mask] = np.digitize(values, _edges(values, settings))
+        levels[mask] = _between(values, _edges(values, settings))
     elif settings.bin_count:
         levels[mask] = _fixed_count(values, settings.bin_count)
     else:
         levels[mask] = _fixed_width(values, settings, filtered)
     return levels
+
+
+def _between(values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return between which edges each value lies; whole numbers are looked up."""
+    if (offsets := whole_offsets(values)) is None:
+        return np.digitize(values, edges)
+    every = np.arange(int(offsets.max()) + 1, dtype=values.dtype) + values.min()
+    return np.asarray(np.digitize(every, edges)[offsets])
 
 
 def _edges(values: NDArray[np.float32], settings: RadiomicsSettings) -> NDArray[np.float64]:

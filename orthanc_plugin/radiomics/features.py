@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from orthanc_plugin.domain.image_filters import parse_filter
-from orthanc_plugin.domain.masks import Segment, Segmentation
+from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
 from orthanc_plugin.domain.measures import ORIGINAL, Conditions, FeatureValue, Missing, SegmentFeatures
 from orthanc_plugin.domain.radiomics_settings import Aggregation, FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Volume, Voxels
@@ -120,7 +120,7 @@ def measure_segments(
     IBSI reference manual; pyradiomics 3.0.1, `featureextractor.py`.
     """
     # One pass for all: a mask of the whole volume for each of 117 structures takes minutes.
-    boxes = ndimage.find_objects(segmentation.labels)
+    boxes = _boxes(segmentation.labels)
     tasks = []
     for segment in segmentation.segments:
         box, wanted = _box_around(segment, boxes), settings if segment.key in shape_keys else _without_shape(settings)
@@ -129,6 +129,22 @@ def measure_segments(
         tasks.append(Task(_memory_mib(volume, box, possible) if possible else 0.0, measure))
     measured = run_within(tasks, workers, memory_mib)
     return tuple(chain.from_iterable(measured))
+
+
+def _boxes(labels: Labels) -> list[Box | None]:
+    """Return the box of each label; to leave out empty slices, rows and columns first is faster."""
+    if not labels.any():
+        return []
+    outer: list[slice] = [slice(None)] * 3
+    for axis in range(3):
+        (there,) = np.nonzero(labels[tuple(outer)].any(axis=tuple({0, 1, 2} - {axis})))
+        outer[axis] = slice(int(there[0]), int(there[-1]) + 1)
+    return [box and _moved(box, outer) for box in ndimage.find_objects(labels[tuple(outer)])]
+
+
+def _moved(box: Box, outer: Sequence[slice]) -> Box:
+    z, y, x = (slice(o.start + i.start, o.start + i.stop) for o, i in zip(outer, box, strict=True))
+    return z, y, x
 
 
 def _without_shape(settings: RadiomicsSettings) -> RadiomicsSettings:

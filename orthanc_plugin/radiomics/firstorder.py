@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from orthanc_plugin.radiomics.whole_numbers import whole_offsets
+
 Floats = NDArray[np.float64]
 
 
@@ -65,6 +67,10 @@ class _Histogram:
 
 
 def _histogram(values: NDArray[np.floating] | NDArray[np.integer]) -> _Histogram:
+    if (offsets := whole_offsets(values)) is not None:
+        every = np.bincount(offsets)
+        (there,) = np.nonzero(every)
+        return _Histogram(there.astype(np.float64) + float(values.min()), every[there])
     distinct, counts = np.unique(values, return_counts=True)
     return _Histogram(distinct.astype(np.float64), counts)
 

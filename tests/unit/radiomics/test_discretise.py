@@ -17,7 +17,9 @@ from orthanc_plugin.domain.radiomics_settings import (
 )
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.radiomics.discretise import filtered_bins, grey_levels
+from orthanc_plugin.radiomics.firstorder import first_order_features
 from orthanc_plugin.radiomics.parameters import describe, parameter_texts
+from orthanc_plugin.radiomics.whole_numbers import whole_offsets
 
 IBSI = RadiomicsSettings()
 PYRADIOMICS = RadiomicsSettings(mode=RadiomicsMode.PYRADIOMICS)
@@ -167,3 +169,23 @@ def test_the_description_is_made_of_the_parameters() -> None:
 def test_parameters_that_mean_nothing_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RadiomicsSettings(**wrong)
+
+
+@pytest.mark.parametrize("step", [1.0, 0.5], ids=["whole numbers", "halves"])
+def test_whole_numbers_have_the_levels_and_statistics_that_any_number_has(step: float) -> None:
+    values = (np.random.default_rng(0).integers(-900, 700, 5000) * step).astype(np.float32)
+    assert (whole_offsets(values) is not None) == (step == 1.0)
+    voxels = values.reshape(5, 10, 100)
+    mask = np.ones(voxels.shape, bool)
+    settings = replace(PYRADIOMICS, bin_width_hu=10.0)
+    edges = np.arange(np.floor(values.min() / 10) * 10, values.max() + 20, 10)
+    assert grey_levels(voxels, mask, settings).ravel().tolist() == np.digitize(values, edges).tolist()
+    found = first_order_features(values, 1.0, np.ones(5000, int))
+    assert found["Median"] == np.median(values)
+    assert found["Mean"] == pytest.approx(values.mean(dtype=float))
+    assert (found["Minimum"], found["Maximum"]) == (values.min(), values.max())
+
+
+@pytest.mark.parametrize("values", [[0.0, 1e5], [np.inf, 1.0], [np.nan, 1.0], [2.0**25, 2.0**25 + 4], [-0.5, 0.5]])
+def test_numbers_that_no_table_holds_are_not_looked_up(values: list[float]) -> None:
+    assert whole_offsets(np.array(values, np.float32)) is None
