@@ -203,7 +203,8 @@ def _widest_in_plane(points: Floats, axis: int) -> float:
     points = points[points[:, axis].argsort(kind="stable")]
     starts = np.flatnonzero(np.diff(points[:, axis], prepend=-np.inf))
     angles = np.arange(_DIRECTIONS) * np.pi / _DIRECTIONS
-    along = np.delete(points, axis, axis=1) @ np.array([np.cos(angles), np.sin(angles)])
+    first, second = np.delete(points, axis, axis=1).T[..., None]
+    along = first * np.cos(angles) + second * np.sin(angles)  # a matrix product would start threads
     widths = (np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts)).max(axis=1)
     bounds = widths / np.cos(np.pi / 2 / _DIRECTIONS) * (1 + _ROUNDING)
     planes = np.split(points, starts[1:])
