@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import oaconvolve
 
 from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.domain.volume import Voxels
@@ -44,6 +43,8 @@ def local_intensity_features(voxels: Voxels, box: Box, mask: Mask, spacing_mm: S
     ------
     IBSI reference manual, local intensity features.
     """
+    from scipy.signal import oaconvolve  # importing it takes longer than most organs
+
     margins = reach(spacing_mm)
     outer = tuple(
         slice(max(0, part.start - margin), min(size, part.stop + margin))
