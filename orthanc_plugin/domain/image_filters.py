@@ -95,8 +95,24 @@ class GaborFilter:
         """Refuse kernels without a width, and directions that do not divide a turn."""
         _require(0 < self.sigma <= 50 and 0 < self.wavelength <= 200, "Gabor sigma and wavelength must be above 0 mm")
         _require(0.1 <= self.gamma <= 10, "Gabor gamma must be from 0.1 to 10")
-        turns = 360 / self.step if self.step else 1
-        _require(self.step >= 0 and abs(turns - round(turns)) < 1e-9, "Gabor step must divide 360 degrees")
+        _require(abs(self.theta) <= 360, "Gabor theta must be from -360 to 360 degrees")
+        turns = 360 / self.step if self.step >= 1 else 1
+        whole = self.step == 0 or (self.step >= 1 and abs(turns - round(turns)) < 1e-9)
+        _require(whole, "Gabor step must divide 360 degrees and be at least 1, or be 0")
+
+
+_FAMILIES = frozenset(
+    (
+        "haar",
+        "dmey",
+        *(f"db{n}" for n in range(1, 39)),
+        *(f"sym{n}" for n in range(2, 21)),
+        *(f"coif{n}" for n in range(1, 18)),
+        *(f"{kind}{n}" for kind in ("bior", "rbio") for n in (1.1, 1.3, 1.5, 2.2, 2.4, 2.6, 2.8)),
+        *(f"{kind}{n}" for kind in ("bior", "rbio") for n in (3.1, 3.3, 3.5, 3.7, 3.9, 4.4, 5.5, 6.8)),
+    )
+)
+"""PyWavelets' discrete wavelets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +131,7 @@ class WaveletFilter:
 
     def __post_init__(self) -> None:
         """Refuse what is no discrete wavelet."""
-        _require(re.fullmatch(r"(haar|dmey|(db|sym|coif)\d+|r?bio\d\.\d)", self.family) is not None, "unknown wavelet")
+        _require(self.family in _FAMILIES, f"unknown wavelet {self.family}")
         _require(re.fullmatch(r"[LH]{2,3}", self.kernels) is not None, "wavelet kernels are two or three of L and H")
         _require(1 <= self.level <= 5, "the level of a wavelet must be from 1 to 5")
 

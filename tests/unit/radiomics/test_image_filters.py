@@ -77,6 +77,10 @@ def test_a_default_that_is_spelled_out_makes_no_other_filter() -> None:
         ("gabor sigma=0 wavelength=2", "above 0 mm"),
         ("gabor sigma=nan wavelength=2", "above 0 mm"),
         ("gabor sigma=2 wavelength=2 step=50", "divide 360"),
+        ("gabor sigma=2 wavelength=2 step=0.001", "divide 360"),
+        ("gabor sigma=2 wavelength=2 step=nan", "divide 360"),
+        ("gabor sigma=2 wavelength=2 theta=inf", "theta"),
+        ("wavelet family=db99 kernels=LLH", "unknown wavelet"),
         ("wavelet family=mexh kernels=LLH", "unknown wavelet"),
         ("wavelet family=db2 kernels=LLHH", "two or three"),
         ("simoncelli level=9", "from 1 to 5"),
@@ -229,3 +233,12 @@ def test_responses_are_measured_like_other_filtered_images_and_say_which_filter_
     assert len(filtered.features) == 93
     assert len(original.features) == 107
     assert filter_text(filtered.image, settings) == "IBSI 2, laws kernels=L5E5S5 pooling=max"
+
+
+def test_every_discrete_wavelet_of_pywavelets_is_known() -> None:
+    import pywt
+
+    names = set(pywt.wavelist(kind="discrete"))
+    for name in names:
+        parse_filter(f"wavelet family={name} kernels=LH")
+    assert len(names) == 106
