@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.read import parse_section
@@ -23,6 +25,7 @@ from orthanc_plugin.jobs.scans import Scans
 from orthanc_plugin.service.api import ROOT
 from orthanc_plugin.service.findings import Cards
 from orthanc_plugin.service.job_page import JobPage
+from orthanc_plugin.service.pages import HERE
 from orthanc_plugin.service.picture_routes import PictureRoutes
 from orthanc_plugin.service.routes import http_problem
 from tests.support.cases.location_case import CHEST
@@ -52,8 +55,8 @@ class ShownJob:
 
 
 @contextmanager
-def shown_job(directory: Path) -> Iterator[ShownJob]:
-    """Run a job by hand, write its end as a worker does, and serve its page and pictures."""
+def shown_job(directory: Path, *, assets: bool = False) -> Iterator[ShownJob]:
+    """Run a job by hand, write its end as a worker does, and serve its page and pictures; with scripts and styles."""
     process, what = HandProcess(CHEST), job(ABSENT, Output.RADIOMICS, Output.LANDMARKS, Output.CHECKS)
     outcomes = run(process, what)
     job_id = "ab" * 32
@@ -74,6 +77,8 @@ def shown_job(directory: Path) -> Iterator[ShownJob]:
         results = StoredResults(queue, ARCHIVES, opened)
         scans = Scans(queue, ARCHIVES, opened, lambda archive, job: _away(process.archive) or SERIES)
         routes = [*JobPage(queue, results, scans, Cards(None)).routes(), *PictureRoutes(queue, scans).routes(ROOT)]
+        if assets:
+            routes.append(Mount("/enrichment/static", StaticFiles(directory=HERE / "static")))  # type: ignore[arg-type]
         app = Starlette(routes=routes, exception_handlers={HTTPException: http_problem})
         with serving(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
             yield ShownJob(job_id, process.archive, queue, client, scans)
