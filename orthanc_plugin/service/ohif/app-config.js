@@ -15,7 +15,15 @@
     named('initialseriesinstanceuid').has(displaySet.SeriesInstanceUID) ||
     displaySet.instances?.some(({ SOPInstanceUID }) => named('initialsopinstanceuid').has(SOPInstanceUID));
 
-  // What is shown first: what the address names, or the images under it; else images that have segments.
+  // Images first, and then what was made of them. Our results are numbered in the order in which they are read
+  // (results/listing.py); OHIF itself sorts by time, which it does not know for segments.
+  const FIRST_RESULT = 90_000_000;
+  const numberOf = ({ SeriesNumber, seriesNumber }) => Number(SeriesNumber ?? seriesNumber ?? 0);
+  const isResult = series =>
+    numberOf(series) >= FIRST_RESULT || ['SEG', 'SR', 'RTSTRUCT', 'KO', 'PR'].includes(series.Modality ?? series.modality);
+  const inReadingOrder = (one, other) => isResult(one) - isResult(other) || numberOf(one) - numberOf(other);
+
+  // What is shown first: what the address names, or the images under it; else images that have segments; else images.
   const first = displaySets => {
     const under = overlay =>
       displaySets.find(({ displaySetInstanceUID }) => displaySetInstanceUID === overlay.referencedDisplaySetInstanceUID);
@@ -23,7 +31,10 @@
     if (wanted) {
       return isOverlay(wanted) ? under(wanted) : wanted;
     }
-    return displaySets.find(image => displaySets.some(other => other.Modality === 'SEG' && under(other) === image));
+    return (
+      displaySets.find(image => displaySets.some(other => other.Modality === 'SEG' && under(other) === image)) ??
+      displaySets.find(image => !isResult(image))
+    );
   };
 
   // The segments of an image: those that the address names, else all; contours only if they are named.
@@ -33,14 +44,6 @@
     );
     const wanted = all.filter(isNamed);
     return wanted.length ? wanted : all.filter(({ Modality }) => Modality === 'SEG');
-  };
-
-  // Images first, and then what was made of them. Our results are numbered in the order in which they are read; OHIF
-  // itself sorts by time, which it does not know for segments.
-  const inReadingOrder = (one, other) => {
-    const isImage = ({ Modality, modality }) => !['SEG', 'SR', 'RTSTRUCT', 'OT'].includes(Modality ?? modality);
-    const number = ({ SeriesNumber, seriesNumber }) => Number(SeriesNumber ?? seriesNumber ?? 0);
-    return isImage(other) - isImage(one) || number(one) - number(other);
   };
 
   let subscription;
