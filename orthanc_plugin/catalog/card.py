@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from orthanc_plugin.catalog.bpr import BprModel
 from orthanc_plugin.catalog.nnunet import NnunetModel
+from orthanc_plugin.catalog.volume import VolumeModel
 from orthanc_plugin.codes import ARTIFICIAL_INTELLIGENCE, MORPHOLOGICAL_OPERATIONS, Code
 from orthanc_plugin.domain.masks import Segment
 
@@ -30,6 +31,7 @@ class Engine(StrEnum):
     CLASSICAL_CHEST = "classical-chest"
     NNUNET = "nnunet"
     BODY_PART_REGRESSION = "bpr"
+    VOLUME = "volume"
 
 
 class BodyField(StrEnum):
@@ -69,7 +71,7 @@ class CardFile:
     axes: order and direction of the array the network expects, e.g. `("z:S", "y:P", "x:L")`: each axis
         with the patient direction toward which its index grows.
     algorithm_family: how the model works (PS3.16 CID 7162); None on older cards, for which the engine tells it.
-    nnunet, bpr: what the engine of that name needs, None for other engines.
+    nnunet, bpr, volume: what the engine of that name needs, None for other engines.
     test_model: trained on phantoms only; rules refuse it on patients unless they say otherwise.
     field: the part of the body that the model sees; it does not run on scans without it. None: the whole scan.
     """
@@ -92,6 +94,7 @@ class CardFile:
     algorithm_family: Code | None = None
     nnunet: NnunetModel | None = None
     bpr: BprModel | None = None
+    volume: VolumeModel | None = None
     test_model: bool = False
     field: BodyField | None = None
 

@@ -40,6 +40,41 @@ class GraphShape:
     patch_size: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Inputs and outputs of a graph: name, element type of onnx.proto, sides (None where free)."""
+
+    inputs: list[_End]
+    outputs: list[_End]
+
+
+def ends_of(path: Path) -> Ends:
+    """Read inputs and outputs of a self-contained ONNX file.
+
+    Raises
+    ------
+    ModelError
+        If the file is not ONNX, keeps values in other files, or has no input or no output.
+    """
+    inputs, outputs = _ends(path)
+    if not inputs or not outputs:
+        raise ModelError(f"{path} is not an ONNX file with an input and an output; install the model again")
+    return Ends(inputs, outputs)
+
+
+def check_chest_graph(path: Path) -> None:
+    """Check the ONNX file of the built-in engine before anything loads it.
+
+    Raises
+    ------
+    ModelError
+        As `ends_of`, or if it does not have one float input `hu` and one uint8 output `labels`.
+    """
+    ends = ends_of(path)
+    if [end[:2] for end in ends.inputs] != [("hu", 1)] or [end[:2] for end in ends.outputs] != [("labels", 2)]:
+        raise ModelError(f"{path} is not a graph of engine classical-chest; build the model again")
+
+
 def check_graph(path: Path) -> GraphShape:
     """Check the ONNX file of one fold before anything loads it.
 

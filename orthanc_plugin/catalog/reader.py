@@ -14,15 +14,19 @@ from pydantic import TypeAdapter, ValidationError
 from orthanc_plugin.catalog.bpr import BprModel
 from orthanc_plugin.catalog.bpr_checks import problems as problems_of_bpr
 from orthanc_plugin.catalog.card import CardFile, CardLabel, Engine, ModelCard
-from orthanc_plugin.catalog.graph import check_bpr_graph, check_graph
+from orthanc_plugin.catalog.graph import check_bpr_graph, check_chest_graph, check_graph, ends_of
 from orthanc_plugin.catalog.nnunet import NnunetModel
 from orthanc_plugin.catalog.nnunet_checks import configurations, expected_shape, problems
+from orthanc_plugin.catalog.volume import check_ends
+from orthanc_plugin.catalog.volume import problems as problems_of_volume
 from orthanc_plugin.errors import ModelError
 
 CARD = "card.json"
 SCHEMA = 1
 
 _CARD = TypeAdapter(CardFile)
+_GRIDS, _GRID_MM = frozenset({"grid_mm", "airway_grid_mm"}), (0.5, 10.0)
+_CHEST = frozenset({"body", "lung_left", "lung_right", "airway", "bone"})
 _PLAIN = {"unexpected_keyword_argument": "There is no such key", "dataclass_type": "Input should be a JSON object"}
 """What to say instead of pydantic's messages about Python types."""
 
@@ -76,6 +80,7 @@ def _contradictions(card: CardFile) -> Iterator[str]:
     for name, section, engine in (
         ("nnunet", card.nnunet, Engine.NNUNET),
         ("bpr", card.bpr, Engine.BODY_PART_REGRESSION),
+        ("volume", card.volume, Engine.VOLUME),
     ):
         if (section is not None) != (card.engine is engine):
             yield f"{name}: engine {engine} needs this section, other engines must not have it"
@@ -85,6 +90,22 @@ def _contradictions(card: CardFile) -> Iterator[str]:
         yield from problems(card.nnunet, files, [label.number for label in card.labels])
     if card.bpr:
         yield from problems_of_bpr(card.bpr, files)
+    if card.volume:
+        yield from problems_of_volume(card.volume, files, [label.number for label in card.labels])
+    yield from _of_preprocessing(card)
+
+
+def _of_preprocessing(card: CardFile) -> Iterator[str]:
+    keys = _GRIDS if card.engine is Engine.CLASSICAL_CHEST else frozenset()
+    if card.preprocessing.keys() != keys:
+        yield f"preprocessing: engine {card.engine} has {', '.join(sorted(keys)) or 'no keys'}"
+    elif not all(_GRID_MM[0] <= mm <= _GRID_MM[1] for mm in card.preprocessing.values()):
+        yield f"preprocessing: grids have {_GRID_MM[0]:g} to {_GRID_MM[1]:g} mm"
+    if card.engine is Engine.CLASSICAL_CHEST and (len(card.graphs), {label.key for label in card.labels}) != (
+        1,
+        _CHEST,
+    ):
+        yield f"labels: engine {card.engine} has one graph, and labels {', '.join(sorted(_CHEST))}"
 
 
 def _of_labels(labels: Sequence[CardLabel]) -> Iterator[str]:
@@ -122,6 +143,10 @@ def verify_model(card: ModelCard) -> None:
             raise ModelError(f"{path} is not the file its card names (SHA-256 differs); install the model again")
     if now.digest != card.digest:
         raise ModelError(f"model {card.name} was changed while in use; restart the service")
+    if card.engine is Engine.CLASSICAL_CHEST:
+        check_chest_graph(card.directory / card.graphs[0].file)
+    if card.volume:
+        check_ends(card.volume, ends_of(card.directory / card.graphs[0].file))
     if card.nnunet:
         _verify_shapes(card.directory, card.nnunet)
     if card.bpr:

@@ -25,6 +25,7 @@ from orthanc_plugin.cli import (
     ohif,
     phantom,
     processes,
+    trial,
     webhooks,
     weights,
 )
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_commands(shelf)
     ohif.add_commands(commands.group("ohif", "install the viewer that the service serves"))
     webhooks.add_commands(commands.group("webhooks", "list and try out webhooks"))
+    trial.add_commands(shelf)
     folder.add_rules_commands(commands.group("rules", "find out which series get what"))
     return parser
 

@@ -26,7 +26,9 @@ def add_commands(commands: Commands) -> None:
     """Add `convert` and `install`."""
     text = "make a model from published weights (needs the extra convert)"
     convert = commands.add("convert", convert_model, text, config="--settings")
-    convert.add_argument("path", type=Path, help="folder or zip: nnU-Net v1, v2, TotalSegmentator, BodyPartRegression")
+    formats = "folder or zip: nnU-Net v1, v2, TotalSegmentator, BodyPartRegression; or FILE.onnx with --card"
+    convert.add_argument("path", type=Path, help=formats)
+    convert.add_argument("--card", type=Path, metavar="CARD.json", help="what an ONNX file expects and gives")
     convert.add_argument("--name", required=True, help="name of the model")
     models_option(convert, "--out")
     convert.add_argument("--licence", help="licence of the weights, for card and results (default: as far as known)")
@@ -90,9 +92,28 @@ def _axes(text: str) -> tuple[str, ...]:
 
 
 def convert_model(desk: Desk) -> None:
-    """Convert published weights into a model."""
+    """Convert published weights, or an ONNX file with its card, into a model."""
+    if desk.options.card is not None or desk.options.path.suffix == ".onnx":
+        say_made(desk, "converted", _of_onnx(desk))
+        return
     card = _converter(desk, desk.options.name, desk.options.licence, None)((desk.options.path,))
     say_made(desk, "converted", card)
+
+
+def _of_onnx(desk: Desk) -> ModelCard:
+    from orthanc_plugin.conversion.onnx_file import convert_onnx
+
+    options = desk.options
+    if options.card is None:
+        raise ConfigError("an ONNX file needs a card that says what it expects and gives: --card CARD.json")
+    if options.configurations or options.folds or options.axes or options.precision != "fp32":
+        raise ConfigError(
+            "--config, --folds, --axes and --precision are for nnU-Net; the card says them of an ONNX file"
+        )
+    return convert_onnx(
+        options.path, options.card, options.name, desk.needed_models_directory(),
+        labels=options.labels, licence=options.licence, replace=options.replace, progress=desk.tell,
+    )  # fmt: skip
 
 
 def install_model(desk: Desk) -> None:

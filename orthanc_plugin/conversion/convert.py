@@ -95,21 +95,22 @@ def convert_model(
     ModelError
         If the source cannot be converted; nothing is left behind.
     """
-    _check(name, out / name, axes, replace)
+    check_name(name, out / name, replace)
+    _check_axes(axes)
     export_graph, read_header = _tools()
     mapping = read_mapping(labels) if labels else {}
     with unpacked(source) as folder:
         progress(f"reading {source}")
         if regression := bpr.find_bpr(folder):
             _refuse_options_of_nnunet(configurations, folds, precision, labels, axes)
-            with _staged(out, name) as staged:
+            with staging(out, name) as staged:
                 card, terms = _of_regression(regression, source, folder, staged, licence, test_model)
                 _finish(staged, card, terms, folder, out / name)
             return read_card(out / name)
         model = read_model(folder, configurations, folds, read_header)
         # Before the long export: labels without a code are the most common reason to stop.
         anatomy = _anatomy(model, mapping)
-        with _staged(out, name) as staged:
+        with staging(out, name) as staged:
             for number, graph in enumerate(model.graphs, start=1):
                 progress(f"graph {number} of {len(model.graphs)}: {graph.file}")
                 target = staged / graph.file
@@ -161,14 +162,18 @@ def _of_regression(
 def _finish(staged: Path, card: Mapping[str, Any], terms: str, folder: Path, target: Path) -> None:
     _write(staged, card, terms, folder)
     read_card(staged)
-    _move(staged, target)
+    move_in(staged, target)
 
 
-def _check(name: str, target: Path, axes: Axes | None, replace: bool) -> None:
+def check_name(name: str, target: Path, replace: bool) -> None:
+    """Refuse a name that is not valid, or is taken by a model that is not to be replaced."""
     if not re.fullmatch(NAME, name):
         raise ConfigError(f"{name!r} is not a valid model name: use a small letter, then up to 63 of a-z, 0-9, _ and -")
     if target.exists() and not replace:
         raise ConfigError(f"{target} already exists; choose another name, or remove it first (models remove {name})")
+
+
+def _check_axes(axes: Axes | None) -> None:
     if axes and (len(axes) != 3 or {axis[:1] for axis in axes} != set("zyx") or not all(map(_AXIS.fullmatch, axes))):
         raise ConfigError(f"axes {' '.join(axes)}: give each of z:S, y:P and x:L (or z:I, y:A, x:R) once, in any order")
 
@@ -210,7 +215,7 @@ def _named(graph: Graph) -> Iterator[None]:
 
 
 @contextmanager
-def _staged(out: Path, name: str) -> Iterator[Path]:
+def staging(out: Path, name: str) -> Iterator[Path]:
     """Make a temporary folder of the model's name beside its destination, and remove it at the end."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -223,7 +228,7 @@ def _staged(out: Path, name: str) -> Iterator[Path]:
         raise ModelError(f"{out / name} cannot be written ({why}); nothing is installed") from error
 
 
-def _move(staged: Path, target: Path) -> None:
+def move_in(staged: Path, target: Path) -> None:
     """Move the model to its place in one step; a replaced model is removed with the staging folder."""
     old = staged.with_name("replaced")
     if target.exists():

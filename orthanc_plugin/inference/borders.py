@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from orthanc_plugin.domain.masks import Labels, Mask
 from orthanc_plugin.inference.airway import Airway
+from orthanc_plugin.inference.contrast import Contrast
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing
 from orthanc_plugin.inference.lungs import Lungs
 
@@ -36,6 +37,7 @@ class Found:
     bone: Mask
     lungs: Lungs
     airway: Airway | None
+    contrast: Contrast
 
     @property
     def lung_count(self) -> int:
@@ -87,13 +89,15 @@ def fine_labels(
     body, bone, left, right = (_distance(mask, grid.spacing_mm) for mask in masks)
     main = np.zeros(airway_grid.shape, bool) if found.airway is None else found.airway.main
     airway = _distance(main, airway_grid.spacing_mm)
+    pools = _distance(found.contrast.mask, grid.spacing_mm) if found.contrast.hu else None
     labels = np.zeros(hu.shape, np.uint8)
     for z, plane in enumerate(hu):
         b, o, le, ri = (grid.refine(field, z) for field in (body, bone, left, right))
         a = airway_grid.refine(airway, z)
         paint = labels[z]
         paint[_body(b, plane)] = number("body")
-        paint[(o < _BONE_BAND_MM) & (plane > _BONE_HU) & (b < -_SKIN_MM)] = number("bone")
+        hard = (o < _BONE_BAND_MM) & (plane > _BONE_HU) & (b < -_SKIN_MM)
+        paint[hard & (o < grid.refine(pools, z)) if pools is not None else hard] = number("bone")
         lung = _either(np.minimum(le, ri), plane, -_LUNG_BAND_MM, _LUNG_BAND_MM, _LUNG_HU) & (a > _WALL_MM)
         paint[lung & (le <= ri)] = number("lung_left")
         paint[lung & (le > ri)] = number("lung_right")

@@ -19,9 +19,10 @@ from orthanc_plugin.domain.masks import Labels, Mask, Segmentation
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.airway import Airway, find_airway
 from orthanc_plugin.inference.borders import Found, fine_labels
+from orthanc_plugin.inference.contrast import find_contrast
 from orthanc_plugin.inference.edges import Framed, ImageEdge, image_edge, in_open_air
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing, canonical_turn, resize
-from orthanc_plugin.inference.lungs import find_lungs, has_vessels, without_vessels
+from orthanc_plugin.inference.lungs import SMALLEST_ML, find_lungs, has_vessels, without_vessels
 from orthanc_plugin.inference.memory import memory_errors
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.inference.segments import segments_present
@@ -29,6 +30,10 @@ from orthanc_plugin.inference.segments import segments_present
 _LOW_HU, _HIGH_HU = -1024.0, 3071.0
 _CUT_NOTE = "the lungs are cut by the edge of the image: no lungs, no airways"
 _SIDES_NOTE = "the middle of the body lies at the edge of the image: no lungs, no airways"
+_UPSIDE_DOWN_NOTE = "the scan is upside down (its airway forks toward the head): no lungs, no airways"
+_BACK_NOTE = "front and back of the scan are exchanged (its spine lies in front): no lungs, no airways"
+_ADULT_MM, _SMALL, _SMALLEST_SIZE = 340.0, 0.7, 0.3  # width of the trunk, and shares of it
+_SMALLEST_CHILD_ML = 50.0
 _SHARE_BEYOND = 0.03  # of a lung that is kept although the edge of the image cuts it
 _SPINE_VOXELS, _HALF_MM = 11, 60.0
 _LARYNX_ABOVE_APEX_MM = 35.0
@@ -36,14 +41,18 @@ _LARYNX_ABOVE_APEX_MM = 35.0
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """A canonical scan on its coarse grids."""
+    """A canonical scan on its coarse grids. least_ml: least volume of a lung in it."""
 
     fine_hu: Field
-    spacing_mm: Spacing
     grid: CoarseGrid
     hu: Field
     airway_grid: CoarseGrid
     airway_hu: Field
+    least_ml: float
+
+    def reversed(self) -> _Scan:
+        """Return the scan from head to feet."""
+        return replace(self, fine_hu=self.fine_hu[::-1], hu=self.hu[::-1], airway_hu=self.airway_hu[::-1])
 
 
 class ClassicalChestEngine:
@@ -58,8 +67,7 @@ class ClassicalChestEngine:
         """Segment a CT of the chest (see `SegmentationEngine`)."""
         turn = canonical_turn(volume)
         z, y, x = (volume.spacing_mm[axis] for axis in turn.axes)
-        scan = self._scan(turn.forward(volume.voxels_hu), (z, y, x))
-        found, notes = self._find(scan)
+        scan, found, notes = self._look(turn.forward(volume.voxels_hu), (z, y, x))
         labels = fine_labels(scan.fine_hu, scan.grid, scan.airway_grid, found, self._number)
         labels = np.ascontiguousarray(turn.backward(labels))
         return Segmentation(labels, segments_present(labels, self.card.labels), notes)
@@ -67,16 +75,34 @@ class ClassicalChestEngine:
     def _number(self, key: str) -> int:
         return next(label.number for label in self.card.labels if label.key == key)
 
-    def _scan(self, hu: Field, spacing_mm: Spacing) -> _Scan:
+    def _look(self, hu: Field, spacing_mm: Spacing) -> tuple[_Scan, Found, tuple[str, ...]]:
+        """Find the structures of a patient of adult size, or else of a small one, whose every length is stretched."""
+        scan = self._scan(hu, spacing_mm)
+        found, notes = self._find(scan)
+        size = _size(found.body, scan.grid.spacing_mm)
+        if size >= _SMALL or (found.lung_count == 2 and found.airway and found.airway.carina_z is not None):
+            return scan, found, notes
+        z, y, x = (mm / size for mm in spacing_mm)
+        stretched = self._scan(hu, (z, y, x), max(SMALLEST_ML, _SMALLEST_CHILD_ML / size**3))
+        child, child_notes = self._find(stretched)
+        if child.lung_count < 2 or child.lung_count < found.lung_count or child.airway is None:
+            return scan, found, notes
+        return stretched, child, child_notes
+
+    def _scan(self, hu: Field, spacing_mm: Spacing, least_ml: float = SMALLEST_ML) -> _Scan:
         grids = [
             CoarseGrid(hu.shape, spacing_mm, self.card.preprocessing[key]) for key in ("grid_mm", "airway_grid_mm")
         ]
         shrunk = [grid.shrink(hu, _LOW_HU, _HIGH_HU) for grid in grids]
-        return _Scan(hu, spacing_mm, grids[0], shrunk[0], grids[1], shrunk[1])
+        return _Scan(hu, grids[0], shrunk[0], grids[1], shrunk[1], least_ml)
 
     def _find(self, scan: _Scan) -> tuple[Found, tuple[str, ...]]:
         """Find all structures; if a lung is missing, look again as if the body went on beyond the image's edge."""
         found = self._find_within(scan, in_open_air(scan.hu))
+        if found.lung_count == 2 and found.airway is not None and found.airway.carina_z is not None:
+            return found, _notes(found)
+        if reason := self._wrong_way(scan, found):
+            return found.without_chest(), (reason,)
         if found.lung_count == 2:
             return found, _notes(found)
         edge = image_edge(scan.fine_hu, scan.hu, found.body, scan.grid)
@@ -90,6 +116,16 @@ class ClassicalChestEngine:
         closed = self._find_within(scan, edge.framed(close_lung=True), edge.valid, spine_x)
         return _with_cut_lungs(found, closed, edge, sides_known=sides_known)
 
+    def _wrong_way(self, scan: _Scan, found: Found) -> str:
+        """Say why a scan does not show a patient the way its header says; empty if it may."""
+        if found.airway is not None and found.airway.carina_z is not None:
+            return ""
+        if _shows_spine_in_front(found, scan.grid.spacing_mm):
+            return _BACK_NOTE
+        other = self._find_within(scan.reversed(), in_open_air(scan.hu[::-1]))
+        forks = other.airway is not None and other.airway.carina_z is not None
+        return _UPSIDE_DOWN_NOTE if forks and other.lung_count == 2 else ""
+
     def _find_within(
         self, scan: _Scan, framed: Framed, valid: Mask | None = None, spine_x: float | None = None
     ) -> Found:
@@ -97,16 +133,17 @@ class ClassicalChestEngine:
         coded = self._map(framed)
         if valid is not None:
             coded = np.where(valid, coded, OUTSIDE)
-        body, bone = _big_parts(coded != OUTSIDE), coded == BONE
+        body = _big_parts(coded != OUTSIDE)
+        contrast = find_contrast(hu, (coded == BONE) & body, body, scan.grid.spacing_mm)
+        bone = (coded == BONE) & ~contrast.mask
         air = np.isin(coded, (LUNG, AIR)) & (hu < AIR_HU) & body
         lung_z = _extent(air & (coded == LUNG))
-        middle_x = float(np.median(np.nonzero(body[lung_z[0] : lung_z[1] + 1])[2])) if body.any() else 0.0
-        middle_x = middle_x if spine_x is None else spine_x
+        middle_x = _middle_x(body, bone, lung_z) if spine_x is None else spine_x
         airway = self._airway(scan, body, middle_x, lung_z)
         tree = np.zeros(hu.shape, bool) if airway is None else resize(airway.tree, hu.shape)
         reach = hu.shape[0] - 1 if airway is None else _lowest(tree, airway, scan)
-        lungs = find_lungs(hu, air, tree, bone, middle_x, reach, scan.grid.spacing_mm)
-        found = Found(body, without_vessels(bone & body, lungs), lungs, airway)
+        lungs = find_lungs(hu, air, tree, bone, middle_x, reach, scan.grid.spacing_mm, scan.least_ml)
+        found = Found(body, without_vessels(bone & body, lungs), lungs, airway, contrast)
         return found if found.lung_count else found.without_chest()
 
     def _map(self, framed: Framed) -> Labels:
@@ -139,6 +176,32 @@ def _extent(mask: Mask) -> tuple[int, int]:
     largest = int(np.bincount(labels.ravel())[1:].argmax())
     z = ndimage.find_objects(labels)[largest][0]
     return z.start, z.stop - 1
+
+
+def _size(body: Mask, spacing_mm: Spacing) -> float:
+    """Compare the width of a body, as far as the image shows it, with an adult's."""
+    columns = np.flatnonzero(body.any(axis=(0, 1)))
+    return float(max(_SMALLEST_SIZE, len(columns) * spacing_mm[2] / _ADULT_MM)) if columns.size else 1.0
+
+
+def _middle_x(body: Mask, bone: Mask, lung_z: tuple[int, int]) -> float:
+    """Return the x index of the spine, or of the middle of the body where no spine is seen beside it."""
+    if not body.any():
+        return 0.0
+    middle = float(np.median(np.nonzero(body[lung_z[0] : lung_z[1] + 1])[2]))
+    spine = _spine_x(bone)
+    return middle if spine is None else spine
+
+
+def _shows_spine_in_front(found: Found, spacing_mm: Spacing) -> bool:
+    """Check whether most bone in the columns of the spine lies in front of the middle of the body."""
+    spine = _spine_x(found.bone)
+    if spine is None or not found.lung_count:
+        return False
+    half = _SPINE_VOXELS // 2
+    rows = found.bone[:, :, max(0, round(spine) - half) : round(spine) + half + 1].sum(axis=(0, 2))
+    y = np.nonzero(found.body.any(axis=(0, 2)))[0]
+    return bool((np.average(np.arange(len(rows)), weights=rows) - (y[0] + y[-1]) / 2) * spacing_mm[1] < -_HALF_MM / 4)
 
 
 def _spine_x(bone: Mask) -> float | None:
@@ -185,8 +248,11 @@ def _with_cut_lungs(
 
 
 def _notes(found: Found) -> tuple[str, ...]:
+    contrast = (
+        (f"contrast medium of about {found.contrast.hu:.0f} HU is not part of bone",) if found.contrast.hu else ()
+    )
     if not found.lung_count:
-        return ("no lung of plausible size and place: no lungs, no airways",)
+        return ("no lung of plausible size and place: no lungs, no airways", *contrast)
     lungs = found.lungs.left | found.lungs.right
     seen = "left" if found.lungs.left.any() else "right"
     checks = (
@@ -199,4 +265,4 @@ def _notes(found: Found) -> tuple[str, ...]:
             "the carina was not seen: trachea without bronchi",
         ),
     )
-    return tuple(note for applies, note in checks if applies)
+    return (*(note for applies, note in checks if applies), *contrast)

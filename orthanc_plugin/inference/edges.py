@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import Delaunay, QhullError
+from scipy.spatial import ConvexHull, QhullError
 
 from orthanc_plugin.catalog.chest_graph import AIR_HU
 from orthanc_plugin.domain.masks import Mask
@@ -19,7 +19,8 @@ from orthanc_plugin.inference.grid import CoarseGrid, Field, resize
 _WALL_VOXELS = 5
 _MARGIN = _WALL_VOXELS + 1
 _WALL_HU, _OPEN_AIR_HU = 0.0, -1000.0
-_AIR_ABOVE_HU = -970.0  # median of a border patch: open air lies below, cut lung above
+_AIR_ABOVE_HU = -970.0  # open air lies below, cut lung above
+_AROUND, _MOST = 5, 0.6  # voxels of a border patch that decide together
 _CUT_MM2 = 500.0
 _INWARD = 0.8
 _SQUARE = np.ones((3, 3), bool)
@@ -104,13 +105,18 @@ def image_edge(fine_hu: Field, hu: Field, body: Mask, grid: CoarseGrid) -> Image
     padding = np.all(fine_hu == fine_hu[0], axis=0)
     valid = ~resize(padding[None], (1, *grid.shape[1:]))[0]
     line = valid & ~ndimage.binary_erosion(valid, _SQUARE)
-    labels, count = ndimage.label((hu < AIR_HU) & _within(body, line))
-    numbers = np.arange(1, count + 1)
-    if not count:
-        return ImageEdge(hu, valid, np.zeros(hu.shape, bool), False)
+    air = (hu < AIR_HU) & _within(body, line)
+    # A single gap would let the outside flood the lung.
+    lung = air & ndimage.binary_dilation(air & _mostly(hu > _AIR_ABOVE_HU, air), iterations=2)
+    labels, count = ndimage.label(lung, np.ones((3, 3, 3)))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:] * grid.spacing_mm[0] * grid.spacing_mm[1]
-    lung_like = ndimage.median(hu, labels, numbers) > _AIR_ABOVE_HU
-    return ImageEdge(hu, valid, np.isin(labels, numbers[lung_like]), bool((lung_like & (area >= _CUT_MM2)).any()))
+    return ImageEdge(hu, valid, lung, bool((area >= _CUT_MM2).any()))
+
+
+def _mostly(mask: Mask, among: Mask) -> Mask:
+    """Check whether a mask holds most of the voxels of `among` around each voxel: lung, not air beside skin."""
+    there, all_there = (ndimage.uniform_filter(part.astype(np.float32), _AROUND) for part in (mask & among, among))
+    return np.asarray(there > _MOST * all_there)
 
 
 def _within(body: Mask, line: Mask) -> Mask:
@@ -127,8 +133,9 @@ def _within(body: Mask, line: Mask) -> Mask:
             continue
         middle = np.mean(ends, axis=0)
         try:
-            inside = Delaunay(ends).find_simplex(middle + _INWARD * (pixels - middle)) >= 0
+            sides = ConvexHull(ends).equations
         except QhullError:  # a body one voxel wide has no hull
             continue
+        inside = (sides[:, :2] @ (middle + _INWARD * (pixels - middle)).T + sides[:, 2:] <= 0).all(axis=0)
         within[z][tuple(pixels[inside].T)] = True
     return within

@@ -13,6 +13,7 @@ from orthanc_plugin.inference.bpr.engine import BprEngine
 from orthanc_plugin.inference.classical import ClassicalChestEngine
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider, open_session
+from orthanc_plugin.inference.volume import VolumeEngine
 
 
 class SegmentationEngine(Protocol):
@@ -55,6 +56,8 @@ def open_engine(card: ModelCard, wanted: Provider) -> SegmentationEngine:
             raise ModelError(f"{card.name} does not segment organs; name it under Locate")
         case Engine.NNUNET:
             return NnunetEngine(card, wanted)
+        case Engine.VOLUME:
+            return VolumeEngine(card, wanted)
 
 
 def open_locator(card: ModelCard, wanted: Provider) -> BprEngine:

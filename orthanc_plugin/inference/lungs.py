@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,9 @@ _CORE_EROSIONS, _SPLIT_EROSIONS, _REACH_DILATIONS = 2, 8, 12
 _SLIVER_HU = -450.0
 _LUNG_HU = (-972.0, -300.0)  # median of a core: gas in bowel, skull and pneumothorax is lower, about -1000
 _PART_HU = (-960.0, -400.0)
-_SMALLEST_ML, _SMALLEST_PART_ML = 100.0, 3.0
+SMALLEST_ML, _SMALLEST_PART_ML = 100.0, 3.0
+_THIN_HU, _CONTACT_VOXELS = -650.0, 10  # where a part touches its lung; a wall between them is denser
+_BELOW_SHARE = 0.3  # of a part below the lung that it would join
 _JOINED_SHARE = 0.15
 _BONE_SHELL_MM, _BONE_SHELL_SHARE = 9.0, 0.65
 _CLOSING_MM = 8.0
@@ -99,8 +102,60 @@ def _closed(mask: Mask, spacing_mm: Spacing) -> Mask:
     return np.asarray(closed[inner] | mask)
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Parts of the air of a body, one for each core.
+
+    region: (z, y, x) int32, number of the part of each voxel, 0 where there is none.
+    volume_ml, median_hu, centre_x, lowest_z, top_z: of the parts 1, 2, ...; median of the core.
+    """
+
+    region: NDArray[np.int32]
+    volume_ml: NDArray[np.float64]
+    median_hu: NDArray[np.float64]
+    centre_x: NDArray[np.float64]
+    lowest_z: NDArray[np.intp]
+    top_z: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        """Count the parts."""
+        return len(self.volume_ml)
+
+    def joined(self, chosen: Mask) -> Mask:
+        """Make the mask of some parts."""
+        return np.asarray(np.concatenate([[False], chosen])[self.region])
+
+    def where(self, which: Mask, ask: Callable[[Mask], bool]) -> Mask:
+        """Ask about each of some parts; the others are not asked and get no."""
+        return np.array([bool(w) and ask(self.region == n) for n, w in enumerate(which, start=1)], bool)
+
+
+def _parts(hu: Field, free: Mask, middle_x: float, spacing_mm: Spacing) -> _Parts:
+    cores = _cores(free, middle_x)
+    region = ndimage.binary_dilation(cores > 0, iterations=_REACH_DILATIONS, mask=free & (hu < _SLIVER_HU))
+    region |= ndimage.binary_dilation(cores > 0, _CUBE, iterations=_CORE_EROSIONS + 1, mask=free)
+    numbers = np.arange(1, int(cores.max()) + 1)
+    parts = _nearest(cores, region) if len(numbers) else cores
+    boxes = ndimage.find_objects(parts)
+    return _Parts(
+        parts,
+        np.bincount(parts.ravel())[1:] * float(np.prod(spacing_mm)) / 1000.0,
+        np.asarray(ndimage.median(hu, cores, numbers)) if len(numbers) else np.zeros(0),
+        np.array([centre[2] for centre in ndimage.center_of_mass(cores > 0, cores, numbers)]),
+        np.array([box[0].start for box in boxes], np.intp),
+        np.array([box[0].stop - 1 for box in boxes], np.intp),
+    )
+
+
 def find_lungs(
-    hu: Field, air: Mask, airway: Mask, bone: Mask, middle_x: float, lowest_top_z: int, spacing_mm: Spacing
+    hu: Field,
+    air: Mask,
+    airway: Mask,
+    bone: Mask,
+    middle_x: float,
+    lowest_top_z: int,
+    spacing_mm: Spacing,
+    least_ml: float = SMALLEST_ML,
 ) -> Lungs:
     """Find the lungs in the air of a body.
 
@@ -116,40 +171,56 @@ def find_lungs(
         A lung reaches this slice at least: the carina, or the top of the scan if no trachea is seen.
     spacing_mm : tuple of float
         (z, y, x).
+    least_ml : float
+        Least volume of a lung.
 
     Returns
     -------
     Lungs
-        Air of plausible size (100 mL), median HU, place and surroundings; not bowel gas or hollow bones.
+        Air of plausible size, median HU, place and surroundings, with vessels in it; not bowel gas or hollow bones.
     """
     free = air & ~ndimage.binary_dilation(airway, iterations=1)
-    cores = _cores(free, middle_x)
-    region = ndimage.binary_dilation(cores > 0, iterations=_REACH_DILATIONS, mask=free & (hu < _SLIVER_HU))
-    region |= ndimage.binary_dilation(cores > 0, _CUBE, iterations=_CORE_EROSIONS + 1, mask=free)
-    parts = _nearest(cores, region)
-    count = int(cores.max())
-    numbers = np.arange(1, count + 1)
-    if not count:
+    parts = _parts(hu, free, middle_x, spacing_mm)
+    if not len(parts):
         return Lungs(np.zeros(hu.shape, bool), np.zeros(hu.shape, bool))
-    volume = ndimage.sum_labels(region, parts, numbers) * float(np.prod(spacing_mm)) / 1000.0
-    median = ndimage.median(hu, cores, numbers)
-    centre_x = np.array([centre[2] for centre in ndimage.center_of_mass(cores > 0, cores, numbers)])
-    tops = np.array([box[0].stop - 1 for box in ndimage.find_objects(parts)])
-    placed = tops >= lowest_top_z
+    placed = parts.top_z >= lowest_top_z
     if not airway.any():
-        placed |= (volume >= _WHOLE_ML) & (median > _WHOLE_HU[0]) & (median < _WHOLE_HU[1])
-    lungs = []
-    for left in (True, False):
-        side = (centre_x > middle_x) == left
-        main = side & (volume >= _SMALLEST_ML) & (median > _LUNG_HU[0]) & (median < _LUNG_HU[1]) & placed
-        if not airway.any():
-            main &= np.array([m and has_vessels(hu, parts == n) for n, m in zip(numbers, main, strict=True)])
-        main &= np.array([m and not _in_bone(parts == n, bone, spacing_mm) for n, m in zip(numbers, main, strict=True)])
-        extra = side & (volume >= _SMALLEST_PART_ML) & (median > _PART_HU[0]) & (median < _PART_HU[1])
-        chosen = main | (extra & main.any())
-        lungs.append(np.isin(parts, numbers[chosen]) & region)
+        placed |= (parts.volume_ml >= _WHOLE_ML) & _between(parts.median_hu, _WHOLE_HU)
+    main = placed & (parts.volume_ml >= least_ml) & _between(parts.median_hu, _LUNG_HU)
+    main = parts.where(main, lambda part: has_vessels(hu, part) and not _in_bone(part, bone, spacing_mm))
+    main &= parts.centre_x != middle_x
+    left = parts.centre_x > middle_x
+    lungs = [parts.joined(main & side | side & _belong(hu, parts, main & side)) for side in (left, ~left)]
     left_lung, right_lung = (_closed(lung, spacing_mm) & ~airway for lung in lungs)
     return Lungs(left_lung & ~lungs[1], right_lung & ~left_lung)
+
+
+def _between(values: NDArray[np.float64], limits: tuple[float, float]) -> Mask:
+    return np.asarray((values > limits[0]) & (values < limits[1]))
+
+
+def _belong(hu: Field, parts: _Parts, main: Mask) -> Mask:
+    """Choose the smaller parts that belong to a lung: next to it without a wall, or beside it with vessels.
+
+    Gas of stomach and bowel lies below the lung that it would join, behind diaphragm and wall.
+    """
+    if not main.any():
+        return np.zeros(len(parts), bool)
+    lung = parts.joined(main)
+    may = ~main & (parts.volume_ml >= _SMALLEST_PART_ML) & _between(parts.median_hu, _PART_HU)
+    next_to = np.zeros(len(parts) + 1, bool)
+    thin = hu < _THIN_HU
+    touched = parts.region[ndimage.binary_dilation(lung & thin) & thin]
+    next_to[np.bincount(touched, minlength=len(next_to)) >= _CONTACT_VOXELS] = True
+    bottom = parts.lowest_z[main].min()
+    columns = lung.any(axis=0)
+    floor = np.where(columns, lung.argmax(axis=0), -1)
+
+    def beside(part: Mask) -> bool:
+        z, y, x = np.nonzero(part)
+        return bool((z < floor[y, x]).mean() < _BELOW_SHARE) and has_vessels(hu, part)
+
+    return may & (next_to[1:] | parts.where(may & (parts.lowest_z >= bottom), beside))
 
 
 def has_vessels(hu: Field, lung: Mask) -> bool:

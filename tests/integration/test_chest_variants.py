@@ -1,0 +1,87 @@
+"""The built-in model on phantoms with one change each: gas, contrast, a circle, a small patient, a scan upside down."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from orthanc_plugin.domain.masks import Mask, Segmentation
+from tests.integration.test_chest_engine import AIRWAY, BONE, LEFT, RIGHT, dice, engine, keys, phantom
+from tests.support.cases import chest_variants
+from tests.support.cases.chest_variants import VARIANTS, Chest
+
+GAS = [name for name in VARIANTS if name.startswith(("stomach", "colon"))]
+
+
+@cache
+def unchanged() -> Chest:
+    return chest_variants.chest(phantom().volume, phantom().labels)
+
+
+def found_in(name: str) -> tuple[Chest, Segmentation]:
+    made = VARIANTS[name](unchanged())
+    return made, engine().segment(made.volume)
+
+
+def ml(made: Chest, mask: Mask) -> float:
+    return float(mask.sum()) * made.volume.voxel_ml
+
+
+@pytest.mark.parametrize("name", GAS)
+def test_gas_of_stomach_and_bowel_is_no_lung(name: str) -> None:
+    made, found = found_in(name)
+    for number in (LEFT, RIGHT):
+        assert dice(found.labels == number, made.labels == number) >= 0.97
+    wrong = np.isin(found.labels, (LEFT, RIGHT, AIRWAY)) & made.added
+    assert ml(made, wrong) <= 0.03 * ml(made, made.added)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name.startswith("contrast")])
+def test_contrast_is_no_bone(name: str) -> None:
+    made, found = found_in(name)
+    assert ml(made, (found.labels == BONE) & made.added) <= 0.1 * ml(made, made.added)
+    assert dice(found.labels == BONE, made.labels == BONE) >= 0.85
+    assert any(note.startswith("contrast medium of about") for note in found.notes)
+
+
+def test_without_contrast_no_note_speaks_of_it() -> None:
+    assert not any("contrast" in note for note in engine().segment(phantom().volume).notes)
+
+
+def test_small_patient_is_found() -> None:
+    """Both lungs together have less than half a litre."""
+    made, found = found_in("patient of 45 % of the size")
+    assert ml(made, np.isin(made.labels, (LEFT, RIGHT))) < 500
+    for number in (LEFT, RIGHT):
+        assert dice(found.labels == number, made.labels == number) >= 0.95
+
+
+def test_a_scan_upside_down_says_so() -> None:
+    _, found = found_in("slices upside down")
+    assert not any(key.startswith(("lung", "airway")) for key in keys(found))
+    assert any("upside down" in note for note in found.notes)
+
+
+def test_a_cylinder_with_a_rod_as_light_as_lung_is_no_chest() -> None:
+    found = engine().segment(chest_variants.quality_cylinder())
+    assert not any(key.startswith(("lung", "airway")) for key in keys(found))
+
+
+def test_couch_air_and_front_couch_are_no_body() -> None:
+    for name in ("couch of foam under the back", "prone"):
+        made, found = found_in(name)
+        assert dice(np.isin(found.labels, (LEFT, RIGHT)), np.isin(made.labels, (LEFT, RIGHT))) >= 0.97
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name.startswith("reconstruction circle")])
+def test_a_circle_never_gives_a_lung_of_the_other_side(name: str) -> None:
+    made, found = found_in(name)
+    assert not ((found.labels == LEFT) & (made.labels == RIGHT)).any()
+    assert not ((found.labels == RIGHT) & (made.labels == LEFT)).any()
+    whole = {"left": LEFT, "right": RIGHT}
+    kept = [side for side, number in whole.items() if (found.labels == number).any()]
+    assert kept or any("edge" in note for note in found.notes)
+    for side in kept:
+        assert dice(found.labels == whole[side], made.labels == whole[side]) >= 0.9
