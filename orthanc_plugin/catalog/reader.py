@@ -108,6 +108,10 @@ def _of_preprocessing(card: CardFile) -> Iterator[str]:
         yield f"labels: engine {card.engine} has one graph, and labels {', '.join(sorted(_CHEST))}"
 
 
+def _is_chest(card: CardFile) -> bool:
+    return len(card.graphs) == 1 and {label.key for label in card.labels} == _CHEST
+
+
 def _of_labels(labels: Sequence[CardLabel]) -> Iterator[str]:
     numbers = [label.number for label in labels]
     keys, shown = {label.key for label in labels}, {label.label for label in labels}

@@ -18,7 +18,7 @@ _SLIVER_HU = -450.0
 _LUNG_HU = (-972.0, -300.0)  # median of a core: gas in bowel, skull and pneumothorax is lower, about -1000
 _PART_HU = (-960.0, -400.0)
 SMALLEST_ML, _SMALLEST_PART_ML = 100.0, 3.0
-_THIN_HU, _CONTACT_VOXELS = -650.0, 10  # where a part touches its lung; a wall between them is denser
+_THIN_HU = -650.0
 _BELOW_SHARE = 0.3  # of a part below the lung that it would join
 _JOINED_SHARE = 0.15
 _BONE_SHELL_MM, _BONE_SHELL_SHARE = 9.0, 0.65
@@ -106,10 +106,11 @@ def _closed(mask: Mask, spacing_mm: Spacing) -> Mask:
 class _Parts:
     """Parts of the air of a body, one for each core.
 
-    region: (z, y, x) int32, number of the part of each voxel, 0 where there is none.
+    cores, region: (z, y, x) int32, number of the part of each voxel, 0 where there is none.
     volume_ml, median_hu, centre_x, lowest_z, top_z: of the parts 1, 2, ...; median of the core.
     """
 
+    cores: NDArray[np.int32]
     region: NDArray[np.int32]
     volume_ml: NDArray[np.float64]
     median_hu: NDArray[np.float64]
@@ -138,6 +139,7 @@ def _parts(hu: Field, free: Mask, middle_x: float, spacing_mm: Spacing) -> _Part
     parts = _nearest(cores, region) if len(numbers) else cores
     boxes = ndimage.find_objects(parts)
     return _Parts(
+        cores,
         parts,
         np.bincount(parts.ravel())[1:] * float(np.prod(spacing_mm)) / 1000.0,
         np.asarray(ndimage.median(hu, cores, numbers)) if len(numbers) else np.zeros(0),
@@ -208,10 +210,12 @@ def _belong(hu: Field, parts: _Parts, main: Mask) -> Mask:
         return np.zeros(len(parts), bool)
     lung = parts.joined(main)
     may = ~main & (parts.volume_ml >= _SMALLEST_PART_ML) & _between(parts.median_hu, _PART_HU)
-    next_to = np.zeros(len(parts) + 1, bool)
-    thin = hu < _THIN_HU
-    touched = parts.region[ndimage.binary_dilation(lung & thin) & thin]
-    next_to[np.bincount(touched, minlength=len(next_to)) >= _CONTACT_VOXELS] = True
+    # Connected through thin air: a wall between lung and gas is denser, even where it is one voxel thin.
+    joined, _ = ndimage.label((parts.region > 0) & (hu < _THIN_HU))
+    with_lung = np.unique(joined[lung & (parts.cores > 0)])
+    inside = np.isin(joined, with_lung[with_lung > 0])
+    sizes = np.bincount(parts.cores.ravel(), minlength=len(parts) + 1)[1:]
+    next_to = np.bincount(parts.cores[inside], minlength=len(parts) + 1)[1:] > sizes / 2
     bottom = parts.lowest_z[main].min()
     columns = lung.any(axis=0)
     floor = np.where(columns, lung.argmax(axis=0), -1)
@@ -220,7 +224,7 @@ def _belong(hu: Field, parts: _Parts, main: Mask) -> Mask:
         z, y, x = np.nonzero(part)
         return bool((z < floor[y, x]).mean() < _BELOW_SHARE) and has_vessels(hu, part)
 
-    return may & (next_to[1:] | parts.where(may & (parts.lowest_z >= bottom), beside))
+    return may & (next_to | parts.where(may & (parts.lowest_z >= bottom), beside))
 
 
 def has_vessels(hu: Field, lung: Mask) -> bool:

@@ -85,7 +85,8 @@ def longer(made: Chest, mm: float = 180.0) -> Chest:
     air = np.isin(labels, (LEFT, RIGHT, AIRWAY)) | ((labels == BODY) & (lowest < -200))
     lowest[air] = 30.0
     labels[air] = BODY
-    noise = _noise((count, *lowest.shape), 12.0)
+    # Bone is uneven along the body, too: a column of one value would be a vessel full of contrast.
+    noise = _noise((count, *lowest.shape), 12.0) * np.where(labels == BONE, np.float32(10), np.float32(1))
     voxels = np.concatenate([np.where(labels > 0, lowest + noise, lowest), made.hu])
     labels = np.concatenate([np.repeat(labels[None], count, axis=0), made.labels])
     added = np.zeros(voxels.shape, bool)
