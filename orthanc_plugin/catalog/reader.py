@@ -101,15 +101,12 @@ def _of_preprocessing(card: CardFile) -> Iterator[str]:
         yield f"preprocessing: engine {card.engine} has {', '.join(sorted(keys)) or 'no keys'}"
     elif not all(_GRID_MM[0] <= mm <= _GRID_MM[1] for mm in card.preprocessing.values()):
         yield f"preprocessing: grids have {_GRID_MM[0]:g} to {_GRID_MM[1]:g} mm"
-    if card.engine is Engine.CLASSICAL_CHEST and (len(card.graphs), {label.key for label in card.labels}) != (
-        1,
-        _CHEST,
-    ):
+    if card.engine is Engine.CLASSICAL_CHEST and not _is_chest(card):
         yield f"labels: engine {card.engine} has one graph, and labels {', '.join(sorted(_CHEST))}"
 
 
 def _is_chest(card: CardFile) -> bool:
-    return len(card.graphs) == 1 and {label.key for label in card.labels} == _CHEST
+    return len(card.graphs) == 1 and frozenset(label.key for label in card.labels) == _CHEST
 
 
 def _of_labels(labels: Sequence[CardLabel]) -> Iterator[str]:

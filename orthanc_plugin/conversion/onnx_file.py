@@ -108,7 +108,7 @@ def _write_graph(file: Path, target: Path) -> None:
         import onnx
     except ModuleNotFoundError as error:
         raise ConfigError("onnx is needed to check the file: pip install 'orthanc-enrichment[build]'") from error
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         model = onnx.load(file, load_external_data=True)

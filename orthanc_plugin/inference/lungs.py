@@ -141,8 +141,8 @@ def _parts(hu: Field, free: Mask, middle_x: float, spacing_mm: Spacing) -> _Part
     return _Parts(
         cores,
         parts,
-        np.bincount(parts.ravel())[1:] * float(np.prod(spacing_mm)) / 1000.0,
-        np.asarray(ndimage.median(hu, cores, numbers)) if len(numbers) else np.zeros(0),
+        np.asarray(np.bincount(parts.ravel())[1:] * (float(np.prod(spacing_mm)) / 1000.0), np.float64),
+        np.asarray(ndimage.median(hu, cores, numbers), np.float64) if len(numbers) else np.zeros(0),
         np.array([centre[2] for centre in ndimage.center_of_mass(cores > 0, cores, numbers)]),
         np.array([box[0].start for box in boxes], np.intp),
         np.array([box[0].stop - 1 for box in boxes], np.intp),
