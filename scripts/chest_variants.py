@@ -55,7 +55,8 @@ def table(folder: Path, name: str, engine: SegmentationEngine) -> Iterator[str]:
     unchanged = chest(volume, engine.segment(volume).labels)
     yield f"## {name}, {' x '.join(map(str, volume.voxels_hu.shape))} voxels"
     yield ""
-    yield f"| change | Dice {' | Dice '.join(STRUCTURES)} | drawn, mL | of it labelled lung, airway / bone, mL | notes |"
+    scores = " | ".join(f"Dice {structure}" for structure in STRUCTURES)
+    yield f"| change | {scores} | drawn, mL | of it labelled lung, airway / bone, mL | notes |"
     yield "|---|" + "---|" * (len(STRUCTURES) + 3)
     for change, make in VARIANTS.items():
         yield row(change, make(unchanged), engine)

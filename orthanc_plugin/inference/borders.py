@@ -7,6 +7,7 @@ the coarse border, HU decide. So topology comes from the coarse grid, but no bor
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from orthanc_plugin.inference.airway import Airway
 from orthanc_plugin.inference.contrast import Contrast
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing
 from orthanc_plugin.inference.lungs import Lungs
+from orthanc_plugin.inference.providers import usable_threads
 
 _LUNG_HU, _AIRWAY_HU, _BODY_HU, _BONE_HU = -400.0, -500.0, -320.0, 200.0
 _LUNG_BAND_MM, _BONE_BAND_MM = 3.0, 3.0
@@ -91,7 +93,9 @@ def fine_labels(
     airway = _distance(main, airway_grid.spacing_mm)
     pools = _distance(found.contrast.mask, grid.spacing_mm) if found.contrast.hu else None
     labels = np.zeros(hu.shape, np.uint8)
-    for z, plane in enumerate(hu):
+
+    def draw(z: int) -> None:
+        plane = hu[z]
         b, o, le, ri = (grid.refine(field, z) for field in (body, bone, left, right))
         a = airway_grid.refine(airway, z)
         paint = labels[z]
@@ -102,6 +106,9 @@ def fine_labels(
         paint[lung & (le <= ri)] = number("lung_left")
         paint[lung & (le > ri)] = number("lung_right")
         paint[_either(a, plane, *_AIRWAY_BAND_MM, _AIRWAY_HU)] = number("airway")
+
+    with ThreadPoolExecutor(usable_threads()) as pool:
+        list(pool.map(draw, range(len(hu))))
     _remove_islands(labels, float(np.prod(grid.fine_spacing_mm)) / 1000.0, number)
     return labels
 
