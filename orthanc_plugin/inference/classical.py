@@ -34,6 +34,7 @@ _UPSIDE_DOWN_NOTE = "the scan is upside down (its airway forks toward the head):
 _BACK_NOTE = "front and back of the scan are exchanged (its spine lies in front): no lungs, no airways"
 _ADULT_MM, _SMALL, _SMALLEST_SIZE = 340.0, 0.7, 0.3  # width of the trunk, and shares of it
 _SMALLEST_CHILD_ML = 50.0
+_AIR_SHARE = 0.08  # of a body; both lungs are a tenth of a trunk and more
 _SHARE_BEYOND = 0.03  # of a lung that is kept although the edge of the image cuts it
 _SPINE_VOXELS, _HALF_MM = 11, 60.0
 _LARYNX_ABOVE_APEX_MM = 35.0
@@ -80,14 +81,18 @@ class ClassicalChestEngine:
         scan = self._scan(hu, spacing_mm)
         found, notes = self._find(scan)
         size = _size(found.body, scan.grid.spacing_mm)
-        if size >= _SMALL or (found.lung_count == 2 and found.airway and found.airway.carina_z is not None):
+        if (
+            size >= _SMALL
+            or not _holds_air(scan.hu, found.body)
+            or (found.lung_count == 2 and found.airway and found.airway.carina_z is not None)
+        ):
             return scan, found, notes
         z, y, x = (mm / size for mm in spacing_mm)
         stretched = self._scan(hu, (z, y, x), max(SMALLEST_ML, _SMALLEST_CHILD_ML / size**3))
-        child, child_notes = self._find(stretched)
+        child = self._find_within(stretched, in_open_air(stretched.hu))
         if child.lung_count < 2 or child.lung_count < found.lung_count or child.airway is None:
             return scan, found, notes
-        return stretched, child, child_notes
+        return stretched, child, _notes(child)
 
     def _scan(self, hu: Field, spacing_mm: Spacing, least_ml: float = SMALLEST_ML) -> _Scan:
         grids = [
@@ -182,6 +187,12 @@ def _size(body: Mask, spacing_mm: Spacing) -> float:
     """Compare the width of a body, as far as the image shows it, with an adult's."""
     columns = np.flatnonzero(body.any(axis=(0, 1)))
     return float(max(_SMALLEST_SIZE, len(columns) * spacing_mm[2] / _ADULT_MM)) if columns.size else 1.0
+
+
+def _holds_air(hu: Field, body: Mask) -> bool:
+    """Check whether enough air for two lungs lies between the sides of a body; a head or a leg holds less."""
+    between = np.logical_or.accumulate(body, axis=2) & np.logical_or.accumulate(body[:, :, ::-1], axis=2)[:, :, ::-1]
+    return bool((between & (hu < AIR_HU)).sum() > _AIR_SHARE * between.sum())
 
 
 def _middle_x(body: Mask, bone: Mask, lung_z: tuple[int, int]) -> float:
