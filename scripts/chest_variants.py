@@ -38,12 +38,15 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     engine = open_engine(find_model("chest_structures", None), Provider.CPU)
-    lines = [line for name in options.series for line in table(options.data / name, name, engine)]
+    lines = []
+    for line in (line for name in options.series for line in table(options.data / name, name, engine)):
+        lines.append(line)
+        if not options.write:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
     if options.write:
         kept = PAGE.read_text(encoding="utf-8").partition(START)[0]
         PAGE.write_text(kept + START + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    else:
-        sys.stdout.write("\n".join(lines) + "\n")
 
 
 def table(folder: Path, name: str, engine: SegmentationEngine) -> Iterator[str]:
