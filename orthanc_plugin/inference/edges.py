@@ -106,11 +106,20 @@ def image_edge(fine_hu: Field, hu: Field, body: Mask, grid: CoarseGrid) -> Image
     valid = ~resize(padding[None], (1, *grid.shape[1:]))[0]
     line = valid & ~ndimage.binary_erosion(valid, _SQUARE)
     air = (hu < AIR_HU) & _within(body, line)
-    # A single gap would let the outside flood the lung.
-    lung = air & ndimage.binary_dilation(air & _mostly(hu > _AIR_ABOVE_HU, air), iterations=2)
+    # A single gap would let the outside flood the lung, so whole patches count, and what is mostly lung around a voxel.
+    lung = _lung_patches(hu, air) | air & ndimage.binary_dilation(air & _mostly(hu > _AIR_ABOVE_HU, air), iterations=2)
     labels, count = ndimage.label(lung, np.ones((3, 3, 3)))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:] * grid.spacing_mm[0] * grid.spacing_mm[1]
     return ImageEdge(hu, valid, lung, bool((area >= _CUT_MM2).any()))
+
+
+def _lung_patches(hu: Field, air: Mask) -> Mask:
+    """Choose the connected patches of air whose median is that of lung."""
+    patches, count = ndimage.label(air)
+    if not count:
+        return np.zeros(air.shape, bool)
+    numbers = np.arange(1, count + 1)
+    return np.isin(patches, numbers[ndimage.median(hu, patches, numbers) > _AIR_ABOVE_HU])
 
 
 def _mostly(mask: Mask, among: Mask) -> Mask:
