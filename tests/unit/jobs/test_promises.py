@@ -110,18 +110,19 @@ def test_of_two_workers_that_begin_at_once_one_waits_for_the_other(url: str, end
 
 def test_what_a_job_uses_already_is_not_counted_twice(url: str) -> None:
     engine, seen = open_engine(url), list[tuple[int, int]]()
+    much = 64 * GIB  # more than a long run of tests has already
 
     def memory(on_host: int, in_cgroup: int) -> Memory:
         seen.append((on_host, in_cgroup))
-        return Memory(GIB, GIB)
+        return Memory(much, much)
 
     Promises(engine, "a", memory).ask(1000)  # less than this process has already
     Promises(engine, "b", memory).ask(0)
     assert seen == [(0, 0), (0, 0)]
-    Promises(engine, "a", memory).ask(GIB)
-    Promises(engine, "b", memory).ask(GIB)
-    assert 0 < seen[-1][0] == seen[-1][1] < GIB
-    Promises(engine, "a", memory).ask(2 * GIB)  # does not fit: its earlier promise is over
+    Promises(engine, "a", memory).ask(much)
+    Promises(engine, "b", memory).ask(much)
+    assert 0 < seen[-1][0] == seen[-1][1] < much
+    Promises(engine, "a", memory).ask(2 * much)  # does not fit: its earlier promise is over
     assert promised(url) == ["b"]
     engine.dispose()
 
