@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from orthanc_plugin.domain.job import JobState
-from tests.browser.chromium import Watch, open_browser
+from tests.browser.chromium import Watch
 from tests.support.cases.location_case import CHEST
 from tests.support.servers.front_door import PASSWORD, USER, FrontDoor, enqueue, finish, front_door, skipped
 from tests.support.servers.orthanc_server import wait_until
@@ -19,12 +19,6 @@ from tests.support.servers.orthanc_server import wait_until
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>\''
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +72,7 @@ PAGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("scheme", ["light"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("address", PAGES)
 def test_no_page_violates_wcag_aa_and_none_runs_what_a_name_says(
     page: Page, door: FrontDoor, address: str, scheme: Any
