@@ -10,7 +10,7 @@ from orthanc_plugin.quality.head import skull_slices
 NECK_MM = 240.0
 """How far below the lowest slice of the skull's cavity the neck goes on; in OpenKBP, contours of the cord end there."""
 
-NOT_SHOWN = "not run: the scan shows no head, and the model is made for head and neck only"
+NOT_SHOWN = "did not run: the scan shows no head, and this model is made for head and neck only"
 
 
 def head_and_neck(volume: Volume, location: BodyLocation | None) -> Crop | None:

@@ -115,7 +115,7 @@ class Session:
     def segment(self, model: PlannedModel, located: StageOutcome | None = None) -> Found:
         """Find and store the structures of one model."""
         if not self._is_shown(model, located):
-            return Found(notes=(NOT_SHOWN,))
+            return Found(notes=(f"{model.name} {NOT_SHOWN}",))
         crop, wanted = self._seen(model, located), self.job.plan.location
         if model.digest not in self._engines:
             self._engines[model.digest] = RememberingEngine(SegmenterWithinMemory(self._models, model, self._deaths))

@@ -43,7 +43,7 @@ def test_a_scan_without_a_head_gets_nothing_and_says_why() -> None:
     elsewhere = HeadProcess(CHEST)
     outcomes = run(elsewhere, job(None, Output.RADIOMICS, Output.LANDMARKS, Output.CHECKS))
     assert [*outcomes] == ["retrieve", f"segment {CARD.name}"]
-    assert outcomes[f"segment {CARD.name}"].stage.notes == (field.NOT_SHOWN,)
+    assert outcomes[f"segment {CARD.name}"].stage.notes == (f"{CARD.name} {field.NOT_SHOWN}",)
     assert not elsewhere.engine.seen
     assert not elsewhere.stored
 
@@ -66,5 +66,5 @@ def test_a_model_sees_its_field_only_and_checks_and_reports_know_that(monkeypatc
 def test_body_part_regression_that_sees_the_trunk_only_keeps_the_model_out() -> None:
     here = process()
     outcome = run(here, job(Location(BPR)))[f"segment {CARD.name}"]
-    assert outcome.stage.notes == (field.NOT_SHOWN,)
+    assert outcome.stage.notes == (f"{CARD.name} {field.NOT_SHOWN}",)
     assert not here.engine.seen
