@@ -46,7 +46,7 @@ _OVER_CONVERTED = {
         "Children, other positions, finer CT and other parts of the body are not tested.",
         "The experts' contours are clinical and of several hospitals; the lower end of the spinal cord is arbitrary.",
         "The training images are blank outside the body; couch, head rest and mask were drawn, never scanned.",
-        "It runs only where bone encloses a brain, from the top to 240 mm below; other scans are left out.",
+        "It runs only where bone encloses a brain, from 360 mm below to 120 mm above; other scans are left out.",
         "Small organs on a grid of about 4 mm: Dice says little of their surface; check every contour.",
     ],
 }

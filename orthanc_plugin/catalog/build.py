@@ -75,7 +75,7 @@ def _chest_card(graph_sha256: str) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "name": CHEST,
-        "version": "1.0.0",
+        "version": "1.1.0",
         "engine": Engine.CLASSICAL_CHEST.value,
         "graphs": [{"file": f"{CHEST}.onnx", "sha256": graph_sha256}],
         "axes": ["z:S", "y:P", "x:L"],

@@ -13,13 +13,10 @@ import pytest
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.nnunet import Framework
 from orthanc_plugin.catalog.reader import read_card
-from orthanc_plugin.inference.nnunet.orientation import network_turn
 from tests.parity.nnunet import peers
-from tests.parity.nnunet.cts import dice
 from tests.parity.nnunet.head_neck import KEPT, WEIGHTS, held_out, patient_ct
 from tests.parity.nnunet.table import Row
-from tests.parity.nnunet.trust import Window, trusted
-from tests.parity.nnunet.whole_volume import input_difference, segment
+from tests.parity.nnunet.whole_volume import segment, trained_row
 
 CASES = [(0, True), (0, False), (1, True), (2, True), (3, True), (3, False)]
 """Place in the held-out fold, and whether air and couch are drawn."""
@@ -51,30 +48,10 @@ def test_every_organ_is_the_peers(
     place: int, couch: bool, peer: peers.Peer, tmp_path: Path, report: Callable[[Row], None]
 ) -> None:
     card = read_card(KEPT)
-    assert card.nnunet is not None
-    (configuration,) = card.nnunet.parts[0].configurations
     ct = patient_ct(held_out()[place], tmp_path, surroundings=couch)
     ours = segment(without_postprocessing(card), ct.volume)
     theirs = peer.call(peers.predict_folder, unpacked(tmp_path / "published"), ct.image, tmp_path / "out")
-    turn = network_turn(ct.volume, card.axes)
-    window = Window(Framework.V2, theirs.entered[0].shape[1:], configuration.patch_size, configuration.tile_step)
-    compared = turn.backward(trusted(window, (0, 1, 2), turn.forward(ct.volume.voxels_hu)))
-    different = ours.labels != theirs.labels
-    row = Row(
-        peer=str(Framework.V2),
-        configuration=configuration.name,
-        options=f"1 fold, mirroring off, {card.name}",
-        weights="trained",
-        ct=ct.name,
-        voxels=different.size,
-        trusted=float(compared.mean()),
-        disagreement=float(different[compared].mean()),
-        everywhere=float(different.mean()),
-        input_difference=input_difference(ours.entered, theirs.entered),
-        lowest_dice=dice(ours.labels, theirs.labels, [label.number for label in card.labels]),
-        seconds_ours=ours.seconds,
-        seconds_peer=theirs.seconds,
-    )
+    row = trained_row(card, Framework.V2, ct, ours, theirs)
     report(row)
     print(*row.cells(), sep=" | ")
     assert len(np.unique(theirs.labels)) == len(card.labels) + 1

@@ -14,12 +14,10 @@ import pytest
 
 from orthanc_plugin.catalog.nnunet import Framework
 from orthanc_plugin.conversion.convert import convert_model
-from orthanc_plugin.inference.nnunet.orientation import network_turn
 from tests.parity.nnunet import peers
-from tests.parity.nnunet.cts import Ct, dice
+from tests.parity.nnunet.cts import Ct
 from tests.parity.nnunet.table import Row
-from tests.parity.nnunet.trust import Window, trusted
-from tests.parity.nnunet.whole_volume import input_difference, segment, without_mirroring
+from tests.parity.nnunet.whole_volume import segment, trained_row, without_mirroring
 from tests.support.cases.realct import ROOT
 
 KEPT = ROOT / "models" / "thorax_standin" / "thorax_standin_v2.zip"
@@ -95,29 +93,9 @@ def test_every_organ_of_trained_weights_is_the_originals(
     source = root / ("v1" if framework is Framework.V1 else "Dataset555_ThoraxStandin")
     (folder,) = (path.parent for path in source.rglob("plans.*"))
     card = convert_model(source, "standin", tmp_path / "models")
-    assert card.nnunet is not None
-    (configuration,) = card.nnunet.parts[0].configurations
     ours = segment(without_mirroring(card), series.volume)
     theirs = peer.call(peers.predict_folder, folder, series.image, tmp_path / "out")
-    turn = network_turn(series.volume, card.axes)
-    window = Window(framework, theirs.entered[0].shape[1:], configuration.patch_size, configuration.tile_step)
-    compared = turn.backward(trusted(window, (0, 1, 2), turn.forward(series.volume.voxels_hu)))
-    different = ours.labels != theirs.labels
-    row = Row(
-        peer=str(framework),
-        configuration=configuration.name,
-        options=f"1 fold, mirroring off, {card.name}",
-        weights="trained",
-        ct=name,
-        voxels=different.size,
-        trusted=float(compared.mean()),
-        disagreement=float(different[compared].mean()),
-        everywhere=float(different.mean()),
-        input_difference=input_difference(ours.entered, theirs.entered),
-        lowest_dice=dice(ours.labels, theirs.labels, [label.number for label in card.labels]),
-        seconds_ours=ours.seconds,
-        seconds_peer=theirs.seconds,
-    )
+    row = trained_row(card, framework, series, ours, theirs)
     report(row)
     print(*row.cells(), sep=" | ")
     assert len(np.unique(theirs.labels)) > 4

@@ -12,11 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.catalog.nnunet import Part
+from orthanc_plugin.catalog.nnunet import Framework, Part
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.nnunet import engine as engine_module
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
+from orthanc_plugin.inference.nnunet.orientation import network_turn
 from orthanc_plugin.inference.providers import Provider
+from tests.parity.nnunet.cts import Ct, dice
+from tests.parity.nnunet.peers import Prediction
+from tests.parity.nnunet.table import Row
+from tests.parity.nnunet.trust import Window, trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +80,28 @@ def input_difference(ours: Sequence[NDArray[np.float32]], peers: Sequence[NDArra
     """Largest difference of what entered, configuration by configuration."""
     assert [array.shape for array in ours] == [array.shape for array in peers]
     return max(float(np.abs(one - other).max()) for one, other in zip(ours, peers, strict=True))
+
+
+def trained_row(card: ModelCard, framework: Framework, ct: Ct, ours: Found, theirs: Prediction) -> Row:
+    """Compare trained weights of one configuration and fold, voxel by voxel, where both window alike."""
+    assert card.nnunet is not None
+    (configuration,) = card.nnunet.parts[0].configurations
+    turn = network_turn(ct.volume, card.axes)
+    window = Window(framework, theirs.entered[0].shape[1:], configuration.patch_size, configuration.tile_step)
+    compared = turn.backward(trusted(window, (0, 1, 2), turn.forward(ct.volume.voxels_hu)))
+    different = ours.labels != theirs.labels
+    return Row(
+        peer=str(framework),
+        configuration=configuration.name,
+        options=f"1 fold, mirroring off, {card.name}",
+        weights="trained",
+        ct=ct.name,
+        voxels=different.size,
+        trusted=float(compared.mean()),
+        disagreement=float(different[compared].mean()),
+        everywhere=float(different.mean()),
+        input_difference=input_difference(ours.entered, theirs.entered),
+        lowest_dice=dice(ours.labels, theirs.labels, [label.number for label in card.labels]),
+        seconds_ours=ours.seconds,
+        seconds_peer=theirs.seconds,
+    )

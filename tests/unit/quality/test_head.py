@@ -15,7 +15,7 @@ from orthanc_plugin.series.read import read_series
 from tests.support.cases.realct import real_ct
 
 SPACING_MM = (5.0, 2.0, 2.0)
-NECK, HEAD = 60, 20
+NECK, HEAD = 80, 20
 """Slices of trunk and neck, and of the head above them."""
 
 
@@ -72,12 +72,37 @@ def test_a_real_chest_is_no_head() -> None:
     assert skull_slices(chest.volume) is None
 
 
+@pytest.mark.real_ct
+@pytest.mark.parametrize("patient", ["pt_54", "pt_193"])
+def test_no_contour_of_an_expert_lies_outside_the_field(patient: str) -> None:
+    """In these two of OpenKBP the spinal cord is contoured furthest below the skull."""
+    with np.load(real_ct("open_kbp") / f"{patient}.npz") as stored:
+        hu, labels, (z, y, x) = (
+            stored["v"].clip(0, 4095).astype(np.float32) - 1024,
+            stored["m"],
+            map(float, stored["sp"]),
+        )
+    crop = head_and_neck(Volume(hu, (z, y, x), np.diag([x, y, z, 1.0])), None)
+    assert crop is not None
+    assert labels.any()
+    assert not labels[: crop.first].any()
+    assert not labels[crop.last + 1 :].any()
+
+
 def test_the_field_ends_in_the_neck_and_at_the_top() -> None:
     crop = head_and_neck(person(), None)
     assert crop is not None
-    assert (crop.first, crop.last) == (NECK - 48, NECK + HEAD - 1)  # 240 mm of 5 mm slices
-    assert crop.volume.affine[2, 3] == (NECK - 48) * 5.0
-    assert crop.note.startswith(f"only slices {NECK - 47} to {NECK + HEAD}, counted from the feet")
+    assert (crop.first, crop.last) == (NECK - 72, NECK + HEAD - 1)  # 360 mm of 5 mm slices
+    assert crop.volume.affine[2, 3] == (NECK - 72) * 5.0
+    assert crop.note.startswith(f"only slices {NECK - 71} to {NECK + HEAD}, counted from the feet")
+
+
+def test_what_lies_far_above_the_skull_is_outside_the_field() -> None:
+    volume = person()
+    upside_down = Volume(volume.voxels_hu[::-1], volume.spacing_mm, volume.affine)
+    crop = head_and_neck(upside_down, None)
+    assert crop is not None
+    assert (crop.first, crop.last) == (0, HEAD - 1 + 24)  # 120 mm of 5 mm slices
 
 
 @pytest.mark.parametrize(
