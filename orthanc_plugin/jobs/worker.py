@@ -39,6 +39,9 @@ from orthanc_plugin.jobs.workflow import Retries, register_workflows, tell_wait
 
 logger = logging.getLogger(__name__)
 
+LEAVE_S = 3.0
+"""Time to stop the engine. The service waits four seconds before it sends SIGTERM, and kills two seconds later."""
+
 
 def run_worker(
     configuration: Configuration,
@@ -146,9 +149,18 @@ def _leave(queue: JobQueue, me: str) -> NoReturn:
 
 
 def _return_jobs(queue: JobQueue, me: str) -> None:
-    DBOS.destroy()
+    """Return the unfinished jobs if the engine and the database allow it in time; else their next worker finds them."""
+    returning = threading.Thread(target=_stop_engine, args=(queue, me), name="leave", daemon=True)
+    returning.start()
+    returning.join(LEAVE_S)
+    if returning.is_alive():
+        logger.warning("worker %s leaves with its jobs: the database did not answer in %.1f s", me, LEAVE_S)
+    logging.shutdown()
+
+
+def _stop_engine(queue: JobQueue, me: str) -> None:
+    DBOS.destroy()  # joins each of its threads for up to ten seconds
     # If the engine recovered it, that would count as a crash, and three crashes end a job.
     with suppress(sa.exc.SQLAlchemyError):  # without a database the others find out by the silence
         queue.custody.resume_dead(me)
         queue.heartbeats.forget(me)
-    logging.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -323,6 +324,24 @@ def test_a_worker_stops_within_ten_seconds_and_its_job_goes_on(
             assert first.wait(10) == 0
         with place.worker():
             assert ended(queue, job, place).state is JobState.DONE
+
+
+def test_a_worker_stops_in_time_although_another_program_locks_the_database(
+    tmp_path: Path, empty: OrthancServer, phantom: Sequence[Dataset]
+) -> None:
+    place = site(tmp_path, empty)
+    send(empty, phantom)
+    with queue_of(place) as queue:
+        job = admit(place, queue, phantom[0])
+        with place.worker() as first:
+            wait_until(lambda: queue.show(job).state is JobState.RUNNING, WITHIN_S, "start of the job")
+            with closing(sqlite3.connect(tmp_path / "state" / "jobs.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                first.terminate()
+                assert first.wait(10) == 0
+        with place.worker():
+            assert ended(queue, job, place).state is JobState.DONE
+    assert "leaves with its jobs" in place.log()
 
 
 def test_two_workers_never_share_a_slot(tmp_path: Path, empty: OrthancServer) -> None:
