@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -187,6 +188,23 @@ def test_end_of_stdin_ends_service_and_workers(orthanc: OrthancServer, tmp_path:
     assert set(kept.values()) == {0o600}
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert {"jobs.db", "service.log", "worker-0.log"} <= set(kept)
+
+
+def test_a_locked_database_does_not_hold_up_the_stop(orthanc: OrthancServer, tmp_path: Path) -> None:
+    with service(section(orthanc, tmp_path / "state", Workers=2)) as (process, said):
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{said['port']}", auth=(orthanc.user, orthanc.password), trust_env=False
+        ) as client:
+            workers = wait_until(lambda: _pids(client, 2), what="two workers")
+        with closing(sqlite3.connect(tmp_path / "state" / "jobs.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(4)  # the service and its workers meet the lock
+            began = time.monotonic()
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(30) == 0
+            assert time.monotonic() - began < 10
+    assert not any(map(alive, workers))
 
 
 def test_killed_service_leaves_no_worker(orthanc: OrthancServer, tmp_path: Path) -> None:
