@@ -34,6 +34,11 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 MORPHOLOGICAL_OPERATIONS = Code("123104", "DCM", "Morphological Operations")
 HISTOGRAM_ANALYSIS = Code("123105", "DCM", "Histogram Analysis")
 
+UNITY = "1"
+"""UCUM's code for a number without a unit, as features and checks name it."""
+UNITLESS = Code("{unitless}", "UCUM", "unitless")
+"""The same with an annotation, as reports store it: OHIF shows the code, and a `1` reads as part of the number."""
+
 PRIVATE_SCHEME = "99AIE"
 REPORT_TITLE = Code("AIENRICH", PRIVATE_SCHEME, "AI Enrichment Report")
 SEG_INSTANCE = Code("SEG_INSTANCE", PRIVATE_SCHEME, "SOP Instance UID of the segmentation")

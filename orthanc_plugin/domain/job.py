@@ -59,6 +59,15 @@ class EnrichJob(JsonRecord):
     voxels: Annotated[int, Field(exclude_if=operator.not_)] = 0
 
 
+FIND_MASKS = "find masks"
+"""The stage that lists the masks that others made."""
+
+
+def stage_of_mask(mask: MaskObject) -> str:
+    """Name the stage that measures the masks of one object of others."""
+    return f"measure masks {mask.sop_instance_uid}"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the body of a stage returns: the object it stored, and words and numbers for people.

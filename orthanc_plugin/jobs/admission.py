@@ -37,7 +37,7 @@ from orthanc_plugin.jobs.decision import Judge
 from orthanc_plugin.jobs.deleted import DeletedSources, forget_doubts
 from orthanc_plugin.jobs.hint import WAITING, Hint, completed
 from orthanc_plugin.jobs.ledger import Decision
-from orthanc_plugin.jobs.masks import ArrivedMasks
+from orthanc_plugin.jobs.masks import ArrivedMasks, DeletedMasks
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.reconcile import read_changes
 from orthanc_plugin.jobs.stage import whereabouts
@@ -129,6 +129,7 @@ class Admission:
         self._judge = Judge(configuration.rules, models, queue.ledger, clock, test_models)
         experts = frozenset(rule.name for rule in configuration.rules if rule.measure is Measure.EXPERT)
         self._masks = ArrivedMasks(queue, archives, experts)
+        self._deleted_masks = DeletedMasks(self._masks)
         waiting = Waiting(self._orthanc_id, self._seen, self._failures, self.hint, self._catch_up)
         self._studies = Studies(self._judge, archives, queue, waiting)
         waits = Waits(lambda hint: hint.key in self._watched, self._on_the_way, self._in_all, self._held_up)
@@ -189,6 +190,8 @@ class Admission:
         """
         if self._next_reconcile is None or now >= self._next_reconcile:
             self.reconcile(now)
+        if self._share.leads:
+            self._masks.settle()
         with self._lock:
             due = [(key, watch) for key, watch in self._watched.items() if watch.due <= now]
         due.sort(key=lambda item: (bool(item[1].hint.order), item[1].due))  # new series first, then the longest due
@@ -211,6 +214,7 @@ class Admission:
                 self._catch_up(name)
                 if self._deleted is not None:
                     self._deleted.look(name, feed)
+                    self._deleted_masks.look(name, feed)
             except Exception as error:  # the border of one archive: the others go on
                 logger.warning("archive %s: cannot read changes: %s; will try again", name, _loggable(error))
                 self._next_reconcile = now + min(self._reconcile_s, FIRST_WAIT_S)

@@ -85,15 +85,20 @@ class Ledger(Notes):
         with self.engine.connect() as connection:
             return frozenset(connection.execute(found).scalars())
 
-    def enriched(self, archive: str, after: int, limit: int) -> tuple[Enriched, ...]:
-        """Return the jobs of an archive that ended with results, from a row on; not those whose series is gone."""
+    def enriched(
+        self, archive: str, after: int, limit: int, holding: str = "sop_instance_uid"
+    ) -> tuple[Enriched, ...]:
+        """Return the jobs of an archive that ended with results, from a row on; not those whose series is gone.
+
+        holding: a word that the summary of the job must contain.
+        """
         found = sa.select(_decisions.c.id, _decisions.c.job_id, _decisions.c.series_instance_uid).where(
             _decisions.c.archive == archive,
             _decisions.c.id > after,
             _decisions.c.job_id != "",
             _decisions.c.state.not_in(OPEN_STATES),
             _decisions.c.reason != Refusal.GONE,
-            _decisions.c.summary.contains("sop_instance_uid"),
+            _decisions.c.summary.contains(holding),
         )
         with self.engine.connect() as connection:
             rows = connection.execute(found.order_by(_decisions.c.id).limit(limit))
@@ -133,6 +138,18 @@ class Ledger(Notes):
         rows = self._rows(valid)
         plans = (EnrichJob.from_json(row.argument).plan for row in rows if archive)
         return bool(rows) if not archive else any(archive in (p.home_archive, *p.destinations) for p in plans)
+
+    def named_elsewhere(self, job_id: str, archive: str) -> frozenset[str]:
+        """Return the objects in an archive that other jobs on the same content name, whose results count."""
+        row = self.of_job(job_id)
+        rows = self.of_series_anywhere(row.series_instance_uid) if row is not None else ()
+        others = (one for one in rows if one.job_id not in ("", job_id) and not one.superseded_by)
+        return frozenset(
+            item.sop_instance_uid
+            for one in others
+            if (plan := EnrichJob.from_json(one.argument).plan) and archive in (plan.home_archive, *plan.destinations)
+            for item in one.summary.objects
+        )
 
     def open_jobs(self, *states: JobState) -> tuple[Decision, ...]:
         """Return the jobs that are queued or running, or only those in one of these states."""

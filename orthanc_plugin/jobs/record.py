@@ -6,12 +6,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
 
 from orthanc_plugin.domain.body import BodyLocation
 from orthanc_plugin.domain.checks import CheckResult
-from orthanc_plugin.domain.job import JobState, Priority, StageOutcome, StageView
+from orthanc_plugin.domain.job import FIND_MASKS, JobState, Priority, StageOutcome, StageView, stage_of_mask
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import StoredObject
+from orthanc_plugin.errors import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredMask:
+    """A SEG or an RT structure set of others, and the report on it (SOPInstanceUID; empty if there is none)."""
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    report: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +32,13 @@ class Summary(JsonRecord):
     """What the ledger keeps of a job that ended.
 
     instead: what destinations got in place of objects that they do not support.
+    masks: the objects with masks of others that the job listed last; None if it listed none.
     """
 
     stages: tuple[StageView, ...] = ()
     objects: tuple[StoredObject, ...] = ()
     instead: tuple[StoredObject, ...] = ()
+    masks: Annotated[tuple[MeasuredMask, ...] | None, Field(exclude_if=lambda masks: masks is None)] = None
 
     def to_json(self) -> str:
         """Write the record as JSON, as 0.1.0 wrote it where there are no substitutes."""
@@ -36,14 +51,38 @@ class Summary(JsonRecord):
 def summarise(outcomes: Sequence[StageOutcome]) -> Summary:
     """Gather the stages of a job and the objects they stored."""
     objects = tuple(stored for outcome in outcomes for stored in outcome.objects)
-    return Summary(tuple(outcome.stage for outcome in outcomes), objects)
+    return Summary(tuple(outcome.stage for outcome in outcomes), objects, masks=_masks(outcomes))
+
+
+def _masks(outcomes: Sequence[StageOutcome]) -> tuple[MeasuredMask, ...] | None:
+    by_stage = {outcome.stage.name: outcome for outcome in outcomes}
+    listed = by_stage.get(FIND_MASKS)
+    if listed is None or not (listed.masks or listed.reason == Refusal.NO_MASKS):
+        return None
+    reports = {name: outcome.stored.sop_instance_uid for name, outcome in by_stage.items() if outcome.stored}
+    return tuple(
+        MeasuredMask(one.series_instance_uid, one.sop_instance_uid, reports.get(stage_of_mask(one), ""))
+        for one in listed.masks
+    )
 
 
 def with_earlier(summary: Summary, earlier: Summary) -> Summary:
     """Add the objects that the ledger names beside: of an earlier run, or of a stage that did not end."""
     known = {item.sop_instance_uid for item in summary.objects}
     more = (item for item in earlier.objects if item.sop_instance_uid not in known)
-    return replace(summary, objects=(*summary.objects, *more), instead=earlier.instead)
+    masks = earlier.masks if summary.masks is None else summary.masks
+    return replace(summary, objects=(*summary.objects, *more), instead=earlier.instead, masks=masks)
+
+
+def without_masks(before: Summary, now: Summary) -> dict[StoredObject, str]:
+    """Return the reports of a summary whose masks a later listing no longer has, and the series of those masks."""
+    if now.masks is None:
+        return {}
+    there = {mask.sop_instance_uid for mask in now.masks}
+    made = {item.sop_instance_uid for item in now.objects}
+    gone = {mask.report: mask.series_instance_uid for mask in before.masks or () if mask.sop_instance_uid not in there}
+    named = (item for item in before.objects if item.sop_instance_uid not in made)
+    return {item: gone[item.sop_instance_uid] for item in named if item.sop_instance_uid in gone}
 
 
 @dataclass(frozen=True, slots=True)

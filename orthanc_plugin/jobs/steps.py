@@ -12,7 +12,7 @@ from orthanc_plugin.jobs.delivery import Delivery
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.jobs.record import summarise, with_earlier
+from orthanc_plugin.jobs.record import Summary, summarise, with_earlier, without_masks
 from orthanc_plugin.jobs.webhooks import Webhooks
 from orthanc_plugin.jobs.withdrawal import outdated_of
 
@@ -25,11 +25,13 @@ class Steps:
 
     keep_superseded: results that newer ones supersede stay where they are.
     webhooks: who is told how a job ended.
+    keep_without_source: reports on masks that were deleted stay, too.
     """
 
     queue: JobQueue
     keep_superseded: bool = False
     webhooks: Webhooks = field(default=Webhooks())
+    keep_without_source: bool = False
 
     def begin(self, job_id: str) -> bool:
         """Write that the job runs; False if the job is no longer wanted."""
@@ -42,6 +44,8 @@ class Steps:
         """
         row = self.queue.ledger.of_job(job_id)
         end, made = ending(outcomes), summarise(outcomes)
+        if row is not None and not self.keep_without_source:
+            row = self._without_masks(row, made)
         summary = with_earlier(made, row.summary) if row is not None else made
         if left := len(summary.objects) - len(made.objects):
             logger.warning(
@@ -63,6 +67,13 @@ class Steps:
         self._withdraw_outdated(ended)  # of two jobs on one series that end at once, the later one sees both ends
         self.webhooks.tell(self.queue.deliveries, replace(ended, detail=end.detail))
         logger.info("job %s: %s %s", job_id, end.state, end.reason)
+
+    def _without_masks(self, row: Decision, made: Summary) -> Decision:
+        """Withdraw the reports on masks that are gone, and return the row without them."""
+        gone = without_masks(row.summary, made)
+        self.queue.withdrawals.of_masks(row, gone)
+        kept = tuple(item for item in row.summary.objects if item not in gone)
+        return replace(row, summary=replace(row.summary, objects=kept))
 
     def _withdraw_outdated(self, ended: Decision) -> None:
         """Queue the withdrawal of results of the series that newer ones supersede, and of its own if it is gone."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from pydantic import Field
 
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.archive.removal import OrthancRemoval
@@ -24,11 +28,13 @@ class Withdrawal(JsonRecord):
     """The objects to remove from `archive`, the name of an archive.
 
     unless_series: they stay where the archive holds this series, which they were made of; empty: wherever it is.
+    of_masks: reports on masks that are gone; they go although the job that made them counts.
     """
 
     archive: str
     objects: tuple[StoredObject, ...]
     unless_series: str = ""
+    of_masks: Annotated[bool, Field(exclude_if=operator.not_)] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,26 @@ class Withdrawals:
         for withdrawal in withdrawals_of(row, without_source=without_source):
             argument = withdrawal.to_json()
             self._deliveries.add(row.job_id, withdrawal.archive, argument, WITHDRAW, run=row.started_at)
+
+    def of_masks(self, row: Decision, reports: Mapping[StoredObject, str]) -> None:
+        """Queue the withdrawal of reports on masks that were deleted, and let the job no longer name them.
+
+        Parameters
+        ----------
+        row : Decision
+            The job, in the run that found that the masks are gone.
+        reports : mapping
+            Each report, and the series of its masks: where another archive holds that, the report stays.
+        """
+        plan = EnrichJob.from_json(row.argument).plan
+        # The reports are those of an earlier run: what this run made is copied and stays.
+        before = None if row.started_at is None else row.started_at - timedelta(microseconds=1)
+        for item, series in reports.items():
+            for archive in dict.fromkeys((plan.home_archive, *plan.destinations)):
+                kept_by = "" if archive == row.archive else series
+                argument = Withdrawal(archive, (item,), kept_by, of_masks=True).to_json()
+                self._deliveries.add(row.job_id, archive, argument, WITHDRAW, run=before)
+            self._ledger.drop_object(row.job_id, item)
 
     def of_deleted(self, job_id: str) -> bool:
         """Queue the withdrawal of what an ended job stored whose series was deleted; return False if it is open."""

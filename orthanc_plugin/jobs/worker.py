@@ -86,7 +86,12 @@ def run_worker(
         sessions = replace(sessions, predecessors=KeptPredecessors(queue.ledger))
     register_workflows(
         sessions,
-        Steps(queue, configuration.keep_superseded, Webhooks(configuration.webhooks)),
+        Steps(
+            queue,
+            configuration.keep_superseded,
+            Webhooks(configuration.webhooks),
+            configuration.keep_without_source,
+        ),
         retries or Retries(),
         at_work,
     )

@@ -138,7 +138,11 @@ def _withdrawn(sessions: Sessions, withdrawal: Withdrawal, steps: Steps, workflo
     feed = sessions.feeds.get(row.archive) if row and row.reason == Refusal.GONE else None
     if row and feed is not None and is_other_index(row.archive, feed.index(), steps.queue.ledger):
         raise EnrichError(f"nothing withdrawn; archive {row.archive}: {OTHER_ORTHANC}, then retry the withdrawal")
-    if steps.queue.ledger.still_counts(job_of(workflow_id), withdrawal.archive):
+    if withdrawal.of_masks:
+        others = steps.queue.ledger.named_elsewhere(job_of(workflow_id), withdrawal.archive)
+        kept = tuple(item for item in withdrawal.objects if item.sop_instance_uid not in others)
+        withdrawal = replace(withdrawal, objects=kept)
+    elif steps.queue.ledger.still_counts(job_of(workflow_id), withdrawal.archive):
         return Found(notes=("nothing withdrawn: the results are valid again, or those of another job, too",))
     if series and archive is not None and archive.same_series_studies(series):
         return Found(notes=("nothing withdrawn: this archive holds the series",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from orthanc_plugin.domain.job import Found, JobState, StageOutcome
+from orthanc_plugin.domain.job import FIND_MASKS, Found, JobState, StageOutcome, stage_of_mask
 from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Measure, Output
 from orthanc_plugin.pipeline.guards import check_location
 from orthanc_plugin.pipeline.session import Session, location_of
@@ -61,10 +61,10 @@ def _all_stages(session: Session, run: Run) -> Iterator[StageOutcome]:
 
 
 def _stages_of_masks(session: Session, run: Run) -> Iterator[StageOutcome]:
-    yield (found := run("find masks", session.find_masks))
+    yield (found := run(FIND_MASKS, session.find_masks))
     measured = []
     for mask in found.masks:
-        measured.append(run(f"measure masks {mask.sop_instance_uid}", partial(session.measure_masks, mask)))
+        measured.append(run(stage_of_mask(mask), partial(session.measure_masks, mask)))
         yield measured[-1]
     yield run("check masks", partial(session.require_a_report, measured))
 

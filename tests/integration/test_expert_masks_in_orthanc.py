@@ -65,3 +65,12 @@ def test_masks_drawn_after_the_ct_arrived_are_measured(server: EnrichedOrthanc) 
     voxels = {row.seg_sop_instance_uid: row.voxels for row in rows}
     assert voxels == {"2.25.7001": 600, "2.25.7009": 4 * 64}
     assert len(server.rows(series_uid)) == 1
+
+    # Once its SEG is deleted, the report on it goes, and the other stays.
+    (found,) = server.client.post("/tools/lookup", content="2.25.7001").json()
+    server.client.delete(f"/instances/{found['ID']}").raise_for_status()
+    query = {"Level": "Series", "Query": {"StudyInstanceUID": study_uid, "Modality": "SR"}}
+    wait_until(lambda: len(server.client.post("/tools/find", json=query).json()) == 1, 120, "the withdrawal")
+    (left,) = reports(server, study_uid)
+    assert {row.seg_sop_instance_uid for row in read_radiomics_sr(left)} == {"2.25.7009"}
+    wait_until(lambda: server.rows(series_uid)[0]["state"] == "done", 60, "the end of the job")

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DSfloat
 
-from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
+from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, UNITLESS, UNITY, Code
 from orthanc_plugin.domain.instances import frame_number
 from orthanc_plugin.errors import EncodingError
 from orthanc_plugin.results.concepts import concept
@@ -78,7 +78,9 @@ def measurement(
     """
     if not math.isfinite(value):
         raise EncodingError(f"{name.meaning} is not a finite number")
-    found = sr.Measurement(concept(name), value, concept(unit), finding_sites=site, properties=properties)
+    found = sr.Measurement(
+        concept(name), value, concept(_stored_unit(unit)), finding_sites=site, properties=properties
+    )
     store_as_read(found[0])
     return found
 
@@ -112,8 +114,12 @@ def number(name: Code, value: float, unit: Code, derivation: Code | None = None)
 @lru_cache(maxsize=1024)
 def _shared(name: Code, unit: Code, derivation: Code | None) -> Dataset:
     derived = concept(derivation) if derivation is not None else None
-    item: Dataset = sr.Measurement(concept(name), 0.0, concept(unit), derivation=derived)[0]
+    item: Dataset = sr.Measurement(concept(name), 0.0, concept(_stored_unit(unit)), derivation=derived)[0]
     return item
+
+
+def _stored_unit(unit: Code) -> Code:
+    return UNITLESS if unit.value == UNITY else unit
 
 
 def store_as_read(number: Dataset) -> None:

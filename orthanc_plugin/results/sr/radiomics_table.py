@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from orthanc_plugin.codes import NOT_MEASURED, SEG_INSTANCE, SEG_NUMBER
+from orthanc_plugin.codes import NOT_MEASURED, SEG_INSTANCE, SEG_NUMBER, UNITLESS, UNITY
 from orthanc_plugin.domain.measures import ORIGINAL
 from orthanc_plugin.domain.radiomics_settings import RadiomicsMode
 from orthanc_plugin.errors import ConfigError, EncodingError
@@ -41,7 +41,7 @@ class TableRow:
     feature: pyradiomics' name with its class, such as `shape_MeshVolume`; empty for an unknown code.
     code, scheme, meaning: the coded concept.
     value: None if the feature has none; `reason` says why.
-    unit: UCUM.
+    unit: UCUM; 1 for a number without a unit, whichever version wrote the report.
     segment_code, segment_scheme, segment_meaning: the coded structure; `segment_modifier`: its side, in words.
     mode, classes, discretisation, resampling, resegmentation, textures, filter: how it was measured, in words; empty
         where a report of an earlier version does not say.
@@ -171,10 +171,15 @@ def _rows(ds: Dataset, group: Dataset, patient: str) -> Iterator[TableRow]:
                 scheme=scheme,
                 meaning=concept.CodeMeaning,
                 value=float(measured.FloatingPointValue),
-                unit=measured.MeasurementUnitsCodeSequence[0].CodeValue,
+                unit=_unit(measured),
             )
     for item in _children(group, NOT_MEASURED.value):
         yield from _missing_rows(common, item.TextValue)
+
+
+def _unit(measured: Dataset) -> str:
+    value = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
+    return UNITY if value == UNITLESS.value else value
 
 
 def _missing_rows(common: TableRow, text: str) -> Iterator[TableRow]:

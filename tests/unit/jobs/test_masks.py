@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.masks import ArrivedMasks
 from tests.support.cases.foreign_case import balls, highdicom_seg, rtstruct
@@ -24,6 +25,9 @@ class Queue:
     rules: tuple[str, ...] = ("expert", "models")
     again: list[str] = field(default_factory=list)
     refuses: EnrichError | None = None
+    state: JobState = JobState.DONE
+    measured: tuple[str, ...] = ()
+    kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Queue:
@@ -32,9 +36,25 @@ class Queue:
     def of_series(self, archive: str, series_uid: str) -> list[Any]:
         if (archive, series_uid) != ("local", "2.25.200"):
             return []
-        return [SimpleNamespace(job_id=f"job of {rule}", rule=rule) for rule in self.rules] + [
-            SimpleNamespace(job_id="", rule="expert")
+        return [SimpleNamespace(job_id=f"job of {rule}", rule=rule, superseded_by="") for rule in self.rules] + [
+            SimpleNamespace(job_id="", rule="expert", superseded_by="")
         ]
+
+    def of_job(self, job_id: str) -> Any:
+        masks = tuple(SimpleNamespace(sop_instance_uid=uid) for uid in self.measured)
+        return SimpleNamespace(state=self.state, superseded_by="", summary=SimpleNamespace(masks=masks))
+
+    def note(self, key: str) -> str | None:
+        return self.kept.get(key)
+
+    def notes(self, prefix: str) -> dict[str, str]:
+        return dict(self.kept)
+
+    def keep_note(self, key: str, value: str) -> None:
+        self.kept[key] = value
+
+    def drop_note(self, key: str) -> None:
+        del self.kept[key]
 
     def retry(self, job_id: str) -> None:
         if self.refuses is not None:
@@ -57,7 +77,7 @@ def drawn() -> Dataset:
 def test_the_jobs_of_such_rules_run_again(ds: Dataset) -> None:
     queue = Queue()
     assert look(ds, queue, "expert") == ("job of expert",)
-    assert queue.again == ["job of expert"]
+    assert (queue.again, queue.kept) == (["job of expert"], {})
 
 
 def test_without_such_a_rule_nothing_is_read() -> None:
@@ -76,8 +96,28 @@ def test_masks_of_another_series_start_nothing() -> None:
     assert look(ds, Queue(), "expert") == ()
 
 
-def test_a_job_that_has_not_ended_finds_the_masks_itself() -> None:
-    assert look(drawn(), Queue(refuses=EnrichError("job 1 is queued")), "expert") == ()
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING])
+@pytest.mark.parametrize(("measured", "again"), [((), ["job of expert"]), (("2.25.7001",), [])])
+def test_a_job_that_had_not_ended_runs_again_if_it_missed_the_masks(
+    state: JobState, measured: tuple[str, ...], again: list[str]
+) -> None:
+    queue = Queue(state=state)
+    assert look(drawn(), queue, "expert") == ()
+    arrived = ArrivedMasks(queue, {}, ("expert",))  # type: ignore[arg-type]
+    arrived.settle()
+    assert queue.again == []
+    queue.state, queue.measured = JobState.DONE, measured
+    for _ in range(2):
+        arrived.settle()
+    assert (queue.again, queue.kept) == (again, {})
+
+
+def test_a_job_whose_worker_still_ends_it_runs_again_later() -> None:
+    queue = Queue(refuses=EnrichError("the worker of job 1 still ends it"))
+    assert look(drawn(), queue, "expert") == ()
+    queue.refuses = None
+    ArrivedMasks(queue, {}, ("expert",)).settle()  # type: ignore[arg-type]
+    assert (queue.again, queue.kept) == (["job of expert"], {})
 
 
 def test_a_database_that_is_away_is_asked_again() -> None:

@@ -55,10 +55,12 @@ def coded(ds: Dataset) -> Iterator[tuple[str, str, str]]:
 
 
 def test_a_number_without_a_unit_says_so_in_words(reports: list[Dataset]) -> None:
-    """PS3.16 7.2.2 forbids "1" as a meaning; viewers that show the meaning then show no digit after the number."""
+    """PS3.16 7.2.2 forbids "1" as a meaning, and OHIF shows the code: neither may read as a part of the number."""
     units = {(scheme, value, meaning) for ds in reports for scheme, value, meaning in coded(ds) if scheme == "UCUM"}
-    assert {meaning for _, value, meaning in units if value == "1"} == {"no units"}
-    assert not [meaning for _, _, meaning in units if meaning[0].isdigit()]
+    assert ("UCUM", "{unitless}", "unitless") in units
+    assert not [unit for unit in units if unit[1][0].isdigit() or unit[2][0].isdigit()]
+    # The standard's rule for counts: the meaning is the text within the braces.
+    assert not [unit for unit in units if unit[1].startswith("{") and unit[1] != f"{{{unit[2]}}}"]
 
 
 def plain(meaning: str) -> str:
