@@ -36,7 +36,7 @@ HISTOGRAM_ANALYSIS = Code("123105", "DCM", "Histogram Analysis")
 
 UNITY = "1"
 """UCUM's code for a number without a unit, as features and checks name it."""
-UNITLESS = Code("{unitless}", "UCUM", "unitless")
+UNITLESS = "{unitless}"
 """The same with an annotation, as reports store it: OHIF shows the code, and a `1` reads as part of the number."""
 
 PRIVATE_SCHEME = "99AIE"

@@ -85,9 +85,7 @@ class Ledger(Notes):
         with self.engine.connect() as connection:
             return frozenset(connection.execute(found).scalars())
 
-    def enriched(
-        self, archive: str, after: int, limit: int, holding: str = "sop_instance_uid"
-    ) -> tuple[Enriched, ...]:
+    def enriched(self, archive: str, after: int, limit: int, holding: str = "sop_instance_uid") -> tuple[Enriched, ...]:
         """Return the jobs of an archive that ended with results, from a row on; not those whose series is gone.
 
         holding: a word that the summary of the job must contain.

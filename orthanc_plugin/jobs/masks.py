@@ -101,30 +101,26 @@ class ArrivedMasks:
         jobs = [row.job_id for row in rows if row.job_id and row.rule in self.rules and not row.superseded_by]
         for job_id in jobs:
             key = f"{ARRIVED}{job_id}"
-            known = (ledger.note(key) or "").split()
-            ledger.keep_note(key, " ".join(sorted(arrived.union(known))))
-        return tuple(job_id for job_id in jobs if self._settled(job_id, arrived))
+            ledger.keep_note(key, " ".join(sorted(arrived.union((ledger.note(key) or "").split()))))
+        return tuple(job_id for job_id in jobs if self._settled(job_id))
 
     def settle(self) -> None:
         """Run the jobs again that ended without the masks that arrived meanwhile; raise TransientError as `look`."""
         if self.rules:
-            for key, uids in self.queue.ledger.notes(ARRIVED).items():
-                self._settled(key.removeprefix(ARRIVED), set(uids.split()))
+            for key in self.queue.ledger.notes(ARRIVED):
+                self._settled(key.removeprefix(ARRIVED))
 
-    def _settled(self, job_id: str, arrived: Collection[str]) -> bool:
-        """Run a job again that ended without masks that arrived; tell whether it runs. The note stays while it waits."""
-        ledger = self.queue.ledger
-        row = ledger.of_job(job_id)
+    def _settled(self, job_id: str) -> bool:
+        """Run a job again that ended without masks that arrived, and tell whether it runs."""
+        ledger, key = self.queue.ledger, f"{ARRIVED}{job_id}"
+        row, missed = ledger.of_job(job_id), False
         if row is not None and not row.superseded_by:
-            if row.state in OPEN_STATES:
+            known = {mask.sop_instance_uid for mask in row.summary.masks or ()}
+            missed = not known.issuperset((ledger.note(key) or "").split())
+            if row.state in OPEN_STATES or (missed and not self.run(job_id)):
                 return False
-            known = {mask.sop_instance_uid for mask in row.summary.masks}
-            if not known.issuperset(arrived) and not self.run(job_id):
-                return False
-            ledger.drop_note(f"{ARRIVED}{job_id}")
-            return not known.issuperset(arrived)
-        ledger.drop_note(f"{ARRIVED}{job_id}")
-        return False
+        ledger.drop_note(key)
+        return missed
 
     def run(self, job_id: str) -> bool:
         """Run a job again that ended; return False if it does not run yet."""

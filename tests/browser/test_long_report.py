@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ STRUCTURES = 116
 
 
 @pytest.fixture(scope="module")
-def long_report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dataset, Path]]:
+def long_report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Path]:
     """A report as a model of the whole body makes it; its structures are copies of one."""
     stored = stored_as(SegEncoding.BINARY)
     found = seg.decode_seg(stored, SERIES, CARD)
@@ -49,7 +49,7 @@ def long_report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Data
     )  # fmt: skip
     file = tmp_path_factory.mktemp("report") / "report.dcm"
     ds.save_as(file, enforce_file_format=True)
-    yield ds, file
+    return ds, file
 
 
 def test_a_report_of_116_structures_lists_its_numbers_without_an_odd_1(

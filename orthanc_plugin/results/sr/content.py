@@ -78,9 +78,7 @@ def measurement(
     """
     if not math.isfinite(value):
         raise EncodingError(f"{name.meaning} is not a finite number")
-    found = sr.Measurement(
-        concept(name), value, concept(_stored_unit(unit)), finding_sites=site, properties=properties
-    )
+    found = sr.Measurement(concept(name), value, concept(_stored_unit(unit)), finding_sites=site, properties=properties)
     store_as_read(found[0])
     return found
 
@@ -119,7 +117,7 @@ def _shared(name: Code, unit: Code, derivation: Code | None) -> Dataset:
 
 
 def _stored_unit(unit: Code) -> Code:
-    return UNITLESS if unit.value == UNITY else unit
+    return Code(UNITLESS, unit.scheme, UNITLESS.strip("{}")) if unit.value == UNITY else unit
 
 
 def store_as_read(number: Dataset) -> None:

@@ -179,7 +179,7 @@ def _rows(ds: Dataset, group: Dataset, patient: str) -> Iterator[TableRow]:
 
 def _unit(measured: Dataset) -> str:
     value = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
-    return UNITY if value == UNITLESS.value else value
+    return UNITY if value == UNITLESS else value
 
 
 def _missing_rows(common: TableRow, text: str) -> Iterator[TableRow]:

@@ -24,9 +24,7 @@ ONE, TWO = (MaskObject("1.2", f"2.25.5{number}", f"2.25.6{number}") for number i
 
 
 def report_on(mask: MaskObject) -> StoredObject:
-    return StoredObject(
-        Output.RADIOMICS, SR, "1.2", f"{mask.series_instance_uid}7", f"{mask.sop_instance_uid}7", False
-    )
+    return StoredObject(Output.RADIOMICS, SR, "1.2", f"{mask.series_instance_uid}7", f"{mask.sop_instance_uid}7", False)
 
 
 @pytest.fixture
