@@ -16,6 +16,7 @@ class DrawnPlane(Shape):
 
     name: `axial`, `coronal` or `sagittal`. count: how many, from the feet, the front, the right.
     best: the one that shows most of the structures. at_mm: where each lies in the patient (LPS z, y or x).
+    numbers: InstanceNumber of the source slice of each; empty for directions across the source slices.
     """
 
     name: str
@@ -24,6 +25,7 @@ class DrawnPlane(Shape):
     height: int
     best: int
     at_mm: tuple[float, ...]
+    numbers: tuple[int | None, ...]
 
 
 class DrawnStructure(Shape):

@@ -28,6 +28,17 @@ RULE = {
     "Outputs": ALL_OUTPUTS,
 }
 
+QUICK = "quick"
+"""SeriesDescription of a series that one model without a location of the body takes: the job for tests that wait."""
+QUICK_RULE = {
+    "Name": QUICK,
+    "Match": {"SeriesDescription": f"^{QUICK}$"},
+    "Models": ["chest_structures"],
+    "Locate": "",
+    "Outputs": ["seg"],
+    "Radiomics": False,
+}
+
 
 @pytest.fixture(scope="session")
 def ready(orthanc_installed: None) -> None:
@@ -42,8 +53,8 @@ def ready(orthanc_installed: None) -> None:
 
 @pytest.fixture(scope="session")
 def site(ready: None) -> Iterator[EnrichedOrthanc]:
-    """An Orthanc with plugin, service and worker; its rule runs two models and makes every kind of result."""
-    with EnrichedOrthanc(section={"Rules": [RULE]}) as orthanc:
+    """An Orthanc with plugin, service and worker; one rule runs two models and makes every kind of result."""
+    with EnrichedOrthanc(section={"Rules": [QUICK_RULE, RULE]}) as orthanc:
         orthanc.await_service()
         yield orthanc
 

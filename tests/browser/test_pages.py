@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from importlib.resources import files
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from orthanc_plugin.domain.job import JobState
-from tests.browser.chromium import Watch
+from tests.browser.pages import PHONE, opened, too_wide, violations
 from tests.support.cases.location_case import CHEST
-from tests.support.servers.front_door import PASSWORD, USER, FrontDoor, enqueue, finish, front_door, skipped
-from tests.support.servers.orthanc_server import wait_until
+from tests.support.servers.front_door import FrontDoor, enqueue, finish, front_door, skipped
 
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>\''
 
 
@@ -38,32 +34,10 @@ def job_of(door: FrontDoor, series: str) -> str:
 
 
 @pytest.fixture
-def page(browser: BrowserContext) -> Iterator[Page]:
+def page(door: FrontDoor, browser: BrowserContext) -> Iterator[Page]:
     page = browser.new_page()
     yield page
     page.close()
-
-
-def opened(page: Page, door: FrontDoor, address: str) -> Watch:
-    """Open a page of the service, logged in, and wait until its parts have come."""
-    watch = Watch(page)
-    url = door.url.replace("http://", f"http://{USER}:{PASSWORD}@")
-    page.goto(f"{url}/enrichment/{address}", wait_until="load")
-    until(page, "!document.querySelector('.htmx-request, [hx-trigger=load]')")
-    return watch
-
-
-def until(page: Page, condition: str) -> None:
-    """Wait for a condition; Playwright's own wait needs `eval`, which the policy of the pages forbids."""
-    wait_until(lambda: page.evaluate(f"() => Boolean({condition})"), 30, condition)
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds, as rule and place."""
-    page.evaluate(AXE)
-    found: dict[str, Any] = page.evaluate("rules => axe.run(document, {runOnly: {type: 'tag', values: rules}})", RULES)
-    return [f"{v['id']}: {node['html'][:160]} {json.dumps(node.get('failureSummary', ''))[:300]}"
-            for v in found["violations"] for node in v["nodes"]]  # fmt: skip
 
 
 PAGES = [
@@ -87,9 +61,12 @@ def test_no_page_violates_wcag_aa_and_none_runs_what_a_name_says(
     assert HOSTILE.split()[0] not in page.title()
 
 
-@pytest.mark.parametrize("address", ["JOB"])
-def test_a_phone_shows_everything_without_scrolling_sideways(page: Page, door: FrontDoor, address: str) -> None:
-    page.set_viewport_size({"width": 360, "height": 740})
+@pytest.mark.parametrize("address", PAGES)
+def test_a_phone_shows_everything_without_scrolling_sideways(
+    page: Page, door: FrontDoor, address: str, picture: Callable[[str], Path]
+) -> None:
+    page.set_viewport_size(PHONE)
     opened(page, door, address.replace("JOB", f"jobs/{job_of(door, '1.2.100')}"))
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.screenshot(path=picture(f"phone-{address.strip('/').replace('/', '-').replace('?', '-') or 'series'}"))
+    assert too_wide(page) == []
     assert violations(page) == []

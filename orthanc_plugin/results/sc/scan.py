@@ -62,6 +62,7 @@ class PlaneView:
 
     name: `axial`, `coronal` or `sagittal`. count: how many, from the feet, the front, the right.
     best: the one that shows most of the structures. at_mm: where each lies in the patient (LPS z, y or x).
+    numbers: InstanceNumber of the source slice of each; empty for directions across the source slices.
     """
 
     name: str
@@ -70,6 +71,7 @@ class PlaneView:
     height: int
     best: int
     at_mm: tuple[float, ...]
+    numbers: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,6 +167,7 @@ def make_scan(series: CtSeries, segs: Iterable[Dataset]) -> Scan:
             *_size(whole.shape, spacing, axis),
             _best(layers, structures, axis) if structures else whole.shape[axis] // 2,
             _positions_mm(series, order, flips, axis),
+            _numbers(series, flips[axis]) if order[axis] == 0 else (),
         )
         for axis in range(3)
     )
@@ -197,6 +200,19 @@ def _best(layers: list[Labels], structures: list[Structure], axis: int) -> int:
     across = tuple(other for other in range(3) if other != axis)
     covered = sum(np.count_nonzero(counted[n][layer], axis=across) for n, layer in enumerate(layers))
     return int(np.argmax(covered))
+
+
+def _numbers(series: CtSeries, flipped: bool) -> tuple[int | None, ...]:
+    """Give the InstanceNumber of the source slice at, or nearest to, each plane; None where it has none."""
+    slices = range(len(series.volume.voxels_hu))
+    return tuple(_number(series.header_at(index)) for index in (reversed(slices) if flipped else slices))
+
+
+def _number(header: Dataset) -> int | None:
+    try:
+        return int(header.get("InstanceNumber"))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # it has none, or a text
+        return None
 
 
 def _positions_mm(series: CtSeries, order: tuple[int, ...], flips: tuple[bool, ...], axis: int) -> tuple[float, ...]:

@@ -2,11 +2,14 @@
 "use strict";
 
 const connection = document.getElementById("connection");
+let stale = false;
 
+// Swapping the list would take away what somebody has chosen, so it waits until they are done.
 function refresh(always) {
   const rows = document.getElementById("rows");
   const busy = rows.contains(document.activeElement) || rows.querySelector("[name=series]:checked");
-  if (always || !busy) htmx.trigger(document.body, "lists-changed"); // swapping would take away what somebody has chosen
+  stale = !always && Boolean(busy);
+  if (!stale) htmx.trigger(document.body, "lists-changed");
 }
 
 function showProgress({ jobs }) {
@@ -31,6 +34,7 @@ function listen() {
 }
 
 document.addEventListener("acted", () => refresh(true));
+document.addEventListener("focusout", () => setTimeout(() => stale && refresh(false)));
 
 document.addEventListener("change", (event) => {
   if (!event.target.matches?.("[data-all]")) return;

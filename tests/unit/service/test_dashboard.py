@@ -11,8 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from orthanc_plugin.domain.checks import Check
-from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.domain.job import JobState, StageView
 from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.jobs.record import Summary
 from orthanc_plugin.service import words
 from orthanc_plugin.service.pages import HERE, clock_time, millilitres, seconds, short_uid
 from tests.support.cases.realct import ROOT
@@ -44,6 +45,20 @@ def test_page_shows_jobs_volumes_results_and_reasons(door: FrontDoor) -> None:
     assert "<b>It has too few slices</b>" in page
     assert f'href="/enrichment/jobs/{job_id}"' in page
     assert 'href="/enrichment/series/1.2.200?archive=local"' in page
+
+
+def test_each_row_shows_the_first_six_volumes_and_how_many_more_there_are(door: FrontDoor) -> None:
+    volumes = {f"organ_{number}": 0.43 * 10**number for number in range(8)}
+    for series in ("1.2.400", "1.2.401"):
+        job_id = enqueue(door.queue, series)
+        assert door.queue.ledger.start(job_id)
+        stage = StageView("segment chest_structures", 6.7, 477.2, "cpu", volumes)
+        door.queue.ledger.end(job_id, JobState.DONE, "", "", Summary((stage,), ()))
+    rows = door.ask("/enrichment/").text.split("<tr>")[2:4]
+    for row in rows:
+        assert re.findall(r'class="volume">([^<]+) <b>', row) == [f"organ {number}" for number in range(6)]
+        assert "organ 0 <b>0.43 mL</b>" in row
+        assert "and 2 more</a>" in row
 
 
 def test_hostile_text_stays_text(door: FrontDoor) -> None:
