@@ -32,6 +32,8 @@ import orthanc
 
 HINTS_PATH = "/enrichment/api/v1/hints"
 HINT_TIMEOUT_S, HINT_RETRY_S, HINTS_WAITING_MAX = 2.0, 5.0, 10_000
+LOOK_TIMEOUT_S, LOOK_S = 2.0, 5.0
+PROXY_WITHOUT_SERVICE = (502, 503, 504)
 PORT_TIMEOUT_S, HEALTHY_S, BACKOFF_FIRST_S, BACKOFF_LAST_S = 120.0, 60.0, 1.0, 60.0
 STOP_STEPS: tuple[tuple[signal.Signals | None, float], ...] = (
     (
@@ -78,7 +80,20 @@ class State(Enum):
     RUNNING = "running"
     WAITING = "ended, will be started again"
     REMOTE = "runs elsewhere"
+    AWAY = "runs elsewhere, does not respond"
     STOPPED = "stopped"
+
+
+WITHOUT_IT = "Everything else in Orthanc works, and series that arrive now are enriched afterwards."
+SAYS = {
+    State.WRONG_SETTING: f"The enrichment service cannot start before its configuration is corrected. {WITHOUT_IT}",
+    State.STARTING: "The enrichment service is starting.",
+    State.RUNNING: "The enrichment service works.",
+    State.WAITING: f"The enrichment service is down and will be started again by itself. {WITHOUT_IT}",
+    State.REMOTE: "The enrichment service runs elsewhere.",
+    State.AWAY: f"The enrichment service runs elsewhere and does not respond. {WITHOUT_IT}",
+    State.STOPPED: "The enrichment service ends with Orthanc.",
+}
 
 
 @dataclass(frozen=True)
@@ -282,6 +297,21 @@ def post_hint(address: str, secret: str, hint: Hint) -> tuple[int, int]:
         connection.close()
 
 
+def ask_remote(address: str) -> str:
+    """Ask a service that runs elsewhere for any answer; return what is wrong, or nothing."""
+    at = urllib.parse.urlsplit(address)
+    connect = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
+    connection = connect(at.netloc, timeout=LOOK_TIMEOUT_S)
+    try:
+        connection.request("GET", at.path + HINTS_PATH)  # refused without a look at accounts: it needs the secret
+        status = connection.getresponse().status
+        return f"HTTP {status}" if status in PROXY_WITHOUT_SERVICE else ""
+    except (OSError, http.client.HTTPException) as error:
+        return type(error).__name__
+    finally:
+        connection.close()
+
+
 def _changes_read(answer: bytes) -> int:
     with contextlib.suppress(ValueError, AttributeError):
         read = json.loads(answer).get("changes_read")
@@ -457,12 +487,12 @@ class Service:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._thread = threading.Thread(target=self._watch, name="enrichment-service", daemon=True)
+        work = self._watch if settings.start else self._look
+        self._thread = threading.Thread(target=work, name="enrichment-service", daemon=True)
 
     def start(self) -> None:
-        """Start the service, unless it runs elsewhere; call this once."""
-        if self._settings.start:
-            self._thread.start()
+        """Start the service, or look whether it responds where it runs elsewhere; call this once."""
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop the service within 7.6 s. Calling this twice, or before `start`, is safe."""
@@ -475,6 +505,15 @@ class Service:
                     _ask_to_end(self._process, how)
             self._thread.join(patience_s)
         self.status = replace(self.status, state=State.STOPPED, address="")
+
+    def _look(self) -> None:
+        while not self._stopping.is_set():
+            error = ask_remote(self._settings.url)
+            state = State.AWAY if error else State.REMOTE
+            if not self._stopping.is_set():
+                error = f"the service at {self._settings.url} does not respond ({error})" if error else ""
+                self.status = replace(self.status, state=state, error=error)
+            self._stopping.wait(LOOK_S)
 
     def _watch(self) -> None:
         delay_s = BACKOFF_FIRST_S
@@ -662,6 +701,7 @@ class Edge:
         counts = ("sent", "waiting", "refused", "dropped")
         return {
             "state": status.state.value,
+            "says": SAYS[status.state],
             "error": status.error or (hints.error if hints else ""),
             "url": status.address,
             "dashboard": self.link,
@@ -758,7 +798,8 @@ def _page(report: Json, refresh: str) -> str:
 <html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{html.escape(refresh)}">
 <title>Enrichment</title>
 <style>body{{font:16px sans-serif;margin:2em}}th{{text-align:left;padding-right:1em}}</style>
-<h1>Enrichment</h1><table>{table}</table>{dashboard}<p>Research use only, not for diagnosis.</html>"""
+<h1>Enrichment</h1><p><strong>{html.escape(report["says"])}</strong></p>
+<table>{table}</table>{dashboard}<p>Research use only, not for diagnosis.</html>"""
 
 
 EXPLORER_BUTTONS = """

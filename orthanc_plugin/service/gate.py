@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 
 import httpx
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orthanc_plugin.config.base import is_loopback
+from orthanc_plugin.service.orthanc_away import OrthancAway
 
 HINTS_PATH = "/enrichment/api/v1/hints"
 SECRET_HEADER = "x-enrichment-secret"  # noqa: S105 (the header's name, not a secret)
@@ -128,7 +129,7 @@ class Gate:
             refusal = await self._refusal(scope)
             await (refusal or self._app)(scope, receive, send)
 
-    async def _refusal(self, scope: Scope) -> Response | None:
+    async def _refusal(self, scope: Scope) -> ASGIApp | None:
         headers = Headers(scope=scope)
         if scope["path"] == HINTS_PATH:
             given = headers.get(SECRET_HEADER, "").encode("latin-1")
@@ -163,12 +164,12 @@ _FORBIDDEN = PlainTextResponse("Only Orthanc's plugin may use this route.\n", 40
 _NOT_OPEN = PlainTextResponse(
     "Orthanc asks for no password (AuthenticationEnabled is false), so only callers on this machine are let in.\n", 403
 )
-_REFUSALS = {
+_REFUSALS: dict[Access, ASGIApp] = {
     Access.DENIED: PlainTextResponse(
         "Log in as a user of Orthanc.\n",
         401,
         {"WWW-Authenticate": 'Basic realm="Orthanc", charset="UTF-8"'},
     ),
-    Access.UNREACHABLE: PlainTextResponse("Orthanc does not respond.\n", 503, {"Retry-After": "5"}),
+    Access.UNREACHABLE: OrthancAway(),
     Access.UNCLEAR: PlainTextResponse("Orthanc gave an unexpected answer to the login check.\n", 502),
 }

@@ -16,11 +16,14 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from orthanc_plugin.archive.orthanc import Mark, OrthancFeed
 from orthanc_plugin.config.read import load_configuration, parse_document
 from tests.support.fakes.service import fake_python
-from tests.support.servers.orthanc_server import PLUGIN_SCRIPT, OrthancServer, wait_until
+from tests.support.servers.asgi_server import serving
+from tests.support.servers.orthanc_server import PLUGIN_SCRIPT, OrthancServer, free_port, wait_until
 
 
 class Edge:
@@ -141,6 +144,52 @@ def test_killed_service_is_started_again_and_gets_the_hints_that_waited(edge: Ed
     wait_until(lambda: len(edge.events("hint")) == 1)
     assert len(edge.events("start")) == edge.status()["starts"] == 2
     assert edge.status()["error"] == ""
+
+
+DOWN = (
+    "The enrichment service is down and will be started again by itself."
+    " Everything else in Orthanc works, and series that arrive now are enriched afterwards."
+)
+
+
+def test_the_status_page_says_in_a_sentence_that_the_service_is_down_and_orthanc_goes_on(edge: Edge) -> None:
+    edge.start()
+    client = edge.server.client
+    assert "<strong>The enrichment service works.</strong>" in client.get("/enrichment").text
+    os.kill(edge.service_pid(), signal.SIGKILL)
+    wait_until(lambda: len(edge.events("start")) == 2)
+    os.kill(edge.service_pid(), signal.SIGKILL)  # the third start comes two seconds later
+    wait_until(lambda: edge.status()["state"] == "ended, will be started again")
+    assert f"<strong>{DOWN}</strong>" in client.get("/enrichment").text
+    assert edge.status()["says"] == DOWN
+    stow(edge, slice_of("CT", "1.2.826.0.1.3680043.10.5"))
+    assert client.get("/app/explorer.html").status_code == 200
+    assert client.get("/dicom-web/studies").json()
+    wait_until(lambda: len(edge.events("hint")) == 1)
+    assert "<strong>The enrichment service works.</strong>" in client.get("/enrichment").text
+
+
+def test_a_service_elsewhere_that_is_away_is_told_and_found_again(edge: Edge) -> None:
+    port = free_port()
+    edge.section(Service={"Start": False, "Url": f"http://127.0.0.1:{port}", "Secret": "5ec2e7" * 8})
+    edge.server.start()
+    wait_until(lambda: "does not respond" in edge.status()["state"])
+    page = edge.server.client.get("/enrichment").text
+    assert (
+        "<strong>The enrichment service runs elsewhere and does not respond. Everything else in Orthanc works" in page
+    )
+    assert edge.status()["error"] == f"the service at http://127.0.0.1:{port} does not respond (ConnectionRefusedError)"
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("no", 502 if broken else 403)(scope, receive, send)
+
+    broken = False
+    with serving(refuse, port):
+        wait_until(lambda: edge.status()["state"] == "runs elsewhere")
+        assert edge.status()["error"] == ""
+        broken = True
+        wait_until(lambda: edge.status()["error"].endswith("(HTTP 502)"))
+    assert edge.server.stop() == 0
 
 
 def test_configuration_error_of_the_service_is_shown_and_not_tried_again(edge: Edge) -> None:

@@ -2,7 +2,8 @@
 "use strict";
 
 const connection = document.getElementById("connection");
-let stale = false;
+const TRY_AGAIN_MS = 5000;
+let stale = false, heard = false;
 
 // Swapping the list would take away what somebody has chosen, so it waits until they are done.
 function refresh(always) {
@@ -23,11 +24,13 @@ function showProgress({ jobs }) {
 
 function listen() {
   const events = new EventSource(new URL("/enrichment/api/v1/events", location.origin));
-  let heard = false, failures = 0;
+  let failures = 0;
   events.addEventListener("open", () => { failures = 0; connection.hidden = true; });
   events.addEventListener("error", () => { // a stream that ends after some minutes is opened again at once
     failures += 1;
-    connection.hidden = failures < 2 && events.readyState !== EventSource.CLOSED;
+    const refused = events.readyState === EventSource.CLOSED; // the browser itself tries no more
+    connection.hidden = failures < 2 && !refused;
+    if (refused) setTimeout(listen, TRY_AGAIN_MS);
   });
   events.addEventListener("progress", (event) => showProgress(JSON.parse(event.data)));
   events.addEventListener("changed", () => { if (heard) refresh(false); heard = true; });
