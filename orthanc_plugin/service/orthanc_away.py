@@ -6,7 +6,7 @@ The page holds nothing of the database, because nobody has shown who asks. It tr
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
@@ -28,7 +28,7 @@ class OrthancAway:
         if path.startswith(_STATIC) and scope["method"] in ("GET", "HEAD"):
             await self._files({**scope, "root_path": _STATIC.rstrip("/")}, receive, send)
             return
-        answer = PlainTextResponse("Orthanc does not respond.\n", 503)
+        answer: Response = PlainTextResponse("Orthanc does not respond.\n", 503)
         if wants_page(Request(scope)):
             answer = render("away.html", status=503, retry_s=RETRY_S)
         answer.headers["Retry-After"] = str(RETRY_S)

@@ -210,7 +210,7 @@ def _numbers(series: CtSeries, flipped: bool) -> tuple[int | None, ...]:
 
 def _number(header: Dataset) -> int | None:
     try:
-        return int(header.get("InstanceNumber"))  # type: ignore[arg-type]
+        return int(header.get("InstanceNumber"))
     except (TypeError, ValueError):  # it has none, or a text
         return None
 
