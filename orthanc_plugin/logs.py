@@ -1,24 +1,162 @@
-"""Logs of the service and the workers: one rotating file that only its owner can read, or stderr.
+"""Logs of the service and the workers, without a single value of a patient.
 
-Our own code logs identifiers and counts, never headers. This module silences the libraries that would log addresses
-with patient identifiers in the query.
+Our own code logs identifiers and counts. What other libraries log may quote any value: pydicom's texts hold names and
+dates of birth, and an exception quotes what it could not convert. So of their records only the logger, the level and
+the place in the code are kept, and of an exception only its kind and its frames. A warning of the module `warnings`
+and an error that nobody catches are treated alike.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import resource
+import sys
+import threading
 import time
+import traceback
+import warnings
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from orthanc_plugin.errors import EnrichError
 
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(name)s: %(message)s"
 MAX_BYTES = 10 * 1024 * 1024
 KEPT_FILES = 5
 
+_OURS = "orthanc_plugin"
 # They log every request with its whole query (QIDO: patient identifiers), or every data element.
 _QUIET = ("dbos", "dicomweb_client", "httpcore", "httpx", "highdicom", "pydicom", "pynetdicom", "radiomics", "urllib3")
+_CONSTANT_TEXTS = ("urllib3", "uvicorn")
+"""They format no text themselves: the text without its arguments holds no value."""
+
+_AGAIN_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class CleanRecord(logging.LogRecord):
+    """A log record that holds no value of another library and no text of an exception that is not ours."""
+
+    def __init__(
+        self,
+        name: str,
+        level: int,
+        pathname: str,
+        lineno: int,
+        msg: object,
+        args: object,
+        exc_info: object,
+        func: str | None = None,
+        sinfo: str | None = None,
+        **more: object,
+    ) -> None:
+        super().__init__(name, level, pathname, lineno, msg, args, None, func, sinfo)  # type: ignore[arg-type]
+        if not _is(name, _OURS):
+            self._forget_values()
+        elif isinstance(self.args, tuple):
+            self.args = tuple(describe(value) if isinstance(value, BaseException) else value for value in self.args)
+        error = exc_info[1] if isinstance(exc_info, tuple) else None
+        if isinstance(error, BaseException):
+            self.exc_text = trace_of(error)
+
+    def _forget_values(self) -> None:
+        place = f"{Path(self.pathname or '').name}:{self.lineno}"
+        constant = isinstance(self.msg, str) and any(_is(self.name, library) for library in _CONSTANT_TEXTS)
+        self.msg = f"{str(self.msg).strip()} ({place})" if constant else f"said something at {place}"
+        self.args = ()
+
+
+def _is(name: str | None, library: str) -> bool:
+    return name is not None and (name == library or name.startswith(f"{library}."))
+
+
+def describe(error: BaseException) -> str:
+    """Describe an error in one line: its kind and place. Only our own errors keep their text."""
+    if isinstance(error, EnrichError):
+        return f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place
+
+
+def trace_of(error: BaseException) -> str:
+    """Write an error and what caused it with all frames, but without texts of errors that are not ours."""
+    lines, seen = list[str](), set[int]()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        lines.append(f"{'caused by ' if lines else ''}{describe(current)}")
+        lines += [f"  {f.filename}:{f.lineno} in {f.name}" for f in traceback.extract_tb(current.__traceback__)]
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "\n".join(lines)
+
+
+def guard_process() -> None:
+    """Keep values of patients out of all that this process writes outside its results: call it first of all.
+
+    It covers the logs of all libraries, the module `warnings`, errors that nobody catches, and core dumps.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logging.setLogRecordFactory(CleanRecord)
+    warnings.showwarning = _Warnings().show
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _log.critical("a thread ended by %s", _of(args.exc_value, args.exc_type))
+    sys.unraisablehook = lambda args: _log.error("an error was ignored: %s", _of(args.exc_value, args.exc_type))
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        return
+    sys.stderr.write(f"error: unexpected {trace_of(error)}\n")
+
+
+def _of(error: BaseException | None, kind: type[BaseException]) -> str:
+    return kind.__name__ if error is None else trace_of(error)
+
+
+class _Warnings:
+    """Says once for each place that a warning came from there, whatever its text."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str, int]] = set()
+
+    def show(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """Log the kind and the place."""
+        place = (category.__name__, Path(filename).name, lineno)
+        if place not in self._told:
+            self._told.add(place)
+            _log.warning("%s at %s:%d; its text is not shown, because it may quote values of a patient", *place)
+
+
+class _NotAgain(logging.Filter):
+    """Lets a line of another library through once a minute: without its values, one is like the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the record is logged."""
+        if _is(record.name, _OURS):
+            return True
+        line = (record.name, record.pathname, record.lineno)
+        if record.created - self._last.get(line, 0.0) < _AGAIN_S:
+            return False
+        self._last[line] = record.created
+        return True
 
 
 class _PrivateRotatingFileHandler(RotatingFileHandler):
@@ -48,10 +186,12 @@ def configure_logging(path: Path | None, level: int = logging.INFO) -> None:
         if path
         else logging.StreamHandler()
     )
+    logging.setLogRecordFactory(CleanRecord)
     formatter = logging.Formatter(FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
+    handler.addFilter(_NotAgain())
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its errors may quote what a peer sends
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # a peer that goes away is an error there

@@ -1,4 +1,4 @@
-"""Write the reference tables of the documentation out of the code: settings, commands, errors and reasons.
+"""Write the reference tables of the documentation out of the code: settings, commands, errors, reasons and rights.
 
 Usage: python scripts/docs_tables.py (`make docs-tables`). A test fails while docs/reference is stale.
 """
@@ -22,6 +22,7 @@ from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.config.schema import fields, model_in
 from orthanc_plugin.config.sections import Configuration, section_json
 from orthanc_plugin.errors import Refusal
+from orthanc_plugin.service.permissions import PERMISSIONS, Permission
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
@@ -147,9 +148,25 @@ them means and what to do.
 """
 
 
+def _line_of(line: Permission) -> tuple[str, ...]:
+    return " ".join(line.methods) or "any other", f"`{line.path}`", f"`{line.right}`", str(line.lowest)
+
+
+def routes_page() -> str:
+    """Return the right that each route needs, and the lowest role that has it."""
+    return f"""# Routes and rights
+
+Look up the right that a route needs. The first line that fits a request counts; what no line fits needs the right
+`settings`. The gate of the service, its tests and this page read the same table. [Access](../security/access.md)
+explains rights and roles. The hints route of Orthanc's plugin needs its secret alone.
+
+{_table("Method", "Path", "Right", "Role from which on", rows=map(_line_of, PERMISSIONS))}
+"""
+
+
 def pages() -> dict[Path, str]:
     """Return what each file of docs/reference must hold."""
-    texts = {"settings": settings_page(), "cli": cli_page(), "errors": errors_page()}
+    texts = {"settings": settings_page(), "cli": cli_page(), "errors": errors_page(), "routes": routes_page()}
     return {FOLDER / f"{name}.md": f"{_NOTE}\n{text}" for name, text in texts.items()}
 
 

@@ -5,6 +5,7 @@ Proxies and .netrc are ignored, and redirects are not followed: credentials go t
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -78,6 +79,15 @@ def open_client(
         timeout=timeout,
         trust_env=False,
     )
+
+
+def account_of(settings: ArchiveSettings) -> bytes:
+    """Write the header `Authorization` of our account; empty if there is none, or if a file renews the token."""
+    if settings.user:
+        login = f"{settings.user}:{settings.password.get_secret_value()}"
+        return b"Basic " + base64.b64encode(login.encode())
+    token = settings.token.get_secret_value()
+    return f"Bearer {token}".encode() if token else b""
 
 
 def told(error: BaseException) -> str:

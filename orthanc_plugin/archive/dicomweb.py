@@ -31,7 +31,7 @@ from orthanc_plugin.archive.part10 import (
     parse_instance,
 )
 from orthanc_plugin.archive.protocol import MASKS, CutShort
-from orthanc_plugin.archive.stow import AWAY, is_confirmed, stow_request
+from orthanc_plugin.archive.stow import AWAY, is_confirmed, status_of, stow_request
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
@@ -363,4 +363,4 @@ def _filled(header: Dataset, whole: Dataset) -> Dataset:
 
 
 def _status(response: requests.Response | None) -> str:
-    return f"{response.status_code} {response.reason}" if response is not None else "nothing"
+    return status_of(response.status_code) if response is not None else "nothing"

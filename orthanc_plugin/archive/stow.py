@@ -10,6 +10,7 @@ DICOM PS3.18 10.5.3 and I.2.
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ AWAY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTP
                   HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})  # fmt: skip
 
 _ANSWER_CHARACTERS = 200
+_PATIENT_GROUP, _SHORTEST = 0x0010, 3
+_IDENTIFYING = (
+    "AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyDescription",
+    "InstitutionName",
+)  # fmt: skip
+_KNOWN = frozenset(HTTPStatus)
 _STORED, _FAILED = "00081199", "00081198"
 _REFERENCED, _FAILURE, _WARNING = "00081155", "00081197", "00081196"
 logger = logging.getLogger(__name__)
@@ -80,7 +87,7 @@ def is_confirmed(archive: str, ds: Dataset, answer: requests.Response) -> bool:
 
 
 def _refused(archive: str, ds: Dataset, answer: requests.Response, said: Mapping[str, object] | None) -> EnrichError:
-    status = f"{answer.status_code} {answer.reason}"
+    status = status_of(answer.status_code)
     if answer.status_code in AWAY or answer.is_redirect:
         return TransientError(f"archive {archive} answered {status}")
     codes = [_code(item, _FAILURE) for item in _items(said, _FAILED)]
@@ -88,7 +95,7 @@ def _refused(archive: str, ds: Dataset, answer: requests.Response, said: Mapping
     if codes:
         sop_class = str(ds.get("SOPClassUID") or "")
         return refusal(archive, sop_class, codes[0], f"answered {status}: {reasons} for {ds.SOPInstanceUID}")
-    text = f"archive {archive} answered {status}{_explanation(said)}"
+    text = f"archive {archive} answered {status}{_explanation(said, ds)}"
     is_media_type = answer.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     return NotSupportedError(text) if is_media_type else StoreError(text)
 
@@ -106,11 +113,26 @@ def _said(answer: requests.Response) -> Mapping[str, object] | None:
     return body if isinstance(body, dict) else None
 
 
-def _explanation(said: Mapping[str, object] | None) -> str:
-    """Extract Orthanc's own error fields."""
+def _explanation(said: Mapping[str, object] | None, ds: Dataset) -> str:
+    """Extract Orthanc's own error fields, without values of the patient: the job database keeps the text."""
     said = said or {}
     text = " ".join(str(said[key]) for key in ("OrthancError", "Message", "Details") if said.get(key))
-    return f": {text[:_ANSWER_CHARACTERS]}" if text else ""
+    return f": {without_patient(text[:_ANSWER_CHARACTERS], ds)}" if text else ""
+
+
+def without_patient(text: str, ds: Dataset) -> str:
+    """Mask what a text quotes of the patient and of the study in the header of an instance."""
+    elements = [element for element in ds if element.tag.group == _PATIENT_GROUP or element.keyword in _IDENTIFYING]
+    values = {str(element.value) for element in elements if element.VR != "SQ"}
+    words = values | {word for value in values for word in re.split(r"[\^=\\\s,]+", value)}
+    for word in sorted((word for word in words if len(word) >= _SHORTEST), key=len, reverse=True):
+        text = re.sub(re.escape(word), "***", text, flags=re.IGNORECASE)
+    return text
+
+
+def status_of(code: int) -> str:
+    """Name a status in the words of the standard; an archive's own words may be anything."""
+    return f"{code} {HTTPStatus(code).phrase}" if code in _KNOWN else str(code)
 
 
 def _items(said: Mapping[str, object] | None, tag: str) -> list[Mapping[str, object]]:

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from orthanc_plugin import __version__
 from orthanc_plugin.cli import (
+    audit,
     backfill,
     demo,
     folder,
@@ -25,18 +26,22 @@ from orthanc_plugin.cli import (
     ohif,
     phantom,
     processes,
+    tokens,
     trial,
     webhooks,
     weights,
 )
 from orthanc_plugin.cli.desk import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Command, Commands, Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
+from orthanc_plugin.logs import guard_process
 
 __all__ = ["EXIT_CONFIG", "EXIT_DONE", "EXIT_FAILED", "EXIT_USAGE", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code. Without `arguments` it is a process of its own, which is guarded."""
+    if arguments is None:
+        guard_process()
     desk = Desk(_parser().parse_args(arguments))
     command: Command = desk.options.command
     try:
@@ -74,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     models.add_commands(shelf)
     weights.add_commands(shelf)
     ohif.add_commands(commands.group("ohif", "install the viewer that the service serves"))
+    audit.add_commands(commands.group("audit", "check, show and export who did what"))
+    tokens.add_commands(commands.group("tokens", "make, list and revoke tokens of the API"))
     webhooks.add_commands(commands.group("webhooks", "list and try out webhooks"))
     trial.add_commands(shelf)
     folder.add_rules_commands(commands.group("rules", "find out which series get what"))

@@ -34,6 +34,7 @@ def run_service(desk: Desk) -> int:
         secret,
         parent_is_stdin=desk.options.stdin,
         report_port=lambda port: print(json.dumps({"port": port}), flush=True),
+        report_problem=lambda problem: print(json.dumps({"problem": problem}), flush=True),
     )
 
 

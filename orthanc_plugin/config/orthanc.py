@@ -12,9 +12,23 @@ from orthanc_plugin.config.orthanc_json import JsonObject
 EXPOSED = "RemoteAccessAllowed is true and AuthenticationEnabled is false: anybody could read the images"
 
 
+OPEN_SERVICE = (
+    "Service.Host is reachable from other computers and AuthenticationEnabled is false: nobody could log in; set"
+    " AuthenticationEnabled to true and RegisteredUsers"
+)
+NO_NAMES = "Access names users, but AuthenticationEnabled is false: Orthanc knows nobody; set it to true"
+
+
 def is_exposed(document: JsonObject) -> bool:
     """Return whether Orthanc lets strangers in without a login."""
     return document.get("RemoteAccessAllowed") is True and document.get("AuthenticationEnabled") is False
+
+
+def unsafe(document: JsonObject, *, open_host: bool, names_users: bool) -> str:
+    """Say why the section must not be used with this Orthanc; empty if it may."""
+    if document.get("AuthenticationEnabled") is not False:
+        return ""
+    return OPEN_SERVICE if open_host else NO_NAMES if names_users else ""
 
 
 def with_local_archive(archives: object, document: JsonObject) -> object:

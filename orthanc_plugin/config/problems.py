@@ -75,9 +75,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "".join(f', did you mean "{key}"?' for key in known if [key.lower()] == close)
 
 
+def _untrusted(configuration: Configuration) -> Iterator[str]:
+    """Find callers whom the proxy logs in but who could read nothing: the archive knows no account for them."""
+    orthancs = {name: archive for name, archive in configuration.archives.items() if archive.orthanc_url}
+    front = orthancs.get("local") or next(iter(orthancs.values()), None)
+    if configuration.access.user_header and front is not None and not (front.user or front.token.get_secret_value()):
+        yield (
+            f"{SECTION}.Access.UserHeader: needs User and Password of the archive behind the front door: Orthanc does"
+            " not know whom the proxy logs in, so the service asks it with its own account"
+        )
+
+
 def contradictions(configuration: Configuration) -> Iterator[str]:
     """Find what no single value shows: unknown names, and rules that ask for what an archive does not know."""
     archives = configuration.archives
+    yield from _untrusted(configuration)
     names = [rule.name for rule in configuration.rules]
     for number, rule in enumerate(configuration.rules):
         path = f"{SECTION}.Rules[{number}]"

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orthanc_plugin.config.orthanc import EXPOSED, is_exposed, with_local_archive
+from orthanc_plugin.config.base import is_loopback
+from orthanc_plugin.config.orthanc import EXPOSED, is_exposed, unsafe, with_local_archive
 from orthanc_plugin.config.orthanc_json import JsonObject, read_orthanc_json
 from orthanc_plugin.config.overrides import override
 from orthanc_plugin.config.problems import contradictions, problem, shown
@@ -70,7 +71,12 @@ def parse_document(
     section, overrides = override(_with_archives(section), environ)
     section = _with_archives(section)  # an override may have emptied them
     section["Archives"] = with_local_archive(section["Archives"], document)
-    return _validate(section, {**(notes or {}), **overrides})
+    configuration = _validate(section, {**(notes or {}), **overrides})
+    access, open_host = configuration.access, not is_loopback(configuration.service.host)
+    names_users = bool(access.viewers or access.operators or access.admins) and not access.user_header
+    if why := unsafe(document, open_host=open_host, names_users=names_users):
+        raise ConfigError(why)
+    return configuration
 
 
 def _with_archives(section: Mapping[str, Any]) -> JsonObject:

@@ -11,7 +11,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 
 from orthanc_plugin.codes import REPORT_TITLE, Code
+from orthanc_plugin.config.access import AccessSettings
 from orthanc_plugin.config.archives import ArchiveName, ArchiveSettings
+from orthanc_plugin.config.audit import AuditSettings
 from orthanc_plugin.config.base import (
     SECRETS,
     AbsolutePath,
@@ -21,6 +23,7 @@ from orthanc_plugin.config.base import (
     ViewerAddress,
     is_loopback,
 )
+from orthanc_plugin.config.retention import RetentionSettings
 from orthanc_plugin.config.rule import DEFAULT_RULE, Rule
 from orthanc_plugin.config.webhooks import WebhookName, WebhookSettings
 
@@ -175,6 +178,9 @@ class Configuration(Settings):
     radiomics_memory_mib: int = Field(default=2048, ge=256, le=1048576, description="MiB, 256 to 1048576")
     report_title: ReportTitle = Field(default=ReportTitle(), description="an object with Value, Scheme and Meaning")
     tables: TableSettings = Field(default=TableSettings(), description="an object with Patient and Key")
+    retention: RetentionSettings = Field(default=RetentionSettings(), description="an object")
+    audit: AuditSettings = Field(default=AuditSettings(), description="an object")
+    access: AccessSettings = Field(default=AccessSettings(), description="an object")
     require_tls: bool = Field(default=False, description="true or false")
     rules: tuple[Rule, ...] = Field(default=(DEFAULT_RULE,), description="a list of rules, tried in this order")
 

@@ -78,6 +78,7 @@ class State(Enum):
     WRONG_SETTING = "configuration error"
     STARTING = "starting"
     RUNNING = "running"
+    TROUBLED = "running, but something needs a person"
     WAITING = "ended, will be started again"
     REMOTE = "runs elsewhere"
     AWAY = "runs elsewhere, does not respond"
@@ -537,7 +538,9 @@ class Service:
             self.status = replace(self.status, state=State.STARTING, starts=self.status.starts + 1)
             process = self._process = _spawn(self._settings)
         said: queue.Queue[Json] = queue.Queue()
-        threading.Thread(target=_listen, args=(process.stdout, said), name="enrichment-stdout", daemon=True).start()
+        threading.Thread(
+            target=_listen, args=(process.stdout, said, self._note), name="enrichment-stdout", daemon=True
+        ).start()
         error = ""
         try:
             _hand_over(process, self._settings)
@@ -566,6 +569,13 @@ class Service:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5.0)
         return str(first.get("error", ""))
+
+    def _note(self, problem: str) -> None:
+        """Show what the running service says of itself: what needs a person, or that nothing does any more."""
+        if self.status.state in (State.RUNNING, State.TROUBLED):
+            self.status = replace(self.status, state=State.TROUBLED if problem else State.RUNNING, error=problem)
+            if problem:
+                log_error(problem)
 
     def _ended(self, state: State, error: str) -> None:
         self.status = replace(self.status, state=state, error=error, address="")
@@ -606,12 +616,15 @@ def _hand_over(process: subprocess.Popen[str], settings: Settings) -> None:
         stdin.flush()
 
 
-def _listen(stdout: IO[str], said: queue.Queue[Json]) -> None:
-    """Put each JSON object that the service prints into `said`, and an empty one at the end."""
+def _listen(stdout: IO[str], said: queue.Queue[Json], note: Callable[[str], None]) -> None:
+    """Put each JSON object that the service prints into `said`, and an empty one at the end; `note` gets problems."""
     with stdout:
         for line in stdout:
             with contextlib.suppress(ValueError):
-                if isinstance(words := json.loads(line), dict):
+                words = json.loads(line)
+                if isinstance(words, dict) and isinstance(words.get("problem"), str):
+                    note(words["problem"])
+                elif isinstance(words, dict):
                     said.put(words)
     said.put({})
 

@@ -18,7 +18,7 @@ def open_engine(database_url: str) -> sa.Engine:
     url = database_engine_url(database_url)
     make_database_file(database_url)
     # A PostgreSQL that restarts closes the connections of the pool, so each one is tested before use.
-    engine = sa.create_engine(url, pool_pre_ping=True)
+    engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if url.get_backend_name() == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
     return engine

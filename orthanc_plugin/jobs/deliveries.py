@@ -83,6 +83,11 @@ class Deliveries:
             copies = (view for view in before if view.kind == DELIVER and view.state is JobState.QUEUED)
             self._client.cancel_workflows([view.workflow_id for view in copies])
 
+    def forget_runs(self, job_id: str) -> None:
+        """Forget the runs of a job that ended, and its deliveries that are not open."""
+        done = [view.workflow_id for view in self._of_job(job_id) if view.state not in OPEN_STATES]
+        self._client.delete_workflows([job_id, *done])
+
     def of_job(self, job_id: str) -> tuple[DeliveryView, ...]:
         """Return the deliveries of one job: of each kind and destination, the latest run."""
         return tuple({(view.kind, view.destination): view for view in self._of_job(job_id)}.values())

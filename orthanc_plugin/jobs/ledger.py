@@ -27,6 +27,9 @@ from orthanc_plugin.jobs.rows import Verdict as Verdict
 from orthanc_plugin.jobs.rows import decisions as _decisions
 from orthanc_plugin.jobs.search import EVERYTHING, Search, conditions
 
+_HAS_STAGES = '%"stages": [{%'
+"""How `Summary` writes the stages of a job that has some."""
+
 
 class Ledger(Notes):
     """Reads and writes decisions, and notes beside them; several threads may share one object.
@@ -74,6 +77,21 @@ class Ledger(Notes):
         """Return all decisions on a series in any archive, oldest first."""
         same = _decisions.c.series_instance_uid == series_uid
         return self._rows(sa.select(_decisions).where(same).order_by(_decisions.c.id))
+
+    def with_details(self, before: datetime, limit: int) -> tuple[Decision, ...]:
+        """Return decisions that ended before a time and still have measurements or messages, the oldest first."""
+        ended = sa.and_(_decisions.c.ended_at != "", _decisions.c.ended_at < text_of_time(before))
+        details = sa.or_(_decisions.c.detail != "", _decisions.c.summary.like(_HAS_STAGES))
+        closed = _decisions.c.state.not_in(OPEN_STATES)
+        found = sa.select(_decisions).where(ended, closed, details).order_by(_decisions.c.id).limit(limit)
+        return self._rows(found)
+
+    def forget_details(self, decision: Decision) -> None:
+        """Remove the measurements and messages of a decision; its UIDs and the names of its objects stay."""
+        same = (_decisions.c.archive == decision.archive, _decisions.c.fingerprint == decision.fingerprint)
+        left = {"detail": "", "summary": replace(decision.summary, stages=()).to_json()}
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(_decisions).where(*same).values(left))
 
     def of_job(self, job_id: str) -> Decision | None:
         """Return the row of a job."""

@@ -7,6 +7,7 @@ time. Pictures are kept apart, so that going back and forth costs nothing.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
@@ -40,6 +41,7 @@ class Kept(Generic[Key, Value]):
     def __init__(self, most_bytes: int, size: Callable[[Value], int]) -> None:
         self._most, self._size = most_bytes, size
         self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._used: dict[Key, float] = {}
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Value | None:
@@ -47,14 +49,22 @@ class Kept(Generic[Key, Value]):
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
+                self._used[key] = time.monotonic()
             return self._values.get(key)
 
     def put(self, key: Key, value: Value) -> None:
         """Keep a value, and let go of the oldest ones."""
         with self._lock:
             self._values[key] = value
+            self._used[key] = time.monotonic()
             while len(self._values) > 1 and sum(map(self._size, self._values.values())) > self._most:
-                self._values.popitem(last=False)
+                del self._used[self._values.popitem(last=False)[0]]
+
+    def forget(self, unused_s: float) -> None:
+        """Let go of what nobody asked for in that time."""
+        with self._lock:
+            for key in [key for key, used in self._used.items() if time.monotonic() - used >= unused_s]:
+                del self._values[key], self._used[key]
 
 
 class Scans:
@@ -106,6 +116,11 @@ class Scans:
             png = self._scan(job, segs).png(plane, index, window, hidden)
             self._pictures.put(key, png)
         return png
+
+    def forget(self, unused_s: float) -> None:
+        """Let go of scans and pictures that nobody asked for in that time."""
+        self._scans.forget(unused_s)
+        self._pictures.forget(unused_s)
 
     def _named(self, job_id: str) -> tuple[EnrichJob, list[StoredObject]]:
         view, job = self._queue.show(job_id), self._queue.job(job_id)

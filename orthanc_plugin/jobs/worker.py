@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 LEAVE_S = 3.0
 """Time to stop the engine. The service waits four seconds before it sends SIGTERM, and kills two seconds later."""
+ORPHAN_S = 8
+"""The most that a worker lives without the process that started it."""
 
 
 def run_worker(
@@ -114,6 +116,7 @@ def engine_configuration(database: str, me: str) -> DBOSConfig:
         "application_version": APPLICATION_VERSION,
         "executor_id": me,
         "log_level": "WARNING",
+        "db_engine_kwargs": {"hide_parameters": True},
         "serializer": DBOSPortableJSONSerializer(),
     }
 
@@ -130,6 +133,7 @@ def _stop_event(parent_is_stdin: bool) -> threading.Event:
         with suppress(OSError):
             while os.read(0, 4096):
                 pass
+        signal.alarm(ORPHAN_S)  # the kernel ends what hangs, even where no Python code runs any more
         stopping.set()
 
     signal.signal(signal.SIGTERM, on_signal)

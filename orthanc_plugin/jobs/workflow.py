@@ -31,6 +31,7 @@ from orthanc_plugin.jobs.stage import run_stage
 from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.webhooks import Notice, send
 from orthanc_plugin.jobs.withdrawal import Withdrawal, withdraw
+from orthanc_plugin.logs import describe
 from orthanc_plugin.pipeline.order import stages_of
 from orthanc_plugin.results.kinds import reference_of
 
@@ -214,10 +215,14 @@ def _step(retries: Retries, name: str, body: Callable[[], Found]) -> StageOutcom
     """Run one stage as a step of the engine."""
 
     def attempt() -> str:
-        DBOS.set_event("stage", name)
         tries = min(_tries(), retries.tries)
         retries.pause(tries)
-        return run_stage(name, body, last_try=tries >= retries.tries).to_json()
+        DBOS.set_event("stage", name)
+        try:
+            return run_stage(name, body, last_try=tries >= retries.tries).to_json()
+        except (TransientError, StoreError) as error:
+            DBOS.set_event("stage", f"{WAITS}try {tries + 1} of {retries.tries} of {name}, because {describe(error)}")
+            raise
 
     return StageOutcome.from_json(DBOS.run_step(_options(name, replace(retries, first_wait_s=0.0)), attempt))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import IPvAnyNetwork
 
@@ -22,6 +22,10 @@ _SOP_CLASS_NAMES = {
     "1.2.840.10008.5.1.4.1.1.2.1": "EnhancedCT",
     "1.2.840.10008.5.1.4.1.1.2.2": "LegacyEnhancedCT",
 }
+
+
+_RESCALE_TYPES = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
+"""Defined terms (PS3.3 C.11.1.1.2). Anything else is a text of somebody, which no log or database repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,9 @@ def _image_failures(match: Match, tags: SeriesTags) -> Iterator[Failure]:
         yield Failure("Axial", _truth(tags.axial), _truth(match.axial))
     if tags.rescale_types:
         wanted = tuple(dict.fromkeys(rescale_unit(text) for text in match.rescale_type))
-        yield from _listed("RescaleType", tags.rescale_types, wanted)
+        is_term = _RESCALE_TYPES.issuperset(tags.rescale_types)
+        failures = _listed("RescaleType", tags.rescale_types, wanted)
+        yield from (replace(failure, private=bool(tags.rescale_types) and not is_term) for failure in failures)
 
 
 def _truth(value: bool | None) -> str:

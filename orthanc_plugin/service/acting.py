@@ -16,6 +16,7 @@ from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.orders import Orders
 from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.service.auditing import note
 from orthanc_plugin.service.routes import answer, body_of, broken_rules, guarded, problem
 from orthanc_plugin.service.schema_pages import Act, ActBody, Acted, NotActed
 from orthanc_plugin.service.searching import FILTERS, search_of
@@ -62,7 +63,10 @@ class Acting:
             return problem(400, "series and search: give one of them")
         if body.search is not None and not (any(body.search.values()) and set(body.search) <= set(FILTERS)):
             return problem(400, f"search: needs at least one of {', '.join(FILTERS)}, and nothing else")
-        return answer(await run_in_threadpool(self._done, body))
+        done = await run_in_threadpool(self._done, body)
+        series = [named.partition("/")[2] for named in body.series]
+        note(request, *series, detail=f"{body.act} of series", count=done.done)
+        return answer(done)
 
     def _done(self, body: ActBody) -> Acted:
         rows = self._rows(body)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from orthanc_plugin.service.incident import describe
+from orthanc_plugin.logs import describe
 
 _log = logging.getLogger(__name__)
 

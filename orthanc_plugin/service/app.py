@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import httpx
 from starlette.applications import Starlette
@@ -13,7 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from orthanc_plugin.archive.connection import account_of
 from orthanc_plugin.archive.tls import client_context
+from orthanc_plugin.audit.trail import Trail
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import ConfigError
@@ -23,16 +26,19 @@ from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.pseudonym import patient_column
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.scans import Scans
+from orthanc_plugin.jobs.tokens import Tokens
 from orthanc_plugin.service.acting import Acting
 from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.api import ROOT, Api
+from orthanc_plugin.service.auditing import AuditTrail, Recorder
 from orthanc_plugin.service.dashboard import Dashboard
 from orthanc_plugin.service.events import Events
 from orthanc_plugin.service.findings import Cards
-from orthanc_plugin.service.gate import Gate, OrthancLogin
+from orthanc_plugin.service.gate import Entrance, Gate, OrthancLogin
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.inspecting import InspectRoutes
 from orthanc_plugin.service.job_page import JobPage
+from orthanc_plugin.service.login import LoginPages
 from orthanc_plugin.service.openapi import OpenApi
 from orthanc_plugin.service.people import People
 from orthanc_plugin.service.picture_routes import PictureRoutes
@@ -50,7 +56,7 @@ _IDLE_S = 0.5
 _MOST_TRANSFERS = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Backstage:
     """Everything that the routes need."""
 
@@ -64,6 +70,17 @@ class Backstage:
     started_at: datetime
     stopping: Callable[[], bool] = lambda: False
 
+    @cached_property
+    def scans(self) -> Scans:
+        """Pictures in memory."""
+        return Scans(self.queue, self.configuration.archives)
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        """Writes the audit log."""
+        audit = self.configuration.audit
+        return Recorder(Trail(self.configuration.state_directory, audit.key.get_secret_value()))
+
 
 def build_app(backstage: Backstage) -> ASGIApp:
     """Build the whole web application.
@@ -76,18 +93,16 @@ def build_app(backstage: Backstage) -> ASGIApp:
     front = front_archive(backstage.configuration)
     login, transfers = _client(20, front), _client(_MOST_TRANSFERS, front)
     archives = backstage.configuration.archives
-    health = HealthCheck(
-        archives, backstage.queue, backstage.readiness, backstage.started_at,
-        backstage.admission_state, backstage.workers, backstage.configuration.state_directory,
-    )  # fmt: skip
+    health = health_of(backstage)
     queue, configuration = backstage.queue, backstage.configuration
     inspector = Inspector(configuration)
     results = StoredResults(queue, archives, patient=patient_column(configuration))
-    scans = Scans(queue, archives)
+    scans = backstage.scans
     api = Api(queue, health, backstage.take_hint, results, archives)
     models = [card.name for card in backstage.readiness.models]
 
     viewer = Viewer(backstage.configuration.viewer)
+    orthanc, entrance = OrthancLogin(login, front.orthanc_url), entrance_of(backstage, front)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -105,6 +120,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
             *RuleTester(configuration, inspector, queue).routes(ROOT),
             *WebhookRoutes(configuration.webhooks).routes(ROOT),
             *OpenApi().routes(),
+            *LoginPages(orthanc, entrance).routes(),
             *Dashboard(queue, health, archives, models, webhooks_of(configuration.webhooks)).routes(),
             *JobPage(queue, results, scans, Cards(configuration.models_directory)).routes(),
             Route(f"{PREFIX}{{path:path}}", PassThrough(transfers, front.url), methods=list(METHODS)),
@@ -114,7 +130,23 @@ def build_app(backstage: Backstage) -> ASGIApp:
         lifespan=lifespan,
     )
     inside.router.default = OhifFiles(viewer)
-    return SameOrigin(Gate(inside, OrthancLogin(login, front.orthanc_url), backstage.secret))
+    audited = AuditTrail(inside, backstage.recorder, queue.ledger.of_job)
+    return SameOrigin(Gate(audited, orthanc, backstage.secret, entrance))
+
+
+def entrance_of(backstage: Backstage, front: ArchiveSettings) -> Entrance:
+    """Make what the gate needs: roles, tokens of the API, and the account for callers whom Orthanc does not know."""
+    tokens = Tokens(backstage.queue.ledger.engine)
+    return Entrance(backstage.configuration.access, tokens.find, account_of(front), backstage.recorder.told)
+
+
+def health_of(backstage: Backstage) -> HealthCheck:
+    """Make the check of everything that the service depends on."""
+    configuration = backstage.configuration
+    return HealthCheck(
+        configuration.archives, backstage.queue, backstage.readiness, backstage.started_at,
+        backstage.admission_state, backstage.workers, configuration.state_directory,
+    )  # fmt: skip
 
 
 def front_archive(configuration: Configuration) -> ArchiveSettings:

@@ -19,8 +19,8 @@ from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.deleted import NOT_BELIEVED
 from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.logs import describe
 from orthanc_plugin.service.admitting import AdmissionState
-from orthanc_plugin.service.incident import describe
 from orthanc_plugin.service.readiness import Readiness
 from orthanc_plugin.service.schema_health import (
     AdmissionHealth,
@@ -113,6 +113,16 @@ class HealthCheck:
         except sa.exc.SQLAlchemyError as error:
             return DatabaseHealth(ok=False, kind=kind, problem=f"cannot be written: {describe(error)}"), work
         return DatabaseHealth(ok=True, kind=kind, problem=""), work
+
+
+def problems_of(health: Health) -> str:
+    """Say in one line what needs a person; empty if nothing does."""
+    archives = [f"archive {archive.name}: {archive.problem}" for archive in health.archives if archive.problem]
+    database = [f"database: {health.database.problem}"] if not health.database.ok else []
+    admission = [f"admission: {health.admission.error}"] if health.admission.error else []
+    stuck = [f"{len(health.stuck)} jobs are stuck"] if health.stuck else []
+    ended = [f"worker {one.slot} does not run" for one in health.workers if one.pid is None]
+    return "; ".join((*database, *archives, *admission, *stuck, *ended))
 
 
 def _disk(directory: Path) -> DiskHealth:

@@ -6,6 +6,7 @@ state directory, checks everything it needs before it reports its port, and stop
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -15,10 +16,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from orthanc_plugin import __version__
+from orthanc_plugin.audit.event import Event, What
+from orthanc_plugin.audit.syslog import SyslogSender
 from orthanc_plugin.config.sections import Configuration, section_json
 from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.jobs.admissions import hint_to, open_admissions
@@ -26,8 +30,12 @@ from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.logs import configure_logging
 from orthanc_plugin.service.admitting import AdmissionLoop
-from orthanc_plugin.service.app import Backstage, build_app, front_archive
+from orthanc_plugin.service.app import Backstage, build_app, front_archive, health_of
+from orthanc_plugin.service.callers import Proxies
+from orthanc_plugin.service.health import HealthCheck, problems_of
+from orthanc_plugin.service.limits import Doorkeeper, limits_here
 from orthanc_plugin.service.readiness import check_readiness
+from orthanc_plugin.service.retention import Sweep
 from orthanc_plugin.service.server import FrontDoorServer, listen
 from orthanc_plugin.service.state import own_state
 from orthanc_plugin.service.workers import Supervisor
@@ -35,11 +43,20 @@ from orthanc_plugin.service.workers import Supervisor
 _log = logging.getLogger(__name__)
 
 WORKERS_STOP_S, ADMISSION_STOP_S = 8.0, 1.0
+ORPHAN_S = 9
+"""The most that the service lives without the process that started it."""
+FIRST_LOOK_S, LOOK_S = 3.0, 30.0
+"""Pause before the first look, and between two looks at the health for the page of Orthanc's plugin."""
 _STDIN = 0
 
 
 def run_service(
-    configuration: Configuration, secret: str, *, parent_is_stdin: bool, report_port: Callable[[int], None]
+    configuration: Configuration,
+    secret: str,
+    *,
+    parent_is_stdin: bool,
+    report_port: Callable[[int], None],
+    report_problem: Callable[[str], None] = lambda problem: None,
 ) -> int:
     """Run until stdin ends (`parent_is_stdin`), SIGTERM or SIGINT. Call this from the main thread.
 
@@ -54,6 +71,8 @@ def run_service(
         Whether to stop at the end of stdin and to log to `service.log` in the state directory instead of stderr.
     report_port : callable
         Receives the port as soon as the service answers there.
+    report_problem : callable
+        Receives what needs a person, each time that it changes; an empty text when nothing does any more.
 
     Returns
     -------
@@ -81,29 +100,28 @@ def run_service(
             admissions = open_admissions(configuration, queue)
             loop = AdmissionLoop(*admissions)
             workers = Supervisor(configuration.workers, worker_command, worker_greeting(configuration), state)
-            app = build_app(
-                Backstage(
-                    configuration,
-                    secret,
-                    queue,
-                    hint_to(admissions),
-                    loop.state,
-                    workers.states,
-                    readiness,
-                    datetime.now(UTC),
-                    stopping.is_set,
-                )
-            )
+            backstage = Backstage(
+                configuration, secret, queue, hint_to(admissions), loop.state, workers.states, readiness,
+                datetime.now(UTC), stopping.is_set,
+            )  # fmt: skip
+            app = build_app(backstage)
+            audit = _Audit(backstage)
             free_removed_slots(queue, state, configuration.workers)
             with closing(listen(configuration.service.host, configuration.service.port)) as sock:
                 port: int = sock.getsockname()[1]
                 if parent_is_stdin:
                     _thread("parent", stop_on_end_of_stdin, stopping)
+                    _thread("health", partial(report_problems, health_of(backstage), report_problem), stopping)
                 threads = (_thread("workers", workers.run, stopping), _thread("admission", loop.run, stopping))
+                audit.began(stopping)
+                _thread("sweep", sweep_of(backstage).run, stopping)
                 try:
-                    FrontDoorServer(app, stopping, lambda: report_port(port)).run([sock])
+                    proxies = Proxies(configuration.access)
+                    keeper = Doorkeeper(limits_here(), proxies.trusts)
+                    FrontDoorServer(app, stopping, lambda: report_port(port), keeper).run([sock])
                 finally:
                     stopping.set()
+                    audit.ended()
                     threads[0].join(WORKERS_STOP_S)
                     threads[1].join(ADMISSION_STOP_S)
         _log.info("stopped")
@@ -114,6 +132,49 @@ def _thread(name: str, body: Callable[[threading.Event], None], stopping: thread
     thread = threading.Thread(target=body, args=(stopping,), name=name, daemon=True)
     thread.start()
     return thread
+
+
+def sweep_of(backstage: Backstage) -> Sweep:
+    """Make the sweep that removes what is too old."""
+    configuration = backstage.configuration
+    return Sweep(
+        configuration.retention, backstage.queue, backstage.recorder.trail, configuration.state_directory,
+        backstage.scans.forget,
+    )  # fmt: skip
+
+
+class _Audit:
+    """The service itself in the audit log, and the log on its way to a syslog server."""
+
+    def __init__(self, backstage: Backstage) -> None:
+        self._recorder, configuration = backstage.recorder, backstage.configuration
+        audit, state = configuration.audit, configuration.state_directory
+        trail = self._recorder.trail
+        sender = SyslogSender(trail, state, audit.syslog, audit.ca_file, audit.site) if audit.syslog else None
+        self._send = sender.run if sender else None
+
+    def began(self, stopping: threading.Event) -> None:
+        """Record the start, and begin to send."""
+        self._record(What.START)
+        if self._send is not None:
+            _thread("syslog", self._send, stopping)
+
+    def ended(self) -> None:
+        """Record the end."""
+        self._record(What.STOP)
+
+    def _record(self, what: What) -> None:
+        self._recorder.record(Event(datetime.now(UTC), what, "orthanc-enrich", detail=f"version {__version__}"))
+
+
+def report_problems(health: HealthCheck, report: Callable[[str], None], stopping: threading.Event) -> None:
+    """Report what needs a person whenever it changes, until `stopping` is set."""
+    told, pause = "", FIRST_LOOK_S
+    while not stopping.wait(pause):
+        problem, pause = problems_of(asyncio.run(health.look())), LOOK_S
+        if problem != told:
+            report(problem)
+        told = problem
 
 
 @contextmanager
@@ -139,6 +200,7 @@ def stop_on_end_of_stdin(stopping: threading.Event) -> None:
     with contextlib.suppress(OSError):
         while os.read(_STDIN, 4096):
             pass
+    signal.alarm(ORPHAN_S)  # the kernel ends what hangs, even where no Python code runs any more
     _log.info("end of stdin: the parent process is gone")
     stopping.set()
 

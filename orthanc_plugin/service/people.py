@@ -5,8 +5,6 @@ Pages and addresses hold UIDs. A search by accession number or PatientID goes to
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -23,6 +21,8 @@ from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.uids import check_uids
+from orthanc_plugin.service.auditing import note
+from orthanc_plugin.service.callers import caller_of
 from orthanc_plugin.service.routes import answer, archive_errors, body_of, broken_rules, guarded, problem
 from orthanc_plugin.service.schema_pages import FindBody, FoundStudies, Patient, PatientBody
 from orthanc_plugin.service.searching import MOST_STUDIES
@@ -65,7 +65,9 @@ class People:
             wanted = PatientBody.model_validate_json(await body_of(request, _BODY_BYTES))
         except ValidationError as error:
             return problem(400, broken_rules(error))
-        who = user_of(request)
+        who = caller_of(request).name
+        uids = (wanted.series_instance_uid,)
+        note(request, *uids, study=wanted.study_instance_uid, archive=wanted.archive, detail="looked a patient up")
         patient = await run_in_threadpool(self._patient, wanted)
         _audit.info("user %s looked up the patient of series %s", who, wanted.series_instance_uid)
         return answer(patient)
@@ -91,8 +93,9 @@ class People:
         return RedirectResponse(f"/enrichment/?{urlencode({'study': ','.join(studies)})}", 303)
 
     async def _found(self, request: Request, wanted: FindBody) -> tuple[str, ...]:
-        who, studies = user_of(request), await run_in_threadpool(self._studies, wanted)
+        who, studies = caller_of(request).name, await run_in_threadpool(self._studies, wanted)
         by = " and ".join(keyword for name, keyword in _KEYS.items() if getattr(wanted, name))
+        note(request, archive=wanted.archive, detail=f"searched by {by}", count=len(studies))
         _audit.info("user %s looked studies up by %s: %d found", who, by, len(studies))
         return studies
 
@@ -126,15 +129,3 @@ class People:
         if name not in self._archives:
             raise HTTPException(404, "there is no such archive in the configuration")
         return self._opened(name, self._archives[name])
-
-
-def user_of(request: Request) -> str:
-    """Name the user of Orthanc who asks; `nobody` where Orthanc asks for no password."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return "of a token" if scheme else "nobody"
-    try:
-        name = base64.b64decode(given, validate=True).decode("utf-8", "replace").partition(":")[0]
-    except binascii.Error:
-        return "unknown"
-    return "".join(letter if letter.isprintable() else "?" for letter in name)[:64]

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable
-from urllib.parse import unquote
 
 import httpcore
 import httpx
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
+
+from orthanc_plugin.service.addresses import plain_path
 
 _log = logging.getLogger(__name__)
 
@@ -108,13 +109,12 @@ class PassThrough:
 
 
 def _leaves_dicomweb(path: str) -> bool:
-    """Tell whether a path leads out of DICOMweb once dots, backslashes or escapes are resolved.
+    """Tell whether a path leads out of DICOMweb once dots and escapes are resolved; ValueError if that is unclear.
 
     Paths below `servers` count too: there Orthanc itself is a client of any address that the caller names.
     """
-    plain = unquote(unquote(path))
-    parts = [part for part in plain.split("/") if part]
-    return "\\" in plain or not {".", ".."}.isdisjoint(parts) or parts[:1] == ["servers"]
+    parts = [part.strip() for part in plain_path(path.encode("latin-1")).split("/") if part.strip()]
+    return not {".", ".."}.isdisjoint(parts) or parts[:1] == ["servers"]
 
 
 def _has_body(request: Request) -> bool:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.service.incident import describe
+from orthanc_plugin.logs import describe
 from orthanc_plugin.service.pages import render, wants_page
 from orthanc_plugin.service.schema import Error, Problem
 from orthanc_plugin.service.shape import Shape

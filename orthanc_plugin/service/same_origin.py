@@ -9,15 +9,19 @@ a DELETE. Requests that carry them are refused.
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import unquote_plus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orthanc_plugin.service.addresses import is_plain_query, is_same_origin, plain_path
+
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _COSTLY = "/enrichment/api/v1/inspect"
 """It reads a whole series: no other site may have it done, although it changes nothing."""
+_READ_BY_MORE_THAN_US = ("/dicom-web", "/enrichment")
+"""Files of the viewer are found or not; what is behind these may be read by Orthanc, databases and logs."""
 _OVERRIDE_HEADERS = ("x-http-method-override", "x-http-method", "x-method-override")
 _PAGES_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -48,10 +52,12 @@ class SameOrigin:
 
 def _refusal(scope: Scope) -> Response | None:
     headers = Headers(scope=scope)
+    if scope["path"].startswith(_READ_BY_MORE_THAN_US) and not _has_one_reading(scope):
+        return PlainTextResponse("Invalid path.\n", 400)
     if any(name in headers for name in _OVERRIDE_HEADERS) or _overrides_method(scope["query_string"]):
         return PlainTextResponse("A request may not override its own method.\n", 400)
     counts = scope["method"] not in _SAFE_METHODS or scope["path"].startswith(_COSTLY)
-    if counts and not _is_same_origin(headers):
+    if counts and not _is_same_origin(headers, scope["scheme"]):
         return PlainTextResponse("Changes are accepted only from pages of this origin.\n", 403)
     return None
 
@@ -61,12 +67,27 @@ def _overrides_method(query: bytes) -> bool:
     return any(unquote_plus(name).strip().lower() == "_method" for name in names)
 
 
-def _is_same_origin(headers: Headers) -> bool:
+def _has_one_reading(scope: Scope) -> bool:
+    try:
+        plain_path(scope.get("raw_path") or scope["path"].encode())
+    except ValueError:
+        return False
+    return is_plain_query(scope["query_string"])
+
+
+def _is_same_origin(headers: Headers, scheme: str) -> bool:
+    """Tell whether a page of this origin asks; behind a TLS proxy, X-Forwarded-Proto tells the scheme.
+
+    A foreign page cannot set that header: its browser would ask us first (CORS), and get no answer that allows it.
+    """
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    if origin is None:
+        return True
+    scheme = headers.get("x-forwarded-proto", scheme).partition(",")[0].strip().lower()
+    return is_same_origin(origin, scheme, headers.get("host", ""))
 
 
 def _add_headers(headers: MutableHeaders, path: str) -> None:

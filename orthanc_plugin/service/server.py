@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from orthanc_plugin.errors import TransientError
+from orthanc_plugin.service.limits import BACKLOG, Doorkeeper, LimitedProtocol, limits_here
 
 GRACE_S = 3
 """Time for unfinished answers at a stop; after it they are cut off."""
@@ -29,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
-        sock.listen()
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         reason = error.strerror or type(error).__name__
@@ -48,12 +52,23 @@ class FrontDoorServer(uvicorn.Server):
         Stops the server when set.
     started : callable
         Called as soon as the server answers.
+    keeper : Doorkeeper, optional
+        Limits of its connections.
     """
 
-    def __init__(self, app: ASGIApp, stopping: threading.Event, started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        stopping: threading.Event,
+        started: Callable[[], None],
+        keeper: Doorkeeper | None = None,
+    ) -> None:
+        self._keeper = keeper or Doorkeeper(limits_here())
         super().__init__(
             uvicorn.Config(
                 app,
+                http=cast("type[asyncio.Protocol]", partial(LimitedProtocol, self._keeper)),
+                backlog=BACKLOG,
                 lifespan="on",
                 ws="none",
                 log_config=None,
@@ -77,5 +92,6 @@ class FrontDoorServer(uvicorn.Server):
         self._started()
 
     async def on_tick(self, counter: int) -> bool:
-        """Check ten times a second whether to stop."""
+        """Check ten times a second whether to stop, and which connections are too slow."""
+        self._keeper.sweep()
         return self._stopping.is_set() or await super().on_tick(counter)

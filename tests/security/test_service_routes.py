@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from orthanc_plugin.service.permissions import PERMISSIONS, Permission
 from tests.support.servers.front_door import RIGHT, SECRET, WRONG, FrontDoor, enqueue, front_door
 
 API = "/enrichment/api/v1"
@@ -70,6 +72,25 @@ ROUTES = [
     ("GET", "/app-config.js", 404),
     ("GET", "/system", 404),
 ]
+
+
+SAMPLES = {"index:int": "1", "number:int": "1", "path": "x", "path:path": "studies"}
+
+
+def test_each_route_has_a_line_in_the_table_of_rights_and_each_line_a_route(door: FrontDoor) -> None:
+    """A new route needs a line in service/permissions.py: otherwise only admins could use it."""
+    used: set[Permission] = set()
+    for route in door.routes:
+        path = re.sub(r"\{([^}]+)\}", lambda found: SAMPLES.get(found[1], "x"), route.path)
+        if route.path == f"{API}/hints":
+            continue
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            line = next(line for line in PERMISSIONS if line.fits(method, path))
+            used.add(line)
+            if path not in ("/", "/enrichment", "/viewer", "/app-config.js", "/dicom-web"):
+                assert line.path != "/{path:path}", f"{method} {route.path}"
+    named = {line for line in PERMISSIONS if not line.path.startswith(("/dicom-web", "/enrichment/static", "/{path"))}
+    assert {line.path for line in named - used} == set()
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from orthanc_plugin import logs
+from orthanc_plugin.errors import TransientError
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +22,7 @@ def _root_logger() -> Iterator[None]:
     for handler in handlers:
         root.removeHandler(handler)  # a forced set-up would close those of pytest
     yield
+    logging.setLogRecordFactory(logging.LogRecord)
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
@@ -69,3 +73,108 @@ def test_second_call_replaces_the_first(tmp_path: Path) -> None:
     logging.getLogger("orthanc_plugin").info("once")
     assert (tmp_path / "a.log").read_text() == ""
     assert (tmp_path / "b.log").read_text().count("once") == 1
+
+
+VALUE = "Planted^Name"
+
+
+def test_another_librarys_words_never_reach_a_log(tmp_path: Path) -> None:
+    logs.configure_logging(tmp_path / "service.log", logging.DEBUG)
+    for library in (
+        "pydicom",
+        "pydicom.config",
+        "dbos",
+        "highdicom",
+        "PIL",
+        "asyncio",
+        "concurrent.futures",
+        "unheard.of",
+    ):
+        logging.getLogger(library).error(f"Invalid value: {VALUE}")
+        logging.getLogger(library).error("Invalid value %s", VALUE)
+    logging.getLogger("urllib3").error("url=%s", VALUE)
+    text = (tmp_path / "service.log").read_text()
+    assert VALUE not in text
+    assert "ERROR" in text
+    assert " pydicom: said something at test_logs.py:" in text
+
+
+def test_an_exception_leaves_its_kind_and_place_only(tmp_path: Path) -> None:
+    logs.configure_logging(tmp_path / "service.log")
+
+    def fails() -> None:
+        try:
+            int(VALUE)
+        except ValueError as error:
+            raise KeyError(VALUE) from error
+
+    log = logging.getLogger("orthanc_plugin.jobs")
+    try:
+        fails()
+    except KeyError as error:
+        log.exception("stage failed")
+        log.error("because of %s", error)
+        log.error("because of it", exc_info=error)
+        logging.getLogger("uvicorn.error").error("Exception in ASGI application\n", exc_info=error)
+    text = (tmp_path / "service.log").read_text()
+    assert VALUE not in text
+    assert text.count("KeyError at test_logs.py:") == 4
+    assert text.count("caused by ValueError at test_logs.py:") == 3
+    assert "in fails" in text
+
+
+def test_our_own_errors_keep_their_text(tmp_path: Path) -> None:
+    logs.configure_logging(tmp_path / "service.log")
+    logging.getLogger("orthanc_plugin.jobs").warning("waits: %s", TransientError("archive far is away"))
+    assert "waits: TransientError: archive far is away" in (tmp_path / "service.log").read_text()
+
+
+PROCESS = f"""
+import gc, logging, sys, threading, warnings
+sys.argv = ["orthanc-enrich", "phantom"]
+from orthanc_plugin import logs
+from orthanc_plugin.errors import TransientError
+logs.guard_process()
+import pydicom, pydicom.dataset
+ds = pydicom.dataset.Dataset.from_json({{"00100030": {{"vr": "DA", "Value": ["{VALUE}"]}}}})
+for _ in range(3):
+    warnings.warn("Invalid value {VALUE}")
+ds.PatientBirthDate
+logging.getLogger("pydicom").warning("Invalid value {VALUE}")
+thread = threading.Thread(target=int, args=("{VALUE}",)); thread.start(); thread.join()
+class Late:
+    def __del__(self): raise ValueError("{VALUE}")
+Late(); gc.collect()
+import resource
+assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+raise RuntimeError("{VALUE}")
+"""
+
+
+def test_a_guarded_process_writes_no_value_whatever_happens() -> None:
+    done = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=False)
+    assert VALUE not in done.stderr + done.stdout
+    assert done.returncode == 1
+    for said in ("UserWarning at <string>", "a thread ended by ValueError", "an error was ignored: ValueError",
+                 "error: unexpected RuntimeError at <string>"):  # fmt: skip
+        assert said in done.stderr
+    assert done.stderr.count("UserWarning at <string>") == 1
+
+
+COMMAND = f"""
+import argparse, sys
+from orthanc_plugin.cli import main
+def broken(desk):
+    raise ValueError("{VALUE}")
+class Parser:
+    def parse_args(self, arguments):
+        return argparse.Namespace(command=broken)
+main._parser = Parser
+main.main()
+"""
+
+
+def test_every_command_is_guarded() -> None:
+    done = subprocess.run([sys.executable, "-c", COMMAND], capture_output=True, text=True, check=False)
+    assert VALUE not in done.stderr + done.stdout
+    assert "error: unexpected ValueError" in done.stderr

@@ -193,6 +193,15 @@ def test_no_secret_shuts_hints() -> None:
         ({"origin": "http://127.0.0.1:9999"}, 403),
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "https://127.0.0.1:8043"}, 403),
+        ({"origin": "https://127.0.0.1:8043", "x_forwarded_proto": "https"}, 200),
+        ({"origin": "http://127.0.0.1:8043", "x_forwarded_proto": "https"}, 403),
+        ({"origin": "http://pacs.example", "host": "pacs.example:80"}, 200),
+        ({"origin": "https://pacs.example", "host": "pacs.example:443", "x_forwarded_proto": "https, http"}, 200),
+        ({"origin": "http://pacs.example:443", "host": "pacs.example:443"}, 200),
+        ({"origin": "http://", "host": ""}, 403),
+        ({"origin": "http://[", "host": "["}, 403),
+        ({"origin": "http://127.0.0.1:8043.evil.example"}, 403),
     ],
 )
 def test_changes_come_from_this_origin(headers: dict[str, str], status: int) -> None:

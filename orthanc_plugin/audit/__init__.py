@@ -1,0 +1,1 @@
+"""Who did what, and when: a log that only grows, and that shows when somebody changed it."""

@@ -1,0 +1,180 @@
+"""The audit log of the front door: who did what to which series, and what the command line finds in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import pytest
+
+from orthanc_plugin.audit.event import Event, Outcome, What
+from orthanc_plugin.audit.trail import Trail
+from orthanc_plugin.cli.main import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, main
+from tests.support.servers.front_door import USER, WRONG, FrontDoor, enqueue, finish, front_door
+
+API = "/enrichment/api/v1"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def door(state: Path) -> Iterator[FrontDoor]:
+    with front_door(state) as door:
+        yield door
+
+
+def new_events(state: Path, after: int) -> list[Event]:
+    return [entry.event for entry in Trail(state).entries(after)]
+
+
+def told(door: FrontDoor, state: Path, method: str, path: str, **more: object) -> list[Event]:
+    """The events of one request."""
+    before = Trail(state).last_number()
+    door.ask(path, method, **more)  # type: ignore[arg-type]
+    return new_events(state, before)
+
+
+def test_acts_on_a_job_name_it_its_series_and_the_user(door: FrontDoor, state: Path) -> None:
+    job = enqueue(door.queue, "1.2.10")
+    finish(door.queue, job)
+    for method, path, what, detail in (
+        ("GET", f"/enrichment/jobs/{job}", What.VIEW, "jobs"),
+        ("POST", f"{API}/jobs/{job}/retry", What.ACT, "jobs retry"),
+        ("POST", f"{API}/jobs/{job}/cancel", What.ACT, "jobs cancel"),
+        ("POST", f"{API}/jobs/{job}/withdraw", What.DELETE, "jobs withdraw"),
+        ("GET", f"{API}/jobs/{job}/radiomics.csv", What.EXPORT, "jobs radiomics.csv"),
+    ):
+        (event,) = told(door, state, method, path)
+        assert (event.what, event.detail, event.who, event.way) == (what, detail, USER, "password")
+        assert (event.archive, event.study, event.series, event.job) == ("local", "1.2.3", ("1.2.10",), job)
+        assert event.address == "127.0.0.1"
+
+
+def test_settings_and_failures_are_recorded(door: FrontDoor, state: Path) -> None:
+    (event,) = told(door, state, "POST", f"{API}/pause")
+    assert (event.what, event.detail, event.outcome) == (What.SETTINGS, "pause", Outcome.SUCCESS)
+    (event,) = told(door, state, "POST", f"{API}/webhooks/none/test")
+    assert (event.what, event.outcome) == (What.SETTINGS, Outcome.FAILURE)
+    (event,) = told(door, state, "GET", f"{API}/jobs", auth=WRONG)
+    assert (event.what, event.who, event.outcome, event.detail) == (What.LOGIN, USER, Outcome.FAILURE, "wrong password")
+
+
+def test_series_of_a_body_are_named(door: FrontDoor, state: Path) -> None:
+    enqueue(door.queue, "1.2.11")
+    body = {"act": "urgent", "series": ["local/1.2.11", "local/not a uid\n"]}
+    (event,) = told(door, state, "POST", f"{API}/series/act", json=body)
+    assert (event.what, event.detail, event.series) == (What.ACT, "urgent of series", ("1.2.11",))
+
+
+def test_images_name_their_study_and_a_viewer_makes_one_line(door: FrontDoor, state: Path) -> None:
+    (event,) = told(door, state, "GET", "/dicom-web/studies/1.2.77/series/1.2.78/instances/1.2.79/frames/1")
+    assert (event.what, event.study, event.series) == (What.VIEW, "1.2.77", ("1.2.78",))
+    assert told(door, state, "GET", "/dicom-web/studies/1.2.77/series/1.2.78/instances/1.2.80/frames/1") == []
+    (event,) = told(door, state, "GET", "/dicom-web/studies?PatientName=Secret*")
+    assert (event.what, event.detail) == (What.SEARCH, "GET by DICOMweb")
+    (event,) = told(door, state, "POST", "/dicom-web/studies")
+    assert event.what is What.STORE
+    (event,) = told(door, state, "DELETE", "/dicom-web/studies/1.2.77")
+    assert (event.what, event.study) == (What.DELETE, "1.2.77")
+
+
+def test_lists_and_health_are_not_recorded(door: FrontDoor, state: Path) -> None:
+    for path in ("/enrichment/", f"{API}/jobs", f"{API}/series", f"{API}/health", "/enrichment/static/dashboard.css"):
+        assert told(door, state, "GET", path) == []
+
+
+def test_nothing_that_a_caller_writes_gets_into_the_log(door: FrontDoor, state: Path) -> None:
+    for method, path, more in (
+        ("GET", "/enrichment/series/QZXW", {}),
+        ("GET", "/enrichment/jobs/QZXW", {}),
+        ("POST", f"{API}/find", {"json": {"archive": "QZXW", "patient_id": "QZXW"}}),
+        ("POST", f"{API}/patients", {"json": {"archive": "local", "study_instance_uid": "QZXW"}}),
+        ("POST", f"{API}/series/act", {"json": {"act": "retry", "series": ["local/QZXW"]}}),
+        ("GET", "/dicom-web/studies/QZXW/series/QZXW?PatientID=QZXW", {}),
+    ):
+        door.ask(path, method, **more)  # type: ignore[arg-type]
+    assert b"QZXW" not in b"".join(file.read_bytes() for file in Trail(state).files())
+
+
+def test_the_log_of_all_this_can_be_checked(door: FrontDoor, state: Path) -> None:
+    verdict = Trail(state).verify()
+    assert verdict.problems == ()
+    assert verdict.entries > 10
+
+
+class TestCommands:
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> list[str]:
+        archives = {"local": {"Url": "http://127.0.0.1:9/dicom-web"}}
+        section = {"StateDirectory": str(tmp_path / "state"), "Archives": archives, "Audit": {"Site": "Site"}}
+        (tmp_path / "orthanc.json").write_text(json.dumps({"Enrichment": section}))
+        with front_door(tmp_path / "state") as door:
+            job = enqueue(door.queue, "1.2.10")
+            door.ask(f"/enrichment/jobs/{job}")
+            door.ask(f"{API}/pause", "POST")
+            door.ask(f"{API}/resume", "POST")
+            door.ask(f"{API}/jobs", auth=WRONG)
+        return ["--config", str(tmp_path / "orthanc.json")]
+
+    def test_verify_says_good_and_bad_by_its_exit_code(
+        self, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["audit", "verify", "--json", *settings]) == EXIT_DONE
+        said = json.loads(capsys.readouterr().out)
+        assert (said["entries"], said["problems"]) == (4, [])
+        assert main(["audit", "verify", "--head", said["head"], *settings]) == EXIT_DONE
+        assert "4 lines, head 4:" in capsys.readouterr().out
+        (file,) = Trail(tmp_path / "state").files()
+        file.write_text(file.read_text().replace('"what":"view"', '"what":"search"'))
+        assert main(["audit", "verify", *settings]) == EXIT_FAILED
+        assert "problem: " in capsys.readouterr().out
+        with pytest.raises(SystemExit, match="2"):
+            main(["audit", "verify", "--head", "4:abc", *settings])
+
+    def test_a_wrong_configuration_is_no_tampering(self, tmp_path: Path) -> None:
+        (tmp_path / "wrong.json").write_text('{"Enrichment": {"Audit": {"Key": "short"}}}')
+        assert main(["audit", "verify", "--config", str(tmp_path / "wrong.json")]) == EXIT_CONFIG
+
+    def test_show_and_its_filters(self, settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        for filters, count in (
+            ([], 4),
+            (["--what", "settings"], 2),
+            (["--series", "1.2.10"], 1),
+            (["--who", "no"], 0),
+            (["--since", "2999-01-01"], 0),
+            (["--limit", "1"], 1),
+            (["--limit", "0"], 0),
+        ):
+            assert main(["audit", "show", "--json", *filters, *settings]) == EXIT_DONE
+            assert len(json.loads(capsys.readouterr().out)) == count
+        assert main(["audit", "show", "--what", "settings", *settings]) == EXIT_DONE
+        assert f" {USER} settings success pause" in capsys.readouterr().out
+
+    def test_export_as_json_csv_and_messages(self, settings: list[str], tmp_path: Path) -> None:
+        for kind in ("json", "csv", "xml"):
+            assert main(["audit", "export", str(tmp_path / kind), "--format", kind, *settings]) == EXIT_DONE
+            assert (tmp_path / kind).stat().st_mode & 0o777 == 0o600
+        assert len([json.loads(line) for line in (tmp_path / "json").read_text().splitlines()]) == 4
+        with (tmp_path / "csv").open(newline="") as file:
+            assert [row["who"] for row in csv.DictReader(file)] == [USER] * 4
+        messages = [Xml.fromstring(line) for line in (tmp_path / "xml").read_text().splitlines()]
+        assert {message.find("AuditSourceIdentification").attrib["AuditEnterpriseSiteID"] for message in messages} == {
+            "Site"
+        }  # type: ignore[union-attr]
+        assert main(["audit", "export", str(tmp_path / "json"), *settings]) == EXIT_FAILED
+
+    def test_no_name_is_a_formula_in_a_spreadsheet(self, settings: list[str], tmp_path: Path) -> None:
+        trail = Trail(tmp_path / "state")
+        first = next(trail.entries()).event
+        for name in ("=1+1", "@SUM(A1)", "+1", "-1", "\t=1"):
+            trail.append(Event(first.at, What.VIEW, name))
+        assert main(["audit", "export", str(tmp_path / "csv"), "--format", "csv", *settings]) == EXIT_DONE
+        with (tmp_path / "csv").open(newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert [cell for cell in cells if cell.startswith(("=", "@", "+", "-", "\t"))] == []
