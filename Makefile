@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults scaling-figures bench bench-front-door parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
+.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-front-door parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ scaling-figures: setup ## Measure queue, workers and STOW, and simulate sites; w
 
 bench: setup ## Measure seconds and memory of the main job
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s
+
+security-tests: setup ## Try all that the security tests know; writes docs/security-tests.md (minutes)
+	./scripts/in-loopback $(RUN)python -m pytest tests/security tests/unit/audit tests/unit/service/test_access.py --security-page -q -n 0
 
 parity: setup parity-env ## Compare every nnU-Net case with the original frameworks; writes docs/parity.md
 	.parity/bin/python -m pytest tests/parity/nnunet --full --page -q -o timeout=1800

@@ -88,7 +88,7 @@ class SyslogSender:
             except OSError:
                 stream.close()
                 raise
-        return lambda frame: stream.sendall(b"%d " % len(frame) + frame), stream.close
+        return lambda frame: stream.sendall(b"%d " % len(frame) + frame), lambda: _finish(stream)
 
     def _sent(self) -> int:
         try:
@@ -107,3 +107,15 @@ class SyslogSender:
         if said != self._error:
             _log.warning("the audit log cannot be sent to %s: %s; will try again", self._host, said)
         self._error = said
+
+
+def _finish(stream: socket.socket) -> None:
+    """Close so that nothing is lost: what the server sent and nobody read would reset the connection."""
+    stream.settimeout(TIMEOUT_S / 2)
+    try:
+        stream = stream.unwrap() if isinstance(stream, ssl.SSLSocket) else stream
+        stream.shutdown(socket.SHUT_WR)
+        while stream.recv(4096):
+            pass
+    finally:
+        stream.close()

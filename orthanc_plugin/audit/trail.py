@@ -158,7 +158,9 @@ class Trail:
     def _write(self, event: Event, before: Head) -> Head:
         record: dict[str, object] = {"n": before.number + 1, **event.record()}
         digest = self._digest(_line(record), before)
-        self._put(self._folder / f"{event.at:%Y-%m}{_SUFFIX}", _line(record | {"digest": digest}))
+        # A clock that was set back must not write into a month that ended: the order of files is that of lines.
+        file = max([self._folder / f"{event.at:%Y-%m}{_SUFFIX}", *self.files()[-1:]])
+        self._put(file, _line(record | {"digest": digest}))
         return Head(before.number + 1, digest)
 
     def _digest(self, line: str, before: Head) -> str:

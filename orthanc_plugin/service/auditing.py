@@ -1,4 +1,4 @@
-"""Writes down who did what at the front door, once the answer is known.
+"""Writes down who did what at the front door, once the outcome is known.
 
 Lists, health and files of the pages name no patient and are not recorded. A viewer asks for a series in hundreds of
 requests; the same person who looks at the same thing again within five minutes makes no new line.
@@ -104,25 +104,21 @@ class AuditTrail:
         self._app, self._recorder, self._job = app, recorder, job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, then record."""
+        """Record what was done as soon as its outcome is known, before the first byte of the answer leaves."""
         caller = scope.get("caller")
         what = _what(scope) if scope["type"] == "http" and isinstance(caller, Caller) else None
         if what is None or not isinstance(caller, Caller):
             await self._app(scope, receive, send)
             return
-        status, scope["notes"] = 500, list[_Named]()
+        scope["notes"] = list[_Named]()
 
-        async def watched(message: Message) -> None:
-            nonlocal status
+        async def recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status = message["status"]
+                event = self._recorder.event(caller, what)
+                await run_in_threadpool(self._write, event, scope, message["status"])
             await send(message)
 
-        try:
-            await self._app(scope, receive, watched)
-        finally:
-            event = self._recorder.event(caller, what)
-            await run_in_threadpool(self._write, event, scope, status)
+        await self._app(scope, receive, recorded)
 
     def _write(self, event: Event, scope: Scope, status: int) -> None:
         outcome = Outcome.SUCCESS if status < 400 else Outcome.FAILURE

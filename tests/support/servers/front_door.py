@@ -100,7 +100,7 @@ def front_door(
                 )
             )
             with serving(app) as url:
-                inside = app._app._app  # type: ignore[attr-defined]  # behind the cross-site check and the gate
+                inside = app._app._app._app  # type: ignore[attr-defined]  # behind cross-site check, gate and audit log
                 yield FrontDoor(url, queue, hints, [route for route in inside.routes if isinstance(route, Route)])
 
 

@@ -9,12 +9,14 @@ import pytest
 
 from orthanc_plugin.cli.main import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, main
 from orthanc_plugin.jobs.database import open_engine
+from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.tokens import Tokens
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> list[str]:
     file = tmp_path / "orthanc.json"
+    JobQueue(f"sqlite:///{tmp_path}/state/jobs.db").close()
     archives = {"local": {"Url": "http://127.0.0.1:9/dicom-web"}}
     file.write_text(json.dumps({"Enrichment": {"StateDirectory": str(tmp_path / "state"), "Archives": archives}}))
     return ["--config", str(file)]

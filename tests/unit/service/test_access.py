@@ -74,7 +74,7 @@ class Door:
 
     def ask(
         self, path: str = "/enrichment/", method: str = "GET", peer: str = "192.0.2.9", data: object = None,
-        **headers: str,
+        **headers: str | bytes,
     ) -> httpx.Response:  # fmt: skip
         async def run() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, client=(peer, 1234))
@@ -166,7 +166,7 @@ def test_a_proxy_shows_its_secret() -> None:
 
 def test_a_name_from_a_proxy_may_have_any_letters() -> None:
     door = Door(**(PROXY | {"Admins": ["Müller"]}))
-    assert door.ask(x_forwarded_user="Müller").json()["name"] == "Müller"
+    assert door.ask(x_forwarded_user="Müller".encode()).json()["name"] == "Müller"
 
 
 def test_wrong_passwords_close_the_door_for_a_while() -> None:
