@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import requests
@@ -44,7 +45,7 @@ def open_session(name: str, settings: ArchiveSettings) -> requests.Session:
         If a file of `settings` cannot be used.
     """
     _check_files(name, settings)
-    session = plain_session()
+    session = plain_session(*named_addresses(settings))
     if settings.ca_file is not None:
         session.verify = str(settings.ca_file)
     if settings.client_certificate is not None:
@@ -56,14 +57,31 @@ def open_session(name: str, settings: ArchiveSettings) -> requests.Session:
     return session
 
 
-def plain_session() -> requests.Session:
-    """Open a session without login that ignores the environment and follows no redirect."""
+def plain_session(*named: str) -> requests.Session:
+    """Open a session without login that ignores the environment and follows no redirect.
+
+    Parameters
+    ----------
+    *named : str
+        The only addresses that it calls; none for any.
+    """
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = 0
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, PacedAdapter())
+    session.adapters.clear()
+    for address in named or ("http://", "https://"):
+        session.mount(address, PacedAdapter())
     return session
+
+
+def _server(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port  # the usual port of a scheme is None
+
+
+def named_addresses(settings: ArchiveSettings) -> tuple[str, ...]:
+    """Return the servers that an archive's settings name, each with the slash that ends its name."""
+    urls = [urlsplit(url) for url in (settings.url, settings.orthanc_url) if url]
+    return tuple(dict.fromkeys(f"{url.scheme}://{url.netloc}/" for url in urls))
 
 
 def open_client(
@@ -72,7 +90,14 @@ def open_client(
     """Open a client of `httpx`, for Orthanc's REST API; raise as `open_session`."""
     _check_files(name, settings)
     verify = client_context(name, settings) if settings.ca_file or settings.client_certificate else True
+    named = {_server(httpx.URL(address)) for address in named_addresses(settings)}
+
+    def only_named(request: httpx.Request) -> None:
+        if _server(request.url) not in named:
+            raise httpx.UnsupportedProtocol("the configuration does not name this address", request=request)
+
     return httpx.Client(
+        event_hooks={"request": [only_named]},
         base_url=base_url,
         auth=_auth(name, settings),
         transport=PacedTransport(verify=verify, trust_env=False),
@@ -96,6 +121,8 @@ def told(error: BaseException) -> str:
         return problem
     if isinstance(error, TooSlowError | TooSlowTransportError):
         return str(error)
+    if isinstance(error, requests.exceptions.InvalidSchema | httpx.UnsupportedProtocol):
+        return "it leads to an address that the configuration does not name"
     if isinstance(error, requests.TooManyRedirects):
         return "it redirects to another address: set Url to that one"
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -116,7 +118,34 @@ def _reveal_on_request(secret: SecretStr, info: SerializationInfo[Any]) -> str:
     return secret.get_secret_value() if info.context is SECRETS else str(secret)
 
 
-Secret = Annotated[SecretStr, PlainSerializer(_reveal_on_request, when_used="json")]
+def _fetched(text: object) -> object:
+    """Fetch a secret that is named instead of written: `file:/path`, or `credential:NAME` of systemd."""
+    found = re.fullmatch("(file:)(/.+)|(credential:)(.*)", text) if isinstance(text, str) else None
+    if found is None:
+        return text
+    path = Path(found[2]) if found[1] else _credential(found[4])
+    try:
+        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"the file that it names cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("the file that it names is not a text in UTF-8") from None
+    if not secret:
+        raise ValueError("the file that it names is empty")
+    return secret
+
+
+def _credential(name: str) -> Path:
+    """Return the file of a credential that systemd passed on (LoadCredential=, SetCredentialEncrypted=)."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if not folder:
+        raise ValueError("it names a credential of systemd, but CREDENTIALS_DIRECTORY is not set")
+    if not name or "/" in name or name in (".", ".."):
+        raise ValueError("a credential of systemd has a name without slashes")
+    return Path(folder) / name
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_fetched), PlainSerializer(_reveal_on_request, when_used="json")]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 OptionalWebAddress = Annotated[str, AfterValidator(_optional_web_address)]
 ViewerAddress = Annotated[str, AfterValidator(_viewer_address)]

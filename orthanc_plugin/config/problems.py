@@ -55,7 +55,7 @@ def problem(detail: Mapping[str, Any], notes: Mapping[str, str]) -> str:
 
 
 def _is_secret(keys: Sequence[int | str]) -> bool:
-    return bool({"Database", "Password", "Secret", "Token", "User"} & set(keys))
+    return bool({"Database", "Key", "Password", "ProxySecret", "Secret", "Token", "User"} & set(keys))
 
 
 def shown(value: object) -> str:

@@ -159,7 +159,7 @@ def read_settings(configuration: str, environ: Mapping[str, str]) -> Settings:
     section = _with_archives(_overridden(_with_archives(whole[SECTION]), environ))
     service: Json = _get(section, "Service", {}, "")
     start = _get(service, "Start", True, "Service.")
-    shared_secret = _get(service, "Secret", "", "Service.") or environ.get("ENRICHMENT_SECRET", "")
+    shared_secret = _fetched(_get(service, "Secret", "", "Service."), environ) or environ.get("ENRICHMENT_SECRET", "")
     settings = Settings(
         start=start,
         python=_get(service, "Python", "", "Service."),
@@ -216,6 +216,19 @@ def _from_json(text: str) -> Any:
     with contextlib.suppress(ValueError):
         return json.loads(text) if text[:1] in ("[", "{") or text == "null" else text
     return text
+
+
+def _fetched(secret: str, environ: Mapping[str, str]) -> str:
+    """Fetch a secret that is named instead of written: `file:/path`, or `credential:NAME` of systemd."""
+    found = re.fullmatch("(file:)(/.+)|(credential:)([^/]+)", secret)
+    if found is None:
+        return secret
+    path = found[2] or os.path.join(environ.get("CREDENTIALS_DIRECTORY", ""), found[4])
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError("Enrichment.Service.Secret names a file or credential that cannot be read") from None
 
 
 def _hinted_archive(section: Json) -> str:
