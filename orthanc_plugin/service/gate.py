@@ -253,6 +253,7 @@ class Gate:
             entrance.lockout.failed(address, name_in(b"Bearer"))
             await self._tell(person("of a token", Way.TOKEN, None, address), What.LOGIN, "wrong token")
             return _REFUSALS[Access.DENIED]
+        entrance.lockout.passed(address, name_in(b"Bearer"))
         self._pass_on(scope, entrance.account)
         rights = frozenset(right for right in Right if right in token.rights)
         return Caller(f"token {token.name}", Way.TOKEN, rights, None, address)

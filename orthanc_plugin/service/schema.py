@@ -240,7 +240,7 @@ class BackfillBody(BaseModel):
     archive: Name
     query: Annotated[str, Field(max_length=1000)] = ""
     studies: tuple[Uid, ...] = ()
-    limit: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     again: bool = False
 
 

@@ -19,6 +19,7 @@ AREAS = {
     "test_before_login": "Before the login",
     "test_addresses": "Odd addresses",
     "test_service_routes": "Every route, every identity, other sites",
+    "test_proxy_login": "Single sign-on by a proxy",
     "test_access": "Roles, proxies, tokens, sessions, lockout",
     "test_audit": "Audit log",
     "test_trail": "Audit log: tampering",
@@ -150,6 +151,45 @@ ROWS = {
             "shown by a head kept elsewhere",
         ),
         "test_nobody_rewrites_a_keyed_log_without_the_key": ("lines written without the key", "shown"),
+    },
+    "test_proxy_login": {
+        "test_groups_of_the_provider_decide": ("a real proxy that names user and groups", "200 or 403 by group"),
+        "test_the_proxy_replaces_what_a_caller_claims": ("a caller's own headers through the proxy", "ignored"),
+        "test_nobody_else_is_believed": ("the headers from other addresses, with the secret", "401"),
+        "test_on_the_computer_of_the_proxy_the_secret_counts": ("the headers from the proxy's computer", "400"),
+        "test_the_audit_log_names_the_person_and_where_it_sits": ("a change through the proxy", "person and address"),
+    },
+    "test_outgoing": {
+        "test_a_redirect_is_not_followed": ("an archive that redirects (301 to 308)", "no request elsewhere"),
+        "test_addresses_in_answers_are_not_followed": (
+            "RetrieveURL and BulkDataURI of another host or a cloud's metadata",
+            "no request elsewhere",
+        ),
+        "test_no_connection_leads_anywhere_else": ("other hosts, schemes and look-alikes", "refused"),
+        "test_no_identifier_changes_the_address": ("UIDs such as 1.2/../../system", "refused before a request"),
+        "test_tls_of_an_archive_is_verified": ("a certificate for another name, an unknown CA", "refused"),
+        "test_a_webhook_is_signed_and_redirected_nowhere": ("a webhook that redirects", "no request elsewhere"),
+        "test_addresses_that_are_unsafe_stop_the_start": (
+            "addresses without TLS, with users, other schemes",
+            "refused",
+        ),
+        "test_a_credential_is_a_name_in_its_folder": ("credentials such as ../etc/passwd", "refused"),
+        "test_old_tls_is_refused": ("versions of TLS", "1.2 or newer, verified"),
+    },
+    "test_schema_fuzz": {
+        "test_no_request_breaks_the_api": ("schemathesis, 12 requests for each operation", "no error of the server"),
+    },
+    "test_injection": {
+        "test_a_filter_is_a_value_and_no_command": ("SQL in each filter", "no row found, none lost"),
+        "test_a_path_and_a_body_are_values_too": ("SQL in reasons, texts and names", "nothing done"),
+        "test_no_cell_of_a_table_is_a_formula": ("formulas in each column of radiomics", "no cell is a formula"),
+        "test_a_body_that_nests_without_end_is_refused": ("JSON 100,000 levels deep", "400"),
+        "test_a_body_that_is_too_long_is_refused": ("5 MiB where 1 MiB or less is allowed", "413"),
+        "test_a_compressed_body_is_not_unpacked": ("a body that would inflate to 64 MiB", "400"),
+        "test_a_file_that_inflates_is_not_read": ("a DICOM file that would inflate to 300 MiB", "unread, no memory"),
+        "test_a_length_that_lies_takes_no_memory": ("lengths of 4 GiB", "400"),
+        "test_numbers_out_of_range_are_refused": ("limits such as 1e9 or 10^40", "400"),
+        "test_a_uid_in_a_body_is_a_uid": ("paths and scripts for UIDs", "400"),
     },
     "test_honest_health": {
         "test_a_wrong_password_of_an_archive_shows_on_orthancs_page_and_in_the_health": (

@@ -17,7 +17,9 @@ from tests.support.servers.orthanc_server import wait_until
 def serving(app: ASGIApp, port: int = 0) -> Iterator[str]:
     """Root URL of the application."""
     sock = listen("127.0.0.1", port)
-    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, timeout_graceful_shutdown=2))
+    server = uvicorn.Server(
+        uvicorn.Config(app, ws="none", log_config=None, proxy_headers=False, timeout_graceful_shutdown=2)
+    )
     thread = threading.Thread(target=server.run, args=([sock],))
     thread.start()
     try:
