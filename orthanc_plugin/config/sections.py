@@ -150,8 +150,8 @@ class Configuration(Settings):
         description="sqlite:////absolute/path or postgresql://...; left out: jobs.db in StateDirectory",
     )
     models_directory: AbsolutePath | None = Field(default=None, description="absolute path of a folder, or null")
-    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
-        default="auto", description='"auto", "cpu", "cuda" or "tensorrt"'
+    provider: Literal["auto", "cpu", "cuda", "tensorrt", "openvino"] = Field(
+        default="auto", description='"auto", "cpu", "cuda", "tensorrt" or "openvino"'
     )
     archives: dict[ArchiveName, ArchiveSettings] = Field(
         description="an object, its names of 1 to 32 letters, digits, - or _"

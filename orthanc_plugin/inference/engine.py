@@ -50,7 +50,7 @@ def open_engine(card: ModelCard, wanted: Provider) -> SegmentationEngine:
     verify_model(card)
     match card.engine:
         case Engine.CLASSICAL_CHEST:
-            session, provider = open_session(card.directory / card.graphs[0].file, wanted)
+            session, provider = open_session(card.directory / card.graphs[0].file, wanted, convolutions=False)
             return ClassicalChestEngine(card, session, provider)
         case Engine.BODY_PART_REGRESSION:
             raise ModelError(f"{card.name} does not segment organs; name it under Locate")

@@ -1,4 +1,4 @@
-"""The parts of docs/scaling.md that commands write."""
+"""The parts of docs/scaling.md and docs/performance.md that commands write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.campaign.table import machine
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
+PAGE, PERFORMANCE = (Path(__file__).resolve().parents[2] / "docs" / name for name in ("scaling.md", "performance.md"))
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -18,11 +18,11 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def write_part(name: str, text: str, *, measured: bool = True) -> None:
+def write_part(name: str, text: str, *, measured: bool = True, page: Path = PAGE) -> None:
     """Write a part between its marks; what was measured with date and computer."""
     start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     where = f"\nMeasured on {datetime.now(UTC).date()}: {machine()}.\n\n" if measured else "\n"
     body = f"{start}{text}{where}{end}"
-    page = PAGE.read_text()
-    assert start in page, name
-    PAGE.write_text(re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: body, page, flags=re.DOTALL))
+    text = page.read_text()
+    assert start in text, name
+    page.write_text(re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: body, text, flags=re.DOTALL))

@@ -1,7 +1,9 @@
 """Turn class values on the working grid into labels on the image's grid: resample and decide slice by slice.
 
 Order-1 resampling is separable: two slices of class values give one slice of labels. So a volume of class values never
-exists on the image's grid. Axes can be transposed at the end, when labels are written.
+exists on the image's grid. It also stays between the values that it interpolates. So in each band of rows, only the
+classes whose highest value reaches the highest of all lowest values can win, and no other is resampled: in air, none
+is. Axes can be transposed at the end, when labels are written.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from orthanc_plugin.inference.nnunet.resample import separate_axis
 from orthanc_plugin.inference.nnunet.window import Slab
 
 _BAND_ROWS = 64
+_ROUNDING = 8 * float(np.finfo(np.float32).eps)
+"""How far above its inputs an interpolated value can come, relative to the largest of all values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,11 +59,29 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Between:
-    """Class values (heads, y, x) of the two slices around an output slice, and the weight of the upper one."""
+class _Band:
+    """Rows of every slice. rows: on the image's grid; inputs, taps: on the working grid, along y."""
 
-    low: Field
-    high: Field
+    rows: slice
+    inputs: slice
+    taps: Taps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plane:
+    """Class values (heads, y, x) of a slice of the working grid, and their extremes (heads, bands)."""
+
+    values: Field
+    upper: Field
+    lower: Field
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Between:
+    """The two slices around an output slice, and the weight of the upper one."""
+
+    low: _Plane
+    high: _Plane
     weight: np.float32
 
 
@@ -123,47 +145,82 @@ def restore(members: Sequence[Member], out: Labels, *, regions: bool = False, th
     nnU-Net v1 `save_segmentation_nifti_from_softmax`, `ensemble_predictions.merge_files`; v2
     `LabelManager.convert_logits_to_segmentation`, `ensemble.average_probabilities`.
     """
-    bands = [slice(start, min(start + _BAND_ROWS, out.shape[1])) for start in range(0, out.shape[1], _BAND_ROWS)]
-    slices = zip(*(_between(member.slabs, member.taps[0]) for member in members), strict=True)
+    bands = [_bands(member.taps[1]) for member in members]
+    slices = zip(*(_between(*each) for each in zip(members, bands, strict=True)), strict=True)
     with ThreadPoolExecutor(threads) as pool:
         for plane, between in zip(out, slices, strict=True):
-            list(pool.map(partial(_decide, members, between, plane, regions), bands))
+            list(pool.map(partial(_decide, members, between, bands, plane, regions), range(len(bands[0]))))
 
 
-def _between(slabs: Iterable[Slab], z: Taps) -> Iterator[_Between]:
+def _bands(y: Taps) -> list[_Band]:
+    """Divide a slice into bands that stay in a core's cache."""
+    size = len(y.weight)
+    spans = (slice(start, min(start + _BAND_ROWS, size)) for start in range(0, size, _BAND_ROWS))
+    return [_Band(span, *y.part(span)) for span in spans]
+
+
+def _between(member: Member, bands: Sequence[_Band]) -> Iterator[_Between]:
     """Yield, for each output slice, the two around it; hold only two slices of a slab, as float32."""
-    planes = ((slab.start + index, slab.values[:, index]) for slab in slabs for index in range(slab.values.shape[1]))
-    held: dict[int, Field] = {}
+    planes = ((slab.start + n, slab.values[:, n]) for slab in member.slabs for n in range(slab.values.shape[1]))
+    held: dict[int, _Plane] = {}
+    z = member.taps[0]
     for low, high, weight in zip(z.low.tolist(), z.high.tolist(), z.weight, strict=True):
         while high not in held:
-            index, plane = next(planes)
-            held[index] = plane.astype(np.float32)
+            index, values = next(planes)
+            held[index] = _plane(values.astype(np.float32), bands)
             held.pop(index - 2, None)
         yield _Between(held[low], held[high], weight)
 
 
-def _decide(members: Sequence[Member], between: Sequence[_Between], out: Labels, regions: bool, rows: slice) -> None:
-    """Write the labels of some rows of a slice."""
-    heads = [_heads(member, pair, rows) for member, pair in zip(members, between, strict=True)]
+def _plane(values: Field, bands: Sequence[_Band]) -> _Plane:
+    parts = [values[:, band.inputs] for band in bands]
+    upper, lower = (np.stack([end(part, axis=(1, 2)) for part in parts], axis=1) for end in (np.max, np.min))
+    return _Plane(values, upper, lower)
+
+
+def _decide(
+    members: Sequence[Member],
+    between: Sequence[_Between],
+    bands: Sequence[Sequence[_Band]],
+    out: Labels,
+    regions: bool,
+    number: int,
+) -> None:
+    """Write the labels of one band of a slice."""
+    labels = out[bands[0][number].rows]
+    along = [(each[number], member.taps[2]) for each, member in zip(bands, members, strict=True)]
     if len(members) == 1:
         logits = members[0].framework is Framework.V2
-        values, threshold = heads[0], 0.0 if logits else 0.5  # sigmoid(0) = 0.5
+        threshold = 0.0 if logits else 0.5  # sigmoid(0) = 0.5
+        heads = _contenders(between[0], number, threshold if regions else None)
+        values = _values(between[0], *along[0], heads)
     else:
-        values, threshold = iter(_mean_probability(members, heads, regions)), 0.5
-    labels = np.zeros(out[rows].shape, np.uint8)
+        heads, threshold = range(len(between[0].low.values)), 0.5
+        stacks = [np.stack(list(_values(pair, *each, heads))) for pair, each in zip(between, along, strict=True)]
+        values = iter(_mean_probability(members, stacks, regions))
     if regions:
-        _paint_regions(values, labels, threshold)
+        labels[...] = 0
+        _paint_regions(heads, values, labels, threshold)
     else:
-        _paint_highest(values, labels)
-    out[rows] = labels
+        labels[...] = heads[0] if len(heads) == 1 else _highest(heads, values)
 
 
-def _heads(member: Member, between: _Between, rows: slice) -> Iterator[Field]:
-    """Yield each head's values (rows, x) on the image's grid."""
-    span, y = member.taps[1].part(rows)
-    for low, high in zip(between.low[:, span], between.high[:, span], strict=True):
-        plane = low * (1 - between.weight) + high * between.weight if between.weight else low
-        yield _interpolate(_interpolate(plane, member.taps[2], 1), y, 0)
+def _contenders(pair: _Between, band: int, threshold: float | None) -> Sequence[int]:
+    """Return the heads that can win somewhere in a band, or that can come above the threshold."""
+    upper = np.maximum(pair.low.upper[:, band], pair.high.upper[:, band])
+    lower = np.minimum(pair.low.lower[:, band], pair.high.lower[:, band])
+    floor = lower.max() if threshold is None else threshold
+    largest = max(abs(upper).max(), abs(lower).max())
+    heads: list[int] = np.flatnonzero(upper >= floor - _ROUNDING * largest).tolist()
+    return heads
+
+
+def _values(pair: _Between, band: _Band, x: Taps, heads: Iterable[int]) -> Iterator[Field]:
+    """Yield the values (rows, x) of some heads on the image's grid."""
+    low, high = pair.low.values[:, band.inputs], pair.high.values[:, band.inputs]
+    for head in heads:
+        plane = low[head] * (1 - pair.weight) + high[head] * pair.weight if pair.weight else low[head]
+        yield _interpolate(_interpolate(plane, x, 1), band.taps, 0)
 
 
 def _interpolate(plane: Field, along: Taps, axis: int) -> Field:
@@ -178,9 +235,8 @@ def _interpolate(plane: Field, along: Taps, axis: int) -> Field:
     return low
 
 
-def _mean_probability(members: Sequence[Member], heads: Sequence[Iterator[Field]], regions: bool) -> Field:
-    """Average probabilities (heads, rows, x): v2 members give logits, v1 members probabilities."""
-    stacks = [np.stack(list(values)) for values in heads]
+def _mean_probability(members: Sequence[Member], stacks: Sequence[Field], regions: bool) -> Field:
+    """Average probabilities (heads, rows, x), in place: v2 members give logits, v1 members probabilities."""
     for member, stack in zip(members, stacks, strict=True):
         if member.framework is Framework.V2 and regions:
             expit(stack, out=stack)
@@ -189,13 +245,15 @@ def _mean_probability(members: Sequence[Member], heads: Sequence[Iterator[Field]
     return np.asarray(np.mean(stacks, axis=0))
 
 
-def _paint_highest(heads: Iterator[Field], labels: Labels) -> None:
-    best = next(heads)
-    for number, values in enumerate(heads, start=1):
-        np.copyto(labels, number, where=values > best)
-        np.maximum(best, values, out=best)
+def _highest(heads: Sequence[int], values: Iterator[Field]) -> Labels:
+    best = next(values)
+    labels = np.full(best.shape, heads[0], np.uint8)
+    for head, each in zip(heads[1:], values, strict=True):
+        np.copyto(labels, head, where=each > best)
+        np.maximum(best, each, out=best)
+    return labels
 
 
-def _paint_regions(heads: Iterator[Field], labels: Labels, threshold: float) -> None:
-    for number, values in enumerate(heads, start=1):
-        np.copyto(labels, number, where=values > threshold)
+def _paint_regions(heads: Sequence[int], values: Iterator[Field], labels: Labels, threshold: float) -> None:
+    for head, each in zip(heads, values, strict=True):
+        np.copyto(labels, head + 1, where=each > threshold)

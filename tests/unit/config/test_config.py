@@ -69,7 +69,7 @@ class TestErrors:
             ),
             (
                 {"Provider": "gpu"},
-                'Enrichment.Provider: "gpu" is not allowed; allowed: "auto", "cpu", "cuda" or "tensorrt"',
+                'Enrichment.Provider: "gpu" is not allowed; allowed: "auto", "cpu", "cuda", "tensorrt" or "openvino"',
             ),
             (
                 {"StateDirectory": "state"},

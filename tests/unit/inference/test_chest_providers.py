@@ -77,3 +77,17 @@ def test_a_graph_that_is_none_is_a_model_error(tmp_path: Path) -> None:
     graph.write_bytes(b"no graph")
     with pytest.raises(ModelError, match=r"broken\.onnx"):
         open_session(graph, Provider.CPU)
+
+
+def test_openvino_that_is_not_installed_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "openvino_installed", lambda: False)
+    with pytest.raises(ConfigError, match=r"orthanc-enrichment\[openvino\]"):
+        open_session(find_model("chest_structures", None).directory / "chest_structures.onnx", Provider.OPENVINO)
+
+
+def test_auto_does_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(providers, "openvino_installed", lambda: False)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert choose_provider(Provider.AUTO) == (Provider.CPU,)

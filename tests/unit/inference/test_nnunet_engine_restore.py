@@ -13,6 +13,7 @@ from scipy.special import expit, softmax
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework, Resampling
 from orthanc_plugin.domain.masks import Labels
+from orthanc_plugin.inference.nnunet import restore as module
 from orthanc_plugin.inference.nnunet.preprocess import Prepared
 from orthanc_plugin.inference.nnunet.restore import Member, restore, taps, way_back
 from orthanc_plugin.inference.nnunet.window import Slab
@@ -60,6 +61,37 @@ SHAPES = [((7, 11, 9), (12, 150, 20)), ((12, 20, 21), (5, 8, 21)), ((6, 6, 6), (
 def test_labels_are_the_highest_of_the_resampled_values(working: Shape, shape: Shape) -> None:
     logits = values(working)
     np.testing.assert_array_equal(restored(member(logits, shape), shape=shape), resized(logits, shape).argmax(0))
+
+
+def apart(shape: Shape, heads: int) -> Field:
+    """Logits of a trained network: each class is sure of one ball, so most bands have few classes that can win."""
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    random = np.random.default_rng(heads)
+    logits = np.full((heads, *shape), -12, np.float32)
+    logits[0] = 5 + random.normal(size=shape)
+    for head, (cz, cy, cx) in enumerate(random.uniform(0, 1, (heads - 1, 3)) * shape, start=1):
+        logits[head] = np.clip(8 - np.sqrt((z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2), -12, 5)
+    return logits
+
+
+@pytest.mark.parametrize("shape", [(9, 210, 40), (20, 100, 61)])
+@pytest.mark.parametrize("framework", Framework)
+def test_classes_that_cannot_win_are_left_out_and_nothing_changes(shape: Shape, framework: Framework) -> None:
+    working = (14, 70, 40)
+    given = apart(working, 30)
+    given = softmax(given, axis=0) if framework is Framework.V1 else given
+    out = restored(member(given, shape, framework), shape=shape)
+    assert len(np.unique(out)) > 10
+    np.testing.assert_array_equal(out, resized(given, shape).argmax(0))
+
+
+def test_a_slice_of_one_class_is_never_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = module._interpolate
+    monkeypatch.setattr(module, "_interpolate", lambda *given: asked.append(given) or real(*given))
+    air = np.stack([np.full((4, 8, 8), value, np.float32) for value in (9, -9, -9)])
+    assert not restored(member(air, (8, 200, 16)), shape=(8, 200, 16)).any()
+    assert not asked
 
 
 def test_equal_values_give_the_lowest_label() -> None:
