@@ -202,7 +202,7 @@ class Gate:
         scope["caller"] = found
         return None
 
-    async def _caller(self, scope: Scope, headers: Headers) -> Caller | Response:
+    async def _caller(self, scope: Scope, headers: Headers) -> Caller | ASGIApp:
         """Find out who calls, and leave in the request what Orthanc may see of that."""
         entrance = self._entrance
         if (proxied := entrance.proxies.user_of(scope)) is not None:
@@ -229,7 +229,7 @@ class Gate:
 
     async def _asked(
         self, scope: Scope, headers: Headers, authorization: bytes, user: str, address: str
-    ) -> tuple[Response | None, str]:
+    ) -> tuple[ASGIApp | None, str]:
         """Ask Orthanc; return a refusal, or the user whom it knows."""
         access = await self._login.access(authorization)
         if access is Access.DENIED and authorization:
@@ -247,7 +247,7 @@ class Gate:
         self._entrance.lockout.passed(address, user)
         return None, user
 
-    async def _token(self, scope: Scope, token: Token | None, address: str) -> Caller | Response:
+    async def _token(self, scope: Scope, token: Token | None, address: str) -> Caller | ASGIApp:
         entrance = self._entrance
         if token is None:
             entrance.lockout.failed(address, name_in(b"Bearer"))
@@ -279,7 +279,7 @@ def _locked(wait_s: float) -> Response:
     return PlainTextResponse(text, 429, {"Retry-After": str(math.ceil(wait_s))})
 
 
-def _to_form(scope: Scope, headers: Headers) -> Response:
+def _to_form(scope: Scope, headers: Headers) -> ASGIApp:
     """Lead a person to the form, and tell a program to log in; a page that asks by itself must open no dialog."""
     if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
         query = scope["query_string"].decode("latin-1")
