@@ -16,10 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orthanc_plugin.audit.message import syslog_frame
-from orthanc_plugin.audit.trail import FOLDER, Trail
+from orthanc_plugin.audit.trail import Trail
 
 LOOK_S, LONGEST_WAIT_S, TIMEOUT_S = 5.0, 60.0, 10.0
-_SENT_FILE = "sent"
+_SENT_FILE = "audit.sent"
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +41,7 @@ class SyslogSender:
     """
 
     def __init__(self, trail: Trail, state: Path, address: str, ca_file: Path | None = None, site: str = "") -> None:
-        self._trail, self._file, self._ca_file, self._site = trail, state / FOLDER / _SENT_FILE, ca_file, site
+        self._trail, self._file, self._ca_file, self._site = trail, state / _SENT_FILE, ca_file, site
         parts = urlsplit(address)
         self._scheme, self._host, self._port = parts.scheme, parts.hostname or "", parts.port or 0
         self._error = ""

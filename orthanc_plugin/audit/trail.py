@@ -21,9 +21,9 @@ from pathlib import Path
 
 from orthanc_plugin.audit.event import Event, event_of
 
-FOLDER, HEAD_FILE, LOCK_FILE = "audit", "head.json", "lock"
+HEAD_FILE, LOCK_FILE = "audit.head", "audit.lock"
 _NOTHING = "0" * 64
-_SUFFIX = ".log"
+_PREFIX, _SUFFIX = "audit-", ".log"
 _LONGEST_LINE = 64 * 1024
 
 
@@ -68,7 +68,7 @@ class Trail:
     """
 
     def __init__(self, state: Path, key: str = "") -> None:
-        self._folder, self._key = state / FOLDER, key.encode()
+        self._folder, self._key = state, key.encode()
 
     def append(self, *events: Event) -> Head:
         """Write events as lines at the end; OSError if that is impossible."""
@@ -95,7 +95,7 @@ class Trail:
 
     def files(self) -> list[Path]:
         """Return the files, the oldest first."""
-        return sorted(self._folder.glob(f"????-??{_SUFFIX}"))
+        return sorted(self._folder.glob(f"{_PREFIX}????-??{_SUFFIX}"))
 
     def last_number(self) -> int:
         """Return the number of the last line, as the head file says."""
@@ -123,7 +123,7 @@ class Trail:
 
     def forget_before(self, day: date) -> int:
         """Remove the files of months that ended before a day, and return how many; the rest can still be verified."""
-        old = [file for file in self.files() if file.stem < f"{day:%Y-%m}"]
+        old = [file for file in self.files() if file.stem < f"{_PREFIX}{day:%Y-%m}"]
         if not old:
             return 0
         with self._locked():
@@ -159,7 +159,7 @@ class Trail:
         record: dict[str, object] = {"n": before.number + 1, **event.record()}
         digest = self._digest(_line(record), before)
         # A clock that was set back must not write into a month that ended: the order of files is that of lines.
-        file = max([self._folder / f"{event.at:%Y-%m}{_SUFFIX}", *self.files()[-1:]])
+        file = max([self._folder / f"{_PREFIX}{event.at:%Y-%m}{_SUFFIX}", *self.files()[-1:]])
         self._put(file, _line(record | {"digest": digest}))
         return Head(before.number + 1, digest)
 

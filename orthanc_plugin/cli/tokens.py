@@ -16,7 +16,7 @@ def add_commands(commands: Commands) -> None:
     """Add the commands."""
     made = commands.add("create", create, "make a token of the API and print it once")
     made.add_argument("name", help="what it is for; the audit log names it")
-    rights = "view, export, patient, act, store, delete, settings"
+    rights = "watch, view, export, patient, act, store, delete, settings"
     made.add_argument("--right", action="append", default=[], metavar="RIGHT", help=f"a right, several times: {rights}")
     made.add_argument("--days", type=int, default=0, metavar="N", help="expire after N days (default: 0, never)")
     commands.add("list", list_tokens, "list the tokens, without their secrets")

@@ -171,6 +171,8 @@ def _what(scope: Scope) -> What | None:
     """Tell which act a request is; None for what is not recorded."""
     method, path = scope["method"], scope["path"]
     right = right_for(method, path)
+    if right is Right.WATCH:
+        return None
     if right in _WHAT:
         return _WHAT[right]
     if right is Right.ACT:

@@ -20,6 +20,7 @@ LOGIN_PATH, LOGOUT_PATH = "/enrichment/login", "/enrichment/logout"
 class Right(StrEnum):
     """What a caller may do. A token has rights of its own; a person has those of the role."""
 
+    WATCH = "watch"
     VIEW = "view"
     EXPORT = "export"
     PATIENT = "patient"
@@ -30,6 +31,7 @@ class Right(StrEnum):
 
 
 MEANING = {
+    Right.WATCH: "read health and metrics",
     Right.VIEW: "see series, jobs, results and images",
     Right.EXPORT: "download tables of radiomics",
     Right.PATIENT: "ask who a patient is, and search by patient",
@@ -38,7 +40,7 @@ MEANING = {
     Right.DELETE: "withdraw results, and delete by DICOMweb",
     Right.SETTINGS: "pause and resume, and try webhooks",
 }
-_VIEWER = frozenset({Right.VIEW, Right.EXPORT, Right.PATIENT})
+_VIEWER = frozenset({Right.WATCH, Right.VIEW, Right.EXPORT, Right.PATIENT})
 _OPERATOR = _VIEWER | {Right.ACT, Right.STORE}
 RIGHTS = {Role.VIEWER: _VIEWER, Role.OPERATOR: _OPERATOR, Role.ADMIN: frozenset(Right)}
 
@@ -80,13 +82,14 @@ _READ = "GET HEAD"
 PERMISSIONS = (
     *_lines(_READ, Right.EXPORT, *(f"{API}/jobs/{{id}}/radiomics.{kind}" for kind in ("csv", "json", "parquet"))),
     *_lines(_READ, Right.ACT, f"{API}/inspect", f"{API}/inspect/picture.png", f"{API}/rules/compare"),
+    *_lines(_READ, Right.WATCH, f"{API}/health", "/enrichment/metrics"),
     *_lines(
         _READ, Right.VIEW,
         "/enrichment/", "/enrichment/jobs/{id}", "/enrichment/jobs/{id}/pictures", "/enrichment/jobs/{id}/radiomics",
         "/enrichment/jobs/{id}/objects", "/enrichment/series/{series}", "/enrichment/deliveries",
         "/enrichment/backfill", "/enrichment/system", "/enrichment/rules", "/enrichment/rules/verdicts",
         "/enrichment/rules/comparison", "/enrichment/static/{path:path}", "/enrichment/api/",
-        "/enrichment/api/openapi.json", "/enrichment/open", f"{API}/health", f"{API}/events", f"{API}/jobs",
+        "/enrichment/api/openapi.json", "/enrichment/open", f"{API}/events", f"{API}/jobs",
         f"{API}/jobs/{{id}}", f"{API}/jobs/{{id}}/scan", f"{API}/jobs/{{id}}/slices/{{plane}}/{{index:int}}.png",
         f"{API}/jobs/{{id}}/preview.png", f"{API}/deliveries", f"{API}/backfills", f"{API}/series",
         f"{API}/webhooks",

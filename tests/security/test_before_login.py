@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from orthanc_plugin.service.limits import Doorkeeper, Limits
 from orthanc_plugin.service.server import FrontDoorServer, listen
+from tests.security.table import NOTE
 from tests.support.servers.asgi_server import serving
 from tests.support.servers.front_door import RIGHT, stand_in_orthanc
 from tests.support.servers.orthanc_server import wait_until
@@ -172,7 +173,9 @@ def test_the_oldest_half_open_connection_makes_room() -> None:
             assert get(port, f"127.0.0.{100 + number}") == 200
 
 
-def test_users_are_served_while_more_half_open_connections_stand_than_there_are_descriptors(tmp_path: Path) -> None:
+def test_users_are_served_while_more_half_open_connections_stand_than_there_are_descriptors(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """The service has 1,024 descriptors and cannot get more. Admission writes to its database all the while."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < CROWD + 500:
@@ -196,7 +199,9 @@ def test_users_are_served_while_more_half_open_connections_stand_than_there_are_
 
                     wait_until(goes_on, what="the next round of admission")
                     assert client.post("/enrichment/api/v1/pause").json() == {"paused": True}
-                assert psutil.Process(process.pid).num_fds() < 900
+                used = psutil.Process(process.pid).num_fds()
+                record_property(NOTE, f"{used} descriptors in use")
+                assert used < 900
             log = (tmp_path / "state" / "service.log").read_text()
             assert "too many connections" in log
             assert "Too many open files" not in log

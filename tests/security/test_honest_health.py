@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -12,6 +12,7 @@ import pytest
 from pydicom import dcmread
 
 from orthanc_plugin.phantoms.dicom import write_phantom
+from tests.security.table import NOTE
 from tests.support.cases.enriched import EnrichedOrthanc, files_of, small_chest
 from tests.support.servers.orthanc_server import wait_until
 
@@ -76,7 +77,9 @@ def test_a_step_that_is_tried_again_says_why(site: Site) -> None:
     assert "archive far answered 401" in site.page(f"/enrichment/jobs/{job}")
 
 
-def test_nothing_outlives_an_orthanc_that_was_killed(site: Site, record_property: object) -> None:
+def test_nothing_outlives_an_orthanc_that_was_killed(
+    site: Site, record_property: Callable[[str, object], None]
+) -> None:
     """Last in this file: it ends the site."""
     ours = site.children()
     assert len(ours) >= 2
@@ -85,7 +88,7 @@ def test_nothing_outlives_an_orthanc_that_was_killed(site: Site, record_property
     gone, alive = psutil.wait_procs(ours, timeout=ORPHANS_S)
     took = time.monotonic() - began
     assert alive == []
-    print(f"{len(gone)} processes ended {took:.1f} s after the SIGKILL of Orthanc")
+    record_property(NOTE, f"{len(gone)} processes gone after {took:.1f} s")
 
 
 def test_a_hung_service_is_ended_by_the_kernel(tmp_path: Path) -> None:

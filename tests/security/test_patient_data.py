@@ -155,7 +155,10 @@ def test_no_answer_of_the_api_and_no_page_holds_a_token(site: Site) -> None:
         *(f"/enrichment/api/v1/{name}" for name in ("health", "series", "jobs", "deliveries", "backfills", "nothing")),
         *(f"/enrichment/api/v1/jobs/{job}" for job in jobs),
         *(f"/enrichment/api/v1/jobs/{job}/radiomics.{kind}" for job in jobs for kind in ("csv", "json")),
-        *(f"/enrichment/{name}" for name in ("", "system", "deliveries", "backfill", "rules", "rules/verdicts")),
+        *(
+            f"/enrichment/{name}"
+            for name in ("", "system", "deliveries", "backfill", "rules", "rules/verdicts", "metrics")
+        ),
         *(f"/enrichment/jobs/{job}" for job in jobs),
         *(f"/enrichment/jobs/{job}/{part}" for job in jobs for part in ("pictures", "radiomics", "objects")),
         *(f"/enrichment/series/{row['series_instance_uid']}" for row in rows),

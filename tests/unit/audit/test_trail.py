@@ -44,7 +44,7 @@ def test_an_untouched_log_is_good_and_reads_back(trail: Trail) -> None:
     assert (verdict.entries, verdict.head.number, verdict.problems) == (8, 8, ())
     assert [entry.event.who for entry in trail.entries()] == [f"user{number}" for number in range(8)]
     assert [entry.head.number for entry in trail.entries(after=5)] == [6, 7, 8]
-    assert [file.name for file in trail.files()] == ["2026-01.log", "2026-02.log"]
+    assert [file.name for file in trail.files()] == ["audit-2026-01.log", "audit-2026-02.log"]
     assert {file.stat().st_mode & 0o777 for file in trail.files()} == {0o600}
 
 
@@ -109,9 +109,9 @@ def test_a_file_that_is_removed_shows(trail: Trail) -> None:
 
 
 def test_a_head_that_is_removed_or_set_back_shows(trail: Trail, tmp_path: Path) -> None:
-    head = tmp_path / "audit" / "head.json"
+    head = tmp_path / "audit.head"
     head.unlink()
-    assert trail.verify().problems == ("head.json is missing: lines at the end may be, too",)
+    assert trail.verify().problems == ("audit.head is missing: lines at the end may be, too",)
 
 
 def _forged(trail: Trail, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def _forged(trail: Trail, tmp_path: Path) -> None:
     content = lines(trail)
     last = json.loads(content[-3][1])
     write(trail, content[:-2])
-    head = tmp_path / "audit" / "head.json"
+    head = tmp_path / "audit.head"
     head.write_text(json.dumps(json.loads(head.read_text()) | {"last": [last["n"], last["digest"]]}))
 
 
@@ -140,7 +140,7 @@ def test_nobody_rewrites_a_keyed_log_without_the_key(tmp_path: Path) -> None:
 
 
 def test_a_crash_between_line_and_head_loses_nothing(trail: Trail, tmp_path: Path) -> None:
-    head = tmp_path / "audit" / "head.json"
+    head = tmp_path / "audit.head"
     before = head.read_text()
     trail.append(event(8))
     head.write_text(before)
