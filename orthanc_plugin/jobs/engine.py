@@ -16,6 +16,8 @@ DELIVER_TO = "deliver-to"
 """Queue of deliveries and withdrawals with one partition for each archive. 0.1.0 used one queue `deliver` for all."""
 WAITS = "waits for "
 """Beginning of the event `stage` while a running job waits."""
+AGAIN = "try "
+"""Beginning of what it waits for while a step is tried again."""
 NO_WORKER_SURVIVED = "the worker died each time it ran this job"
 
 QUEUE_PRIORITY = {Priority.URGENT: 10, Priority.NORMAL: 20, Priority.BACKFILL: 30}

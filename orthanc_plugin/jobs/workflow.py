@@ -23,7 +23,7 @@ from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.deleted import OTHER_ORTHANC, is_other_index
 from orthanc_plugin.jobs.deliveries import destination_of, job_of
 from orthanc_plugin.jobs.delivery import Copied, Delivery, copy_objects
-from orthanc_plugin.jobs.engine import DELIVER, ENRICH, NOTIFY, WAITS, WITHDRAW
+from orthanc_plugin.jobs.engine import AGAIN, DELIVER, ENRICH, NOTIFY, WAITS, WITHDRAW
 from orthanc_plugin.jobs.heartbeat import AtWork
 from orthanc_plugin.jobs.memory import NoRoomError
 from orthanc_plugin.jobs.sessions import Sessions
@@ -221,7 +221,9 @@ def _step(retries: Retries, name: str, body: Callable[[], Found]) -> StageOutcom
         try:
             return run_stage(name, body, last_try=tries >= retries.tries).to_json()
         except (TransientError, StoreError) as error:
-            DBOS.set_event("stage", f"{WAITS}try {tries + 1} of {retries.tries} of {name}, because {describe(error)}")
+            DBOS.set_event(
+                "stage", f"{WAITS}{AGAIN}{tries + 1} of {retries.tries} of {name}, because {describe(error)}"
+            )
             raise
 
     return StageOutcome.from_json(DBOS.run_step(_options(name, replace(retries, first_wait_s=0.0)), attempt))

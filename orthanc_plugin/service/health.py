@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from orthanc_plugin.archive.probe import find_problem
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.deleted import NOT_BELIEVED
+from orthanc_plugin.jobs.engine import AGAIN
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.logs import describe
 from orthanc_plugin.service.admitting import AdmissionState
@@ -34,6 +35,8 @@ from orthanc_plugin.service.schema_health import (
 )
 from orthanc_plugin.service.workers import WorkerState
 
+_MOST_LOOKED_AT = 50
+
 
 @dataclass(frozen=True, slots=True)
 class _Work:
@@ -42,6 +45,7 @@ class _Work:
     counts: dict[JobState, int] = field(default_factory=dict)
     deliveries: dict[JobState, int] = field(default_factory=dict)
     stuck: tuple[str, ...] = ()
+    retrying: tuple[str, ...] = ()
     paused: bool = False
     not_believed: Mapping[str, str] = field(default_factory=dict)
 
@@ -86,6 +90,7 @@ class HealthCheck:
             counts=work.counts,
             deliveries=work.deliveries,
             stuck=work.stuck,
+            retrying=work.retrying,
             paused=work.paused,
             disk=_disk(self.state_directory),
             gpus=await run_in_threadpool(_gpus),
@@ -105,7 +110,9 @@ class HealthCheck:
         try:
             stuck = tuple(sorted(queue.stuck()))
             not_believed = queue.ledger.notes(NOT_BELIEVED)
-            work = _Work(queue.ledger.counts(), queue.deliveries.counts(), stuck, queue.paused, not_believed)
+            retrying = tuple(_retrying(queue))
+            counts = queue.ledger.counts(), queue.deliveries.counts()
+            work = _Work(*counts, stuck, retrying, queue.paused, not_believed)
         except sa.exc.SQLAlchemyError as error:
             return DatabaseHealth(ok=False, kind=kind, problem=describe(error)), _Work()
         try:
@@ -115,14 +122,23 @@ class HealthCheck:
         return DatabaseHealth(ok=True, kind=kind, problem=""), work
 
 
+def _retrying(queue: JobQueue) -> Iterator[str]:
+    """Name the running jobs whose step failed and is tried again, with the reason."""
+    for row in queue.ledger.open_jobs(JobState.RUNNING)[:_MOST_LOOKED_AT]:
+        waits_for = queue.show(row.job_id).waits_for
+        if waits_for.startswith(AGAIN):
+            yield f"job {row.job_id}: {waits_for}"
+
+
 def problems_of(health: Health) -> str:
     """Say in one line what needs a person; empty if nothing does."""
     archives = [f"archive {archive.name}: {archive.problem}" for archive in health.archives if archive.problem]
     database = [f"database: {health.database.problem}"] if not health.database.ok else []
     admission = [f"admission: {health.admission.error}"] if health.admission.error else []
+    again = list(health.retrying[:1])
     stuck = [f"{len(health.stuck)} jobs are stuck"] if health.stuck else []
     ended = [f"worker {one.slot} does not run" for one in health.workers if one.pid is None]
-    return "; ".join((*database, *archives, *admission, *stuck, *ended))
+    return "; ".join((*database, *archives, *admission, *again, *stuck, *ended))
 
 
 def _disk(directory: Path) -> DiskHealth:

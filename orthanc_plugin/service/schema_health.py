@@ -77,6 +77,7 @@ class Health(Shape):
     """Health of the service. `provider`: execution provider that models run on; `counts`: decisions by state.
 
     deliveries: deliveries that are not done, by state. stuck: running jobs that no worker works on.
+    retrying: running jobs whose step is tried again, each with the reason.
     paused: workers take no new job, because a person said so.
     gpus: NVIDIA GPUs of the service's computer, with their memory and use.
     """
@@ -94,6 +95,7 @@ class Health(Shape):
     counts: dict[JobState, int]
     deliveries: dict[JobState, int]
     stuck: tuple[str, ...]
+    retrying: tuple[str, ...]
     paused: bool
     disk: DiskHealth
     gpus: tuple[str, ...]

@@ -75,6 +75,7 @@ def test_a_step_that_is_tried_again_says_why(site: Site) -> None:
     assert why.startswith("try 2 of 8 of ")
     assert "archive far answered 401" in why
     assert "archive far answered 401" in site.page(f"/enrichment/jobs/{job}")
+    assert any(job in one and "archive far answered 401" in one for one in site.api("health")["retrying"])
 
 
 def test_nothing_outlives_an_orthanc_that_was_killed(
