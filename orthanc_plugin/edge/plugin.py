@@ -92,6 +92,7 @@ SAYS = {
     State.RUNNING: "The enrichment service works.",
     State.WAITING: f"The enrichment service is down and will be started again by itself. {WITHOUT_IT}",
     State.REMOTE: "The enrichment service runs elsewhere.",
+    State.TROUBLED: "The enrichment service runs, but something needs a person: see the last error.",
     State.AWAY: f"The enrichment service runs elsewhere and does not respond. {WITHOUT_IT}",
     State.STOPPED: "The enrichment service ends with Orthanc.",
 }
