@@ -32,7 +32,7 @@ from orthanc_plugin.audit.event import What
 from orthanc_plugin.config.access import AccessSettings
 from orthanc_plugin.config.base import is_loopback
 from orthanc_plugin.jobs.tokens import PREFIX, Token
-from orthanc_plugin.service.callers import PROXY_SECRET_HEADER, Caller, Proxies, Way, name_in, person
+from orthanc_plugin.service.callers import PROXY_SECRET_HEADER, Caller, Proxies, Way, name_in, person, printable
 from orthanc_plugin.service.lockout import Lockout
 from orthanc_plugin.service.orthanc_away import OrthancAway
 from orthanc_plugin.service.permissions import LOGIN_PATH, MEANING, Right, is_open_to_all, right_for
@@ -256,7 +256,7 @@ class Gate:
         entrance.lockout.passed(address, name_in(b"Bearer"))
         self._pass_on(scope, entrance.account)
         rights = frozenset(right for right in Right if right in token.rights)
-        return Caller(f"token {token.name}", Way.TOKEN, rights, None, address)
+        return Caller(f"token {printable(token.name)}", Way.TOKEN, rights, None, address)
 
     async def _tell(self, caller: Caller, what: What, detail: str) -> None:
         await run_in_threadpool(self._entrance.told, caller, what, detail)
