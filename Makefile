@@ -90,7 +90,7 @@ bench: setup ## Measure seconds and memory of the main job
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s
 
 security-tests: setup ## Try all that the security tests know; writes docs/security-tests.md (minutes)
-	./scripts/in-loopback $(RUN)python -m pytest tests/security tests/unit/audit tests/unit/service/test_access.py --security-page -q -n 0
+	./scripts/in-loopback $(RUN)python -m pytest tests/security tests/unit/audit tests/unit/cli/test_audit.py tests/unit/service/test_access.py --security-page -q -n 0
 
 parity: setup parity-env ## Compare every nnU-Net case with the original frameworks; writes docs/parity.md
 	.parity/bin/python -m pytest tests/parity/nnunet --full --page -q -o timeout=1800

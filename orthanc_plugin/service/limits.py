@@ -147,7 +147,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._keeper, self._limits = keeper, keeper.limits
         self.address = ""
         self._refused = False
-        self._in_head = True
+        self._in_head, self._heads = True, 0
         self._head_since: float | None = keeper.clock()
         self._head_bytes = 0
         self._body_bytes = self._raw_bytes = 0
@@ -175,10 +175,12 @@ class LimitedProtocol(HttpToolsProtocol):
         """Read what came, within the limits of bytes."""
         if self._refused:
             return
-        was_in_head = self._in_head
+        was_in_head, heads = self._in_head, self._heads
         if self._head_since is None and self.is_idle:
             self._head_since = self._keeper.clock()
         super().data_received(data)
+        if heads != self._heads:
+            return  # a head was completed in it, and measured there
         if self._in_head and was_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
@@ -197,6 +199,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(431 if size > self._limits.head_bytes else 503)
             return
         self._in_head, self._head_since, self._head_bytes = False, None, 0
+        self._heads += 1
         self._raw_bytes = self._body_bytes = self._pace_bytes = 0
         self._pace_since = self._keeper.clock()
         super().on_headers_complete()

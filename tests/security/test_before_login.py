@@ -137,6 +137,12 @@ def test_a_slow_body_is_closed_and_a_steady_one_is_not() -> None:
             assert b"20000 bytes" in steady.recv(65536)
 
 
+def test_a_large_body_that_comes_at_once_is_taken() -> None:
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n"
+    with server() as port, closing(connect(port, sent=post + b"x" * 200_000)) as sock:
+        assert b"200000 bytes" in sock.recv(65536)
+
+
 def test_endless_trailers_and_tiny_chunks_are_closed() -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     for piece in (b"1;" + b"e" * 1000 + b"\r\nx\r\n", b"0\r\n" + b"T: y\r\n" * 10000):
