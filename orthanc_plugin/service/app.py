@@ -130,7 +130,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
         lifespan=lifespan,
     )
     inside.router.default = OhifFiles(viewer)
-    audited = AuditTrail(inside, backstage.recorder, queue.ledger.of_job)
+    audited = AuditTrail(inside, backstage.recorder, lambda job_id: queue.ledger.of_job(job_id))
     return SameOrigin(Gate(audited, orthanc, backstage.secret, entrance))
 
 

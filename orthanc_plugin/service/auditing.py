@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
+import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,6 +55,7 @@ class Recorder:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     problem: str = ""
     _last: OrderedDict[Event, float] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def record(self, event: Event) -> None:
         """Write one event, unless it is the same look at the same thing again."""
@@ -78,12 +81,13 @@ class Recorder:
 
     def _is_again(self, event: Event) -> bool:
         key, now = replace(event, at=datetime.min.replace(tzinfo=UTC)), time.monotonic()
-        if now - self._last.pop(key, -AGAIN_S) < AGAIN_S:
+        with self._lock:
+            if now - self._last.get(key, -AGAIN_S) < AGAIN_S:
+                return True
+            self._last.pop(key, None)
             self._last[key] = now
-            return True
-        self._last[key] = now
-        while len(self._last) > MOST_REMEMBERED:
-            self._last.popitem(last=False)
+            while len(self._last) > MOST_REMEMBERED:
+                self._last.popitem(last=False)
         return False
 
 
@@ -137,15 +141,21 @@ class AuditTrail:
         if notes:
             return notes[-1]
         path = scope["path"]
-        if (job := _JOB.search(path)) and (row := self._job(job[1])) is not None:
+        if (job := _JOB.search(path)) and (row := self._row(job[1])) is not None:
             return _Named(row.archive, row.study_instance_uid, (row.series_instance_uid,), job[1])
         if page := _SERIES_PAGE.fullmatch(path):
             return _Named(series=_uids(page[1]))
         query = parse_qs(scope["query_string"].decode("latin-1"))
         if web := _DICOMWEB.match(path):
             return _Named(study="".join(_uids(web[1])), series=_uids(web[2] or ""))
-        study, series = (query.get(name, [""])[0] for name in ("study", "series"))
+        study, series = (query.get(f"{name}_instance_uid", query.get(name, [""]))[0] for name in ("study", "series"))
         return _Named(study="".join(_uids(study)), series=_uids(series))
+
+    def _row(self, job_id: str) -> Decision | None:
+        try:
+            return self._job(job_id)
+        except sa.exc.SQLAlchemyError:  # the act failed for the same reason, and is recorded without its series
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,13 @@ class People:
             return problem(400, broken_rules(error))
         who = caller_of(request).name
         uids = (wanted.series_instance_uid,)
-        note(request, *uids, study=wanted.study_instance_uid, archive=wanted.archive, detail="looked a patient up")
+        note(
+            request,
+            *uids,
+            study=wanted.study_instance_uid,
+            archive=self._known(wanted.archive),
+            detail="looked a patient up",
+        )
         patient = await run_in_threadpool(self._patient, wanted)
         _audit.info("user %s looked up the patient of series %s", who, wanted.series_instance_uid)
         return answer(patient)
@@ -95,7 +101,7 @@ class People:
     async def _found(self, request: Request, wanted: FindBody) -> tuple[str, ...]:
         who, studies = caller_of(request).name, await run_in_threadpool(self._studies, wanted)
         by = " and ".join(keyword for name, keyword in _KEYS.items() if getattr(wanted, name))
-        note(request, archive=wanted.archive, detail=f"searched by {by}", count=len(studies))
+        note(request, archive=self._known(wanted.archive), detail=f"searched by {by}", count=len(studies))
         _audit.info("user %s looked studies up by %s: %d found", who, by, len(studies))
         return studies
 
@@ -124,6 +130,9 @@ class People:
             raise HTTPException(400, "accession_number or patient_id must be given")
         with archive_errors(), closing(self._open(wanted.archive)) as archive:
             return archive.studies(query, 0)[:MOST_STUDIES]
+
+    def _known(self, name: str) -> str:
+        return name if name in self._archives else ""
 
     def _open(self, name: str) -> Archive:
         if name not in self._archives:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from orthanc_plugin.audit.event import Event, Outcome, What
 from orthanc_plugin.audit.trail import Trail
@@ -80,6 +81,14 @@ def test_images_name_their_study_and_a_viewer_makes_one_line(door: FrontDoor, st
     assert (event.what, event.study) == (What.DELETE, "1.2.77")
 
 
+def test_a_database_that_is_away_breaks_no_answer(door: FrontDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(job_id: str) -> None:
+        raise sa.exc.OperationalError("select", {}, Exception("away"))
+
+    monkeypatch.setattr(door.queue.ledger, "of_job", away)
+    assert door.ask(f"{API}/jobs/77").status_code == 503
+
+
 def test_lists_and_health_are_not_recorded(door: FrontDoor, state: Path) -> None:
     for path in ("/enrichment/", f"{API}/jobs", f"{API}/series", f"{API}/health", "/enrichment/static/dashboard.css"):
         assert told(door, state, "GET", path) == []
@@ -91,6 +100,12 @@ def test_nothing_that_a_caller_writes_gets_into_the_log(door: FrontDoor, state: 
         ("GET", "/enrichment/jobs/QZXW", {}),
         ("POST", f"{API}/find", {"json": {"archive": "QZXW", "patient_id": "QZXW"}}),
         ("POST", f"{API}/patients", {"json": {"archive": "local", "study_instance_uid": "QZXW"}}),
+        (
+            "POST",
+            f"{API}/patients",
+            {"json": {"archive": "QZXW", "study_instance_uid": "1", "series_instance_uid": "1"}},
+        ),
+        ("GET", f"{API}/inspect?archive=QZXW&study_instance_uid=QZXW&series_instance_uid=QZXW", {}),
         ("POST", f"{API}/series/act", {"json": {"act": "retry", "series": ["local/QZXW"]}}),
         ("GET", "/dicom-web/studies/QZXW/series/QZXW?PatientID=QZXW", {}),
     ):
