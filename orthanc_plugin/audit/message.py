@@ -10,6 +10,7 @@ from xml.etree import ElementTree as Xml
 from orthanc_plugin import __version__
 from orthanc_plugin.audit.event import Event, Outcome, What
 from orthanc_plugin.audit.trail import Entry, Head
+from orthanc_plugin.codes import PRIVATE_SCHEME
 
 _PRIORITY = 10 * 8 + 5
 """Facility authpriv, severity notice, as IHE ATNA asks."""
@@ -52,7 +53,7 @@ def audit_message(event: Event, head: Head, site: str = "") -> str:
     _code(identification, "EventID", *_IDS[event.what], "DCM")
     if event.what in _TYPES:
         _code(identification, "EventTypeCode", *_TYPES[event.what], "DCM")
-    _code(identification, "EventTypeCode", event.what, event.what, "99AIE")
+    _code(identification, "EventTypeCode", event.what, event.what, PRIVATE_SCHEME)
     if event.outcome is Outcome.FAILURE:
         Xml.SubElement(identification, "EventOutcomeDescription").text = _clean(event.detail)
     caller = {"UserID": _clean(event.who) or "nobody", "UserIsRequestor": "true"}
@@ -86,7 +87,7 @@ def _objects(message: Xml.Element, event: Event, head: Head) -> None:
         for series in event.series:
             _object(message, series, "3", "113014", "Series Instance UID")
     if event.job:
-        _object(message, event.job, "20", "job", "Job of orthanc-enrich", "99AIE")
+        _object(message, event.job, "20", "job", "Job of orthanc-enrich", PRIVATE_SCHEME)
     line = _object(message, str(head), "13", "110182", "Node ID")
     details = {"detail": event.detail, "archive": event.archive, "way": event.way, "version": __version__}
     for name, value in details.items():
