@@ -138,13 +138,16 @@ class RadiomicsSettings:
     resegment_sigma: Annotated[float, Field(ge=0, le=100, description="standard deviations, or 0 for all")] = 0.0
     force_2d: Annotated[bool, Field(description="true or false")] = False
     log_sigma_mm: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=50)], ...], Field(description="a list of mm, or [] for no filter")
+        tuple[Annotated[float, Field(gt=0, le=50)], ...],
+        Field(max_length=32, description="a list of up to 32 mm, or [] for no filter"),
     ] = ()
     wavelet: Annotated[bool, Field(description="true or false")] = False
     deprecated: Annotated[bool, Field(description="true or false")] = False
     aggregation: Annotated[
         tuple[Aggregation, ...],
-        Field(description=f"a list of {_AGGREGATIONS}; [] for 3D averaged, or Force2D's", exclude_if=not_),
+        Field(
+            max_length=6, description=f"a list of {_AGGREGATIONS}; [] for 3D averaged, or Force2D's", exclude_if=not_
+        ),
     ] = ()
     ivh_bin_width_hu: Annotated[float, Field(ge=0, le=10000, description="HU, or 0 for whole HU", exclude_if=not_)] = (
         0.0
@@ -154,7 +157,12 @@ class RadiomicsSettings:
     ] = 0
 
     filters: Annotated[
-        tuple[str, ...], Field(description='a list such as ["mean size=5"], or [] for no filter', exclude_if=not_)
+        tuple[str, ...],
+        Field(
+            max_length=64,
+            description='a list of up to 64 such as ["mean size=5"], or [] for no filter',
+            exclude_if=not_,
+        ),
     ] = ()
 
     @property

@@ -18,12 +18,14 @@ from orthanc_plugin.radiomics.reference import pyradiomics
 from orthanc_plugin.radiomics.whole_numbers import whole_offsets
 
 IBSI_ORIGIN_HU = -1000.0
+MOST_BINS = 1_000_000
+"""Grey levels that histograms may have: a bin width far below the noise could use up all memory."""
 
 Levels = NDArray[np.int32]
 
 
 def grey_levels(voxels: Voxels, mask: Mask, settings: RadiomicsSettings, *, filtered: bool = False) -> Levels:
-    """Return the grey level of each voxel inside, from 1; 0 outside.
+    """Return the grey level of each voxel inside, from 1; 0 outside; `MOST_BINS` and one if there are more than that.
 
     Parameters
     ----------
@@ -42,7 +44,9 @@ def grey_levels(voxels: Voxels, mask: Mask, settings: RadiomicsSettings, *, filt
     """
     values = voxels[mask]
     levels = np.zeros(mask.shape, np.int32)
-    if settings.mode is RadiomicsMode.PYRADIOMICS:
+    if not settings.bin_count and _width_count(values, settings, filtered) > MOST_BINS:
+        levels[mask] = MOST_BINS + 1
+    elif settings.mode is RadiomicsMode.PYRADIOMICS:
         levels[mask] = _between(values, _edges(values, settings))
     elif settings.bin_count:
         levels[mask] = _fixed_count(values, settings.bin_count)
@@ -75,6 +79,13 @@ def _fixed_count(values: NDArray[np.float32], count: int) -> NDArray[np.float64]
     # Multiplied before it is divided, as IBSI writes it: 29 / 50 * 50 is 28.999999999999996.
     place = count * (values.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.asarray((np.floor(place) + 1).clip(max=count))
+
+
+def _width_count(values: NDArray[np.float32], settings: RadiomicsSettings, filtered: bool) -> float:
+    """Return about how many bins of fixed width there are up to the highest value."""
+    own = filtered or settings.mode is RadiomicsMode.PYRADIOMICS
+    origin = float(values.min()) if own else ibsi_origin_hu(settings)
+    return (float(values.max()) - origin) / settings.bin_width_hu
 
 
 def _fixed_width(values: NDArray[np.float32], settings: RadiomicsSettings, filtered: bool) -> NDArray[np.float64]:

@@ -15,42 +15,26 @@ from itertools import chain
 import numpy as np
 from scipy import ndimage
 
-from orthanc_plugin.domain.image_filters import parse_filter
-from orthanc_plugin.domain.masks import Labels, Segment, Segmentation
+from orthanc_plugin.domain.masks import Labels, Mask, Segment, Segmentation
 from orthanc_plugin.domain.measures import ORIGINAL, Conditions, FeatureValue, Missing, SegmentFeatures
 from orthanc_plugin.domain.radiomics_settings import Aggregation, FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Volume, Voxels
-from orthanc_plugin.radiomics.discretise import Levels, filtered_bins, grey_levels
+from orthanc_plugin.radiomics.discretise import MOST_BINS, Levels, filtered_bins, grey_levels
 from orthanc_plugin.radiomics.feature_codes import coded_features
-from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA, filtered_images, image_names
+from orthanc_plugin.radiomics.filters import filtered_images, image_names
 from orthanc_plugin.radiomics.firstorder import first_order_features
-from orthanc_plugin.radiomics.ibsi2.responses import reach
 from orthanc_plugin.radiomics.ibsi_features import distribution_features, region_features
+from orthanc_plugin.radiomics.memory import MOST_LEVELS, needed_mib
 from orthanc_plugin.radiomics.parameters import discretisation, textures
 from orthanc_plugin.radiomics.prepare import Region, prepare, resampling_mib
 from orthanc_plugin.radiomics.resample import Box
 from orthanc_plugin.radiomics.schedule import Task, run_within
 from orthanc_plugin.radiomics.shape import shape_features, voxel_volume
 from orthanc_plugin.radiomics.shape2d import shape2d_features
-from orthanc_plugin.radiomics.spatial import spatial_bytes
-from orthanc_plugin.radiomics.textures import texture_features
+from orthanc_plugin.radiomics.textures import co_occurrence_cells, texture_features
 
-_FIRST_ORDER_BYTES, _TEXTURE_BYTES, _WAVELET_BYTES = 16, 36, 66
-"""Bytes per voxel of an organ's box, measured on an ellipsoid in a box of 2.2 million voxels."""
-_LOG_BYTES, _PYRADIOMICS_GRID_BYTES = 6, 18
-"""Bytes per voxel of the image, in addition to those of the box."""
-_MOST_LEVELS = 4096
-"""Co-occurrences of this many grey levels take 1.7 GB. A metal voxel or narrow bins could use up all memory."""
-_CT_RANGE_HU, _LEVELS_BYTES = 4096, 312
-"""HU range of an organ's grey levels; bytes of three float64 arrays of level by level by 13 directions."""
-_LOG_SLABS_BYTES = 96 * 2**20
-_WAVELET_MARGIN, _NEAR_AN_END = 6, 16
-"""Voxels around an organ that the wavelet reads; within the second distance of an end it reads the whole axis."""
-
-_FILTER_BYTES = 64
-"""Bytes per voxel of what a filter of IBSI 2 reads."""
-_LOG_BOX_BYTES = 40
-"""Bytes per voxel of the box and what the kernel reaches, for IBSI's Laplacian of Gaussian."""
+_MOST_CELLS = MOST_LEVELS**2 * 13
+"""Cells of the co-occurrence matrices of one image, over all its aggregations: as many as `MOST_LEVELS` in space."""
 _ALWAYS_MIB = 256
 """Memory that a resampling may take whatever the limit: the smallest limit that a configuration can set."""
 
@@ -58,7 +42,13 @@ _Group = tuple[str, Aggregation | None]
 """The image, and the further aggregation of its textures; None for the first, which all other features go with."""
 
 _DEFAULT = RadiomicsSettings()
-_TOO_MANY_LEVELS = f"no textures: more than {_MOST_LEVELS} grey levels; a larger BinWidth or a BinCount gives fewer"
+_TOO_MANY_LEVELS = f"no textures: more than {MOST_LEVELS} grey levels; a larger BinWidth or a BinCount gives fewer"
+_TOO_MANY_CELLS = (
+    f"no co-occurrences: with those of the aggregations before, their matrices need more than {_MOST_CELLS:,} cells;"
+    " a larger BinWidth, a smaller BinCount or fewer Aggregations need fewer"
+)
+_TOO_MANY_BINS = f"more than {MOST_BINS:,} grey levels; a larger BinWidth or a BinCount gives fewer"
+_TOO_MANY_IVH_BINS = f"more than {MOST_BINS:,} bins; a larger IvhBinWidth or an IvhBinCount gives fewer"
 _TOO_SMALL = "no radiomics: the segment has fewer than two voxels"
 _NOTHING_LEFT = "no radiomics: resampling and re-segmentation leave fewer than two voxels"
 _VOLUME, _VOLUME_ALONE = "shape_VoxelVolume", "volume"
@@ -73,6 +63,10 @@ _OF_THE_REGION = frozenset(
     )
 )
 """Classes that only the original image has."""
+_OF_PAIRS = (FeatureClass.GLCM, FeatureClass.COOCCURRENCE)
+"""Classes whose cost grows with the square of the grey levels."""
+_OF_BINS = ("firstorder_Entropy", "firstorder_Uniformity")
+"""Features of grey levels, beside those of the class `histogram` and the textures."""
 _UNDEFINED = "undefined in this segment"
 _SMALL_IMAGE = "no such image: the CT is too small for the filter"
 
@@ -126,7 +120,7 @@ def measure_segments(
         box, wanted = _box_around(segment, boxes), settings if segment.key in shape_keys else _without_shape(settings)
         possible, refusal = _within_memory(volume, box, wanted, memory_mib)
         measure = partial(_measure, volume, segmentation, segment, box, wanted, possible, refusal)
-        tasks.append(Task(_memory_mib(volume, box, possible) if possible else 0.0, measure))
+        tasks.append(Task(needed_mib(volume, box, possible) if possible else 0.0, measure))
     measured = run_within(tasks, workers, memory_mib)
     return tuple(chain.from_iterable(measured))
 
@@ -190,7 +184,8 @@ def _measure(
     if np.count_nonzero(region.intensity) < 2:
         return nothing_measured(segment, wanted, _NOTHING_LEFT)
     found = {
-        group: _coded(segment, group, values, region, wanted, bins) for group, values, bins in _values(region, possible)
+        group: _coded(segment, group, values, region, wanted, bins, highest)
+        for group, values, bins, highest in _values(region, possible)
     }
     absent = refusal or _SMALL_IMAGE
     return tuple(found.get(group) or _absent(segment, group, wanted, absent) for group in _groups(wanted))
@@ -228,16 +223,18 @@ def _wanted_names(group: _Group, settings: RadiomicsSettings) -> tuple[str, ...]
     return tuple(coded.name for coded in coded_features(settings.mode) if is_wanted(coded.name))
 
 
-def _values(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[_Group, dict[str, float], str]]:
-    """Yield the feature values by full name, group by group, and how the grey levels were made."""
+def _values(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[_Group, dict[str, float], str, int]]:
+    """Yield the feature values by full name, group by group; how the grey levels were made, and the highest."""
     further = [one for image, one in _groups(settings) if image == ORIGINAL and one]
     for image, voxels, bins in _images(region, settings):
         levels = grey_levels(voxels, region.intensity, settings, filtered=image != ORIGINAL)
+        classes, highest = _affordable(levels, region.intensity, settings), int(levels.max())
         first = {} if image != ORIGINAL else _shape_features(region, settings) | region_features(region, settings)
         first |= _intensity_features(voxels, levels, region, settings, filtered=image != ORIGINAL)
-        yield (image, None), first | _textures(levels, region, settings, settings.aggregations[0]), bins
+        usual = settings.aggregations[0]
+        yield (image, None), first | _textures(levels, region, settings, usual, classes[usual]), bins, highest
         for one in further:
-            yield (image, one), _textures(levels, region, settings, one), bins
+            yield (image, one), _textures(levels, region, settings, one, classes[one]), bins, highest
 
 
 def _images(region: Region, settings: RadiomicsSettings) -> Iterator[tuple[str, Voxels, str]]:
@@ -267,18 +264,38 @@ def _intensity_features(
         first_order = first_order_features(voxels[mask], float(np.prod(region.spacing_mm)), levels[mask])
         if settings.mode is RadiomicsMode.IBSI and first_order["Variance"] > 0:
             first_order["Kurtosis"] -= 3  # excess; 0 if all values are equal
-    return _named("firstorder", first_order) | distribution_features(
-        voxels, levels, region, settings, filtered=filtered
-    )
+    found = _named("firstorder", first_order)
+    if levels.max() > MOST_BINS:
+        found = {name: value for name, value in found.items() if name not in _OF_BINS}
+    return found | distribution_features(voxels, levels, region, settings, filtered=filtered)
+
+
+def _affordable(levels: Levels, mask: Mask, settings: RadiomicsSettings) -> dict[Aggregation, tuple[FeatureClass, ...]]:
+    """Return the texture classes of each aggregation whose matrices are not too many; the first ones come first."""
+    if not settings.textures or levels.max() > MOST_LEVELS:
+        return dict.fromkeys(settings.aggregations, ())
+    pairs = [one for one in settings.textures if one in _OF_PAIRS]
+    chosen: dict[Aggregation, tuple[FeatureClass, ...]] = {}
+    left = _MOST_CELLS
+    for one in settings.aggregations:
+        cells = co_occurrence_cells(levels, mask, one) if pairs else 0
+        fits = cells <= left
+        left -= cells if fits else 0
+        chosen[one] = settings.textures if fits else tuple(c for c in settings.textures if c not in pairs)
+    return chosen
 
 
 def _textures(
-    levels: Levels, region: Region, settings: RadiomicsSettings, aggregation: Aggregation
+    levels: Levels,
+    region: Region,
+    settings: RadiomicsSettings,
+    aggregation: Aggregation,
+    classes: Collection[FeatureClass],
 ) -> dict[str, float]:
-    if not settings.textures or levels.max() > _MOST_LEVELS:
+    if not classes:
         return {}
     ibsi, shape = settings.mode is RadiomicsMode.IBSI, region.morphological
-    return texture_features(levels, region.intensity, settings.textures, aggregation, morphological=shape, ibsi=ibsi)
+    return texture_features(levels, region.intensity, classes, aggregation, morphological=shape, ibsi=ibsi)
 
 
 def _named(feature_class: str, values: Mapping[str, float]) -> dict[str, float]:
@@ -292,14 +309,17 @@ def _coded(
     region: Region,
     settings: RadiomicsSettings,
     bins: str,
+    highest: int,
 ) -> SegmentFeatures:
     undefined = tuple(name for name, value in values.items() if not math.isfinite(value))
-    left_out = tuple(name for name in _wanted_names(group, settings) if name not in values)
+    left_out = [name for name in _wanted_names(group, settings) if name not in values]
+    reasons = {name: _why_left_out(name, highest) for name in left_out}
     image, further = group
     notes = [f"{_UNDEFINED}: {', '.join(undefined)}"] if undefined else []
-    notes += [_TOO_MANY_LEVELS] if left_out else []
     missing = [Missing(undefined, _UNDEFINED)] if undefined else []
-    missing += [Missing(left_out, _TOO_MANY_LEVELS)] if left_out else []
+    for reason in dict.fromkeys(reasons.values()):
+        notes.append(reason)
+        missing.append(Missing(tuple(name for name in left_out if reasons[name] == reason), reason))
     return SegmentFeatures(
         segment.number,
         tuple(
@@ -321,58 +341,22 @@ def _coded(
     )
 
 
+def _why_left_out(name: str, highest: int) -> str:
+    """Say why an image has no value of a feature that was wanted; `highest` is its highest grey level."""
+    of = name.split("_")[0]
+    if of == FeatureClass.IVH:
+        return _TOO_MANY_IVH_BINS
+    if name in _OF_BINS or of == FeatureClass.HISTOGRAM:
+        return _TOO_MANY_BINS
+    return _TOO_MANY_LEVELS if highest > MOST_LEVELS else _TOO_MANY_CELLS
+
+
 def _classes(values: Collection[str], settings: RadiomicsSettings) -> str:
     """Name the classes that were measured."""
     measured = {name.split("_")[0] for name in values}
     volume = [_VOLUME_ALONE] if _VOLUME in values and FeatureClass.SHAPE not in settings.classes else []
     deprecated = ["deprecated"] if _DEPRECATED & set(values) else []
     return " ".join([*volume, *(name for name in settings.classes if name in measured), *deprecated])
-
-
-def _memory_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
-    """Bound the memory of an organ, without volume and label map, from peaks measured class by class."""
-    if not all(axis.stop for axis in box):
-        return 0.0
-    around = math.prod(
-        _wavelet_length(axis, size) if settings.wavelet else axis.stop - axis.start
-        for axis, size in zip(box, volume.voxels_hu.shape, strict=True)
-    )
-    growth = math.prod(old / (new or old) for new, old in zip(settings.spacing_mm, volume.spacing_mm, strict=False))
-    resampling = any(settings.spacing_mm)
-    of_box = _WAVELET_BYTES if settings.wavelet else _TEXTURE_BYTES
-    if set(settings.classes) <= {FeatureClass.FIRSTORDER} and not settings.wavelet:
-        of_box = _FIRST_ORDER_BYTES
-    pyradiomics_mode = settings.mode is RadiomicsMode.PYRADIOMICS
-    used = around * of_box * (1 + growth if resampling else 1)
-    if resampling and pyradiomics_mode:
-        used += volume.voxels_hu.size * _PYRADIOMICS_GRID_BYTES
-    if settings.log_sigma_mm and pyradiomics_mode:
-        used += volume.voxels_hu.size * _LOG_BYTES + _LOG_SLABS_BYTES
-    elif settings.log_sigma_mm:
-        reach_mm = 2 * LOG_CUTOFF_SIGMA * max(settings.log_sigma_mm)
-        reached = math.prod(
-            min(size, axis.stop - axis.start + reach_mm / step_mm)
-            for axis, size, step_mm in zip(box, volume.voxels_hu.shape, volume.spacing_mm, strict=True)
-        )
-        used += reached * (growth if resampling else 1) * _LOG_BOX_BYTES
-    for text in settings.filters:
-        edges = reach(volume.spacing_mm, parse_filter(text))
-        reached = math.prod(
-            min(size, axis.stop - axis.start + 2 * edge)
-            for axis, size, edge in zip(box, volume.voxels_hu.shape, edges, strict=True)
-        )
-        used = max(used, reached * (growth if resampling else 1) * _FILTER_BYTES)
-    if FeatureClass.SPATIAL in settings.classes:
-        used += spatial_bytes(tuple(round((axis.stop - axis.start) * growth ** (1 / 3)) for axis in box))
-    if settings.textures:
-        used += min(_MOST_LEVELS, settings.bin_count or _CT_RANGE_HU / settings.bin_width_hu) ** 2 * _LEVELS_BYTES
-    return float(used / 2**20)
-
-
-def _wavelet_length(axis: slice, size: int) -> int:
-    if axis.start < _NEAR_AN_END or axis.stop > size - _NEAR_AN_END:
-        return size + 1
-    return int(axis.stop - axis.start + 2 * _WAVELET_MARGIN)
 
 
 def _box_around(segment: Segment, boxes: Sequence[Box | None]) -> Box:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
-from orthanc_plugin.radiomics.discretise import Levels
+from orthanc_plugin.radiomics.discretise import MOST_BINS, Levels
 from orthanc_plugin.radiomics.firstorder import dispersion_features, histogram_features
 from orthanc_plugin.radiomics.ivh import ARBITRARY_BINS, intensity_volume_features
 from orthanc_plugin.radiomics.local_intensity import local_intensity_features
@@ -45,7 +45,7 @@ def distribution_features(
     values: dict[str, float] = {}
     if FeatureClass.STATISTICS in settings.classes:
         values |= _named(FeatureClass.STATISTICS, dispersion_features(inside))
-    if FeatureClass.HISTOGRAM in settings.classes:
+    if FeatureClass.HISTOGRAM in settings.classes and levels.max() <= MOST_BINS:
         values |= _named(FeatureClass.HISTOGRAM, histogram_features(levels[region.intensity]))
     if FeatureClass.IVH in settings.classes:
         found = (

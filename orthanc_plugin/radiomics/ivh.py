@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from orthanc_plugin.radiomics.discretise import MOST_BINS
+
 Floats = NDArray[np.float64]
 
 ARBITRARY_BINS = 1000
@@ -31,7 +33,7 @@ def intensity_volume_features(
     -------
     dict
         V10, V90 (share of the volume), I10, I90 (intensity, or number of a bin), and their differences. NaN for one
-        value in the whole range.
+        value in the whole range. Empty if there are more than `MOST_BINS` bins.
 
     Source
     ------
@@ -40,6 +42,8 @@ def intensity_volume_features(
     low, high = limits or (float(values.min()), float(values.max()))
     given: Floats = values.astype(np.float64)
     axis: Floats
+    if not bins and (high - low) / (width or 1) > MOST_BINS:
+        return {}
     if bins:
         low, high = float(given.min()), float(given.max())
         steps = np.floor((given - low) * bins / ((high - low) or 1.0)).clip(max=bins - 1)

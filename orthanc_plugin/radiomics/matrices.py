@@ -126,12 +126,14 @@ class SizeMatrix:
 
 def co_occurrences(grey: GreyLevels) -> Floats:
     """Count the symmetrical co-occurrences of the levels present, (level, level, direction)."""
+    # By their places among the levels present: a matrix of all levels may be a thousand times larger.
+    place = np.zeros(grey.highest + 1, np.int32)
+    place[grey.present] = np.arange(1, len(grey.present) + 1)
+    places = place[np.where(grey.mask, grey.levels, 0)]
     counted, _ = pyradiomics().cMatrices.calculate_glcm(
-        grey.levels, grey.mask, _DISTANCES, grey.highest, grey.force_2d, 0
+        places, grey.mask, _DISTANCES, len(grey.present), grey.force_2d, 0
     )
-    there = grey.present - 1
-    one_way = counted[0][np.ix_(there, there)]
-    return np.asarray(one_way + one_way.transpose(1, 0, 2))
+    return np.asarray(counted[0] + counted[0].transpose(1, 0, 2))
 
 
 def runs(grey: GreyLevels) -> list[SizeMatrix]:

@@ -115,12 +115,24 @@ def texture_features(
         aggregation,
         int(levels[mask].max()),
     )
-    return {
-        f"{one}_{name}": value
-        for one, measure in _CLASSES.items()
-        if one in classes
-        for name, value in measure(structure).items()
-    }
+    found = {one: measure(structure) for one, measure in _CLASSES.items() if one in classes}
+    if FeatureClass.COOCCURRENCE in classes:
+        glcm = found.get(FeatureClass.GLCM) or _glcm(structure)
+        found[FeatureClass.COOCCURRENCE] = {
+            "Dissimilarity": glcm["DifferenceAverage"],
+            "SumVariance": glcm["ClusterTendency"],
+        }
+    return {f"{one}_{name}": value for one, values in found.items() for name, value in values.items()}
+
+
+def co_occurrence_cells(levels: Levels, mask: Mask, aggregation: Aggregation) -> int:
+    """Count the cells of the co-occurrence matrices of a structure: pairs of levels that occur, by directions.
+
+    Their time and memory grow with it. `levels` and `mask` are as in `texture_features`.
+    """
+    directions = 4 if aggregation.flat else 13
+    parts = zip(levels, mask, strict=True) if aggregation.by_slice else [(levels, mask)]
+    return sum(int(np.count_nonzero(np.bincount(part[inside]))) ** 2 * directions for part, inside in parts)
 
 
 def _part(levels: Levels, mask: Mask, shape: Mask | None, aggregation: Aggregation, ibsi: bool) -> _Part:
@@ -154,11 +166,6 @@ def _mean(values: list[dict[str, float]], weights: list[int] | None = None) -> d
     with np.errstate(invalid="ignore"):
         mean = np.where(defined, table * share, 0).sum(0) / share.sum(0)
     return dict(zip(values[0], mean.tolist(), strict=True))
-
-
-def _cooccurrence(structure: _Structure) -> dict[str, float]:
-    glcm = _glcm(structure)
-    return {"Dissimilarity": glcm["DifferenceAverage"], "SumVariance": glcm["ClusterTendency"]}
 
 
 def _glrlm(structure: _Structure) -> dict[str, float]:
@@ -215,7 +222,6 @@ _CLASSES: dict[FeatureClass, Callable[[_Structure], dict[str, float]]] = {
     FeatureClass.GLSZM: _glszm,
     FeatureClass.NGTDM: _ngtdm,
     FeatureClass.GLDM: _gldm,
-    FeatureClass.COOCCURRENCE: _cooccurrence,
     FeatureClass.GLDZM: _gldzm,
     FeatureClass.NGLDM: _ngldm,
 }
