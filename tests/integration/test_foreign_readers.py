@@ -139,3 +139,23 @@ def test_readers_take_the_report_with_groups_that_have_no_value(kind: str, tmp_p
     readers.highdicom_reads_report(path)
     rows = read_radiomics_sr(ds)
     assert {(row.segment_number, row.value is None) for row in rows} == {(1, False), (2, True), (3, True)}
+
+
+def test_structure_sets_of_plastimatch_are_read_voxel_for_voxel(chest: tuple[Path, CtSeries], tmp_path: Path) -> None:
+    from pydicom import dcmread
+
+    folder, series = chest
+    masks = balls(series, (0, 0.1, 0.5), (0, -0.1, -0.5), radius=0.4)
+    sets = SimpleITK.GetImageFromArray(sum(np.uint32(1 << n) * mask for n, mask in enumerate(masks)))
+    sets.CopyInformation(image_of(series))
+    SimpleITK.WriteImage(sets, str(tmp_path / "masks.nrrd"))
+    status, text = output_of(
+        tool("plastimatch"), "convert", "--input-ss-img", str(tmp_path / "masks.nrrd"),
+        "--referenced-ct", str(folder), "--output-dicom", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert status == 0, text
+    (path,) = (tmp_path / "out").glob("rtss*.dcm")
+    read = by_number(read_masks(dcmread(path), series))
+    assert [*read] == [1, 2]
+    for number, mask in enumerate(masks, start=1):
+        np.testing.assert_array_equal(read[number], mask)

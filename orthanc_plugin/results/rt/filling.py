@@ -2,6 +2,9 @@
 
 All contours of a slice count together by the even-odd rule. A contour inside another is therefore a hole, and the
 channel of a keyhole, which is passed twice, encloses nothing.
+
+Some software traces a mask from centre to centre of its border pixels (OpenCV, rt-utils). Pixels on such contours are
+inside, or the mask would lose a part of its border.
 """
 
 from __future__ import annotations
@@ -12,6 +15,29 @@ import numpy as np
 
 from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.results.rt.contours import Points
+
+_ON_CENTRE = 0.01
+"""How far, in pixels, a corner may lie from the centre that it was traced from."""
+
+
+def are_traced(contours: Sequence[Points]) -> bool:
+    """Tell whether all corners of contours are pixel centres, as those of a traced mask are."""
+    return all(np.abs(points - np.rint(points)).max() <= _ON_CENTRE for points in contours)
+
+
+def with_border(inside: Mask, contours: Sequence[Points]) -> Mask:
+    """Add to a filled mask the pixels on its contours, which were traced from centre to centre."""
+    found, last = inside.copy(), np.array(inside.shape) - 1
+    for points in contours:
+        corners = np.rint(points)[:, ::-1]
+        edges = np.roll(corners, -1, axis=0) - corners
+        steps = np.abs(edges).max(axis=1).astype(np.intp).clip(1)
+        edge = np.repeat(np.arange(len(corners)), steps)
+        step = np.arange(len(edge)) - np.repeat(np.cumsum(steps) - steps, steps)
+        pixels = np.rint(corners[edge] + edges[edge] * (step / steps[edge])[:, None]).astype(np.intp)
+        row, column = pixels[((pixels >= 0) & (pixels <= last)).all(axis=1)].T
+        found[row, column] = True
+    return found
 
 
 def filled(contours: Sequence[Points], shape: tuple[int, int]) -> Mask:

@@ -27,7 +27,7 @@ from orthanc_plugin.results.foreign import (
     made_by,
 )
 from orthanc_plugin.results.rt.contours import Points
-from orthanc_plugin.results.rt.filling import filled
+from orthanc_plugin.results.rt.filling import are_traced, filled, with_border
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _PIXEL = 0.5
@@ -123,25 +123,36 @@ def _named_series(structure_set: Dataset) -> Iterator[str]:
 def _planes(roi: Dataset | None, grid: Grid) -> tuple[Planes, list[str]]:
     """Fill the contours of an ROI slice by slice; also return what people should know."""
     outlines: dict[int, list[Points]] = defaultdict(list)
+    short: dict[int, list[Points]] = defaultdict(list)
     drawn, odd = list((roi.get("ContourSequence") if roi is not None else None) or ()), 0
     for contour in drawn:
         if contour.get("ContourGeometricType") not in _CLOSED:
             odd += 1
             continue
         points = np.array([float(value) for value in contour.ContourData]).reshape(-1, 3)
-        if len(points) < 3:
+        if not points.size:
             odd += 1
             continue
         index = _slice_of(points, grid)
-        outlines[index].append(grid.pixels(points, index))
+        (outlines if len(points) > 2 else short)[index].append(grid.pixels(points, index))
+    traced = all(map(are_traced, [*outlines.values(), *short.values()]))
+    if traced:  # a line of pixels, traced, has two corners
+        for index, lines in short.items():
+            outlines[index] += lines
+    else:
+        odd += sum(map(len, short.values()))
     if not outlines:
         raise _Unmeasurable("the ROI has no closed contour")
     shape = grid.shape[1:]
-    planes = {index: np.flatnonzero(filled(contours, shape)) for index, contours in outlines.items()}
+    filled_planes = {index: filled(contours, shape) for index, contours in outlines.items()}
+    if traced:
+        filled_planes = {index: with_border(mask, outlines[index]) for index, mask in filled_planes.items()}
+    planes = {index: np.flatnonzero(mask) for index, mask in filled_planes.items()}
     planes = {index: pixels for index, pixels in planes.items() if pixels.size}
     if not planes:
         raise _Unmeasurable("no pixel of the CT lies inside the contours of the ROI")
-    return planes, list(_remarks(planes, outlines, odd, shape))
+    told = ["the contours run from centre to centre of pixels; those pixels are inside"] if traced else []
+    return planes, told + list(_remarks(planes, outlines, odd, shape))
 
 
 def _slice_of(points: NDArray[np.float64], grid: Grid) -> int:

@@ -37,6 +37,11 @@ _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 """Deflated Image Frame Compression (PS3.5 A.4.14), which pydicom 3.0 does not know."""
 _RLE_HEADER = 64
 _TYPES = ("BINARY", "FRACTIONAL", "LABELMAP")
+_GIVES_EACH_ITS_OWN_FRAME = "pydicom-seg"
+"""The Manufacturer that pydicom-seg 0.4.1 states. What it reads from its source slices names them frame by frame."""
+_OTHER_FRAME = (
+    "the masks have another frame of reference than the CT, and a frame does not name the slice where it lies"
+)
 _PIXEL_TOLERANCE = 0.1
 """How far, in pixels, a pixel of a mask may lie from one of the CT."""
 
@@ -65,7 +70,7 @@ def read_foreign_seg(seg: Dataset, series: CtSeries) -> FoundMasks:
     ------
     DICOM PS3.3 A.51, C.8.20.
     """
-    check_frame_of_reference(str(seg.get("FrameOfReferenceUID") or ""), series)
+    own_frame = _has_own_frame_of_reference(seg, series)
     notes = [
         f"masks of a SEG ({seg.get('SegmentationType')}) made by {made_by(seg)}",
         *check_series(series_of_seg(seg), series),
@@ -75,7 +80,9 @@ def read_foreign_seg(seg: Dataset, series: CtSeries) -> FoundMasks:
     if seg.get("SegmentationType") not in _TYPES:
         raise MaskError(Refusal.MASK_UNREADABLE, f"the SEG is of no type of {', '.join(_TYPES)}")
     structures = {one.number: one for one in map(_structure, seg.get("SegmentSequence") or ()) if one.number}
-    planes = _planes(seg, Grid.of(series))
+    if own_frame:
+        notes.append("the masks have a frame of reference of their own; each frame names the slice on which it lies")
+    planes = _planes(seg, Grid.of(series), _source_slices(series) if own_frame else None)
     if unknown := planes.keys() - structures.keys():
         raise MaskError(Refusal.MASK_UNREADABLE, f"the SEG does not describe segment {min(unknown)}, which it shows")
     layers = Layers(series.source_shape)
@@ -100,8 +107,34 @@ def _structure(item: Dataset) -> Structure:
     return Structure(number, label_of(item, "SegmentLabel", number), category, code_of(kinds), modifier)
 
 
-def _planes(seg: Dataset, grid: Grid) -> dict[int, dict[int, NDArray[np.intp]]]:
-    """Return the pixels of each segment on each slice, by flat index."""
+def _has_own_frame_of_reference(seg: Dataset, series: CtSeries) -> bool:
+    """Tell whether the frame of reference is a new one, which pydicom-seg gives each SEG, whatever its source.
+
+    Raises
+    ------
+    MaskError
+        If it is that of another scan, or the SEG does not name this series.
+    """
+    try:
+        check_frame_of_reference(str(seg.get("FrameOfReferenceUID") or ""), series)
+    except MaskError:
+        named = series.identity.series_instance_uid in series_of_seg(seg)
+        if seg.get("Manufacturer") != _GIVES_EACH_ITS_OWN_FRAME or not named:
+            raise
+        return True
+    return False
+
+
+def _source_slices(series: CtSeries) -> tuple[str, ...]:
+    """Return the SOPInstanceUIDs of the source slices, in the order of the grid."""
+    return tuple(str(header.SOPInstanceUID) for header in series.headers)
+
+
+def _planes(seg: Dataset, grid: Grid, source: tuple[str, ...] | None = None) -> dict[int, dict[int, NDArray[np.intp]]]:
+    """Return the pixels of each segment on each slice, by flat index.
+
+    source: the SOPInstanceUIDs of the slices, if each frame must name the one on which it lies.
+    """
     found: dict[int, dict[int, list[NDArray[np.intp]]]] = defaultdict(lambda: defaultdict(list))
     try:
         for groups, values in _frames(seg):
@@ -109,6 +142,8 @@ def _planes(seg: Dataset, grid: Grid) -> dict[int, dict[int, NDArray[np.intp]]]:
                 continue
             rows, columns = np.nonzero(values)
             index, pixels = _on_grid(groups, rows, columns, values.shape, grid)
+            if source is not None and source[index] not in groups.sources():
+                raise MaskError(Refusal.MASK_FRAME_OF_REFERENCE, _OTHER_FRAME)
             numbers = values[rows, columns]
             for number in np.unique(numbers).tolist():
                 found[number][index].append(pixels[numbers == number])
@@ -176,6 +211,12 @@ class _Groups:
         """Return the item of a functional group."""
         item: Dataset = (self.own if keyword in self.own else self.shared)[keyword].value[0]
         return item
+
+    def sources(self) -> set[str]:
+        """Return the SOPInstanceUIDs of the images that the frame was derived from."""
+        items = self.own.get("DerivationImageSequence") or self.shared.get("DerivationImageSequence") or ()
+        images = (image for item in items for image in item.get("SourceImageSequence") or ())
+        return {str(image.get("ReferencedSOPInstanceUID")) for image in images}
 
 
 def _on_grid(
