@@ -138,15 +138,27 @@ class WaveletFilter:
 
 @dataclass(frozen=True, slots=True)
 class SimoncelliFilter:
-    """Simoncelli's wavelet, which is not separable and has no direction; beyond the image lies the image again."""
+    """Simoncelli's wavelet, which is not separable and has no direction; beyond the image lies the image again.
+
+    riesz: orders of a Riesz transform of the response along x, y and z (or x and y), such as `1,0,0`; empty: none.
+    """
 
     kind: ClassVar = "simoncelli"
     level: int = 1
     reach: Reach = Reach.VOLUME
+    riesz: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse levels that leave no frequency."""
+        """Refuse levels that leave no frequency, and orders that are not one for each axis."""
         _require(1 <= self.level <= 5, "the level of a wavelet must be from 1 to 5")
+        axes = 2 if self.reach is Reach.SLICE else 3
+        fits = re.fullmatch(rf"[0-9](,[0-9]){{{axes - 1}}}", self.riesz) and 0 < sum(self.orders) < 10
+        _require(bool(fits) or not self.riesz, f"Riesz orders are {axes} digits such as 1,0,0, of a sum from 1 to 9")
+
+    @property
+    def orders(self) -> tuple[int, ...]:
+        """The orders of the Riesz transform along x, y and z; empty for none."""
+        return tuple(int(one) for one in self.riesz.split(",") if one)
 
 
 ImageFilter = MeanFilter | LawsFilter | GaborFilter | WaveletFilter | SimoncelliFilter

@@ -34,6 +34,7 @@ TEXTS = (
     "wavelet family=haar kernels=HH level=2 pooling=max",
     "simoncelli",
     "simoncelli level=2 reach=slice",
+    "simoncelli level=2 riesz=0,1,2",
 )
 UNITS = (1.0, 1.0, 1.0)
 
@@ -155,6 +156,37 @@ def test_simoncellis_wavelet_keeps_half_of_the_highest_frequency_and_nothing_con
 def test_what_lies_beyond_the_image_is_what_the_boundary_says(boundary: str, first: float, last: float) -> None:
     found = along_x([3, 5, 1, 9], f"mean size=3 boundary={boundary}")
     assert [found[0], found[-1]] == pytest.approx([first, last])
+
+
+@pytest.mark.parametrize(("orders", "axis"), [("1,0,0", 2), ("0,1,0", 1), ("0,0,1", 0)])
+def test_a_riesz_transform_of_first_order_turns_a_wave_by_a_quarter_along_its_axis_only(orders: str, axis: int) -> None:
+    """On an odd number of voxels the frequencies are symmetrical; a wave then becomes minus its derivative's sign."""
+    size = 33
+    place = np.linspace(0, 2 * np.pi * 8, size, endpoint=False).reshape([-1 if n == axis else 1 for n in range(3)])
+    wave, quarter = (np.broadcast_to(one, (size,) * 3) for one in (np.cos(place), np.sin(place)))
+    plain = response(wave, (1, 1, 1), parse_filter("simoncelli"))
+    turned = response(wave, (1, 1, 1), parse_filter(f"simoncelli riesz={orders}"))
+    np.testing.assert_allclose(turned, quarter * plain.max(), atol=1e-9 * plain.max() + 1e-9)
+    others = {"1,0,0", "0,1,0", "0,0,1"} - {orders}
+    for other in others:
+        assert abs(response(wave, (1, 1, 1), parse_filter(f"simoncelli riesz={other}"))).max() < 1e-9
+
+
+def test_riesz_transforms_of_one_order_hold_the_energy_of_the_wavelet() -> None:
+    voxels = np.random.default_rng(2).normal(size=(15, 17, 19))
+    plain = response(voxels, (1, 1, 1), parse_filter("simoncelli level=2"))
+    second = ("2,0,0", "0,2,0", "0,0,2", "1,1,0", "1,0,1", "0,1,1")
+    parts = [response(voxels, (1, 1, 1), parse_filter(f"simoncelli level=2 riesz={one}")) for one in second]
+    assert sum((part**2).sum() for part in parts) == pytest.approx((plain**2).sum(), rel=1e-12)
+    inside = response(voxels, (1, 1, 1), parse_filter("simoncelli reach=slice riesz=1,0"))
+    again = response(voxels[3:4], (1, 1, 1), parse_filter("simoncelli reach=slice riesz=1,0"))
+    np.testing.assert_allclose(inside[3:4], again, atol=1e-12)
+
+
+@pytest.mark.parametrize("orders", ["1,0", "0,0,0", "1,0,0,0", "a,0,0", "5,5,0", "-1,0,0"])
+def test_riesz_orders_are_one_digit_for_each_axis(orders: str) -> None:
+    with pytest.raises(ConfigError, match="Riesz orders are 3 digits"):
+        parse_filter(f"simoncelli riesz={orders}")
 
 
 def test_mirror_repeats_the_border_and_goes_back_and_nearest_stays() -> None:
