@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-front-door parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
+.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-radiomics bench-front-door parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ scaling-figures: setup ## Measure queue, workers and STOW, and simulate sites; w
 	./scripts/in-loopback $(RUN)python -m tests.benchmarks.queue_scale --write
 	$(RUN)python -m tests.benchmarks.simulator --write
 
+bench-radiomics: setup ## Measure CPU seconds of radiomics beside pyradiomics and MIRP; ORGAN=lungs (run it alone)
+	test -x .bench/mirp/bin/python || { $$(./scripts/find-python) -m venv .bench/mirp && .bench/mirp/bin/pip install --quiet mirp==2.7.0; }
+	$(RUN)python -m tests.benchmarks.radiomics_against_peers --organ $(or $(ORGAN),heart)
+
 bench: setup ## Measure seconds and memory of the main job
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s
 
@@ -116,4 +120,4 @@ pins: setup ## Pin what pyproject.toml asks for; UPGRADE=1 raises every version
 	./scripts/pin-requirements $(if $(UPGRADE),--upgrade)
 
 clean: ## Remove everything that was built or installed here
-	rm -rf .browser .demo dist .site .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv .parity
+	rm -rf .bench .browser .demo dist .site .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv .parity

@@ -25,6 +25,8 @@ _Kind = TypeVar("_Kind", bound=np.generic)
 
 _DISTANCES = np.array([1])
 _SLAB_VOXELS = 2_000_000
+_MANY_LEVELS = 256
+"""Grey levels up to which the whole matrix of co-occurrences costs less than leaving out those that are absent."""
 _LONG_RUNS = 4
 """Steps along runs per voxel; beyond that pyradiomics' walk along lines is faster."""
 
@@ -126,14 +128,17 @@ class SizeMatrix:
 
 def co_occurrences(grey: GreyLevels) -> Floats:
     """Count the symmetrical co-occurrences of the levels present, (level, level, direction)."""
-    # By their places among the levels present: a matrix of all levels may be a thousand times larger.
-    place = np.zeros(grey.highest + 1, np.int32)
-    place[grey.present] = np.arange(1, len(grey.present) + 1)
-    places = place[np.where(grey.mask, grey.levels, 0)]
+    levels, present = grey.levels, grey.present
+    if grey.highest > _MANY_LEVELS:
+        # By their places among the levels present: a matrix of all levels may be a thousand times larger.
+        place = np.zeros(grey.highest + 1, np.int32)
+        place[present] = np.arange(1, len(present) + 1)
+        levels, present = place[np.where(grey.mask, levels, 0)], np.arange(1, len(present) + 1)
     counted, _ = pyradiomics().cMatrices.calculate_glcm(
-        places, grey.mask, _DISTANCES, len(grey.present), grey.force_2d, 0
+        levels, grey.mask, _DISTANCES, int(present[-1]), grey.force_2d, 0
     )
-    return np.asarray(counted[0] + counted[0].transpose(1, 0, 2))
+    one_way = counted[0][np.ix_(present - 1, present - 1)]
+    return np.asarray(one_way + one_way.transpose(1, 0, 2))
 
 
 def runs(grey: GreyLevels) -> list[SizeMatrix]:
