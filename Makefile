@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-radiomics bench-front-door parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean
+.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-radiomics bench-front-door parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean bench-cohort
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ parity: setup parity-env ## Compare every nnU-Net case with the original framewo
 
 parity-small: setup parity-env ## Compare the nnU-Net cases that CI runs
 	.parity/bin/python -m pytest tests/parity/nnunet --page -q -o timeout=1800
+
+bench-cohort: setup ## Build and ask tables of 100,000 synthetic series; writes docs/cohort.md (run it alone)
+	$(RUN)python -m tests.benchmarks.cohort --write
 
 bench-front-door: setup ## Measure WADO-RS through the front door against nginx (run it alone)
 	./scripts/install-system nginx

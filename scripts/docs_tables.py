@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from orthanc_plugin import errors
 from orthanc_plugin.cli.main import _parser
+from orthanc_plugin.cohort.schema import KEYS_OF_WIDE, TABLES, USUAL_FEATURES
 from orthanc_plugin.config.base import Range
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.config.schema import fields, model_in
@@ -164,9 +165,34 @@ explains rights and roles. The hints route of Orthanc's plugin needs its secret 
 """
 
 
+def tables_page() -> str:
+    """Return every table of a cohort with its columns, their types and units."""
+    sections = []
+    for table in (*TABLES.values(), KEYS_OF_WIDE):
+        rows = ((f"`{c.name}`", c.kind.value, f"`{c.unit}`" if c.unit else "", c.meaning) for c in table.columns)
+        body = _table("Column", "Type", "Unit", "Meaning", rows=rows)
+        sections.append(f"## {table.name}\n\n{table.meaning}.\n\n{body}\n")
+    usual = ", ".join(f"`{name}`" for name in USUAL_FEATURES)
+    return f"""# Tables of a cohort
+
+Look up a column of the Parquet files that `orthanc-enrich cohort build` writes. Units are UCUM. The files carry the
+same words as metadata. [Cohorts](../cohort.md) explains how to build and ask them.
+
+{chr(10).join(sections)}
+After these columns, `measurements_wide` has a column for each feature that a report measured on the original image,
+named as in the column `feature` of `measurements`. These are always there: {usual}.
+"""
+
+
 def pages() -> dict[Path, str]:
     """Return what each file of docs/reference must hold."""
-    texts = {"settings": settings_page(), "cli": cli_page(), "errors": errors_page(), "routes": routes_page()}
+    texts = {
+        "settings": settings_page(),
+        "cli": cli_page(),
+        "errors": errors_page(),
+        "routes": routes_page(),
+        "cohort-tables": tables_page(),
+    }
     return {FOLDER / f"{name}.md": f"{_NOTE}\n{text}" for name, text in texts.items()}
 
 

@@ -152,6 +152,21 @@ class DicomWebArchive:
             raise InputError(Refusal.UNREADABLE, f"archive {self.name} lists a study without StudyInstanceUID")
         return CutShort(uids) if self._limits.cut else tuple(uids)
 
+    def series_of(self, study_uid: str, modality: str) -> tuple[str, ...]:
+        """List the SeriesInstanceUIDs of one modality in a study, sorted."""
+        check_uids(study_uid)
+        return tuple(self._series_of(study_uid, modality))
+
+    def instances_of(self, study_uid: str, series_uid: str) -> tuple[str, ...]:
+        """List the SOPInstanceUIDs of a series, sorted."""
+        check_uids(study_uid, series_uid)
+        return tuple(sorted(self._listed(study_uid, series_uid, {})))
+
+    def header_of(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
+        """Retrieve the metadata of one instance by WADO-RS; None if the archive lacks it."""
+        check_uids(study_uid, series_uid)
+        return self._header(study_uid, series_uid, sop_uid)
+
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """Search for the CT series of a study by QIDO-RS."""
         uids = self._series_of(study_uid, "CT")

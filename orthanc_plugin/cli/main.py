@@ -17,6 +17,7 @@ from orthanc_plugin import __version__
 from orthanc_plugin.cli import (
     audit,
     backfill,
+    cohort,
     demo,
     folder,
     inspect,
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_commands(commands)
     processes.add_commands(commands)
     backfill.add_commands(commands)
+    cohort.add_commands(commands.group("cohort", "tables out of stored results: build, query, send on"))
     jobs.add_commands(commands.group("jobs", "list, show and retry jobs"))
     shelf = commands.group("models", "list, check, install, convert and remove models")
     models.add_commands(shelf)
