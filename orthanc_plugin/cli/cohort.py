@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from orthanc_plugin.archive.protocol import Archive
+    from orthanc_plugin.cohort.findings import Summary
     from orthanc_plugin.cohort.schema import Cell
     from orthanc_plugin.cohort.sources import Source
     from orthanc_plugin.config.archives import ArchiveSettings
@@ -52,6 +53,19 @@ def add_commands(commands: Commands) -> None:
     send.add_argument("--old", action="store_true", help="also copy results that newer ones replace")
     send.add_argument("--dry-run", action="store_true", help="only say what would be sent")
 
+    report = commands.add("report", write, "draw tables as one interactive HTML page that needs no network")
+    report.add_argument("--tables", type=Path, metavar="DIR", help="folder of tables")
+    report.add_argument(
+        "--metrics", type=Path, action="append", default=[], metavar="CSV",
+        help="table of AI against experts, for masks or landmarks",
+    )  # fmt: skip
+    report.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report.html and report.json")
+    report.add_argument("--title", default="Report of a cohort", help="title of the page (default: Report of a cohort)")
+    report.add_argument(
+        "--viewer", metavar="URL",
+        help="where a point opens, with {StudyInstanceUID} and {SeriesInstanceUID} (default: Viewer.Url)",
+    )  # fmt: skip
+
 
 def _which(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("sql", nargs="?", metavar="SQL", help="one SELECT")
@@ -67,7 +81,7 @@ def build_tables(desk: Desk) -> int:
     from orthanc_plugin.cohort.build import build
 
     options = desk.options
-    with _source(desk) as source, _jobs(desk) as jobs, _counted(desk, "objects") as progress:
+    with _source(desk) as source, _jobs(desk) as jobs, counted(desk, "objects") as progress:
         built = build(source, options.out, jobs=jobs, progress=progress)
     lines = [f"{rows:>9,} rows: {name}" for name, rows in built.rows.items()]
     desk.say(
@@ -144,7 +158,7 @@ def _jobs(desk: Desk) -> Iterator[Callable[[], Iterator[tuple[str, list[Cell]]]]
 
 
 @contextmanager
-def _counted(desk: Desk, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+def counted(desk: Desk, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Show how far a command is, on a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -291,7 +305,7 @@ def _copy(desk: Desk, places: tuple[tuple[str, str], ...]) -> int:
         target = open_tree("folder", options.folder)
     else:
         target = open_archive(options.to, _settings(desk, options.to))  # type: ignore[assignment]
-    with closing(_origin(desk)) as source, closing(target), _counted(desk, "series", len(places)) as progress:
+    with closing(_origin(desk)) as source, closing(target), counted(desk, "series", len(places)) as progress:
         copied = copy(places, source, target, progress)
     desk.say(dataclasses.asdict(copied))
     return EXIT_FAILED if copied.missing else EXIT_DONE
@@ -308,3 +322,48 @@ def _origin(desk: Desk) -> Archive:
     if not source.is_dir():
         raise ConfigError(f"{source} is not a folder")
     return FolderArchive(source, source / "out")
+
+
+def write(desk: Desk) -> int:
+    """Write the report of tables, of CSV files, or of both."""
+    from orthanc_plugin.cohort.findings import figures_of, summaries_of
+    from orthanc_plugin.cohort.metrics import read_metrics
+    from orthanc_plugin.cohort.points import addresser
+    from orthanc_plugin.cohort.report import Report, numbers_of, write_report
+    from orthanc_plugin.errors import ConfigError
+
+    options = desk.options
+    if not (options.tables or options.metrics):
+        raise ConfigError("name --tables DIR, --metrics CSV, or both")
+    address = addresser(_viewer(desk))
+    read = [read_metrics(file, address) for file in options.metrics]
+    figures = [figure for table in read for figure in table.figures]
+    summaries: list[Summary] = []
+    if options.tables:
+        figures += figures_of(options.tables, address)
+        summaries += summaries_of(options.tables)
+    sources = (*(file.name for file in options.metrics), *(["tables"] if options.tables else []))
+    left_out = {why: count for table in read for why, count in table.left_out.items()}
+    report = Report(options.title, sources, tuple(figures), tuple(summaries), left_out)
+    page = write_report(report, options.out)
+    lines = [f"{figure.title}, {group.name}: median {group.median:.4g} {figure.unit} (n = {group.count})".strip()
+             for figure in figures for group in figure.groups]  # fmt: skip
+    desk.say(numbers_of(report) | {"page": str(page)}, *lines, f"page: {page}")
+    return EXIT_DONE
+
+
+def _viewer(desk: Desk) -> str:
+    """Return the address at which a series opens: as asked for, as configured, or that of the service."""
+    from orthanc_plugin.config.base import viewer_address
+    from orthanc_plugin.errors import ConfigError
+
+    configuration = desk.configuration
+    chosen = desk.options.viewer or configuration.viewer.url
+    if not chosen:
+        service = configuration.service
+        root = service.url or f"http://{service.host}:{service.port}"
+        chosen = f"{root}/enrichment/open?StudyInstanceUID={{StudyInstanceUID}}&SeriesInstanceUID={{SeriesInstanceUID}}"
+    try:
+        return viewer_address(chosen)
+    except ValueError:
+        raise ConfigError("--viewer is not the address of a viewer: http(s)://... with {StudyInstanceUID}") from None

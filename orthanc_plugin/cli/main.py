@@ -19,6 +19,7 @@ from orthanc_plugin.cli import (
     backfill,
     cohort,
     demo,
+    fetch,
     folder,
     inspect,
     jobs,
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     processes.add_commands(commands)
     backfill.add_commands(commands)
     cohort.add_commands(commands.group("cohort", "tables out of stored results: build, query, send on"))
+    fetch.add_commands(commands.group("fetch", "fetch public collections into an archive"))
     jobs.add_commands(commands.group("jobs", "list, show and retry jobs"))
     shelf = commands.group("models", "list, check, install, convert and remove models")
     models.add_commands(shelf)

@@ -36,11 +36,23 @@ def opened(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     ConfigError
         If DuckDB is missing, the folder holds no tables, or they are not those of its manifest.
     """
+    with locked(table_files(folder)) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def locked(files: Mapping[str, Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open Parquet files for reading, each as a view with its name, and lock everything else.
+
+    Raises
+    ------
+    ConfigError
+        If DuckDB is missing.
+    """
     try:
         import duckdb
     except ModuleNotFoundError:
         raise ConfigError(MISSING) from None
-    files = table_files(folder)
     connection = duckdb.connect(
         ":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     )

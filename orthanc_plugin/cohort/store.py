@@ -65,7 +65,7 @@ class Store:
         self._db = sqlite3.connect(folder / FILE, timeout=0.2)
         try:
             self._open(folder, source)
-        except BaseException:
+        except ConfigError:
             self._db.close()
             raise
         self._waiting = 0

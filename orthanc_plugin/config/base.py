@@ -87,7 +87,7 @@ VIEWER_FIELDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 """What the address of a viewer may have in braces."""
 
 
-def _viewer_address(text: str) -> str:
+def viewer_address(text: str) -> str:
     """Refuse schemes that run code in a page (`javascript:`), and braces that would stay in the address."""
     fields = re.findall(r"{(\w*)}", text)
     if text and not (
@@ -148,5 +148,5 @@ def _credential(name: str) -> Path:
 Secret = Annotated[SecretStr, BeforeValidator(_fetched), PlainSerializer(_reveal_on_request, when_used="json")]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 OptionalWebAddress = Annotated[str, AfterValidator(_optional_web_address)]
-ViewerAddress = Annotated[str, AfterValidator(_viewer_address)]
+ViewerAddress = Annotated[str, AfterValidator(viewer_address)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

@@ -164,8 +164,8 @@ def _words(
 ) -> str:
     medians = {name: statistics.median(of) for name, of in times.items()}
     lines = [
-        f"{series:,} synthetic series (a CT, a SEG of 5 structures and a report of 100 numbers each),"
-        f" {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, DuckDB {duckdb.__version__}:",
+        f"{series:,} synthetic series (each a CT, a SEG of 5 structures, a report of 100 numbers),"
+        f" {os.cpu_count()} cores, Python {platform.python_version()}, DuckDB {duckdb.__version__}:",
         "",
         f"- first build: {first_s:.0f} s, {series / first_s:.0f} series a second (rows made, kept and written);"
         f" {built.rows['measurements']:,} measurements",
