@@ -66,6 +66,14 @@ def add_commands(commands: Commands) -> None:
         help="where a point opens, with {StudyInstanceUID} and {SeriesInstanceUID} (default: Viewer.Url)",
     )  # fmt: skip
 
+    drift = commands.add("drift", watch, "look for drift of volumes, features, checks and input, and compare models")
+    drift.add_argument("--tables", type=Path, default=Path("cohort"), metavar="DIR", help=_TABLES)
+    drift.add_argument(
+        "--reference", type=int, default=100, metavar="N", help="first values that say what is usual (default: 100)"
+    )
+    drift.add_argument("--out", type=Path, metavar="DIR", help="folder for report.html and report.json")
+    drift.add_argument("--viewer", metavar="URL", help="as for report")
+
 
 def _which(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("sql", nargs="?", metavar="SQL", help="one SELECT")
@@ -367,3 +375,24 @@ def _viewer(desk: Desk) -> str:
         return viewer_address(chosen)
     except ValueError:
         raise ConfigError("--viewer is not the address of a viewer: http(s)://... with {StudyInstanceUID}") from None
+
+
+def watch(desk: Desk) -> int:
+    """Look for drift, and say which groups raised an alarm."""
+    from orthanc_plugin.cohort.drift import drift_report
+    from orthanc_plugin.cohort.points import addresser
+    from orthanc_plugin.cohort.report import numbers_of, write_report
+    from orthanc_plugin.errors import ConfigError
+
+    options = desk.options
+    if options.reference < 10:
+        raise ConfigError("--reference must be 10 or more")
+    report = drift_report(options.tables, addresser(_viewer(desk)), options.reference)
+    facts = numbers_of(report)
+    if options.out is not None:
+        facts["page"] = str(write_report(report, options.out))
+    shown = [one for one in report.summaries if one.title != "Failed checks by month"]
+    lines = [f"{one.title}: " + "; ".join(f"{h} {c}" for h, c in zip(one.heads, row, strict=True))
+             for one in shown for row in one.rows]  # fmt: skip
+    desk.say(facts, *lines)
+    return EXIT_DONE
