@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pydicom.dataset import Dataset
 
-from orthanc_plugin.cohort.items import number_of, text_of, uid_of
+from orthanc_plugin.cohort.items import number_of, text_of, uid_of, whole_of
 from orthanc_plugin.cohort.unit import Row, Unit
 
 TAGS = (
@@ -36,12 +36,11 @@ def ct_unit(ds: Dataset, place: str, instances: int, patient: Callable[[str], st
     study = uid_of(ds.get("StudyInstanceUID"))
     row: Row = {name: text_of(ds.get(keyword)) for name, keyword in _TEXTS.items()}
     spacing = [number_of(value) for value in ds.get("PixelSpacing") or ()]
-    number = number_of(ds.get("SeriesNumber"))
     row |= {
         "series_instance_uid": series,
         "study_instance_uid": study,
-        "patient": patient(str(ds.get("PatientID") or "")),
-        "series_number": None if number is None else int(number),
+        "patient": text_of(patient(str(ds.get("PatientID") or ""))),
+        "series_number": whole_of(ds.get("SeriesNumber")),
         "convolution_kernel": "\\".join(_values(ds.get("ConvolutionKernel"))),
         "slice_thickness_mm": number_of(ds.get("SliceThickness")),
         "pixel_spacing_mm": max((value for value in spacing if value is not None), default=None),

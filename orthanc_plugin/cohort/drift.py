@@ -26,8 +26,8 @@ ALLOWANCE = 0.5
 """Half of the shift, in standard deviations, that is to be found."""
 THRESHOLD = 8.0
 """In standard deviations. By `run_length` of 300 seeds with a reference of 100 values: without a shift, 7 % of groups
-raise a false alarm within 100 new values, and half of them within 2022; a shift of one standard deviation is found after
-14 (median), one of two after 6. tests/unit/cohort/test_cohort_drift.py repeats it."""
+raise a false alarm within 100 new values, and half of them within 2022; a shift of one standard deviation is found
+after 14 (median), one of two after 6. tests/unit/cohort/test_cohort_drift.py repeats it."""
 REFERENCE = 100
 """Values at the beginning of a group that say what is usual; with fewer, false alarms come sooner."""
 FEWEST_NEW = 5

@@ -17,7 +17,7 @@ FINDING, SITE, MODIFIER_CODES = "121071", ("363698007", "G-C0E3"), ("106233006",
 TARGET_REGION, DERIVATION, METHOD = "123014", ("121401",), ("370129005", "G-C036")
 SEGMENT, SOURCE_SERIES = "121191", "121232"
 ALGORITHM_NAME, ALGORITHM_VERSION, ALGORITHM_PARAMETERS = "111001", "111003", "111002"
-_LONGEST = 1024
+_LONGEST, _LARGEST = 1024, 2**53
 _KEPT = "_named_children"
 
 
@@ -36,8 +36,9 @@ class Coded:
 
 
 def text_of(value: object) -> str:
-    """Return a text without control characters, cut to what a cell holds."""
-    return plain_text("" if value is None else str(value))[:_LONGEST].strip()
+    """Return a text without control characters and what is not Unicode, cut to what a cell holds."""
+    text = plain_text("" if value is None else str(value))[:_LONGEST].strip()
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def uid_of(value: object) -> str:
@@ -53,6 +54,12 @@ def number_of(value: object) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def whole_of(value: object) -> int | None:
+    """Return a whole number that any table can hold, or None."""
+    number = number_of(value)
+    return int(number) if number is not None and number.is_integer() and abs(number) < _LARGEST else None
 
 
 def coded_of(items: object) -> Coded:

@@ -164,9 +164,9 @@ def _segment(item: Dataset) -> tuple[str, int | None]:
         for reference in one.get("ReferencedSOPSequence") or ():
             number = reference.get("ReferencedSegmentNumber")
             first = number[0] if hasattr(number, "__getitem__") and number else number
-            return uid_of(reference.get("ReferencedSOPInstanceUID")), None if first is None else int(first)
+            return uid_of(reference.get("ReferencedSOPInstanceUID")), items.whole_of(first)
     stated = text_in(item, SEG_NUMBER.value)
-    return uid_of(text_in(item, SEG_INSTANCE.value)), int(stated) if stated.isdecimal() else None
+    return uid_of(text_in(item, SEG_INSTANCE.value)), items.whole_of(stated)
 
 
 def _source(item: Dataset, evidence: Evidence) -> str:

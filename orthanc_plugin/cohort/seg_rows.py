@@ -6,7 +6,7 @@ from collections import Counter
 
 from pydicom.dataset import Dataset
 
-from orthanc_plugin.cohort.items import Coded, coded_of, text_of, uid_of
+from orthanc_plugin.cohort.items import Coded, coded_of, text_of, uid_of, whole_of
 from orthanc_plugin.cohort.unit import Row
 
 NO_SOURCE = "the object does not name the series that it was made of"
@@ -37,7 +37,7 @@ def algorithm_of(item: Dataset) -> tuple[str, str, str]:
 
 
 def _row(item: Dataset, frames: Counter[int] | None) -> Row:
-    number = item.get("SegmentNumber")
+    number = whole_of(item.get("SegmentNumber"))
     kinds = item.get("SegmentedPropertyTypeCodeSequence")
     structure = coded_of(kinds)
     within = (kinds[0] if kinds else Dataset()).get("SegmentedPropertyTypeModifierCodeSequence")
@@ -46,7 +46,7 @@ def _row(item: Dataset, frames: Counter[int] | None) -> Row:
     missing = ["the segment has no number"] if number is None else []
     missing += [] if structure.value else ["the segment has no code"]
     return {
-        "segment_number": None if number is None else int(number),
+        "segment_number": number,
         "tracking_uid": uid_of(item.get("TrackingUID")),
         "label": text_of(item.get("SegmentLabel")),
         **coded_cells("category", coded_of(item.get("SegmentedPropertyCategoryCodeSequence"))),
@@ -56,7 +56,7 @@ def _row(item: Dataset, frames: Counter[int] | None) -> Row:
         "algorithm_type": text_of(item.get("SegmentAlgorithmType")),
         "model": model,
         "model_version": version,
-        "frames": None if frames is None or number is None else frames[int(number)],
+        "frames": None if frames is None or number is None else frames[number],
         "reason": "; ".join(missing),
     }
 
@@ -75,5 +75,5 @@ def _frames(seg: Dataset) -> Counter[int] | None:
     for own in seg.get("PerFrameFunctionalGroupsSequence") or ():
         holder = own if "SegmentIdentificationSequence" in own else shared
         for item in holder.get("SegmentIdentificationSequence") or ():
-            counted[int(item.get("ReferencedSegmentNumber") or 0)] += 1
+            counted[whole_of(item.get("ReferencedSegmentNumber")) or 0] += 1
     return counted

@@ -6,6 +6,7 @@ what is new or changed is then read.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,12 @@ class FolderSource:
     def __iter__(self) -> Iterator[Found]:
         """List the files; those that are no DICOM give no unit."""
         for file in sorted(path for path in self._folder.rglob("*") if path.is_file()):
-            status = file.stat()
-            place = file.relative_to(self._folder).as_posix()
+            try:
+                status = file.stat()
+            except FileNotFoundError:  # it has just gone
+                continue
+            name = os.fsencode(file.relative_to(self._folder))  # a name may hold any bytes
+            place = name.decode("utf-8", "backslashreplace")
             yield Found(place, f"{status.st_mtime_ns} {status.st_size}", self._reader(file, place))
 
     def _reader(self, file: Path, place: str) -> Callable[[], Unit | None]:
@@ -119,14 +124,21 @@ class ArchiveSource:
     def __iter__(self) -> Iterator[Found]:
         """List the objects study by study: each SEG and SR by itself, and a CT series as a whole."""
         for study in self._studies():
-            for series in self._archive.series_of(study, CT):
-                instances = self._archive.instances_of(study, series)
-                if instances:
-                    yield self._ct(study, series, instances)
-            for modality in (SEG, REPORT):
-                for series in self._archive.series_of(study, modality):
-                    for sop in self._archive.instances_of(study, series):
-                        yield Found(f"{study}/{series}/{sop}", sop, self._reader(study, series, sop, modality))
+            try:
+                found = [*self._of_study(study)]
+            except InputError as error:
+                unit = Unit.unreadable(self._archive.name, f"a study cannot be listed: {error}")
+                found = [Found(f"{study}/", str(error), lambda unit=unit: unit)]  # type: ignore[misc]
+            yield from found
+
+    def _of_study(self, study: str) -> Iterator[Found]:
+        for series in self._archive.series_of(study, CT):
+            if instances := self._archive.instances_of(study, series):
+                yield self._ct(study, series, instances)
+        for modality in (SEG, REPORT):
+            for series in self._archive.series_of(study, modality):
+                for sop in self._archive.instances_of(study, series):
+                    yield Found(f"{study}/{series}/{sop}", sop, self._reader(study, series, sop, modality))
 
     def _studies(self) -> Iterator[str]:
         """Yield the studies once each; an archive may ignore the offset and list the same again."""
@@ -143,7 +155,10 @@ class ArchiveSource:
 
     def _ct(self, study: str, series: str, instances: tuple[str, ...]) -> Found:
         def read() -> Unit | None:
-            ds = self._archive.header_of(study, series, instances[0])
+            try:
+                ds = self._archive.header_of(study, series, instances[0])
+            except InputError as error:
+                return Unit.unreadable(self._archive.name, str(error), study=study, series=series)
             return None if ds is None else unit_of(ds, self._archive.name, self._patient, len(instances))
 
         return Found(f"{study}/{series}", f"{len(instances)} {instances[0]} {instances[-1]}", read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -14,8 +15,9 @@ from pydicom.config import disable_value_validation
 
 from orthanc_plugin.cohort import schema
 from orthanc_plugin.cohort.build import MANIFEST, build, read_manifest
+from orthanc_plugin.cohort.reading import unit_of
 from orthanc_plugin.cohort.sources import FolderSource, Found
-from orthanc_plugin.cohort.unit import Unit
+from orthanc_plugin.cohort.unit import Unit, unpack
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
 from tests.support.cases.cohort_case import built, our_results, rows, shared, write
@@ -169,6 +171,49 @@ class TestOddObjects:
         assert row["series_description"] == "<script>alert(1)</script>"
         assert row["series_instance_uid"] == ""
         assert row["reason"]
+
+    def test_numbers_and_texts_that_no_table_can_hold(self, tmp_path: Path) -> None:
+        series = small_series(SeriesNumber="999999999999", KVP="1e300")
+        ct = our_results()[0]
+        ct.SeriesNumber, ct.SeriesDescription = series.headers[0].SeriesNumber, "a\x00b\ud800"
+        seg = encode(series, ellipsoids(series))
+        seg.SegmentSequence[0].SegmentNumber = 65535
+        with disable_value_validation():
+            write([seg], tmp_path / "in")
+        (tmp_path / "in" / "000.dcm").rename(os.fsdecode(os.fsencode(tmp_path / "in") + b"/\xff\xfe.dcm"))
+        built(tmp_path / "in", tmp_path / "out")
+        (row,) = rows(tmp_path / "out", "objects")
+        assert row["place"] == r"\xff\xfe.dcm"
+        unit = unit_of(ct, "place", str)
+        assert unit is not None
+        assert unit.rows["series"][0]["series_description"] == "ab?"
+        assert unit.rows["series"][0]["series_number"] == 999999999999
+
+    def test_report_whose_items_have_lost_their_content(self, tmp_path: Path) -> None:
+        """Every element of the first group is removed in turn: no build breaks, and no object is lost."""
+        series = small_series()
+        report = radiomics_report(series, encode(series, ellipsoids(series)))
+        items = report.ContentSequence[-1].ContentSequence[0].ContentSequence
+        for number, item in enumerate(items):
+            for element in [*item]:
+                changed = copy.deepcopy(report)
+                del changed.ContentSequence[-1].ContentSequence[0].ContentSequence[number][element.tag]
+                unit = unit_of(changed, "place", str)
+                assert unit is not None
+                assert unit.reason or len(unit.rows["measurements"]) >= 9
+                assert unpack(unit.pack())["objects"]
+
+    def test_seg_whose_elements_are_lost(self) -> None:
+        series = small_series()
+        seg = encode(series, ellipsoids(series))
+        for element in [*seg]:
+            if element.keyword in ("Modality", "PixelData"):
+                continue
+            changed = copy.copy(seg)
+            del changed[element.tag]
+            unit = unit_of(changed, "place", str)
+            assert unit is not None
+            assert unit.kind == "seg" or unit.reason
 
 
 class TestAgain:
