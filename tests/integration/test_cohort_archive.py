@@ -61,7 +61,7 @@ def tables(settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_archive_gives_the_rows_of_the_files(tables: Path, tmp_path: Path) -> None:
     built(write(our_results(), tmp_path / "in"), tmp_path / "out")
-    for table in ("segments", "measurements", "measurements_wide", "landmarks", "regions", "checks"):
+    for table in ("segments", "measurements", "measurements_wide", "landmarks", "regions", "checks", "input_quality"):
         assert rows(tables, table) == rows(tmp_path / "out", table)
     (series,) = rows(tables, "series")
     assert (series["instances"], series["series_instance_uid"], len(str(series["patient"]))) == (12, "2.25.200", 16)
@@ -73,7 +73,7 @@ def test_second_build_asks_for_no_object_again(
     command = ["cohort", "build", "--archive", "local", "--out", str(tables), "--config", str(settings), "--json"]
     assert main(command) == EXIT_DONE
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["read"], answer["known"], answer["gone"]) == (0, 8, 0)
+    assert (answer["read"], answer["known"], answer["gone"]) == (0, 9, 0)
 
 
 def test_query_by_the_command_line(tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +102,7 @@ def test_cohort_is_copied_to_a_folder_with_its_results(tables: Path, settings: P
     for _ in range(2):  # a second time changes nothing
         assert main([*command, "--folder", str(tmp_path / "copy")]) == EXIT_DONE
         found = [dcmread(file).Modality for file in (tmp_path / "copy").rglob("*.dcm")]
-        assert sorted(found) == ["CT"] * 12 + ["SEG"] + ["SR"] * 6
+        assert sorted(found) == ["CT"] * 12 + ["SEG"] + ["SR"] * 7
     assert main([*command, "--folder", str(tmp_path / "ct"), "--no-results"]) == EXIT_DONE
     assert len([*(tmp_path / "ct").rglob("*.dcm")]) == 12
 
@@ -110,7 +110,7 @@ def test_cohort_is_copied_to_a_folder_with_its_results(tables: Path, settings: P
 def test_cohort_is_copied_to_another_archive(tables: Path, settings: Path) -> None:
     command = ["cohort", "send", ALL, "--tables", str(tables), "--config", str(settings), "--to", "copies"]
     assert main(command) == EXIT_DONE
-    assert len([*(settings.parent / "copies").rglob("*.dcm")]) == 19
+    assert len([*(settings.parent / "copies").rglob("*.dcm")]) == 20
 
 
 def test_cohort_is_marked_in_orthanc(tables: Path, settings: Path, pacs: OrthancServer) -> None:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from orthanc_plugin.codes import REPORT_TITLE
 from orthanc_plugin.cohort.build import Built, build
 from orthanc_plugin.cohort.sources import FolderSource
+from orthanc_plugin.domain.input_quality import InputLimits
 from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.quality.scan import measure_scan
+from orthanc_plugin.results.sr.input_quality import encode_input_sr, method_card
 from tests.support.cases.body_results_case import body_report, whole_body
 from tests.support.cases.checks_case import OTHER, checks_report, stored
 from tests.support.cases.realct import ROOT
-from tests.support.cases.results_case import ellipsoids, encode, landmarks_report, radiomics_report, small_series
+from tests.support.cases.results_case import (
+    ellipsoids,
+    encode,
+    landmarks_report,
+    provenance_of,
+    radiomics_report,
+    small_series,
+)
 
 
 def our_results() -> list[Dataset]:
@@ -32,8 +43,15 @@ def our_results() -> list[Dataset]:
         body_report(Output.BODY_LANDMARKS, series, whole_body(series)),
         body_report(Output.BODY_REGIONS, series, whole_body(series)),
         body_report(Output.VIEWER_LANDMARKS, series, whole_body(series)),
-        checks_report(series, [stored(series), replace(stored(series, OTHER))]),
+        checks_report(series, [stored(series), stored(series, OTHER)]),
+        _input_report(series),
     ]
+
+
+def _input_report(series: CtSeries) -> Dataset:
+    limits = InputLimits()
+    provenance = provenance_of(series, "2.25.1006", method_card(limits))
+    return encode_input_sr(provenance, measure_scan(series, limits), limits, title=REPORT_TITLE)
 
 
 def _instance(header: Dataset) -> Dataset:

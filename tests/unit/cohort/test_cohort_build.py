@@ -78,6 +78,14 @@ def test_segments_landmarks_regions_and_checks_have_their_rows(ours: tuple[Path,
     assert {row["model"] for row in checks} == {"chest_ellipsoids 1.0.0", "other_ellipsoids 2.0.0"}
 
 
+def test_figures_on_the_input_have_their_rows(ours: tuple[Path, Path]) -> None:
+    found = {row["check"]: row for row in rows(ours[1], "input_quality")}
+    assert {"noise", "metal", "padding"} <= found.keys()
+    assert all(str(row["note"]).startswith(f"input {check}") for check, row in found.items())
+    assert found["metal"]["passed"] is not None
+    assert found["padding"]["passed"] is None
+
+
 def test_columns_carry_meaning_and_unit(ours: tuple[Path, Path]) -> None:
     from pyarrow import parquet
 
@@ -220,7 +228,7 @@ class TestAgain:
     def test_second_build_reads_nothing_and_gives_the_same_digest(self, ours: tuple[Path, Path]) -> None:
         again = built(*ours)
         assert again.read == 0
-        assert again.known == 19
+        assert again.known == 20
         assert again.digest == read_manifest(ours[1])["digest"]
 
     def test_gone_and_changed_files_are_noticed(self, tmp_path: Path) -> None:
@@ -231,7 +239,7 @@ class TestAgain:
         gone.unlink()
         os.utime(changed, ns=(1, 1))
         second = built(folder, out)
-        assert (second.read, second.gone, second.rows["checks"]) == (1, 1, 0)
+        assert (second.read, second.gone, second.rows["input_quality"]) == (1, 1, 0)
         gone.write_bytes(gone_content)
         changed.write_bytes(content)
         assert built(folder, out).digest == first.digest
