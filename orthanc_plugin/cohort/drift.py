@@ -10,7 +10,6 @@ threshold is chosen by simulation, see `THRESHOLD`.
 
 from __future__ import annotations
 
-import random
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -25,14 +24,13 @@ from orthanc_plugin.identity import digest
 ALLOWANCE = 0.5
 """Half of the shift, in standard deviations, that is to be found."""
 THRESHOLD = 8.0
-"""In standard deviations. By `run_length` of 300 seeds with a reference of 100 values: without a shift, 7 % of groups
+"""In standard deviations. By simulation of 300 seeds with a reference of 100 values: without a shift, 7 % of groups
 raise a false alarm within 100 new values, and half of them within 2022; a shift of one standard deviation is found
 after 14 (median), one of two after 6. tests/unit/cohort/test_cohort_drift.py repeats it."""
 REFERENCE = 100
 """Values at the beginning of a group that say what is usual; with fewer, false alarms come sooner."""
 FEWEST_NEW = 5
 _MAD_TO_SD = 1.4826
-_LONGEST_RUN = 20_000
 _CLIP = 4.0
 """A single value counts for at most so many standard deviations: one outlier is no drift."""
 
@@ -135,19 +133,6 @@ def _alarm(values: Sequence[Value], scores: Sequence[float]) -> Alarm | None:
     one = values[found.index]
     shift = statistics.mean(scores[found.begun : found.index + 1])
     return Alarm(one.date, one.series, one.study, found.up, values[found.begun].date, round(shift, 2))
-
-
-def run_length(shift: float, seed: int, reference: int = REFERENCE, threshold: float = THRESHOLD) -> int:
-    """Simulate one group of normal values and return how many new ones came before the alarm.
-
-    The reference is drawn, too: its median and deviation are estimates, as in life, and that shortens the runs.
-    """
-    dice = random.Random(seed)  # noqa: S311  # a simulation
-    before = [dice.gauss(0, 1) for _ in range(reference)]
-    middle = statistics.median(before)
-    sd = _MAD_TO_SD * statistics.median(abs(value - middle) for value in before)
-    found = cusum(((dice.gauss(shift, 1) - middle) / sd for _ in range(_LONGEST_RUN)), threshold)
-    return _LONGEST_RUN if found is None else found.index + 1
 
 
 BY = ("all", "scanner", "kernel")

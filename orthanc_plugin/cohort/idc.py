@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
@@ -155,9 +155,9 @@ def download_by_idc(series: str, folder: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from idc_index import IDCClient
+            from idc_index.index import IDCClient
 
-            client = IDCClient.client()
+            client: Any = IDCClient.client()
         client.download_from_selection(
             downloadDir=str(folder), seriesInstanceUID=[series], dirTemplate=None, quiet=True, show_progress_bar=False
         )
@@ -259,4 +259,4 @@ def _index_file() -> Path:
         from idc_index_data import IDC_INDEX_PARQUET_FILEPATH
     except ModuleNotFoundError:
         raise ConfigError(MISSING) from None
-    return Path(IDC_INDEX_PARQUET_FILEPATH)
+    return Path(str(IDC_INDEX_PARQUET_FILEPATH))

@@ -12,11 +12,22 @@ import pytest
 
 from orthanc_plugin.cli.main import EXIT_CONFIG, EXIT_DONE, main
 from orthanc_plugin.cohort.build import build
-from orthanc_plugin.cohort.drift import Value, cusum, run_length, watch
+from orthanc_plugin.cohort.drift import REFERENCE, Value, cusum, watch
 from orthanc_plugin.cohort.sources import Found
 from orthanc_plugin.cohort.unit import Row, Unit
 
 SEEDS = range(200)
+LONGEST_RUN = 20_000
+
+
+def run_length(shift: float, seed: int) -> int:
+    """Draw a reference, which is estimated as in life, and count the new values until the alarm."""
+    dice = random.Random(seed)
+    before = [dice.gauss(0, 1) for _ in range(REFERENCE)]
+    middle = statistics.median(before)
+    sd = 1.4826 * statistics.median(abs(value - middle) for value in before)
+    found = cusum((dice.gauss(shift, 1) - middle) / sd for _ in range(LONGEST_RUN))
+    return LONGEST_RUN if found is None else found.index + 1
 
 
 def test_false_alarms_are_as_rare_as_stated() -> None:
