@@ -13,6 +13,7 @@
         RefusedError    the archive will never take or remove the result: never retried
         UnclearRefusalError  the archive may not support such objects: believed after a few tries
       NotSupportedError the archive does not take this kind of object: never retried, a fallback may be sent instead
+      QueryError        the question to the tables of a cohort cannot be run
       ConfigError       stops the start-up (exit 78)
 
 No message holds patient data: job databases store messages and Orthanc logs them. UIDs are allowed.
@@ -124,6 +125,10 @@ class UnclearRefusalError(StoreError):
 
 class NotSupportedError(EnrichError):
     """The archive does not support this kind of object."""
+
+
+class QueryError(EnrichError):
+    """The query cannot be run on the tables."""
 
 
 class ConfigError(EnrichError):

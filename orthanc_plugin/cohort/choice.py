@@ -10,9 +10,9 @@ import duckdb
 import pyarrow
 
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.cohort.query import QueryError, opened, run
+from orthanc_plugin.cohort.query import opened, run
 from orthanc_plugin.domain.uids import is_uid
-from orthanc_plugin.errors import InputError
+from orthanc_plugin.errors import InputError, QueryError
 
 SERIES = "SeriesInstanceUID"
 _COLUMNS = ("series_instance_uid", SERIES)

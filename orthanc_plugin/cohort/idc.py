@@ -19,10 +19,10 @@ import httpx
 
 from orthanc_plugin.archive.part10 import Damaged, NotDicom, read_instance
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.cohort.query import QueryError, locked, run
+from orthanc_plugin.cohort.query import locked, run
 from orthanc_plugin.cohort.tables import MISSING
 from orthanc_plugin.domain.uids import is_uid
-from orthanc_plugin.errors import ConfigError, IncompleteError, TransientError
+from orthanc_plugin.errors import ConfigError, IncompleteError, QueryError, TransientError
 
 if TYPE_CHECKING:
     import pyarrow

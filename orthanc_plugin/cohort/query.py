@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING
 from orthanc_plugin.cohort import schema
 from orthanc_plugin.cohort.build import MANIFEST, read_manifest
 from orthanc_plugin.cohort.tables import MISSING
-from orthanc_plugin.errors import ConfigError, EnrichError
+from orthanc_plugin.errors import ConfigError, QueryError
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow
 
 _AGAIN = "build the tables again (orthanc-enrich cohort build)"
-
-
-class QueryError(EnrichError):
-    """The query cannot be run on the tables."""
 
 
 @contextlib.contextmanager

@@ -12,8 +12,7 @@ from orthanc_plugin.archive.tree import open_tree
 from orthanc_plugin.cli.main import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, main
 from orthanc_plugin.cohort import idc
 from orthanc_plugin.cohort.idc import DONE, NAMED, Listed, Wanted, fetch, listed_in, table_of, uids_of
-from orthanc_plugin.cohort.query import QueryError
-from orthanc_plugin.errors import ConfigError, IncompleteError, TransientError
+from orthanc_plugin.errors import ConfigError, IncompleteError, QueryError, TransientError
 from tests.support.cases.cohort_case import our_results, write
 
 NSCLC = Wanted("nsclc_radiomics", "Modality = 'CT'", limit=3)

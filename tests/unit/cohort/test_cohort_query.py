@@ -15,8 +15,8 @@ import pytest
 from orthanc_plugin.cohort.build import MANIFEST
 from orthanc_plugin.cohort.export import export, to_csv
 from orthanc_plugin.cohort.named import NAMED, named_query
-from orthanc_plugin.cohort.query import QueryError, opened, run, table_files
-from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.cohort.query import opened, run, table_files
+from orthanc_plugin.errors import ConfigError, QueryError
 from tests.support.cases.cohort_case import built, our_results, write
 
 
