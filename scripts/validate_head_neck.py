@@ -37,6 +37,7 @@ from orthanc_plugin.catalog.reader import read_card
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider
+from orthanc_plugin.validation.distances import compare_masks
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models" / "head_neck_oar.md"
@@ -84,30 +85,21 @@ def body_mask_first(patient: Patient) -> Patient:
     return replace(patient, voxels_hu=np.where(body, patient.voxels_hu, -1024).astype(np.float32))
 
 
-def surface_distances(one: np.ndarray, other: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Measure from each surface voxel of `one` to the nearest surface voxel of `other`, in mm."""
-    surface = other & ~ndimage.binary_erosion(other)
-    away = ndimage.distance_transform_edt(~surface, sampling=spacing_mm)
-    return np.asarray(away[one & ~ndimage.binary_erosion(one)])
-
-
 def scores(condition: str, patient: Patient, found: np.ndarray) -> list[Score]:
     """Compare every organ that the experts or the model have."""
     result = []
     for organ, number in ORGANS.items():
         ours, experts = found == number, patient.labels == number
-        sizes = ours.sum(), experts.sum()
-        if not any(sizes):
+        agreement = compare_masks(ours, experts, patient.spacing_mm, TOLERANCE_MM)
+        if agreement.dice is None:
             continue
-        hd95, agreeing = float("inf"), 0.0
-        if all(sizes):
-            forth = surface_distances(ours, experts, patient.spacing_mm)
-            back = surface_distances(experts, ours, patient.spacing_mm)
-            hd95 = float(max(np.percentile(forth, 95), np.percentile(back, 95)))
-            agreeing = float((np.concatenate((forth, back)) <= TOLERANCE_MM).mean())
-        dice = float(2 * (ours & experts).sum() / sum(sizes))
+        sizes, measured = (agreement.ai_voxels, agreement.expert_voxels), agreement.distances
+        hd95 = measured.hd95_mm if measured is not None else float("inf")
+        agreeing = measured.surface_dice if measured is not None else 0.0
         ml = float(np.prod(patient.spacing_mm)) / 1000
-        result.append(Score(condition, patient.name, organ, dice, hd95, agreeing, sizes[0] * ml, sizes[1] * ml))
+        result.append(
+            Score(condition, patient.name, organ, agreement.dice, hd95, agreeing, sizes[0] * ml, sizes[1] * ml)
+        )
     return result
 
 

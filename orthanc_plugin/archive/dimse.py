@@ -134,17 +134,16 @@ class DimseArchive:
             sorted({_text(m, "SeriesInstanceUID") for m in found if _text(m, "Modality") in _MAY_BE_CT} - {""})
         )
 
+    def series_of(self, study_uid: str, modality: str) -> tuple[str, ...]:
+        """Search for the series of one modality in the study."""
+        check_uids(study_uid)
+        keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "Modality": modality}
+        found = self._search("SERIES", keys)
+        return tuple(sorted({_text(m, "SeriesInstanceUID") for m in found if _text(m, "Modality") == modality} - {""}))
+
     def mask_series(self, study_uid: str) -> tuple[str, ...]:
         """Search for the series of the study whose modality is one of masks."""
-        check_uids(study_uid)
-        found = [
-            match
-            for modality in MASKS
-            for match in self._search(
-                "SERIES", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "Modality": modality}
-            )
-        ]
-        return tuple(sorted({_text(m, "SeriesInstanceUID") for m in found if _text(m, "Modality") in MASKS} - {""}))
+        return tuple(sorted({uid for modality in MASKS for uid in self.series_of(study_uid, modality)}))
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
         """Retrieve the series and drop the pixels; what C-FIND says of a series that is no CT is enough to skip it."""

@@ -66,6 +66,10 @@ class Archive(Protocol):
         """
         ...
 
+    def series_of(self, study_uid: str, modality: str) -> tuple[str, ...]:
+        """List the SeriesInstanceUIDs of one modality in a study, sorted; raise as `ct_series` does."""
+        ...
+
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """List the SeriesInstanceUID of every CT series of a study; `CutShort` if the archive left some out.
 

@@ -67,6 +67,11 @@ class TreeArchive:
         )
         return tuple(dict.fromkeys(found))[offset:]
 
+    def series_of(self, study_uid: str, modality: str) -> tuple[str, ...]:
+        """List the series of one modality from the headers of the files."""
+        found = (s for s in self._series() if s.study_instance_uid == study_uid and s.modality == modality)
+        return tuple(sorted({series.series_instance_uid for series in found}))
+
     def ct_series(self, study_uid: str) -> tuple[str, ...]:
         """List the CT series of a study from the headers of the files."""
         found = (s for s in self._series() if s.study_instance_uid == study_uid and s.modality == "CT")

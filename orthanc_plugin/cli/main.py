@@ -20,6 +20,7 @@ from orthanc_plugin.cli import (
     cohort,
     demo,
     fetch,
+    export,
     folder,
     inspect,
     jobs,
@@ -28,8 +29,10 @@ from orthanc_plugin.cli import (
     ohif,
     phantom,
     processes,
+    timeline,
     tokens,
     trial,
+    validate,
     webhooks,
     weights,
 )
@@ -73,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     folder.add_commands(commands)
     inspect.add_commands(commands)
     measure.add_commands(commands)
+    validate.add_commands(commands)
+    timeline.add_commands(commands)
+    export.add_commands(commands)
     phantom.add_commands(commands)
     processes.add_commands(commands)
     backfill.add_commands(commands)

@@ -89,7 +89,7 @@ class Scans:
         opened: Callable[[str, ArchiveSettings], Archive] = open_archive,
         load: Callable[[Archive, EnrichJob], CtSeries] | None = None,
     ) -> None:
-        self._queue, self._archives, self._opened, self._load = queue, archives, opened, load or _load
+        self._queue, self._archives, self._opened, self._load = queue, archives, opened, load or load_series
         self._scans: Kept[tuple[str, ...], Scan] = Kept(SCAN_BYTES, lambda scan: scan.nbytes)
         self._pictures: Kept[tuple[object, ...], bytes] = Kept(PICTURE_BYTES, len)
         self._reading = threading.Lock()
@@ -158,7 +158,8 @@ def _key(job: EnrichJob, segs: list[StoredObject]) -> tuple[str, ...]:
     return (job.archive, job.fingerprint, *(item.sop_instance_uid for item in segs))
 
 
-def _load(archive: Archive, job: EnrichJob) -> CtSeries:
+def load_series(archive: Archive, job: EnrichJob) -> CtSeries:
+    """Read the series of a job, and vouch that it has the content of the job; raise InputError if it has not."""
     series = read_series(archive.retrieve(job.study_instance_uid, job.series_instance_uid), job.plan.reading)
     if identity.fingerprint(series.identity, job.generation) != job.fingerprint:
         raise InputError(Refusal.GONE, "the series has changed since this job; a newer decision shows it")

@@ -83,7 +83,9 @@ def check_frame_of_reference(stated: str, series: CtSeries) -> None:
     """
     if stated not in (series.frame_of_reference_uid, *series.identity.frame_of_reference_uids):
         what = f"the frame of reference {_shown(stated)}" if stated else "no frame of reference"
-        raise MaskError(Refusal.MASK_FRAME_OF_REFERENCE, f"the masks have {what}, and the CT has another")
+        raise MaskError(
+            Refusal.MASK_FRAME_OF_REFERENCE, f"the masks have {what}, and the CT has {series.frame_of_reference_uid}"
+        )
 
 
 def check_series(named: Collection[str], series: CtSeries) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from orthanc_plugin.audit.trail import Trail
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.jobs.corrected import Corrections
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.inspector import Inspector
 from orthanc_plugin.jobs.numbers import StoredResults
@@ -122,7 +123,9 @@ def build_app(backstage: Backstage) -> ASGIApp:
             *OpenApi().routes(),
             *LoginPages(orthanc, entrance).routes(),
             *Dashboard(queue, health, archives, models, webhooks_of(configuration.webhooks)).routes(),
-            *JobPage(queue, results, scans, Cards(configuration.models_directory)).routes(),
+            *JobPage(
+                queue, results, scans, Cards(configuration.models_directory), Corrections(queue, archives)
+            ).routes(),
             Route(f"{PREFIX}{{path:path}}", PassThrough(transfers, front.url), methods=list(METHODS)),
             *viewer.routes(),
         ],

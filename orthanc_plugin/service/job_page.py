@@ -17,6 +17,7 @@ from starlette.routing import Route
 from orthanc_plugin.domain.body import BodyLocation, Region
 from orthanc_plugin.domain.uids import is_uid
 from orthanc_plugin.errors import EnrichError, TransientError
+from orthanc_plugin.jobs.corrected import Corrections
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
@@ -45,10 +46,15 @@ class JobPage:
         Pictures.
     cards : Cards
         Cards of the installed models.
+    corrections : Corrections
+        What people made of the segmentations.
     """
 
-    def __init__(self, queue: JobQueue, results: StoredResults, scans: Scans, cards: Cards) -> None:
+    def __init__(
+        self, queue: JobQueue, results: StoredResults, scans: Scans, cards: Cards, corrections: Corrections
+    ) -> None:
         self._queue, self._results, self._scans, self._cards = queue, results, scans, cards
+        self._corrections = corrections
         self._radiomics = Radiomics(queue, results)
 
     def routes(self) -> list[Route]:
@@ -58,6 +64,7 @@ class JobPage:
             Route(f"{JOBS}/pictures", in_thread(self.pictures)),
             Route(f"{JOBS}/radiomics", in_thread(self.radiomics, QUERY)),
             Route(f"{JOBS}/objects", in_thread(self.objects)),
+            Route(f"{JOBS}/corrections", in_thread(self.corrections)),
             Route(SERIES, in_thread(self.series, ("archive",))),
         ]
 
@@ -133,6 +140,13 @@ class JobPage:
         """Render what the stored objects say of themselves."""
         job_id = known_job(self._queue, request)
         return self._part(request, "objects.html", "Objects", lambda: {"described": self._results.headers(job_id)})
+
+    def corrections(self, request: Request) -> Response:
+        """Render how people changed the segmentations."""
+        job_id = known_job(self._queue, request)
+        return self._part(
+            request, "corrections.html", "Corrections", lambda: {"corrected": self._corrections.of_job(job_id)}
+        )
 
     def _part(self, request: Request, template: str, title: str, make: Callable[[], dict[str, object]]) -> Response:
         """Render a part that needs the archive, or say in its place what is wrong."""

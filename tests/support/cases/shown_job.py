@@ -17,6 +17,7 @@ from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.jobs.corrected import Corrections
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
@@ -76,7 +77,9 @@ def shown_job(directory: Path, *, assets: bool = False) -> Iterator[ShownJob]:
 
         results = StoredResults(queue, ARCHIVES, opened)
         scans = Scans(queue, ARCHIVES, opened, lambda archive, job: _away(process.archive) or SERIES)
-        routes = [*JobPage(queue, results, scans, Cards(None)).routes(), *PictureRoutes(queue, scans).routes(ROOT)]
+        corrections = Corrections(queue, ARCHIVES, opened, lambda archive, job: _away(process.archive) or SERIES)
+        page = JobPage(queue, results, scans, Cards(None), corrections)
+        routes = [*page.routes(), *PictureRoutes(queue, scans).routes(ROOT)]
         if assets:
             routes.append(Mount("/enrichment/static", StaticFiles(directory=HERE / "static")))  # type: ignore[arg-type]
         app = Starlette(routes=routes, exception_handlers={HTTPException: http_problem})

@@ -61,6 +61,11 @@ class MemoryArchive:
         self._answer()
         return tuple(sorted({k[2] for k, ds in self.instances.items() if k[1] == study_uid and ds.Modality == "CT"}))
 
+    def series_of(self, study_uid: str, modality: str) -> tuple[str, ...]:
+        self._answer()
+        found = {k[2] for k, ds in self.instances.items() if k[1] == study_uid and ds.Modality == modality}
+        return tuple(sorted(found))
+
     def mask_series(self, study_uid: str) -> tuple[str, ...]:
         self._answer()
         masks = ("SEG", "RTSTRUCT")

@@ -73,7 +73,8 @@ def test_masks_of_ours_and_of_other_series_are_left_out() -> None:
 def test_masks_that_do_not_fit_leave_a_note_and_the_others_are_measured() -> None:
     outcomes = run(process_with(drawn(1, FrameOfReferenceUID="2.25.9"), drawn(2)), JOB)
     assert outcomes["measure masks 2.25.701"].stage.notes == (
-        "mask-frame-of-reference: the masks have the frame of reference 2.25.9, and the CT has another",
+        "mask-frame-of-reference: the masks have the frame of reference 2.25.9, "
+        f"and the CT has {SERIES.frame_of_reference_uid}",
     )
     assert outcomes["measure masks 2.25.702"].stored is not None
     assert end_of(outcomes)[0] is JobState.DONE

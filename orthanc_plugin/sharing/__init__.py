@@ -1,0 +1,1 @@
+"""Cohorts without identities: CT, SEG, SR and RT structure sets de-identified together, and written as folders."""
