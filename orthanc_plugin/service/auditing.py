@@ -205,7 +205,8 @@ def _detail(scope: Scope) -> str:
 _WORDS = frozenset(
     ("jobs", "series", "retry", "cancel", "withdraw", "deliveries", "decide-again", "backfills", "stop", "act", "rules",
      "compare", "files", "pause", "resume", "webhooks", "test", "patients", "find", "inspect", "radiomics.csv",
-     "radiomics.json", "radiomics.parquet", "scan", "slices", "pictures", "objects", "radiomics", "preview.png")
+     "radiomics.json", "radiomics.parquet", "scan", "slices", "pictures", "objects", "corrections", "radiomics",
+     "preview.png")
 )  # fmt: skip
 
 

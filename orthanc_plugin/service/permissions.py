@@ -86,7 +86,8 @@ PERMISSIONS = (
     *_lines(
         _READ, Right.VIEW,
         "/enrichment/", "/enrichment/jobs/{id}", "/enrichment/jobs/{id}/pictures", "/enrichment/jobs/{id}/radiomics",
-        "/enrichment/jobs/{id}/objects", "/enrichment/series/{series}", "/enrichment/deliveries",
+        "/enrichment/jobs/{id}/objects", "/enrichment/jobs/{id}/corrections", "/enrichment/series/{series}",
+        "/enrichment/deliveries",
         "/enrichment/backfill", "/enrichment/system", "/enrichment/rules", "/enrichment/rules/verdicts",
         "/enrichment/rules/comparison", "/enrichment/static/{path:path}", "/enrichment/api/",
         "/enrichment/api/openapi.json", "/enrichment/open", f"{API}/events", f"{API}/jobs",

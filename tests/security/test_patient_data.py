@@ -160,7 +160,11 @@ def test_no_answer_of_the_api_and_no_page_holds_a_token(site: Site) -> None:
             for name in ("", "system", "deliveries", "backfill", "rules", "rules/verdicts", "metrics")
         ),
         *(f"/enrichment/jobs/{job}" for job in jobs),
-        *(f"/enrichment/jobs/{job}/{part}" for job in jobs for part in ("pictures", "radiomics", "objects")),
+        *(
+            f"/enrichment/jobs/{job}/{part}"
+            for job in jobs
+            for part in ("pictures", "radiomics", "objects", "corrections")
+        ),
         *(f"/enrichment/series/{row['series_instance_uid']}" for row in rows),
         *(f"/enrichment/api/v1/jobs/{job}/scan" for job in jobs),
     ]

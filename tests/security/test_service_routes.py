@@ -25,6 +25,7 @@ ROUTES = [
     ("GET", "/enrichment/jobs/none/pictures", 404),
     ("GET", "/enrichment/jobs/none/radiomics", 404),
     ("GET", "/enrichment/jobs/none/objects", 404),
+    ("GET", "/enrichment/jobs/none/corrections", 404),
     ("GET", "/enrichment/series/1.2.9", 404),
     ("GET", "/enrichment/deliveries", 200),
     ("GET", "/enrichment/backfill", 200),

@@ -140,7 +140,7 @@ class TestPage:
         assert shown.client.get("/enrichment/series/2.25.200").text == shown.client.get(shown.page).text
         assert shown.client.get("/enrichment/series/2.25.200?archive=far").status_code == 404
 
-    @pytest.mark.parametrize("part", ["pictures", "radiomics", "objects"])
+    @pytest.mark.parametrize("part", ["pictures", "radiomics", "objects", "corrections"])
     def test_an_archive_that_is_away_takes_away_its_parts_only(self, away: ShownJob, part: str) -> None:
         away.scans._scans._values.clear()
         answer = away.client.get(f"{away.page}/{part}", headers=PART)
