@@ -58,7 +58,7 @@ def test_timeline_page(browser: BrowserContext, tmp_path: Path, picture: Callabl
     assert main(words) == EXIT_DONE
     page, watch, asked = opened(browser, tmp_path / "out" / "timeline.html")
     assert page.locator("svg polyline").count() == 2
-    assert page.get_by_text("beyond repeatability").count() == 2
+    assert page.locator("td .bad", has_text="beyond repeatability").count() == 2
     page.screenshot(path=picture("timeline"), full_page=True)
     assert (watch.errors, asked) == ([], [])
     page.close()
