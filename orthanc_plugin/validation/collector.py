@@ -58,8 +58,8 @@ class Collector:
     def _consider(self, pair: Pair, row: Row, case: Case) -> None:
         """Make a picture of a row if it is among the worst of its structure so far."""
         kept = self._worst[row.model, row.structure]
-        if row.dice is None or row.dice == 1.0 or not self.worst_of_each:
-            return
+        if pair.expert is None or row.dice is None or row.dice == 1.0 or not self.worst_of_each:
+            return  # what nobody drew shows nothing but the model
         if len(kept) >= self.worst_of_each and _badness(row) <= _badness(kept[-1].row):
             return
         picture, index = disagreement(pair, case.series)
