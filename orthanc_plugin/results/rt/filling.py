@@ -20,14 +20,15 @@ _ON_CENTRE = 0.01
 """How far, in pixels, a corner may lie from the centre that it was traced from."""
 
 
-def are_traced(contours: Sequence[Points]) -> bool:
-    """Tell whether all corners of contours are pixel centres, as those of a traced mask are."""
-    return all(np.abs(points - np.rint(points)).max() <= _ON_CENTRE for points in contours)
+def are_traced(contours: Sequence[Points], shape: tuple[int, int]) -> bool:
+    """Tell whether all corners of contours are centres of pixels of the slice, as those of a traced mask are."""
+    last = np.array(shape[::-1]) - 1
+    return all(np.abs(points - np.rint(points).clip(0, last)).max() <= _ON_CENTRE for points in contours)
 
 
 def with_border(inside: Mask, contours: Sequence[Points]) -> Mask:
     """Add to a filled mask the pixels on its contours, which were traced from centre to centre."""
-    found, last = inside.copy(), np.array(inside.shape) - 1
+    found = inside.copy()
     for points in contours:
         corners = np.rint(points)[:, ::-1]
         edges = np.roll(corners, -1, axis=0) - corners
@@ -35,8 +36,7 @@ def with_border(inside: Mask, contours: Sequence[Points]) -> Mask:
         edge = np.repeat(np.arange(len(corners)), steps)
         step = np.arange(len(edge)) - np.repeat(np.cumsum(steps) - steps, steps)
         pixels = np.rint(corners[edge] + edges[edge] * (step / steps[edge])[:, None]).astype(np.intp)
-        row, column = pixels[((pixels >= 0) & (pixels <= last)).all(axis=1)].T
-        found[row, column] = True
+        found[tuple(pixels.T)] = True
     return found
 
 

@@ -135,7 +135,8 @@ def _planes(roi: Dataset | None, grid: Grid) -> tuple[Planes, list[str]]:
             continue
         index = _slice_of(points, grid)
         (outlines if len(points) > 2 else short)[index].append(grid.pixels(points, index))
-    traced = all(map(are_traced, [*outlines.values(), *short.values()]))
+    shape = grid.shape[1:]
+    traced = all(are_traced(contours, shape) for contours in (*outlines.values(), *short.values()))
     if traced:  # a line of pixels, traced, has two corners
         for index, lines in short.items():
             outlines[index] += lines
@@ -143,7 +144,6 @@ def _planes(roi: Dataset | None, grid: Grid) -> tuple[Planes, list[str]]:
         odd += sum(map(len, short.values()))
     if not outlines:
         raise _Unmeasurable("the ROI has no closed contour")
-    shape = grid.shape[1:]
     filled_planes = {index: filled(contours, shape) for index, contours in outlines.items()}
     if traced:
         filled_planes = {index: with_border(mask, outlines[index]) for index, mask in filled_planes.items()}

@@ -16,7 +16,7 @@ from orthanc_plugin.errors import MaskError, Refusal
 from orthanc_plugin.pipeline.foreign import measure_masks, read_masks
 from orthanc_plugin.radiomics.features import measure_segments
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
-from tests.support.cases.foreign_case import by_number, highdicom_seg
+from tests.support.cases.foreign_case import by_number, highdicom_seg, rtstruct
 from tests.support.makers import NAMES, chest, masks, written
 from tests.unit.pipeline.test_pipeline import Store, context
 
@@ -74,6 +74,14 @@ def test_a_frame_of_reference_of_its_own_is_taken_of_pydicom_seg_only_and_only_s
     ds.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence = second
     ds.PerFrameFunctionalGroupsSequence[1].DerivationImageSequence = first
     refuses(ds)
+
+
+def test_corners_far_beyond_the_image_are_not_traced() -> None:
+    """Whole numbers of pixels, which would need gigabytes to walk along."""
+    corners = [(0.0, 0.0), (1e9, 0.0), (1e9, 4.0), (0.0, 4.0)]
+    found = read_masks(rtstruct(SERIES, {"GTV": {2: [corners]}}), SERIES)
+    assert not any("centre to centre" in note for note in found.notes)
+    assert by_number(found)[1].sum() == 4 * 40
 
 
 def refuses(ds: Dataset) -> None:
