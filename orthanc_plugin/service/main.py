@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+import sqlalchemy as sa
+
 from orthanc_plugin import __version__
 from orthanc_plugin.audit.event import Event, What
 from orthanc_plugin.audit.syslog import SyslogSender
@@ -28,7 +30,7 @@ from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.jobs.admissions import hint_to, open_admissions
 from orthanc_plugin.jobs.executor import executor_id, lock_slot
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.logs import configure_logging
+from orthanc_plugin.logs import configure_logging, describe
 from orthanc_plugin.service.admitting import AdmissionLoop
 from orthanc_plugin.service.app import Backstage, build_app, front_archive, health_of
 from orthanc_plugin.service.callers import Proxies
@@ -171,7 +173,11 @@ def report_problems(health: HealthCheck, report: Callable[[str], None], stopping
     """Report what needs a person whenever it changes, until `stopping` is set."""
     told, pause = "", FIRST_LOOK_S
     while not stopping.wait(pause):
-        problem, pause = problems_of(asyncio.run(health.look())), LOOK_S
+        pause = LOOK_S
+        try:
+            problem = problems_of(asyncio.run(health.look()))
+        except (OSError, sa.exc.SQLAlchemyError) as error:  # the look itself failed; the next one tells more
+            problem = f"the health cannot be looked at: {describe(error)}"
         if problem != told:
             report(problem)
         told = problem
