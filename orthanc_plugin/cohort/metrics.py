@@ -19,6 +19,16 @@ from orthanc_plugin.errors import ConfigError
 _NEEDED = ("SeriesInstanceUID", "structure_name", "model")
 _POSITIONS = ("ai_mm", "expert_mm")
 _DIFFERENCE = "difference_mm"
+_OF_VALIDATE = {
+    "series_instance_uid": "SeriesInstanceUID",
+    "study_instance_uid": "StudyInstanceUID",
+    "patient": "PatientID",
+    "structure": "structure_name",
+    "dice": "dice_score",
+    "hausdorff_mm": "hausdorff_distance",
+    "hd95_mm": "hausdorff_distance_95",
+}
+"""Columns that `orthanc-enrich validate` writes, and their names in the published table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ def read_metrics(file: Path, address: Callable[[str, str], str]) -> Table:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
-            names = tuple(reader.fieldnames or ())
+            reader.fieldnames = names = [_OF_VALIDATE.get(name, name) for name in reader.fieldnames or ()]
             rows = [*reader]
     except (UnicodeDecodeError, csv.Error):
         raise ConfigError(f"{file.name} is not a CSV table in UTF-8") from None

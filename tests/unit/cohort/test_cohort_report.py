@@ -14,6 +14,8 @@ from orthanc_plugin.cohort.drawing import MOST_POINTS, drawn_points, short_names
 from orthanc_plugin.cohort.metrics import read_metrics
 from orthanc_plugin.cohort.points import Figure, Point, addresser, outliers
 from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.validation.cases import Row, Status
+from orthanc_plugin.validation.tables import write_tables
 from tests.support.cases.cohort_case import built, our_results, shared, write
 
 PUBLISHED = "sci_data_2024/segmentation_metrics_expert_vs_ai.csv"
@@ -84,6 +86,19 @@ class TestLandmarks:
             "lung_end: Position, AI minus expert": 2.0,
             "lung_start: Position, AI minus expert": 3.75,
         }
+
+
+def test_cases_of_validate_are_such_a_table(tmp_path: Path) -> None:
+    both = Row(Status.BOTH, "Heart", dice=0.9, hausdorff_mm=9.0, hd95_mm=3.0, model="m 1", series_instance_uid="1.2.3")
+    refused = Row(Status.REFUSED, "Heart", model="m 1", series_instance_uid="1.2.4", reason="another grid")
+    (file, *_) = write_tables(tmp_path, "validation", Row, [both, refused])
+    table = read_metrics(file, nowhere)
+    assert {figure.title: figure.groups[0].median for figure in table.figures} == {
+        "Heart: Dice coefficient": 0.9,
+        "Heart: Hausdorff distance": 9.0,
+        "Heart: 95 % Hausdorff distance": 3.0,
+    }
+    assert set(table.left_out.values()) == {1}
 
 
 class TestOddTables:
