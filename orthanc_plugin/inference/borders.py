@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -28,7 +29,6 @@ _AIRWAY_BAND_MM, _WALL_MM = (-0.75, 1.5), 2.0
 _SKIN_MM = 3.0  # electrodes, beads and zips are nearer to the air than bones are
 _SMALLEST_BODY_ML, _SMALLEST_LUNG_ML, _SMALLEST_BONE_ML = 20.0, 1.0, 0.5
 _FAR_MM = 100.0
-_ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +96,12 @@ def fine_labels(
 
     def draw(z: int) -> None:
         plane = hu[z]
-        b, o, le, ri = (grid.refine(field, z) for field in (body, bone, left, right))
-        a = airway_grid.refine(airway, z)
+        b, o, le, ri = (grid.refine(field, z, _FAR_MM) for field in (body, bone, left, right))
+        a = airway_grid.refine(airway, z, _FAR_MM)
         paint = labels[z]
         paint[_body(b, plane)] = number("body")
         hard = (o < _BONE_BAND_MM) & (plane > _BONE_HU) & (b < -_SKIN_MM)
-        paint[hard & (o < grid.refine(pools, z)) if pools is not None else hard] = number("bone")
+        paint[hard & (o < grid.refine(pools, z, _FAR_MM)) if pools is not None else hard] = number("bone")
         lung = _either(np.minimum(le, ri), plane, -_LUNG_BAND_MM, _LUNG_BAND_MM, _LUNG_HU) & (a > _WALL_MM)
         paint[lung & (le <= ri)] = number("lung_left")
         paint[lung & (le > ri)] = number("lung_right")
@@ -139,9 +139,12 @@ def _islands(mask: Mask, least_voxels: float) -> tuple[tuple[slice, ...], NDArra
     boxes = ndimage.find_objects(mask.view(np.uint8))
     if not boxes:
         return (slice(0),) * 3, np.zeros((0, 0, 0), bool)
-    part = mask[boxes[0]]
-    labels, _ = ndimage.label(part, _ALL_NEIGHBOURS)
-    sizes = np.bincount(labels.ravel())
+    part = np.ascontiguousarray(mask[boxes[0]])
+    del mask  # of the whole volume
+    labels, count = cc3d.connected_components(part, connectivity=26, return_N=True)
+    del part
+    # Plane by plane, because one count would widen all labels to 8 bytes each.
+    sizes = sum((np.bincount(plane.ravel(), minlength=count + 1) for plane in labels), np.zeros(count + 1, np.intp))
     sizes[0] = 0
     small = sizes < min(least_voxels, sizes.max())
     small[0] = False

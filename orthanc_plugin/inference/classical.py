@@ -7,6 +7,7 @@ a border, HU decide (`borders`). So borders follow the image and topology follow
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy import ndimage
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.chest_graph import AIR, AIR_HU, BONE, LUNG, OUTSIDE
+from orthanc_plugin.domain.evenness import LEAST_GAS_ML, even_gas_ml
 from orthanc_plugin.domain.masks import Labels, Mask, Segmentation
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.airway import Airway, find_airway
@@ -71,7 +73,16 @@ class ClassicalChestEngine:
         scan, found, notes = self._look(turn.forward(volume.voxels_hu), (z, y, x))
         labels = fine_labels(scan.fine_hu, scan.grid, scan.airway_grid, found, self._number)
         labels = np.ascontiguousarray(turn.backward(labels))
-        return Segmentation(labels, segments_present(labels, self.card.labels), notes)
+        return Segmentation(
+            labels, segments_present(labels, self.card.labels), (*notes, *self._gas_notes(volume, labels))
+        )
+
+    def _gas_notes(self, volume: Volume, labels: Labels) -> Iterator[str]:
+        boxes = dict(enumerate(ndimage.find_objects(labels), start=1))
+        for side in ("left", "right"):
+            number = self._number(f"lung_{side}")
+            if (box := boxes.get(number)) and even_gas_ml(volume, labels[box] == number, box) >= LEAST_GAS_ML:
+                yield f"the {side} lung holds gas without vessels (pneumothorax, bulla, stomach or bowel)"
 
     def _number(self, key: str) -> int:
         return next(label.number for label in self.card.labels if label.key == key)

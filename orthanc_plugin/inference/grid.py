@@ -137,11 +137,27 @@ class CoarseGrid:
         flat = self._down[0] @ slices.reshape(len(slices), -1)
         return np.asarray(flat, np.float32).reshape(self.shape)
 
-    def refine(self, coarse: Field, z: int) -> Field:
-        """Return slice z (y, x) of a coarse field on the fine grid."""
+    def mixes_in(self, pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Find the coarse pixels (y, x) whose value in `shrink` some of the given fine pixels (y, x) enter."""
+        return np.asarray(self._in_plane(self._down, pixels.astype(np.float32)) > 0)
+
+    def refine(self, coarse: Field, z: int, far: float) -> Field:
+        """Return slice z (y, x) of a coarse field on the fine grid; where the field is about `far`, exactly `far`."""
         row = self._up[0].getrow(z)
         plane = np.tensordot(row.data, coarse[row.indices], axes=1)
-        return self._in_plane(self._up, plane)
+        fine = np.full(self._fine[1:], far, np.float32)
+        near = plane < far - 1
+        if near.any():
+            # Only what is near costs anything; the airway fills a hundredth of a slice.
+            rows, columns = (self._around(near.any(axis=1 - axis), axis + 1) for axis in (0, 1))
+            fine[rows, columns] = self._in_plane((None, self._up[1][rows], self._up[2][columns]), plane)
+        return fine
+
+    def _around(self, there: NDArray[np.bool_], axis: int) -> slice:
+        """Return the fine indices along an axis that take anything from the coarse indices that are there."""
+        first, last = np.flatnonzero(there)[[0, -1]]
+        ratio = self._fine[axis] / self.shape[axis]
+        return slice(max(0, int((first - 1) * ratio) - 2), min(self._fine[axis], int((last + 2) * ratio) + 1))
 
     @staticmethod
     def _in_plane(matrices: Sequence[Any], plane: NDArray[Any]) -> Field:

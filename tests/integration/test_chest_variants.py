@@ -7,8 +7,21 @@ from functools import cache
 import numpy as np
 import pytest
 
+from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.masks import Mask, Segmentation
-from tests.integration.test_chest_engine import AIRWAY, BONE, LEFT, RIGHT, dice, engine, keys, phantom
+from orthanc_plugin.quality.masks import check_masks
+from tests.integration.test_chest_engine import (
+    AIRWAY,
+    BONE,
+    LEFT,
+    RIGHT,
+    dice,
+    engine,
+    keys,
+    phantom,
+    segmented,
+    volume_of,
+)
 from tests.support.cases import chest_variants
 from tests.support.cases.chest_variants import VARIANTS, Chest
 
@@ -85,3 +98,51 @@ def test_a_circle_never_gives_a_lung_of_the_other_side(name: str) -> None:
     assert kept or any("edge" in note for note in found.notes)
     for side in kept:
         assert dice(found.labels == whole[side], made.labels == whole[side]) >= 0.9
+
+
+def real(name: str) -> tuple[Chest, Segmentation]:
+    """Change cip_ct64, whose lungs and bone are those of the model itself on the unchanged scan."""
+    series = "cip_ct64/dicom"
+    made = VARIANTS[name](chest_variants.chest(volume_of(series), segmented(series).labels))
+    return made, engine().segment(made.volume)
+
+
+@pytest.mark.real_ct
+@pytest.mark.parametrize(
+    ("name", "kept", "lost"),
+    [
+        ("reconstruction circle of 150 mm, 40 mm to the left", LEFT, "right"),
+        ("reconstruction circle of 130 mm, 60 mm to the right", RIGHT, "left"),
+    ],
+)
+def test_a_narrow_circle_costs_one_real_lung_and_says_why(name: str, kept: int, lost: str) -> None:
+    made, found = real(name)
+    assert dice(found.labels == kept, made.labels == kept) >= 0.99
+    assert not (found.labels == {"left": LEFT, "right": RIGHT}[lost]).any()
+    assert f"the {lost} lung is cut by the edge of the image: not segmented" in found.notes
+
+
+@pytest.mark.real_ct
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_pneumothorax_is_noted_and_fails_its_check(side: str) -> None:
+    made, found = real(f"pneumothorax {side}")
+    assert any(note.startswith(f"the {side} lung holds gas without vessels") for note in found.notes)
+    failed = {
+        (result.key, result.check) for result in check_masks(made.volume, found, engine().card) if not result.passed
+    }
+    assert (f"lung_{side}", Check.GAS) in failed
+    assert (f"lung_{'right' if side == 'left' else 'left'}", Check.GAS) not in failed
+
+
+@pytest.mark.real_ct
+def test_bone_of_a_small_patient_is_no_contrast() -> None:
+    _, found = real("patient of 45 % of the size")
+    assert not any("contrast" in note for note in found.notes)
+
+
+@pytest.mark.real_ct
+@pytest.mark.parametrize(("hu", "most"), [(250, 0.02), (350, 0.05), (450, 0.08)])
+def test_real_bone_holds_little_of_the_contrast_and_stays(hu: int, most: float) -> None:
+    made, found = real(f"contrast at {hu} HU in heart, aorta and kidneys")
+    assert ml(made, (found.labels == BONE) & made.added) <= most * ml(made, made.added)
+    assert dice(found.labels == BONE, made.labels == BONE) >= 0.86

@@ -186,7 +186,8 @@ def enhanced(made: Chest, region: Mask, hu: float, sd: float = 12.0) -> Chest:
     (box,) = ndimage.find_objects(region.astype(np.uint8))
     soft = ndimage.gaussian_filter(region[box].astype(np.float32), 0.7)
     voxels = made.hu.copy()
-    voxels[box] += soft * (hu - 45.0) + soft * _noise(region[box].shape, sd)
+    # What was fat or lung in the region is blood now: contrast added to it would be more uneven than any vessel.
+    voxels[box] += soft * (hu + _noise(region[box].shape, sd) - voxels[box])
     labels = made.labels.copy()
     labels[region] = BODY
     return changed(made, np.clip(voxels, -1024, 3071), labels, made.added | region)
