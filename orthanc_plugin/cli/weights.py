@@ -26,7 +26,9 @@ def add_commands(commands: Commands) -> None:
     """Add `convert` and `install`."""
     text = "make a model from published weights (needs the extra convert)"
     convert = commands.add("convert", convert_model, text, config="--settings")
-    formats = "folder or zip: nnU-Net v1, v2, TotalSegmentator, BodyPartRegression; or FILE.onnx with --card"
+    formats = (
+        "folder or zip: nnU-Net v1, v2, TotalSegmentator, BodyPartRegression, MONAI bundle; or FILE.onnx with --card"
+    )
     convert.add_argument("path", type=Path, help=formats)
     convert.add_argument("--card", type=Path, metavar="CARD.json", help="what an ONNX file expects and gives")
     convert.add_argument("--name", required=True, help="name of the model")
@@ -96,6 +98,9 @@ def convert_model(desk: Desk) -> None:
     if desk.options.card is not None or desk.options.path.suffix == ".onnx":
         say_made(desk, "converted", _of_onnx(desk))
         return
+    if (made := _of_bundle(desk)) is not None:
+        say_made(desk, "converted", made)
+        return
     card = _converter(desk, desk.options.name, desk.options.licence, None)((desk.options.path,))
     say_made(desk, "converted", card)
 
@@ -106,14 +111,31 @@ def _of_onnx(desk: Desk) -> ModelCard:
     options = desk.options
     if options.card is None:
         raise ConfigError("an ONNX file needs a card that says what it expects and gives: --card CARD.json")
-    if options.configurations or options.folds or options.axes or options.precision != "fp32":
-        raise ConfigError(
-            "--config, --folds, --axes and --precision are for nnU-Net; the card says them of an ONNX file"
-        )
+    _refuse_options_of_nnunet(options)
     return convert_onnx(
         options.path, options.card, options.name, desk.needed_models_directory(),
         labels=options.labels, licence=options.licence, replace=options.replace, progress=desk.tell,
     )  # fmt: skip
+
+
+def _of_bundle(desk: Desk) -> ModelCard | None:
+    from orthanc_plugin.conversion.monai_bundle import convert_bundle, is_bundle
+
+    options = desk.options
+    if not is_bundle(options.path):
+        return None
+    _refuse_options_of_nnunet(options)
+    return convert_bundle(
+        options.path, options.name, desk.needed_models_directory(),
+        labels=options.labels, licence=options.licence, replace=options.replace, progress=desk.tell,
+    )  # fmt: skip
+
+
+def _refuse_options_of_nnunet(options: argparse.Namespace) -> None:
+    if options.configurations or options.folds or options.axes or options.precision != "fp32":
+        raise ConfigError(
+            "--config, --folds, --axes and --precision are for nnU-Net; the card says them of an ONNX file"
+        )
 
 
 def install_model(desk: Desk) -> None:
