@@ -1,13 +1,13 @@
 """Measure the head-and-neck model on the patients that its training held out, with this project's engine.
 
-Each patient is segmented three times: as published, with drawn air and couch (`head_neck_data`), and with the drawn
-surroundings removed again by a body mask. Writes `validation.md`, `validation.csv` and overlays in PNG: the experts'
-outlines over the model's areas.
+Each patient is segmented four times: as published, with drawn air and couch (`head_neck_data`), with the drawn
+surroundings removed again by a body mask, and with air and couch in the slices that the model sees in a job. Writes
+`validation.md`, `validation.csv` and overlays in PNG: the experts' outlines over the model's areas.
 
 With --page the table and the pictures of two patients go into docs/models/head_neck_oar.md.
 
 Usage: .venv/bin/python scripts/validate_head_neck.py DATA OUT [--model FOLDER] [--fold F] [--patients N] [--pictures N]
-       [--page]
+       [--only CONDITION ...] [--page]
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from orthanc_plugin.catalog.reader import read_card
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.providers import Provider
+from orthanc_plugin.pipeline.field import head_and_neck
+from orthanc_plugin.pipeline.organs import segment_part
 from orthanc_plugin.validation.distances import compare_masks
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +46,7 @@ PAGE = ROOT / "docs" / "models" / "head_neck_oar.md"
 _MARKS, _PAGE_PICTURES = ("<!-- validation -->", "<!-- end of validation -->"), 2
 TOLERANCE_MM = 4.0
 PUBLISHED, WITH_BODY, COUCH, MASKED = "as published", "as published, slices with a body", "couch", "couch, body mask"
+FIELD = "couch, slices of the field"
 _AIM = {"mandible": 0.91, "brainstem": 0.85, "parotid_left": 0.84, "parotid_right": 0.84, "spinal_cord": 0.78}
 _COLOURS = np.array(
     [(0, 0, 0), (244, 214, 49), (60, 200, 90), (240, 150, 40), (60, 130, 255), (240, 60, 160)], np.uint8
@@ -67,9 +70,13 @@ class Score:
 
 def predict(engine: NnunetEngine, patient: Patient) -> np.ndarray:
     """Segment the patient; labels are (z, y, x)."""
+    return engine.segment(volume_of(patient)).labels
+
+
+def volume_of(patient: Patient) -> Volume:
+    """Make a volume of a patient."""
     z, y, x = patient.spacing_mm
-    volume = Volume(patient.voxels_hu.astype(np.float32), patient.spacing_mm, np.diag([x, y, z, 1.0]))
-    return engine.segment(volume).labels
+    return Volume(patient.voxels_hu.astype(np.float32), patient.spacing_mm, np.diag([x, y, z, 1.0]))
 
 
 def body_mask_first(patient: Patient) -> Patient:
@@ -127,6 +134,15 @@ def measure_masked(engine: NnunetEngine, path: Path, _: Path | None) -> list[Sco
     """Segment and score the same after a body mask."""
     patient = with_surroundings(read_patient(path), SEED)
     return scores(MASKED, patient, predict(engine, body_mask_first(patient)))
+
+
+def measure_field(engine: NnunetEngine, path: Path, _: Path | None) -> list[Score]:
+    """Segment and score what the model sees in a job: the slices around the skull; without a skull it does not run."""
+    patient = with_surroundings(read_patient(path), SEED)
+    whole = volume_of(patient)
+    crop = head_and_neck(whole, None)
+    found = np.zeros(patient.labels.shape, np.uint8) if crop is None else segment_part(whole, engine, crop).labels
+    return scores(FIELD, patient, found)
 
 
 def overlay(patient: Patient, found: np.ndarray) -> Image.Image:
@@ -189,6 +205,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, default=0, help="the fold that training held out")
     parser.add_argument("--patients", type=int, help="only the first so many patients of the fold")
     parser.add_argument("--pictures", type=int, default=4, help="of how many patients")
+    parser.add_argument("--only", nargs="+", choices=("published", "couch", "masked", "field"), help="some conditions")
     parser.add_argument("--page", action="store_true", help="write the page of the model")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -196,12 +213,33 @@ def main() -> None:
     files = {path.stem: path for path in patient_files(asked.data)}
     names = held_out(list(files), asked.fold)[: asked.patients]
     rows: list[Score] = []
-    for measure in (measure_published, measure_couch, measure_masked):
+    measures = {
+        "published": measure_published,
+        "couch": measure_couch,
+        "masked": measure_masked,
+        "field": measure_field,
+    }
+    for measure in (measures[name] for name in asked.only or measures):
         for number, name in enumerate(names):
             rows += measure(engine, files[name], asked.out if number < asked.pictures else None)
             write(rows, asked.out)
-    if asked.page:
+    if asked.page and asked.only:
+        add_to_page(rows)
+    elif asked.page:
         write_page(rows, [asked.out / f"{name}_couch.png" for name in names[:_PAGE_PICTURES]])
+
+
+def add_to_page(rows: list[Score]) -> None:
+    """Replace the rows of some conditions in the table of the model's page, or add them."""
+    text = PAGE.read_text()
+    before, rest = text.split(_MARKS[0])
+    body, after = rest.split(_MARKS[1])
+    new = table(rows)[2:]
+    measured = {row.condition for row in rows}
+    lines = [line for line in body.splitlines() if not any(line.startswith(f"| {name} |") for name in measured)]
+    last = max(index for index, line in enumerate(lines) if line.startswith("| "))
+    body = "\n".join([*lines[: last + 1], *new, *lines[last + 1 :]])
+    PAGE.write_text(f"{before}{_MARKS[0]}{body}\n{_MARKS[1]}{after}")
 
 
 def write_page(rows: list[Score], pictures: list[Path]) -> None:

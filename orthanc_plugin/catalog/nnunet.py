@@ -66,6 +66,8 @@ class Configuration:
     tile_step: step of the sliding window as a fraction of the patch.
     heads: output channels of the network.
     previous: the first stage of a cascade; its labels enter one-hot after the CT.
+    mirrored_heads: for each head, its head in a patient mirrored along the last axis (left and right exchanged); empty
+        where mirroring exchanges nothing, as in the original framework.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Configuration:
     tile_step: float
     heads: int
     previous: Previous | None = None
+    mirrored_heads: tuple[int, ...] = ()
 
     @property
     def planar(self) -> bool:

@@ -95,6 +95,9 @@ def _of_grid(configuration: Configuration) -> Iterator[str]:
         map(_positive, [mm for mm in (first, *others) if mm is not None])
     ):
         yield f"spacing_mm is {list(configuration.spacing_mm)}; the first is null for 2d, all others must be above 0"
+    if configuration.mirrored_heads and sorted(configuration.mirrored_heads) != list(range(configuration.heads)):
+        said = f"mirrored_heads is {list(configuration.mirrored_heads)}"
+        yield f"{said}; it must name each of the {configuration.heads} heads once"
     if not set(configuration.mirror_axes) <= set(range(len(patch))) or _repeats(configuration.mirror_axes):
         yield f"mirror_axes is {list(configuration.mirror_axes)}; it must name axes of the patch, each once"
     if not 0 < configuration.tile_step <= 1:

@@ -25,6 +25,20 @@ class Check(StrEnum):
     """The heart lies between the lungs."""
     AGREEMENT = "agreement"
     """Another model finds the same organ in the same place."""
+    PARTNER = "partner"
+    """The lung of the other side was found, too."""
+    GAS = "gas"
+    """No part of a lung is gas without vessels."""
+    CONTRAST = "contrast"
+    """Bone holds no contrast medium."""
+    IN_IMAGE = "in-image"
+    """The edge of the image plane, or of the reconstruction circle, does not cut the organ."""
+    UPRIGHT = "upright"
+    """The airway lies higher than the lungs."""
+    MEMBERS = "members"
+    """The members of the model (folds, mirrored copies) find the same."""
+    BORDER = "border"
+    """The model is sure of the border."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,7 @@ class Found:
     location: BodyLocation | None = None
     checks: tuple[CheckResult, ...] = ()
     held_back: bool = False
+    confidence: tuple[CheckResult, ...] = ()
     more: tuple[StoredObject, ...] = ()
     masks: tuple[MaskObject, ...] = ()
 
@@ -97,6 +98,7 @@ class StageView:
     location: where in the body the scan lies; set for `locate` only.
     checks: results of the quality checks; set for `check`, and for a `segment` whose result is held back.
     held_back: the rule keeps this segmentation out of the archive.
+    confidence: how far the members of the model agree, with the model's own numbers; `check` reports it.
     """
 
     name: str
@@ -108,6 +110,7 @@ class StageView:
     location: BodyLocation | None = None
     checks: tuple[CheckResult, ...] = ()
     held_back: bool = False
+    confidence: Annotated[tuple[CheckResult, ...], Field(exclude_if=operator.not_)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,22 @@ def label_counts(labels: Labels) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True, slots=True)
+class Confidence:
+    """How far a model is of one mind about one structure.
+
+    key: the name of the structure in the model card.
+    members: number of passes (folds times mirrored copies).
+    dice: mean Dice coefficient of the members with their joint result.
+    entropy_bits: mean entropy of the joint probabilities in the voxels at the border of the structure.
+    """
+
+    key: str
+    members: int
+    dice: float
+    entropy_bits: float
+
+
+@dataclass(frozen=True, slots=True)
 class Segmentation:
     """Structures found by one model.
 
@@ -60,11 +76,13 @@ class Segmentation:
     segments: structures that are present, numbers ascending; a structure that is absent has no entry.
     notes: remarks of the model on its result, e.g. "one lung only". They are stored with the SEG, so that later reports
         repeat them.
+    confidence: of the structures of a model with several members; empty where a SEG was decoded.
     """
 
     labels: Labels
     segments: tuple[Segment, ...]
     notes: tuple[str, ...] = field(default=())
+    confidence: tuple[Confidence, ...] = field(default=())
 
     def mask(self, segment: Segment) -> Mask:
         """Return the (z, y, x) bool mask of one structure and all that it covers."""

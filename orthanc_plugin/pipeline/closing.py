@@ -15,6 +15,7 @@ from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
 from orthanc_plugin.quality.agreement import check_agreement
+from orthanc_plugin.quality.confidence import renumbered
 from orthanc_plugin.quality.masks import check_masks
 from orthanc_plugin.results.document import key_objects, summary
 from orthanc_plugin.results.rt import structure_set as rtstruct
@@ -34,11 +35,15 @@ def _form(kind: Output, context: Context) -> tuple[Callable[..., Dataset], str]:
 
 @dataclass(frozen=True, slots=True)
 class Checkable:
-    """A stored SEG, its model, and the first and last slice that the model saw (None: all slices)."""
+    """A stored SEG, its model, and the first and last slice that the model saw (None: all slices).
+
+    confidence: how far the members of the model agreed when it ran.
+    """
 
     card: ModelCard
     seg: StoredObject
     searched: tuple[int, int] | None = None
+    confidence: tuple[CheckResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,10 @@ def check(
     results = [
         result
         for one, (card, segmentation) in zip(found, masks, strict=True)
-        for result in check_masks(series.volume, segmentation, card, one.searched)
+        for result in (
+            *check_masks(series.volume, segmentation, card, one.searched),
+            *renumbered(one.confidence, segmentation),
+        )
     ]
     results.extend(check_agreement(masks))
     if not results:

@@ -17,6 +17,7 @@ from orthanc_plugin.inference.engine import SegmentationEngine
 from orthanc_plugin.pipeline.context import Context, ReportResult, reference
 from orthanc_plugin.pipeline.location import Crop
 from orthanc_plugin.quality import landmarks
+from orthanc_plugin.quality.confidence import check_confidence
 from orthanc_plugin.quality.masks import check_masks
 from orthanc_plugin.radiomics import features
 from orthanc_plugin.radiomics.parameters import describe
@@ -34,6 +35,7 @@ class SegmentResult:
     provider: execution provider that the model really ran on.
     notes: what people should know, e.g. why there is no SEG.
     held_back: failed checks for which the rule keeps the result out of the archive.
+    confidence: how far the members of the model agree; empty for a model of one member and for an adopted SEG.
     """
 
     seg: StoredObject | None
@@ -41,6 +43,7 @@ class SegmentResult:
     provider: str
     notes: tuple[str, ...]
     held_back: tuple[CheckResult, ...] = ()
+    confidence: tuple[CheckResult, ...] = ()
 
 
 def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop: Crop | None = None) -> SegmentResult:
@@ -63,6 +66,7 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
     cropped = "" if crop is None else crop.settings
     settings = "; ".join(filter(None, (seg.describe(context.seg), cropped, series.variant)))
     uid = identity.seg_uid(context.fingerprint, engine.card.digest, settings)
+    confidence: tuple[CheckResult, ...] = ()
     stored = context.find(series, uid)
     adopted = stored is not None
     cut = series.marks if crop is None else (*series.marks, crop.note)
@@ -71,23 +75,31 @@ def segment(series: CtSeries, engine: SegmentationEngine, context: Context, crop
         if not found.segments:
             nothing = found.notes or ("no structure of the model was found",)
             return SegmentResult(None, {}, engine.provider, (*cut, *nothing))
-        if failed := _holding(series, found, engine.card, context, crop):
+        confidence = check_confidence(found, engine.card)
+        if failed := _holding(series, found, engine.card, context, crop, confidence):
             return SegmentResult(None, {}, engine.provider, (*cut, *_held_back_notes(failed)), failed)
         found = replace(found, notes=(*cut, *found.notes))
         provenance = context.provenance(series, engine.card, uid, engine.provider)
         stored, adopted = context.keep(series, seg.encode_seg(provenance, found, context.seg))
     kept = context.remember(series, engine.card, stored)
     volumes_ml = _volumes_ml(kept, series)
-    return SegmentResult(reference(stored, Output.SEG, adopted), volumes_ml, engine.provider, kept.notes)
+    return SegmentResult(
+        reference(stored, Output.SEG, adopted), volumes_ml, engine.provider, kept.notes, confidence=confidence
+    )
 
 
 def _holding(
-    series: CtSeries, found: Segmentation, card: ModelCard, context: Context, crop: Crop | None
+    series: CtSeries,
+    found: Segmentation,
+    card: ModelCard,
+    context: Context,
+    crop: Crop | None,
+    confidence: tuple[CheckResult, ...],
 ) -> tuple[CheckResult, ...]:
     """Return the failed checks for which the rule holds this result back."""
     if not context.hold_back:
         return ()
-    results = check_masks(series.volume, found, card, searched_slices(crop))
+    results = (*check_masks(series.volume, found, card, searched_slices(crop)), *confidence)
     return tuple(result for result in results if result.check in context.hold_back and not result.passed)
 
 

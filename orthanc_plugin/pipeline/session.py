@@ -125,7 +125,7 @@ class Session:
         notes = ("not cropped: where the scan lies in the body is not known",) if missed else ()
         return Found(
             result.seg, result.provider, volumes_ml, (*notes, *result.notes),
-            checks=result.held_back, held_back=bool(result.held_back),
+            checks=result.held_back, held_back=bool(result.held_back), confidence=result.confidence,
         )  # fmt: skip
 
     def measure(self, model: PlannedModel, segmented: StageOutcome) -> Found:
@@ -146,7 +146,10 @@ class Session:
         """Run the quality checks on all stored SEGs and store their results."""
         found = [
             closing.Checkable(
-                self._models.card(model), _seg(outcome), organs.searched_slices(self._seen(model, located))
+                self._models.card(model),
+                _seg(outcome),
+                organs.searched_slices(self._seen(model, located)),
+                outcome.stage.confidence,
             )
             for model, outcome in segmented
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,14 @@ from scipy import ndimage
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.codes import ENTIRE_BODY, LEFT, LUNG, RIGHT, TISSUE, Code
 from orthanc_plugin.domain.checks import Check, CheckResult
+from orthanc_plugin.domain.evenness import LEAST_GAS_ML, contrast_ml, even_gas_ml
 from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
 from orthanc_plugin.domain.volume import Volume
+from orthanc_plugin.quality import image_edge
 from orthanc_plugin.quality.profile import Profile, profiles
 from orthanc_plugin.quality.structures import (
+    AIRWAYS,
+    BONE,
     HEART,
     LUNGS,
     kind_of,
@@ -35,10 +40,17 @@ MIDLINE_TOLERANCE_MM = 20.0
 """How far beyond the middle of the body the centroid of a left or right structure may lie."""
 PART_INSIDE = 0.95
 """Least part of a lung that tissue must enclose."""
+PARTNER_PART = 0.1
+"""Least volume of the other lung, compared with this one."""
+CONTRAST_ML = 4.0
+"""Even parts of bone count from 4 mL."""
+EDGE_MM2 = 100.0
+"""From this area of contact with the edge of the image, an organ is cut."""
 
 SLICES = Code("{slices}", "UCUM", "slices")
 PIECES = Code("{pieces}", "UCUM", "pieces")
 MM = Code("mm", "UCUM", "millimeter")
+MM2 = Code("mm2", "UCUM", "square millimeter")
 ML = Code("mL", "UCUM", "milliliter")
 RATIO = Code("1", "UCUM", "no units")
 
@@ -61,6 +73,7 @@ class _Case:
     volume: Volume
     segmentation: Segmentation
     searched: tuple[int, int]
+    knows_both_lungs: bool
 
     @cached_property
     def profiles(self) -> dict[int, Profile]:
@@ -72,6 +85,11 @@ class _Case:
         """LPS x of the middle of the body; None if there is no tissue."""
         body = tissue(self.volume)
         return self._x_mm(body) if body.voxels else None
+
+    @cached_property
+    def padding(self) -> Mask:
+        """Pixels (y, x) that hold no image."""
+        return image_edge.padding(self.volume)
 
     @cached_property
     def enclosed(self) -> NDArray[np.intp]:
@@ -140,7 +158,8 @@ def check_masks(
     Completeness, connected components and laterality: Krishnaswamy et al., Rule-based outlier detection of
     AI-generated anatomy segmentations, arXiv 2406.14486. The others are our own; docs/quality.md.
     """
-    case = _Case(volume, segmentation, searched or (0, len(volume.voxels_hu) - 1))
+    lungs = {kind_of(label) for label in card.labels} & LUNGS.keys()
+    case = _Case(volume, segmentation, searched or (0, len(volume.voxels_hu) - 1), len(lungs) == len(LUNGS))
     keys = {label.key for label in card.labels}
     asked = [s for s in segmentation.segments if s.key in keys and s.number in case.profiles]
     findings = [(segment, finding) for segment in asked for ask in _ASKED if (finding := ask(case, segment))]
@@ -243,6 +262,54 @@ def _between_lungs(case: _Case, segment: Segment) -> _Finding | None:
     return _Finding(Check.BETWEEN_LUNGS, level and 0 < across < 1, across, RATIO, detail)
 
 
+def _partner(case: _Case, segment: Segment) -> _Finding | None:
+    """Not for models that have one lung only, or lobes."""
+    if segment.type.value != LUNG.value or kind_of(segment) not in LUNGS or not case.knows_both_lungs:
+        return None
+    other = case.partner(segment)
+    ratio = 0.0 if other is None else case.profiles[other.number].voxels / case.profiles[segment.number].voxels
+    detail = "the other lung was not found" if other is None else f"the other lung has {ratio:.2f} of its volume"
+    return _Finding(Check.PARTNER, ratio >= PARTNER_PART, ratio, RATIO, detail)
+
+
+def _gas(case: _Case, segment: Segment) -> _Finding | None:
+    """Only for lungs and lobes."""
+    if not _is_lung(segment):
+        return None
+    gas_ml = even_gas_ml(case.volume, _mask(case, segment), case.profiles[segment.number].box)
+    detail = f"{gas_ml:.0f} mL of gas without vessels (pneumothorax, bulla, or gas of stomach or bowel)"
+    return _Finding(Check.GAS, gas_ml < LEAST_GAS_ML, gas_ml, ML, detail)
+
+
+def _contrast(case: _Case, segment: Segment) -> _Finding | None:
+    """Only for bone as one structure."""
+    if segment.type.value != BONE:
+        return None
+    even_ml = contrast_ml(case.volume, _mask(case, segment), case.profiles[segment.number].box)
+    return _Finding(Check.CONTRAST, even_ml < CONTRAST_ML, even_ml, ML, f"{even_ml:.1f} mL as even as contrast medium")
+
+
+def _in_image(case: _Case, segment: Segment) -> _Finding | None:
+    """Only for lungs and lobes: other organs of a small field of view are cut more often than not."""
+    if not _is_lung(segment):
+        return None
+    box = case.profiles[segment.number].box
+    area = image_edge.edge_contact_mm2(case.volume, _mask(case, segment), box, case.padding)
+    detail = f"{area:.0f} mm2 at the edge of the image plane" if area else "away from the edge of the image plane"
+    return _Finding(Check.IN_IMAGE, area < EDGE_MM2, area, MM2, detail)
+
+
+def _upright(case: _Case, segment: Segment) -> _Finding | None:
+    """Only for airways of models that find lungs."""
+    lungs = [lung for side in (LEFT, RIGHT) if (lung := case.lung(side)) is not None]
+    if segment.type.value not in AIRWAYS or not lungs:
+        return None
+    affine = case.volume.affine
+    above = float((case.profiles[segment.number].centroid_mm(affine) - reduce(add, lungs).centroid_mm(affine))[2])
+    detail = f"{abs(above):.0f} mm {'above' if above > 0 else 'below'} the middle of the lungs"
+    return _Finding(Check.UPRIGHT, above > 0, above, MM, detail)
+
+
 def _can_be_whole(segment: Segment) -> bool:
     return segment.type.value != ENTIRE_BODY.value and segment.category.value != TISSUE.value
 
@@ -258,4 +325,9 @@ _ASKED: tuple[Callable[[_Case, Segment], _Finding | None], ...] = (
     _volume,
     _inside_body,
     _between_lungs,
+    _partner,
+    _gas,
+    _contrast,
+    _in_image,
+    _upright,
 )

@@ -19,7 +19,9 @@ from orthanc_plugin.domain.masks import Segment
 _TABLE = Path(__file__).with_name("structures.csv")
 _SIDES = {LEFT.value: "one", RIGHT.value: "one", BILATERAL.value: "both"}
 
-HEART = "80891009"
+HEART, BONE = "80891009", "3138006"
+AIRWAYS = frozenset({"44567001", "110726009", "89187006"})
+"""Trachea, with or without bronchi."""
 UPPER_LOBE, LOWER_LOBE, MIDDLE_LOBE = "45653009", "90572001", "72481006"
 """SCT codes; the middle lobe belongs to the right lung and has no modifier."""
 

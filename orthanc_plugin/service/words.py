@@ -14,6 +14,13 @@ _CHECKS = {
     Check.INSIDE_BODY: "Lies inside the body",
     Check.BETWEEN_LUNGS: "Lies between the lungs",
     Check.AGREEMENT: "Another model finds the same",
+    Check.PARTNER: "The other lung was found, too",
+    Check.GAS: "Is lung, not gas",
+    Check.CONTRAST: "Is bone, not contrast medium",
+    Check.IN_IMAGE: "Is not cut by the edge of the image",
+    Check.UPRIGHT: "Lies above the middle of the lungs",
+    Check.MEMBERS: "The passes of the model agree on it",
+    Check.BORDER: "The model is sure of its border",
 }
 _KINDS = {
     Output.SEG: "Segmentation",

@@ -7,24 +7,25 @@ replace earlier ones. Within a part, the probabilities of all configurations are
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 
 import numpy as np
 
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.catalog.nnunet import Configuration, NnunetModel, Part
-from orthanc_plugin.domain.masks import Labels, Segmentation
+from orthanc_plugin.catalog.nnunet import Configuration, Framework, NnunetModel, Part
+from orthanc_plugin.domain.masks import Confidence, Labels, Segment, Segmentation
 from orthanc_plugin.domain.volume import Volume, Voxels
 from orthanc_plugin.errors import ModelError
 from orthanc_plugin.inference.grid import Spacing
+from orthanc_plugin.inference.nnunet.members import Members
 from orthanc_plugin.inference.nnunet.network import Network
 from orthanc_plugin.inference.nnunet.orientation import network_turn
 from orthanc_plugin.inference.nnunet.postprocess import keep_largest
 from orthanc_plugin.inference.nnunet.preprocess import Box, preprocess
 from orthanc_plugin.inference.nnunet.resample import labels_from_frame, resample_to_frame
 from orthanc_plugin.inference.nnunet.restore import Member, restore, way_back
-from orthanc_plugin.inference.nnunet.window import SLICES_AT_ONCE, predict
+from orthanc_plugin.inference.nnunet.window import SLICES_AT_ONCE, passes_of, predict
 from orthanc_plugin.inference.providers import Provider, usable_threads
 from orthanc_plugin.inference.segments import segments_present
 
@@ -78,31 +79,41 @@ class NnunetEngine:
         """
         turn = network_turn(volume, self.card.axes)
         z, y, x = (volume.spacing_mm[axis] for axis in turn.axes)
-        labels = self._labels(turn.forward(volume.voxels_hu), (z, y, x))
+        measured: list[tuple[Part, Members]] = []
+        labels = self._labels(turn.forward(volume.voxels_hu), (z, y, x), measured)
         labels = np.ascontiguousarray(turn.backward(labels))
-        return Segmentation(labels, segments_present(labels, self.card.labels))
+        present = segments_present(labels, self.card.labels)
+        return Segmentation(labels, present, confidence=tuple(_confidence(measured, present)))
 
-    def _labels(self, voxels_hu: Voxels, spacing_mm: Spacing) -> Labels:
-        """Compute the card's labels in the card's axes."""
+    def _labels(self, voxels_hu: Voxels, spacing_mm: Spacing, measured: list[tuple[Part, Members]]) -> Labels:
+        """Compute the card's labels in the card's axes, and note the agreement of the members of each part."""
         frame = self._model.frame
         if frame is None:
-            return self._parts(voxels_hu, spacing_mm)
+            return self._parts(voxels_hu, spacing_mm, measured)
         framed = resample_to_frame(voxels_hu, spacing_mm, frame.spacing_mm, frame.order)
-        labels = self._parts(framed, (frame.spacing_mm, frame.spacing_mm, frame.spacing_mm))
+        labels = self._parts(framed, (frame.spacing_mm, frame.spacing_mm, frame.spacing_mm), measured)
         return labels_from_frame(labels, voxels_hu.shape).astype(np.uint8, copy=False)
 
-    def _parts(self, voxels_hu: Voxels, spacing_mm: Spacing) -> Labels:
+    def _parts(self, voxels_hu: Voxels, spacing_mm: Spacing, measured: list[tuple[Part, Members]]) -> Labels:
         labels = np.zeros(voxels_hu.shape, np.uint8)
         for part in self._model.parts:
-            found = _card_numbers(part)[self._part(part, voxels_hu, spacing_mm)]
+            agreements = [_members(part, configuration) for configuration in part.configurations]
+            found = _card_numbers(part)[self._part(part, voxels_hu, spacing_mm, agreements)]
             np.copyto(labels, found, where=found > 0)
+            measured += [(part, each) for each in agreements if each is not None]
         return labels
 
-    def _part(self, part: Part, voxels_hu: Voxels, spacing_mm: Spacing) -> Labels:
+    def _part(
+        self, part: Part, voxels_hu: Voxels, spacing_mm: Spacing, agreements: Sequence[Members | None] = ()
+    ) -> Labels:
         """Compute postprocessed head numbers (plus 1 for regions) in the card's axes."""
         labels = np.zeros(voxels_hu.shape, np.uint8)
+        of_each = agreements or [None] * len(part.configurations)
         members, boxes = zip(
-            *(self._member(part, configuration, voxels_hu, spacing_mm) for configuration in part.configurations),
+            *(
+                self._member(part, configuration, voxels_hu, spacing_mm, agreement)
+                for configuration, agreement in zip(part.configurations, of_each, strict=True)
+            ),
             strict=True,
         )
         forward = part.configurations[0].transpose_forward
@@ -111,7 +122,12 @@ class NnunetEngine:
         return labels
 
     def _member(
-        self, part: Part, configuration: Configuration, voxels_hu: Voxels, spacing_mm: Spacing
+        self,
+        part: Part,
+        configuration: Configuration,
+        voxels_hu: Voxels,
+        spacing_mm: Spacing,
+        agreement: Members | None,
     ) -> tuple[Member, Box]:
         previous = configuration.previous
         earlier = None if previous is None else self._part(previous.part, voxels_hu, spacing_mm)
@@ -125,8 +141,31 @@ class NnunetEngine:
             regions=part.regions,
             threads=self._threads,
             slices_at_once=self._slices_at_once,
+            members=agreement,
         )
         return Member(slabs, way_back(configuration, prepared), configuration.framework), prepared.box
+
+
+def _members(part: Part, configuration: Configuration) -> Members | None:
+    """Make what measures the agreement of a configuration; None if it has one pass only."""
+    count = passes_of(configuration)
+    logits = configuration.framework is Framework.V2
+    return Members(configuration.heads, count, regions=part.regions, logits=logits) if count > 1 else None
+
+
+def _confidence(measured: Sequence[tuple[Part, Members]], present: Sequence[Segment]) -> Iterator[Confidence]:
+    """Yield the confidence in each structure that was found; of several configurations, the one that agrees least."""
+    for segment in present:
+        of_segment = [
+            Confidence(segment.key, members.count, dice, entropy)
+            for part, members in measured
+            for head, number in enumerate(part.numbers)
+            if number == segment.number
+            and (dice := members.dice(head)) is not None
+            and (entropy := members.entropy(head)) is not None
+        ]
+        if of_segment:
+            yield min(of_segment, key=lambda one: one.dice)
 
 
 def _model(card: ModelCard) -> NnunetModel:

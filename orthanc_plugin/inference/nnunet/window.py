@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework
 from orthanc_plugin.inference.grid import Field
+from orthanc_plugin.inference.nnunet.members import Decided, Members
 from orthanc_plugin.inference.nnunet.network import Network
 from orthanc_plugin.inference.nnunet.tiles import Tile, axis_tiles, mirrorings, padding, slice_blocks
 
@@ -57,6 +58,7 @@ def predict(
     regions: bool = False,
     threads: int = 1,
     slices_at_once: int = SLICES_AT_ONCE,
+    members: Members | None = None,
 ) -> Iterator[Slab]:
     """Run a configuration over a preprocessed volume.
 
@@ -74,6 +76,8 @@ def predict(
         Threads for the work outside the networks.
     slices_at_once : int
         Batch of a planar network.
+    members : Members, optional
+        Measures the agreement of the passes.
 
     Yields
     ------
@@ -94,7 +98,7 @@ def predict(
     inner = [slice(before, size - after) for (before, after), size in zip(pads, data.shape[1:], strict=True)]
     window = _window(data.shape[1:], patch, configuration, slices_at_once)
     with ThreadPoolExecutor(threads) as pool:
-        for slab in _slabs(data, window, _Passes(configuration, networks, regions, pool), pool):
+        for slab in _slabs(data, window, _Passes(configuration, networks, regions, pool, members), pool):
             first, last = max(inner[0].start, slab.start), min(inner[0].stop, slab.start + slab.values.shape[1])
             if first < last:
                 values = slab.values[:, first - slab.start : last - slab.start, inner[1], inner[2]]
@@ -117,8 +121,9 @@ def _slabs(data: Field, window: _Window, passes: _Passes, pool: ThreadPoolExecut
         for y, x in window.columns:
             share: Field = row.share[:, None, None] * y.share[:, None] * x.share
             share /= passes.count
+            place = np.s_[:, row.span, y.span, x.span]
             # Do not name the values: the name would hold them while the next tile runs.
-            _add(total[:, : len(row.share), y.span, x.span], passes.run(data[:, row.span, y.span, x.span]), share, pool)
+            _add(total[:, : len(row.share), y.span, x.span], passes.run(data[place], share), share, pool)
         done = (following.start if following else row.stop) - row.start
         yield Slab(row.start, total[:, :done])
         _move_up(total, done, pool)
@@ -149,20 +154,31 @@ class _Passes:
     """All passes over one tile: folds times mirrored copies."""
 
     def __init__(
-        self, configuration: Configuration, networks: Sequence[Network], regions: bool, pool: ThreadPoolExecutor
+        self,
+        configuration: Configuration,
+        networks: Sequence[Network],
+        regions: bool,
+        pool: ThreadPoolExecutor,
+        members: Members | None,
     ) -> None:
-        self.heads = configuration.heads
+        self.heads, self._members = configuration.heads, members
         self._networks, self._pool = networks, pool
         self._planar = configuration.planar
         self._mirrorings = mirrorings(tuple(axis + 1 + self._planar for axis in configuration.mirror_axes))
         self._softmax = configuration.framework is Framework.V1 and not regions
         self._sigmoid = configuration.framework is Framework.V1 and regions
         self.count = len(networks) * len(self._mirrorings)
+        self._exchanged = list(configuration.mirrored_heads)
 
-    def run(self, tile: Field) -> Field:
-        """Sum all passes, (heads, z, y, x); the caller may overwrite the result."""
+    def run(self, tile: Field, share: Field) -> Field:
+        """Sum all passes, (heads, z, y, x); the caller may overwrite the result. `share`: the tile's weights."""
         passes = (self._pass(network, tile, axes) for network in self._networks for axes in self._mirrorings)
-        return reduce(_sum, passes)
+        if self._members is None:
+            return reduce(_sum, passes)
+        decided: list[Decided] = []
+        total = reduce(_sum, _noting(passes, self._members, decided))
+        self._members.add(decided, total / self.count, share)
+        return total
 
     def _pass(self, network: Network, tile: Field, axes: tuple[int, ...]) -> Field:
         image = np.flip(tile, axes) if axes else tile
@@ -170,12 +186,26 @@ class _Passes:
         if self._softmax or self._sigmoid:
             # Slice by slice, so that a thread's data stays in its cache.
             list(self._pool.map(_softmax if self._softmax else _sigmoid, values.swapaxes(0, 1)))
-        return np.flip(values, axes) if axes else values
+        values = np.flip(values, axes) if axes else values
+        # Heads of a mirrored patient: the left organ is the right one.
+        return values[self._exchanged] if self._exchanged and values.ndim - 1 in axes else values
 
     def _run(self, network: Network, image: Field) -> Field:
         """Run one tile; the batch of a planar network is its slices."""
         values = network.run(image.swapaxes(0, 1) if self._planar else image[None])
         return np.asarray(values.swapaxes(0, 1) if self._planar else values[0])
+
+
+def passes_of(configuration: Configuration) -> int:
+    """Count the passes over a tile: folds times mirrored copies."""
+    return len(configuration.graphs) * len(mirrorings(configuration.mirror_axes))
+
+
+def _noting(passes: Iterator[Field], members: Members, decided: list[Decided]) -> Iterator[Field]:
+    """Note what each pass decides, before the sum overwrites it."""
+    for values in passes:
+        decided.append(members.decide(values))
+        yield values
 
 
 def _sum(total: Field, values: Field) -> Field:

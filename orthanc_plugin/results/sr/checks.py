@@ -62,6 +62,34 @@ CONCEPTS: Mapping[Check, tuple[Code, Code]] = MappingProxyType(
             _private("QC_AGREEMENT", "Another model finds the structure in the same location"),
             _private("QC_DICE", "Dice coefficient with the other model"),
         ),
+        Check.PARTNER: (
+            _private("QC_PARTNER", "Contralateral lung is segmented"),
+            _private("QC_PARTNER_RATIO", "Volume of the contralateral lung relative to this one"),
+        ),
+        Check.GAS: (
+            _private("QC_GAS", "Lung holds no large part of gas without vessels"),
+            _private("QC_GAS_ML", "Volume of the largest part of gas without vessels"),
+        ),
+        Check.CONTRAST: (
+            _private("QC_CONTRAST", "Bone holds no contrast medium"),
+            _private("QC_CONTRAST_ML", "Volume of the largest even part of bone"),
+        ),
+        Check.IN_IMAGE: (
+            _private("QC_IN_IMAGE", "Edge of the image plane does not cut the structure"),
+            _private("QC_EDGE_AREA", "Area of contact with the edge of the image plane"),
+        ),
+        Check.UPRIGHT: (
+            _private("QC_UPRIGHT", "Airway lies higher than the lungs"),
+            _private("QC_ABOVE_LUNGS", "Height of the airway above the lungs"),
+        ),
+        Check.MEMBERS: (
+            _private("QC_MEMBERS", "Passes of the model agree on the structure"),
+            _private("QC_MEMBERS_DICE", "Mean Dice coefficient of the passes with the joint result"),
+        ),
+        Check.BORDER: (
+            _private("QC_BORDER", "Model is certain of the border of the structure"),
+            _private("QC_ENTROPY", "Mean entropy of the probabilities at the border"),
+        ),
     }
 )
 """For each check, the statement that is true or false, and the meaning of the number."""

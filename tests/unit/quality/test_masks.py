@@ -14,7 +14,16 @@ from tests.support.cases.quality_case import BOXES, SHAPE, chest, turned
 from tests.support.cases.results_case import BODY, CARD, ellipsoids, small_series
 
 GOOD = chest()
-LUNG_CHECKS = {Check.COMPLETE, Check.ONE_PIECE, Check.SIDE, Check.VOLUME, Check.INSIDE_BODY}
+LUNG_CHECKS = {
+    Check.COMPLETE,
+    Check.ONE_PIECE,
+    Check.SIDE,
+    Check.VOLUME,
+    Check.INSIDE_BODY,
+    Check.PARTNER,
+    Check.GAS,
+    Check.IN_IMAGE,
+}
 BLOB = np.s_[32:35, 14:18, 30:34]
 """48 voxels, 3.84 mL, far from the rest."""
 
@@ -238,7 +247,12 @@ def test_one_voxel_is_asked_and_an_empty_structure_is_not() -> None:
 def test_the_body_is_asked_nothing_and_tissue_only_what_has_a_meaning() -> None:
     series = small_series()
     results = check_masks(series.volume, ellipsoids(series), CARD)
-    assert {result.key for result in results} == {"lung_left", "lung_right", "airway"}
+    assert {result.key for result in results if result.check is not Check.CONTRAST} == {
+        "lung_left",
+        "lung_right",
+        "airway",
+    }
+    assert {result.check for result in results if result.key == "bone"} == {Check.CONTRAST}
 
 
 def test_structures_that_cover_others_are_measured_whole_and_their_stored_remainder_not_at_all() -> None:

@@ -34,13 +34,18 @@ def test_lungs_of_the_built_in_model_pass_every_check_and_mirrored_ones_do_not(v
     ct, engine = volume(), open_engine(find_model("chest_structures", None), Provider.CPU)
     found = engine.segment(ct)
     results = {(result.key, result.check): result for result in check_masks(ct, found, engine.card)}
-    asked = (Check.COMPLETE, Check.ONE_PIECE, Check.SIDE, Check.VOLUME, Check.INSIDE_BODY)
+    whole = (Check.COMPLETE, Check.ONE_PIECE, Check.SIDE, Check.VOLUME, Check.INSIDE_BODY)
+    asked = (*whole, Check.PARTNER, Check.GAS, Check.IN_IMAGE)
     assert all(results[key, check].passed for key in ("lung_left", "lung_right") for check in asked)
     assert not results["airway", Check.COMPLETE].passed  # the scan ends in the neck, or below
     assert set(results) == {(key, check) for key in ("lung_left", "lung_right") for check in asked} | {
         ("airway", Check.COMPLETE),
         ("airway", Check.ONE_PIECE),
+        ("airway", Check.UPRIGHT),
+        ("bone", Check.CONTRAST),
     }
+    assert results["airway", Check.UPRIGHT].passed
+    assert results["bone", Check.CONTRAST].passed
     lungs = np.array([0, 1, 3, 2, 4, 5], np.uint8)  # left for right
     mirrored = replace(found, labels=lungs[found.labels])
     sides = [result for result in check_masks(ct, mirrored, engine.card) if result.check is Check.SIDE]

@@ -42,7 +42,8 @@ def answers(group: Dataset, check: Check) -> list[str]:
 def test_each_checked_segment_has_a_group_that_carries_its_tracking_uid(one: Dataset) -> None:
     segments = {item.SegmentLabel: item for item in stored(SERIES).seg.SegmentSequence}
     found = groups(one)
-    assert set(found) == {f"{CARD.name}: {label}" for label in ("Left lung", "Right lung", "Trachea and main bronchi")}
+    checked = ("Left lung", "Right lung", "Trachea and main bronchi", "Bone")
+    assert set(found) == {f"{CARD.name}: {label}" for label in checked}
     for label, item in segments.items():
         if group := found.get(f"{CARD.name}: {label}"):
             assert item.TrackingUID == values(group, "112040")[0].UID
@@ -54,7 +55,8 @@ def test_each_checked_segment_has_a_group_that_carries_its_tracking_uid(one: Dat
 def test_each_check_is_a_coded_answer_a_number_and_a_sentence(one: Dataset) -> None:
     left = groups(one)[f"{CARD.name}: Left lung"]
     said = [item.TextValue for item in values(left, "121106")]
-    for check in (Check.COMPLETE, Check.ONE_PIECE, Check.SIDE, Check.VOLUME, Check.INSIDE_BODY):
+    asked = (Check.COMPLETE, Check.ONE_PIECE, Check.SIDE, Check.VOLUME, Check.INSIDE_BODY)
+    for check in (*asked, Check.PARTNER, Check.GAS, Check.IN_IMAGE):
         assert answers(left, check) == [NO if check is Check.VOLUME else YES]
         assert len(values(left, CONCEPTS[check][1].value)) == 1
         assert sum(text.startswith(f"{check.value} ") for text in said) == 1
@@ -71,7 +73,7 @@ def test_the_first_comments_say_how_many_failed_and_which(one: Dataset) -> None:
     assert said[0].startswith("Research use only, not for diagnosis")
     assert said[len(statements_of(CARD)) :] == [
         "a note",
-        "9 of 12 checks passed. Passing every check does not mean that a mask is correct.",
+        "17 of 20 checks passed. Passing every check does not mean that a mask is correct.",
         f"FAILED in {CARD.name}: Left lung: volume; Right lung: volume; Trachea and main bronchi: complete",
     ]
 

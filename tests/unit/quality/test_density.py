@@ -1,0 +1,90 @@
+"""Gas in a lung, contrast medium in bone, a missing lung, a cut, a scan upside down: each fails its check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from orthanc_plugin.domain.checks import Check, CheckResult
+from orthanc_plugin.domain.volume import Volume
+from tests.support.cases.quality_case import BOXES, Chest, chest
+
+GOOD = chest()
+NOISE_HU = np.random.default_rng(5).normal(0, 5, GOOD.volume.voxels_hu.shape).astype(np.float32)
+
+
+def holding(box: object, hu: float, base: Chest = GOOD) -> Chest:
+    """Paint even HU with the noise of a scan."""
+    voxels = base.volume.voxels_hu.copy()
+    voxels[box] = hu + NOISE_HU[box]  # type: ignore[index]
+    return replace(base, volume=replace(base.volume, voxels_hu=voxels))
+
+
+def asked(case: Chest, key: str, check: Check) -> CheckResult:
+    return case.check()[key, check]
+
+
+def test_gas_in_front_of_a_collapsed_lung_fails() -> None:
+    result = asked(holding(np.s_[6:30, 14:28, 45:60], -1000.0), "lung_left", Check.GAS)
+    drawn_ml = 24 * 14 * 15 * 0.08
+    assert not result.passed
+    assert 0.8 * drawn_ml < result.value <= drawn_ml
+    assert "pneumothorax" in result.detail
+
+
+def test_lung_with_vessels_as_light_as_gas_passes() -> None:
+    voxels = GOOD.volume.voxels_hu.copy()
+    voxels[BOXES["lung_left"]] = -980 + 12 * NOISE_HU[BOXES["lung_left"]]
+    emphysema = replace(GOOD, volume=replace(GOOD.volume, voxels_hu=voxels))
+    assert asked(emphysema, "lung_left", Check.GAS).passed
+
+
+def test_a_lung_without_its_partner_fails_and_a_remnant_is_no_partner() -> None:
+    alone = asked(GOOD.relabelled((BOXES["lung_right"], 0)), "lung_left", Check.PARTNER)
+    assert (alone.passed, alone.value) == (False, 0.0)
+    remnant = GOOD.relabelled((BOXES["lung_right"], 0), (np.s_[6:8, 14:44, 10:25], 2))
+    assert not asked(remnant, "lung_left", Check.PARTNER).passed
+    assert asked(remnant, "lung_right", Check.PARTNER).passed
+
+
+def test_a_model_of_one_lung_has_no_partner_to_miss() -> None:
+    one = replace(GOOD, keys=("lung_left", "trachea", "heart", "spleen"))
+    assert ("lung_left", Check.PARTNER) not in one.check()
+
+
+@pytest.mark.parametrize(("hu", "passed"), [(None, True), (350.0, False)], ids=["bone", "contrast medium"])
+def test_contrast_medium_in_bone_fails(hu: float | None, passed: bool) -> None:
+    spine = np.s_[0:40, 40:48, 28:40]
+    bone = replace(GOOD, keys=("lung_left", "lung_right", "bone", "spleen")).relabelled((spine, 3))
+    uneven = holding(spine, 0.0, bone)
+    uneven.volume.voxels_hu[spine] = 400 + 25 * NOISE_HU[spine]
+    case = uneven if hu is None else holding(np.s_[0:40, 40:48, 28:36], hu, uneven)
+    assert asked(case, "bone", Check.CONTRAST).passed is passed
+
+
+def test_the_edge_of_the_image_and_of_the_circle_cut_a_lung() -> None:
+    at_border = GOOD.relabelled((np.s_[10:20, 20:40, 60:64], 1))
+    result = asked(at_border, "lung_left", Check.IN_IMAGE)
+    assert (result.passed, result.value) == (False, pytest.approx(10 * 20 * 4.0 * 5.0))
+    circled = holding(np.s_[:, :, 60:], 0.0)
+    circled.volume.voxels_hu[:, :, 60:] = -2000
+    assert not asked(circled, "lung_left", Check.IN_IMAGE).passed
+    assert asked(circled, "lung_right", Check.IN_IMAGE).passed
+
+
+def test_an_airway_below_the_lungs_is_upside_down() -> None:
+    named = replace(GOOD, keys=("lung_left", "lung_right", "heart", "trachea")).relabelled((BOXES["spleen"], 0))
+    above, below = (named.relabelled((np.s_[z, 28:32, 30:34], 4)) for z in (slice(26, 36), slice(1, 12)))
+    assert asked(above, "trachea", Check.UPRIGHT).passed
+    result = asked(below, "trachea", Check.UPRIGHT)
+    assert not result.passed
+    assert result.value < 0
+
+
+def test_one_slice_has_answers() -> None:
+    """A window is larger than such a volume."""
+    volume = Volume(GOOD.volume.voxels_hu[10:11].copy(), GOOD.volume.spacing_mm, GOOD.volume.affine)
+    thin = replace(GOOD, volume=volume, labels=GOOD.labels[10:11].copy())
+    assert thin.check()["lung_left", Check.GAS].value == 0
