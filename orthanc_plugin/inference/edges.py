@@ -182,8 +182,8 @@ def _cuts_off_lung(run: NDArray[np.intp], middle: NDArray[np.floating], hu: Fiel
     The straight line between its ends leads through lung, or else through what lies under the skin; and lung lies on
     the side that is away from the middle of the body.
     """
-    ends = run[[0, -1]]
-    y, x = np.linspace(*ends, num=2 * int(np.abs(ends[1] - ends[0]).max()) + 1).round().astype(int).T
+    ends = run[[0, -1]].astype(float)
+    y, x = np.linspace(ends[0], ends[1], num=2 * int(np.abs(ends[1] - ends[0]).max()) + 1).round().astype(int).T
     across = np.array([ends[0, 1] - ends[1, 1], ends[1, 0] - ends[0, 0]])
     away = ((run.mean(axis=0) - ends[0]) @ across) * ((middle - ends[0]) @ across) < 0
     return bool(away and (hu[y, x] < AIR_HU).mean() > 0.5)

@@ -149,13 +149,13 @@ class CoarseGrid:
         near = plane < far - 1
         if near.any():
             # Only what is near costs anything; the airway fills a hundredth of a slice.
-            rows, columns = (self._around(near.any(axis=1 - axis), axis + 1) for axis in (0, 1))
+            rows, columns = (self._around(np.flatnonzero(near.any(axis=1 - axis)), axis + 1) for axis in (0, 1))
             fine[rows, columns] = self._in_plane((None, self._up[1][rows], self._up[2][columns]), plane)
         return fine
 
-    def _around(self, there: NDArray[np.bool_], axis: int) -> slice:
-        """Return the fine indices along an axis that take anything from the coarse indices that are there."""
-        first, last = np.flatnonzero(there)[[0, -1]]
+    def _around(self, there: NDArray[np.intp], axis: int) -> slice:
+        """Return the fine indices along an axis that take anything from some coarse indices, given in order."""
+        first, last = there[[0, -1]]
         ratio = self._fine[axis] / self.shape[axis]
         return slice(max(0, int((first - 1) * ratio) - 2), min(self._fine[axis], int((last + 2) * ratio) + 1))
 

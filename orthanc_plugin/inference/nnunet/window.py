@@ -177,7 +177,7 @@ class _Passes:
             return reduce(_sum, passes)
         decided: list[Decided] = []
         total = reduce(_sum, _noting(passes, self._members, decided))
-        self._members.add(decided, total / self.count, share)
+        self._members.add(decided, total / np.float32(self.count), share)
         return total
 
     def _pass(self, network: Network, tile: Field, axes: tuple[int, ...]) -> Field:
