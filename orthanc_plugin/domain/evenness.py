@@ -19,7 +19,8 @@ GAS_HU, GAS_SD_HU, GAS_WINDOW = -960.0, 8.0, 5
 """Gas lies below -960 HU (emphysema below -950); it varies by less than 8 HU over 5 voxels, lung by more."""
 BLOOD_SD_HU, BLOOD_SD_SHARE, BLOOD_WINDOW = 20.0, 0.05, 3
 """Greatest standard deviation of blood with contrast medium over 3 voxels, at 0 HU and per HU; bone varies by more."""
-BLOOD_HU = 130.0
+BLOOD_HU, METAL_HU = 130.0, 1500.0
+"""Contrast medium lies between; urine full of it is denser than blood, metal denser than both."""
 LEAST_GAS_ML = 20.0
 """From this volume on, gas without vessels is no lung."""
 _BLOCK_MM, _MOST = 3.0, 0.5
@@ -58,7 +59,9 @@ def contrast_ml(volume: Volume, mask: Mask, box: Box) -> float:
 def even_as_blood(hu: Field) -> Mask:
     """Find, on a grid of about 3 mm, what is as dense and as even as blood with contrast medium."""
     _, variance = _spread(hu, BLOOD_WINDOW)
-    return np.asarray((hu > BLOOD_HU) & (variance < (BLOOD_SD_HU + BLOOD_SD_SHARE * np.maximum(hu, 0)) ** 2))
+    return np.asarray(
+        (hu > BLOOD_HU) & (hu < METAL_HU) & (variance < (BLOOD_SD_HU + BLOOD_SD_SHARE * np.maximum(hu, 0)) ** 2)
+    )
 
 
 def _in_blocks(volume: Volume, mask: Mask, box: Box) -> tuple[Field, Mask, float]:

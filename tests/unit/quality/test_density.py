@@ -54,7 +54,9 @@ def test_a_model_of_one_lung_has_no_partner_to_miss() -> None:
     assert ("lung_left", Check.PARTNER) not in one.check()
 
 
-@pytest.mark.parametrize(("hu", "passed"), [(None, True), (350.0, False)], ids=["bone", "contrast medium"])
+@pytest.mark.parametrize(
+    ("hu", "passed"), [(None, True), (350.0, False), (3000.0, True)], ids=["bone", "contrast medium", "metal"]
+)
 def test_contrast_medium_in_bone_fails(hu: float | None, passed: bool) -> None:
     spine = np.s_[0:40, 40:48, 28:40]
     bone = replace(GOOD, keys=("lung_left", "lung_right", "bone", "spleen")).relabelled((spine, 3))
