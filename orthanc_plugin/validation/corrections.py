@@ -22,9 +22,10 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
 from orthanc_plugin.archive.protocol import Archive
+from orthanc_plugin.archive.rested import asked_again
 from orthanc_plugin.domain.masks import Mask
 from orthanc_plugin.domain.volume import CtSeries
-from orthanc_plugin.errors import MaskError
+from orthanc_plugin.errors import MaskError, Refusal
 from orthanc_plugin.pipeline.foreign import named_series
 from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.validation.cases import TOLERANCE_MM, Case, Row, Status, common_row, compare_objects, refused_row
@@ -90,7 +91,8 @@ def candidates(archive: Archive, study_uid: str, series_uid: str = "") -> tuple[
     TransientError
         If the archive is away.
     """
-    headers = [ds for uid in archive.mask_series(study_uid) for ds in archive.headers(study_uid, uid)]
+    series_uids = asked_again(lambda: archive.mask_series(study_uid))
+    headers = [ds for uid in series_uids for ds in archive.headers(study_uid, uid)]
     ours = [ds for ds in headers if is_ours(ds) and ds.get("Modality") == "SEG"]
     if series_uid:
         ours = [ds for ds in ours if series_uid in named_series(ds)]
@@ -141,13 +143,11 @@ def corrections_of(
 
 def _whole(archive: Archive, header: Dataset) -> Dataset:
     """Read an object whole, of which only the header is known."""
-    wanted = str(header.SOPInstanceUID)
-    for ds in archive.retrieve(str(header.StudyInstanceUID), str(header.SeriesInstanceUID)):
-        if str(ds.SOPInstanceUID) == wanted:
-            return ds
-    from orthanc_plugin.errors import Refusal
-
-    raise MaskError(Refusal.NO_MASKS, f"the object {wanted} is gone from its archive")
+    uids = str(header.StudyInstanceUID), str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
+    found = asked_again(lambda: next((ds for ds in archive.retrieve(*uids[:2]) if ds.SOPInstanceUID == uids[2]), None))
+    if found is None:
+        raise MaskError(Refusal.NO_MASKS, f"the object {uids[2]} is gone from its archive")
+    return found
 
 
 def _rows(case: Case, because: str) -> Iterator[Row]:

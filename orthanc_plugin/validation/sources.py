@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin.archive.folder import FolderArchive
 from orthanc_plugin.archive.part10 import Damaged, NotDicom, read_instance
 from orthanc_plugin.archive.protocol import MASKS, Archive
+from orthanc_plugin.archive.rested import asked_again
 from orthanc_plugin.domain.reading import ReadSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, MaskError, Refusal
@@ -150,7 +151,7 @@ class CtShelf:
             there = [(s.study_instance_uid, s.series_instance_uid) for s in self._archive.series if s.modality == "CT"]
             there = [place for place in there if place[0] == study] or there
         else:
-            there = [(study, uid) for uid in self._archive.ct_series(study)]
+            there = [(study, uid) for uid in asked_again(lambda: self._archive.ct_series(study))]
         named = named_series(mask)
         chosen = [one for one in there if one[1] in named] or ([] if named else there)
         if len(chosen) != 1:
@@ -162,7 +163,7 @@ class CtShelf:
         """Read a CT; raise as `series.read` does."""
         if self._last is None or self._last[0] != place:
             self._last = None  # two at a time may not fit into memory
-            series = read_series(self._archive.retrieve(*place), self._reading)
+            series = asked_again(lambda: read_series(self._archive.retrieve(*place), self._reading))
             check_identity(series)
             self._last = place, series
         return self._last[1]

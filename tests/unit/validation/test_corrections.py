@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.folder import FolderArchive
+from orthanc_plugin.errors import TransientError
 from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.validation.cases import Status
 from orthanc_plugin.validation.corrections import REFERENCE, UNCHANGED, Compared, candidates, corrections_of, is_ours
@@ -124,3 +126,21 @@ def test_ours_is_what_we_stored_and_nothing_that_was_changed() -> None:
     assert is_ours(exported)
     exported.SegmentSequence[0].SegmentAlgorithmType = "SEMIAUTOMATIC"
     assert not is_ours(exported)
+
+
+def test_a_connection_that_rested_too_long_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, *CT, OURS, by_ohif(SERIES, edited(SERIES)))
+    archive = FolderArchive(tmp_path, tmp_path / "out")
+    retrieve, asked = archive.retrieve, []
+
+    def closes_every_other_time(study: str, series: str) -> Iterator[Dataset]:
+        asked.append(series)
+        if len(asked) % 2:
+            raise TransientError("archive folder: ConnectionError")
+        return retrieve(study, series)
+
+    monkeypatch.setattr(archive, "retrieve", closes_every_other_time)
+    study = SERIES.identity.study_instance_uid
+    (one,) = corrections_of(archive, study, lambda *place: SERIES, lambda patient_id: "")
+    assert one.is_correction
+    assert len(asked) == 4
