@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
 from orthanc_plugin import identity
-from orthanc_plugin.codes import PRIVATE_SCHEME, Code
+from orthanc_plugin.codes import PRIVATE_SCHEME, UNITLESS, Code
 from orthanc_plugin.domain.masks import Segment
 from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.errors import EncodingError
@@ -30,7 +30,7 @@ from orthanc_plugin.validation.cases import Case, Row, Status
 from orthanc_plugin.validation.distances import PERCENTILE
 from orthanc_plugin.validation.structures import Pair
 
-_RATIO, _MM, _ML = (Code(value, "UCUM", value) for value in ("1", "mm", "mL"))
+_RATIO, _MM, _ML = (Code(value, "UCUM", value) for value in (UNITLESS, "mm", "mL"))
 _PLACE = 4
 """Beside the place of quality checks in lists of viewers, so that both differ in number."""
 

@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from orthanc_plugin import codes
 from orthanc_plugin.codes import PRIVATE_SCHEME, Code
 
-ROOMS = ("results", "radiomics", "quality")
+ROOMS = ("results", "radiomics", "quality", "validation")
 """Rooms of the package that declare private codes."""
 
 
