@@ -28,6 +28,7 @@ CODE_STRINGS = frozenset(
         "GraphicType",
         "ImageType",
         "LongitudinalTemporalInformationModified",
+        "Laterality",
         "LossyImageCompression",
         "LossyImageCompressionMethod",
         "MappingResource",

@@ -28,7 +28,7 @@ from orthanc_plugin.codes import Code
 from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.results.rt.tg263 import PRIMARY_NAMES
 from orthanc_plugin.sharing.identifiers import identifiers, names_somebody
-from orthanc_plugin.sharing.kept import BYTE_VRS, is_kept
+from orthanc_plugin.sharing.kept import BYTE_VRS, TEXT_VRS, is_kept
 from orthanc_plugin.sharing.pseudonyms import Pseudonyms
 
 EDITION = "dicomfields_2026c"
@@ -114,6 +114,7 @@ class _Work:
     def _apply(self, ds: Dataset, element: DataElement) -> None:
         action = None if int(element.tag) in _CLEANED else _actions().get(int(element.tag)) or _repeating(element)
         is_lost = element.VR != "SQ" and action is None and not is_kept(element.keyword, element.VR)
+        is_lost = is_lost or element.keyword.startswith("IssuerOf")  # words only, and not valid without them
         if is_lost or action is delete or (element.VR in BYTE_VRS and not is_kept(element.keyword, element.VR)):
             del ds[element.tag]
         elif element.VR == "UI":
@@ -151,7 +152,7 @@ class _Work:
         if element.VR == "SQ":
             for item in element.value:
                 self.clean(item)
-        elif element.VR not in ("UI", "OB", "OW", "OF", "OD") and names_somebody(str(element.value), self.words):
+        elif (element.VR in TEXT_VRS or element.VR == "CS") and names_somebody(str(element.value), self.words):
             if element.VR == "CS":
                 del ds[element.tag]
             else:

@@ -227,6 +227,19 @@ def test_names_that_are_words_of_anatomy_or_numbers_break_no_codes() -> None:
     assert kinds == ["39607008", "39607008", "110726009"]
 
 
+def test_numbers_that_are_like_an_identifier_stay_numbers() -> None:
+    ct = as_read(OBJECTS[0])
+    ct.PatientID, ct.AccessionNumber = "1024", "2048"
+    ct.RescaleIntercept, ct.AcquisitionNumber, ct.Laterality = "-1024", "2048", ""
+    issuer = Dataset()
+    issuer.UniversalEntityID, issuer.UniversalEntityIDType = "Klinikum", "DNS"
+    ct.IssuerOfAccessionNumberSequence = [issuer]
+    made = clean(ct)
+    assert (made.RescaleIntercept, made.AcquisitionNumber) == (-1024, 2048)
+    assert "Laterality" in made
+    assert "IssuerOfAccessionNumberSequence" not in made
+
+
 def test_one_patient_means_exactly_this_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = as_read(OBJECTS[1])
     other.PatientID = "QQ-77124"
