@@ -28,6 +28,7 @@ from pydicom.uid import (
 )
 
 from orthanc_plugin import __version__
+from orthanc_plugin.archive.part10 import BROKEN
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.domain.uids import LABEL_MAP_SEGMENTATION
 from orthanc_plugin.errors import InputError, StoreError
@@ -118,17 +119,13 @@ class Export:
         is_other = patient_id and str(source.get("PatientID") or "").strip() != patient_id.strip()
         reason = "the object is of another patient" if is_other else refusal(source)
         if reason:
-            pseudonyms = self._by.pseudonyms
-            self.refused.append(
-                Refused(
-                    pseudonyms.patient(str(source.get("PatientID") or "")),
-                    pseudonyms.uid(str(source.get("SeriesInstanceUID") or "")),
-                    str(source.get("Modality") or "")[:16],
-                    reason,
-                )
-            )
+            self._refuse(source, reason)
             return
-        ds = self._by.clean(source)
+        try:
+            ds = self._by.clean(source)
+        except BROKEN as error:  # a syntax that pydicom cannot write, or values that are none
+            self._refuse(source, f"the object cannot be written anew: {type(error).__name__}")
+            return
         path = self._out / self._place(ds)
         path.parent.mkdir(parents=True, exist_ok=True)
         ds.save_as(path, enforce_file_format=True)
@@ -139,6 +136,17 @@ class Export:
                 str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID),
             )
         )  # fmt: skip
+
+    def _refuse(self, source: Dataset, reason: str) -> None:
+        pseudonyms = self._by.pseudonyms
+        self.refused.append(
+            Refused(
+                pseudonyms.patient(str(source.get("PatientID") or "")),
+                pseudonyms.uid(str(source.get("SeriesInstanceUID") or "")),
+                str(source.get("Modality") or "")[:16],
+                reason,
+            )
+        )
 
     def _place(self, ds: Dataset) -> Path:
         patient, study, series = str(ds.PatientID), str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)

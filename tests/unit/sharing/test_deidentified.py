@@ -19,6 +19,7 @@ from orthanc_plugin.archive.folder import FolderArchive
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.pipeline.foreign import read_masks
 from orthanc_plugin.series.read import read_series
+from orthanc_plugin.sharing.export import Export, Layout
 from orthanc_plugin.sharing.profile import Dates, Deidentifier
 from orthanc_plugin.sharing.pseudonyms import Pseudonyms
 from orthanc_plugin.validation.cases import compare_objects
@@ -238,6 +239,18 @@ def test_numbers_that_are_like_an_identifier_stay_numbers() -> None:
     assert (made.RescaleIntercept, made.AcquisitionNumber) == (-1024, 2048)
     assert "Laterality" in made
     assert "IssuerOfAccessionNumberSequence" not in made
+
+
+def test_an_object_that_cannot_be_written_is_refused_and_the_others_are_exported(tmp_path: Path) -> None:
+    odd = as_read(OBJECTS[0])
+    odd.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.8.1"
+    made = Export(tmp_path / "out", Deidentifier(Pseudonyms(KEY)), Layout.DICOM)
+    for ds in (odd, OBJECTS[1]):
+        made._add(ds, "")
+    assert ([one.reason for one in made.refused], len(made.written)) == (
+        ["the object cannot be written anew: ValueError"],
+        1,
+    )
 
 
 def test_one_patient_means_exactly_this_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
