@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orthanc_plugin.cli.desk import Commands, Desk
+from orthanc_plugin.cli.filters import add_filters, search_for
 
 if TYPE_CHECKING:
     from orthanc_plugin.domain.job import JobState
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add the commands on one job, on deliveries and on the queue."""
     listing = commands.add("list", list_jobs, "list jobs, newest first")
-    listing.add_argument(
-        "--state", type=_job_state, help="only jobs in this state; skipped: also the series that no rule takes"
-    )
+    add_filters(listing)
+    listing.add_argument("--offset", type=int, default=0, help="jobs to leave out at the start (default: 0)")
     listing.add_argument("--limit", type=int, default=50, help="at most so many jobs (default: 50)")
     for name, command, text in (
         ("show", show_job, "show one job with its stages and objects, as JSON"),
@@ -33,7 +33,9 @@ def add_commands(commands: Commands) -> None:
         if name == "radiomics":
             added.add_argument("--parquet", type=Path, metavar="FILE", help="write them to a Parquet file instead")
         if name in ("retry", "cancel"):
-            added.add_argument("--to", metavar="ARCHIVE", help="only the delivery to this destination")
+            added.add_argument(
+                "--to", metavar="ARCHIVE", help="only the delivery to this archive, or to a webhook: @NAME"
+            )
     again = commands.add("retry-all", retry_all, "run all jobs again that ended for a reason")
     again.add_argument("--reason", default="failed", help="failed (default), cancelled, or the code of a skip")
     again.add_argument("--text", default="", help="only jobs whose error contains this text")
@@ -76,8 +78,11 @@ def _queue(desk: Desk) -> JobQueue:
 
 def list_jobs(desk: Desk) -> None:
     """List jobs, newest first."""
-    state = desk.options.state
-    jobs = _queue(desk).list(state=state, limit=desk.options.limit, without_job=state == "skipped")
+    from orthanc_plugin.domain.job import JobState
+
+    search, queue = search_for(desk), _queue(desk)
+    search = dataclasses.replace(search, jobs_only=JobState.SKIPPED not in search.states)
+    jobs = queue.views(queue.ledger.decisions(search, limit=desk.options.limit, offset=desk.options.offset))
     if desk.options.json:
         desk.print_json([dataclasses.asdict(job) for job in jobs])
         return

@@ -28,7 +28,10 @@ from orthanc_plugin.cli import (
     models,
     ohif,
     phantom,
+    pictures,
     processes,
+    rules,
+    series,
     timeline,
     tokens,
     trial,
@@ -84,7 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     backfill.add_commands(commands)
     cohort.add_commands(commands.group("cohort", "tables out of stored results: build, query, send on"))
     fetch.add_commands(commands.group("fetch", "fetch public collections into an archive"))
-    jobs.add_commands(commands.group("jobs", "list, show and retry jobs"))
+    queue = commands.group("jobs", "list, show and retry jobs")
+    jobs.add_commands(queue)
+    pictures.add_commands(queue)
+    series.add_commands(commands.group("series", "list decisions on series, act on many, look patients up"))
     shelf = commands.group("models", "list, check, install, convert and remove models")
     models.add_commands(shelf)
     weights.add_commands(shelf)
@@ -93,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     tokens.add_commands(commands.group("tokens", "make, list and revoke tokens of the API"))
     webhooks.add_commands(commands.group("webhooks", "list and try out webhooks"))
     trial.add_commands(shelf)
-    folder.add_rules_commands(commands.group("rules", "find out which series get what"))
+    ruling = commands.group("rules", "find out which series get what")
+    folder.add_rules_commands(ruling)
+    rules.add_commands(ruling)
     return parser
 
 

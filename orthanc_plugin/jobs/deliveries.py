@@ -111,6 +111,12 @@ class Deliveries:
         )
         return tuple(_view(workflow) for workflow in found)
 
+    def arguments(self, views: Iterable[DeliveryView]) -> dict[str, str]:
+        """Return what workers are told of deliveries, by the ids of their workflows."""
+        wanted = [view.workflow_id for view in views]
+        found = self._client.list_workflows(workflow_ids=wanted) if wanted else []
+        return {workflow.workflow_id: str(workflow.input["args"][0]) for workflow in found if workflow.input}
+
     def counts(self) -> dict[JobState, int]:
         """Count the deliveries that are not done, by state, in one query: it looks at all jobs that wait."""
         words = [word for state in UNFINISHED for word in statuses_of(state) or ()]

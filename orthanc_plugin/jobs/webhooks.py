@@ -72,10 +72,14 @@ class Webhooks:
         self._queue(deliveries, row, _notice(Event.DELIVERY_FAILED, row, detail, destination=destination))
 
     def _queue(self, deliveries: Deliveries, row: Decision, notice: Notice) -> None:
-        about = row.job_id or digest(f"skip {row.fingerprint}")
         for name, settings in self.settings.items():
             if notice.event in settings.events:
-                deliveries.add(about, f"{MARK}{name}", notice.to_json(), NOTIFY, run=row.started_at)
+                deliveries.add(subject_of(row), f"{MARK}{name}", notice.to_json(), NOTIFY, run=row.started_at)
+
+
+def subject_of(row: Decision) -> str:
+    """Give the id under which the notices of a decision are queued: that of its job, or one of the skip."""
+    return row.job_id or digest(f"skip {row.fingerprint}")
 
 
 def _notice(event: Event, row: Decision, detail: str, results: tuple[str, ...] = (), destination: str = "") -> Notice:

@@ -63,12 +63,13 @@ class Acting:
             return problem(400, "series and search: give one of them")
         if body.search is not None and not (any(body.search.values()) and set(body.search) <= set(FILTERS)):
             return problem(400, f"search: needs at least one of {', '.join(FILTERS)}, and nothing else")
-        done = await run_in_threadpool(self._done, body)
+        done = await run_in_threadpool(self.done, body)
         series = [named.partition("/")[2] for named in body.series]
         note(request, *series, detail=f"{body.act} of series", count=done.done)
         return answer(done)
 
-    def _done(self, body: ActBody) -> Acted:
+    def done(self, body: ActBody) -> Acted:
+        """Act on the series of a body that was checked."""
         rows = self._rows(body)
         if body.act is Act.DECIDE_AGAIN:
             return self._decided_again(rows)

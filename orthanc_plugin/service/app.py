@@ -33,6 +33,7 @@ from orthanc_plugin.service.admitting import AdmissionState
 from orthanc_plugin.service.api import ROOT, Api
 from orthanc_plugin.service.auditing import AuditTrail, Recorder
 from orthanc_plugin.service.dashboard import Dashboard
+from orthanc_plugin.service.delivering import Delivering
 from orthanc_plugin.service.events import Events
 from orthanc_plugin.service.findings import Cards
 from orthanc_plugin.service.gate import Entrance, Gate, OrthancLogin
@@ -114,6 +115,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
         routes=[
             *api.routes(),
             *Acting(queue).routes(ROOT),
+            *Delivering(queue.deliveries).routes(ROOT),
             *Events(queue, backstage.stopping).routes(ROOT),
             *People(archives).routes(ROOT),
             *PictureRoutes(queue, scans).routes(ROOT),

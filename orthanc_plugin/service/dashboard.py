@@ -15,11 +15,13 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.jobs.engine import NOTIFY
 from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.orders import Orders
 from orthanc_plugin.jobs.progress import progress_of
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import JobView
+from orthanc_plugin.jobs.webhooks import Notice
 from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.pages import HERE, is_part, render
 from orthanc_plugin.service.routes import guarded, in_thread
@@ -110,10 +112,13 @@ class Dashboard:
         state, page = request.query_params.get("state", "failed"), page_of(request.query_params)
         chosen = JobState(state) if state in list(JobState) else None
         found = self._queue.deliveries.list(chosen, page.limit + 1, page.offset)
+        jobs = self._queue.ledger.jobs_among(d.job_id for d in found)
+        notices = self._queue.deliveries.arguments(d for d in found if d.kind == NOTIFY and d.job_id not in jobs)
         return render(
             "deliveries.html", active="deliveries", deliveries=found[: page.limit], more=len(found) > page.limit,
             state=state, states=("failed", "cancelled", "queued", "running", "done"), page=page,
-            counts=self._queue.deliveries.counts(), jobs=self._queue.ledger.jobs_among(d.job_id for d in found),
+            counts=self._queue.deliveries.counts(), jobs=jobs,
+            skips={workflow_id: Notice.from_json(text) for workflow_id, text in notices.items()},
         )  # fmt: skip
 
     def backfill(self, request: Request) -> Response:

@@ -22,6 +22,7 @@ from orthanc_plugin.jobs.ledger import Decision
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.scans import Scans
+from orthanc_plugin.jobs.webhooks import subject_of
 from orthanc_plugin.results.sc.planes import AXES, EDGES
 from orthanc_plugin.results.sc.scan import WINDOWS, Scan
 from orthanc_plugin.service.findings import Cards, models_of, parameters_of, volumes_of
@@ -90,6 +91,7 @@ class JobPage:
             "active": "",
             "row": row,
             "history": history[::-1],
+            "deliveries": self._queue.deliveries.of_job(subject_of(row)),
             "regions": tuple(reversed(Region)),
             "runs": runs,
         }

@@ -47,6 +47,7 @@ _PARAMETERS: Mapping[str, str] = {
     "outlines": "yes or no",
     "hide": "keys of structures without outline, separated by commas",
     "id": "id of the job",
+    "subject": "`job_id` of the delivery: the id of a job, or of a skip",
     "destination": "name of an archive or a webhook",
     "order": "id of the order",
     "name": "name of the webhook",
@@ -101,6 +102,14 @@ OPERATIONS = (
         ("window", "outlines", "hide"), errors=_ASKED,
     ),
     Operation("get", "/deliveries", "List deliveries, newest first", s.DeliveryList, _LIST, errors=(400,)),
+    Operation(
+        "post", "/deliveries/{subject}/{destination}/retry", "Run deliveries of a job or a skip again", s.DeliveryList,
+        errors=(404, 409),
+    ),
+    Operation(
+        "post", "/deliveries/{subject}/{destination}/cancel", "End open deliveries of a job or a skip", s.DeliveryList,
+        errors=(404, 409),
+    ),
     Operation("post", "/retry", "Run all jobs again that ended for a reason", s.Retried, ("reason", "text")),
     Operation("post", "/decide-again", "Decide by the rules of now", s.Backfill, (), s.DecideAgainBody, 202, (400,)),
     Operation("get", "/backfills", "List backfills, newest first", s.BackfillList),

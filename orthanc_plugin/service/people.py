@@ -74,7 +74,7 @@ class People:
             archive=self._known(wanted.archive),
             detail="looked a patient up",
         )
-        patient = await run_in_threadpool(self._patient, wanted)
+        patient = await run_in_threadpool(self.patient_of, wanted)
         _audit.info("user %s looked up the patient of series %s", who, wanted.series_instance_uid)
         return answer(patient)
 
@@ -99,13 +99,14 @@ class People:
         return RedirectResponse(f"/enrichment/?{urlencode({'study': ','.join(studies)})}", 303)
 
     async def _found(self, request: Request, wanted: FindBody) -> tuple[str, ...]:
-        who, studies = caller_of(request).name, await run_in_threadpool(self._studies, wanted)
+        who, studies = caller_of(request).name, await run_in_threadpool(self.studies, wanted)
         by = " and ".join(keyword for name, keyword in _KEYS.items() if getattr(wanted, name))
         note(request, archive=self._known(wanted.archive), detail=f"searched by {by}", count=len(studies))
         _audit.info("user %s looked studies up by %s: %d found", who, by, len(studies))
         return studies
 
-    def _patient(self, wanted: PatientBody) -> Patient:
+    def patient_of(self, wanted: PatientBody) -> Patient:
+        """Return who the patient of a series is; raise HTTPException 404 or 503."""
         uids = wanted.study_instance_uid, wanted.series_instance_uid
         with archive_errors(), closing(self._open(wanted.archive)) as archive:
             check_uids(*uids)
@@ -124,7 +125,8 @@ class People:
         }
         return Patient(**values)
 
-    def _studies(self, wanted: FindBody) -> tuple[str, ...]:
+    def studies(self, wanted: FindBody) -> tuple[str, ...]:
+        """Return the studies that match; raise HTTPException 400, 404 or 503."""
         query = {keyword: value for name, keyword in _KEYS.items() if (value := getattr(wanted, name))}
         if not query:
             raise HTTPException(400, "accession_number or patient_id must be given")

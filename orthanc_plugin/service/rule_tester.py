@@ -144,13 +144,9 @@ class RuleTester:
         return RuleComparison.model_validate(state)
 
     def _start(self, body: RulesBody) -> None:
-        section = json.loads(section_json(self._configuration)) | {"Rules": list(body.rules)}
-        changed = parse_section(section, {})
-        installed = installed_models(self._configuration.models_directory)
-        check_rules(changed, installed)
-        if self._comparer is None:
-            self._comparer = Comparer(self._inspector.tags, self._configuration.rules, installed.test_models)
-        self._comparer.start(self._queue.ledger.decisions(Search(standing=True), limit=MOST), changed.rules)
+        self._comparer = started_comparison(
+            self._configuration, self._queue, body.rules, self._inspector, self._comparer
+        )
 
     def _dropped(self, body: bytes) -> tuple[list[Dropped], int]:
         groups: dict[str, list[Dataset]] = {}
@@ -175,6 +171,29 @@ class RuleTester:
         except BROKEN as error:
             return Dropped(uid, len(headers), None, f"its headers cannot be read: {type(error).__name__}")
         return Dropped(uid, len(headers), self._inspector.explain_tags(tags))
+
+
+def started_comparison(
+    configuration: Configuration,
+    queue: JobQueue,
+    rules: Sequence[dict[str, object]],
+    inspector: Inspector | None = None,
+    comparer: Comparer | None = None,
+) -> Comparer:
+    """Begin to compare rules with those of a configuration, on the newest decisions that stand.
+
+    Raises
+    ------
+    ConfigError
+        If the rules cannot be used.
+    """
+    changed = parse_section(json.loads(section_json(configuration)) | {"Rules": list(rules)}, {})
+    installed = installed_models(configuration.models_directory)
+    check_rules(changed, installed)
+    inspector = inspector or Inspector(configuration)
+    comparer = comparer or Comparer(inspector.tags, configuration.rules, installed.test_models)
+    comparer.start(queue.ledger.decisions(Search(standing=True), limit=MOST), changed.rules)
+    return comparer
 
 
 def rules_text(rules: Sequence[Rule]) -> str:

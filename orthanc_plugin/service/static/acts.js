@@ -16,6 +16,7 @@ async function act(button, name, body) {
   button.disabled = true;
   try {
     const answer = await post(name, body);
+    if (button.dataset.done && answer.done) return say(button.dataset.done), true;
     if (button.dataset.say) return say(`${button.dataset.say} ${answer.answer}.`), true;
     document.dispatchEvent(new CustomEvent("acted"));
     if (!document.querySelector("[data-live]")) location.reload();

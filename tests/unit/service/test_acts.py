@@ -12,10 +12,12 @@ import sqlalchemy as sa
 
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.cli.desk import EXIT_DONE
+from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs import ledger
 from orthanc_plugin.jobs.engine import ENRICH
-from tests.support.servers.front_door import FrontDoor, enqueue, finish, front_door
+from orthanc_plugin.jobs.webhooks import Webhooks, subject_of
+from tests.support.servers.front_door import FrontDoor, enqueue, finish, front_door, skipped
 
 API = "/enrichment/api/v1"
 
@@ -115,9 +117,29 @@ def test_deliveries_are_listed_counted_cancelled_and_retried(door: FrontDoor) ->
     assert door.ask(f"{API}/health").json()["deliveries"] == {"queued": 1}
     address = f"{API}/jobs/{job_id}/deliveries/far"
     assert door.ask(f"{address}/retry", "POST").status_code == 409
-    assert "/deliveries/far/cancel" in door.ask("/enrichment/deliveries?state=queued").text
+    assert f'data-act="deliveries/{job_id}/far/cancel"' in door.ask("/enrichment/deliveries?state=queued").text
     assert door.ask(f"{address}/cancel", "POST").json()["deliveries"][0]["state"] == "cancelled"
     assert door.ask(f"{address}/retry", "POST").json()["deliveries"][0]["state"] == "queued"
+
+
+def test_the_notice_of_a_skip_is_retried_and_leads_to_its_series(door: FrontDoor) -> None:
+    row = skipped("1.2.200")
+    door.queue.enqueue(row)
+    settings = {"far": {"Url": "http://127.0.0.1:1", "Secret": "a secret of many characters"}}
+    Webhooks(parse_section({"Webhooks": settings}, {}).webhooks).tell(door.queue.deliveries, row)
+    address = f"deliveries/{subject_of(row)}/@far".replace("@", "%40")
+    (cancelled,) = door.ask(f"{API}/{address}/cancel", "POST").json()["deliveries"]
+    assert cancelled["state"] == "cancelled"
+    assert door.ask(f"{API}/{address}/cancel", "POST").status_code == 409
+    listed = door.ask("/enrichment/deliveries?state=cancelled").text
+    assert f'data-act="{address.replace("%40", "@")}/retry"' in listed.replace("%40", "@")
+    assert 'href="/enrichment/series/1.2.200?archive=local"' in listed
+    page = door.ask("/enrichment/series/1.2.200").text
+    assert "webhook" in page
+    assert "Decide again" in page
+    (again,) = door.ask(f"{API}/{address}/retry", "POST").json()["deliveries"]
+    assert (again["state"], again["kind"]) == ("queued", "notify")
+    assert door.ask(f"{API}/deliveries/{'0' * 64}/far/retry", "POST").status_code == 404
 
 
 def test_the_commands_do_the_same(
@@ -126,7 +148,10 @@ def test_the_commands_do_the_same(
     monkeypatch.setenv("ENRICHMENT__STATE_DIRECTORY", str(tmp_path))
     job_id = enqueue(door.queue, "1.2.100")
     door.queue.deliveries.add(job_id, "far", "{}")
-    for arguments in (["pause"], ["resume"], ["cancel", job_id], ["cancel", job_id, "--to", "far"]):
+    row = skipped("1.2.200")
+    door.queue.deliveries.add(subject_of(row), "@hook", "{}", "notify")
+    acts = (["pause"], ["resume"], ["cancel", job_id], ["cancel", job_id, "--to", "far"])
+    for arguments in (*acts, *([act, subject_of(row), "--to", "@hook"] for act in ("cancel", "retry"))):
         assert cli.main(["jobs", *arguments, "--json"]) == EXIT_DONE
     capsys.readouterr()
     assert cli.main(["jobs", "deliveries", "--state", "cancelled", "--json"]) == EXIT_DONE
