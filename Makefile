@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-radiomics bench-front-door parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean bench-cohort
+.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-radiomics bench-front-door bench-ohif parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean bench-cohort
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,10 @@ bench-cohort: setup ## Build and ask tables of 100,000 synthetic series; writes 
 bench-front-door: setup ## Measure WADO-RS through the front door against nginx (run it alone)
 	./scripts/install-system nginx
 	./scripts/in-loopback $(RUN)python -m tests.benchmarks.front_door
+
+bench-ohif: setup ## Measure OHIF's opening of a real CT through the front door against nginx and Orthanc (run it alone)
+	./scripts/install-system nginx chromium
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.ohif_opening
 
 bench-nnunet: setup parity-env ## Measure seconds and memory against nnunetv2's own predictor
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer total-fast

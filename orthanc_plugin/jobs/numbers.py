@@ -18,6 +18,7 @@ from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.errors import ConfigError, EnrichError
 from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.results.sr.landmarks import read_landmarks_sr
 from orthanc_plugin.results.sr.radiomics_table import TableRow, read_radiomics_sr
 
 
@@ -64,6 +65,19 @@ class StoredResults:
         """Return the job's first preview as PNG, or None if it made none; raise as `radiomics` does."""
         found = next(self._objects(job_id, Output.PREVIEW), None)
         return None if found is None else as_png(found)
+
+    def mask_landmarks(self, job_id: str) -> dict[str, float]:
+        """Return height (LPS z, mm) by name of the landmarks of the job's masks; raise as `radiomics` does.
+
+        Where several models found the same, the name says which report of the job it is from.
+        """
+        reports = [read_landmarks_sr(ds) for ds in self._objects(job_id, Output.LANDMARKS)]
+        several = len(reports) > 1
+        return {
+            f"{name} ({number})" if several else name: z_mm
+            for number, report in enumerate(reports, 1)
+            for name, z_mm in report
+        }
 
     def headers(self, job_id: str) -> tuple[tuple[StoredObject, Dataset | None], ...]:
         """Return each object of a job with its header, or None where the archive lacks it; raise as `radiomics`."""

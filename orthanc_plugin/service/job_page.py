@@ -6,9 +6,10 @@ loaded afterwards, part by part, so that an archive that is away takes away its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -124,7 +125,7 @@ class JobPage:
                 "windows": list(WINDOWS),
                 "edges": dict(zip(AXES, EDGES, strict=True)),
                 "zip": zip,
-            } | (_levels(scan, view.location))
+            } | _levels(scan, view.location, self._results.mask_landmarks(job_id))
 
         return self._part(request, "pictures.html", "Pictures", part)
 
@@ -166,21 +167,24 @@ class JobPage:
         )  # fmt: skip
 
 
-def _levels(scan: Scan, location: BodyLocation | None) -> dict[str, object]:
-    """Give what stands beside the coronal picture: landmarks and regions, at heights in percent from its top."""
-    count = scan.planes[0].count
-    levels = {
+def _levels(scan: Scan, location: BodyLocation | None, of_masks: Mapping[str, float]) -> dict[str, object]:
+    """Give what stands beside the coronal picture: landmarks and regions, at heights in percent from its top.
+
+    of_masks: heights (LPS z, mm) of the landmarks of masks.
+    """
+    axial = scan.planes[0]
+    count, from_feet = axial.count, scan.slice_from_feet
+    slices = {key: int(np.abs(np.subtract(axial.at_mm, z_mm)).argmin()) for key, z_mm in of_masks.items()}
+    if location is not None:
+        slices |= {mark.key: from_feet(mark.slice_index) for mark in location.landmarks}
+    regions = location.regions if location is not None else {}
+    return {
         "height_of": lambda z: round(100 * (1 - z / count), 3),
         "span_of": lambda a, b: round(100 * (b + 1 - a) / count, 3),
+        "marks": spread({key: round(100 * (1 - (index + 0.5) / count), 3) for key, index in slices.items()}),
+        "bands": {region: runs(tuple(sorted(map(from_feet, found)))) for region, found in regions.items()},
+        "of_masks": frozenset(of_masks),
     }
-    if location is None:
-        return {**levels, "marks": (), "bands": {}}
-    from_feet = scan.slice_from_feet
-    heights = {
-        mark.key: round(100 * (1 - (from_feet(mark.slice_index) + 0.5) / count), 3) for mark in location.landmarks
-    }
-    bands = {region: runs(tuple(sorted(map(from_feet, slices)))) for region, slices in location.regions.items()}
-    return {**levels, "marks": spread(heights), "bands": bands}
 
 
 def _query(wanted: Wanted, **changes: object) -> dict[str, str]:

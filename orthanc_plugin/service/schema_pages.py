@@ -16,7 +16,7 @@ class DrawnPlane(Shape):
 
     name: `axial`, `coronal` or `sagittal`. count: how many, from the feet, the front, the right.
     best: the one that shows most of the structures. at_mm: where each lies in the patient (LPS z, y or x).
-    numbers: InstanceNumber of the source slice of each; empty for directions across the source slices.
+    numbers: InstanceNumber of the source slice of each (`?` if it has none); empty for the other directions.
     """
 
     name: str
@@ -25,7 +25,7 @@ class DrawnPlane(Shape):
     height: int
     best: int
     at_mm: tuple[float, ...]
-    numbers: tuple[int | None, ...]
+    numbers: tuple[str, ...]
 
 
 class DrawnStructure(Shape):

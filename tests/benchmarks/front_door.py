@@ -30,27 +30,33 @@ GOAL = 1.25
 _NGINX = """daemon off; pid {folder}/pid; error_log {folder}/error.log;
 worker_processes 1; events {{ worker_connections 64; }}
 http {{
-  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  access_log off; include /etc/nginx/mime.types; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   server {{
     listen 127.0.0.1:{port}; client_max_body_size 0;
     location /dicom-web/ {{
-      proxy_pass {orthanc}; proxy_http_version 1.1; proxy_set_header Host $http_host;
+      proxy_pass {orthanc}; proxy_http_version 1.1; proxy_set_header Host $http_host; {header}
     }}
+    {more}
   }}
 }}
 """
 
 
 @contextlib.contextmanager
-def nginx(orthanc: str) -> Iterator[int]:
-    """Debian's nginx in front of an Orthanc, with its defaults; gives its port."""
+def nginx(orthanc: str, header: str = "", more: str = "") -> Iterator[int]:
+    """Debian's nginx in front of an Orthanc, with its defaults; gives its port.
+
+    `header`: what is added to requests to Orthanc. `more`: further places that it serves.
+    """
     binary = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if binary is None:
         sys.exit("nginx is not installed: ./scripts/install-system nginx")
     folder, port = Path(tempfile.mkdtemp(prefix="nginx-")), free_port()
     folder.chmod(0o755)  # nginx's worker is another user and buffers in files here
-    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port, orthanc=orthanc))
+    (folder / "nginx.conf").write_text(
+        _NGINX.format(folder=folder, port=port, orthanc=orthanc, header=header, more=more)
+    )
     process = subprocess.Popen([binary, "-c", str(folder / "nginx.conf"), "-p", str(folder)])
     try:
         wait_until(lambda: _listens(port), 10, "nginx")

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.domain.masks import Colour, Labels
 from orthanc_plugin.domain.volume import CtSeries
+from orthanc_plugin.results.headers import instance_number
 from orthanc_plugin.results.sc.outlines import outline, windowed
 from orthanc_plugin.results.sc.planes import AXES, cut, turned, upright
 from orthanc_plugin.results.seg.labels import REMAINDER
@@ -62,7 +63,7 @@ class PlaneView:
 
     name: `axial`, `coronal` or `sagittal`. count: how many, from the feet, the front, the right.
     best: the one that shows most of the structures. at_mm: where each lies in the patient (LPS z, y or x).
-    numbers: InstanceNumber of the source slice of each; empty for directions across the source slices.
+    numbers: InstanceNumber of the source slice of each (`?` if it has none); empty for the other directions.
     """
 
     name: str
@@ -71,7 +72,7 @@ class PlaneView:
     height: int
     best: int
     at_mm: tuple[float, ...]
-    numbers: tuple[int | None, ...] = ()
+    numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,17 +203,10 @@ def _best(layers: list[Labels], structures: list[Structure], axis: int) -> int:
     return int(np.argmax(covered))
 
 
-def _numbers(series: CtSeries, flipped: bool) -> tuple[int | None, ...]:
-    """Give the InstanceNumber of the source slice at, or nearest to, each plane; None where it has none."""
+def _numbers(series: CtSeries, flipped: bool) -> tuple[str, ...]:
+    """Give the InstanceNumber, and frame, of the source slice at, or nearest to, each plane."""
     slices = range(len(series.volume.voxels_hu))
-    return tuple(_number(series.header_at(index)) for index in (reversed(slices) if flipped else slices))
-
-
-def _number(header: Dataset) -> int | None:
-    try:
-        return int(header.get("InstanceNumber"))
-    except (TypeError, ValueError):  # it has none, or a text
-        return None
+    return tuple(instance_number(series.header_at(index)) for index in (reversed(slices) if flipped else slices))
 
 
 def _positions_mm(series: CtSeries, order: tuple[int, ...], flips: tuple[bool, ...], axis: int) -> tuple[float, ...]:

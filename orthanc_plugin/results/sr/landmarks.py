@@ -5,7 +5,8 @@ The tracking identifier repeats name and slice, because OHIF's text view shows n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from highdicom import sr
 from pydicom.dataset import Dataset
@@ -19,6 +20,8 @@ from orthanc_plugin.results.headers import instance_number
 from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.content import source_image, target_region
 from orthanc_plugin.results.sr.report import encode_report
+
+_TRACKED = re.compile(r"(.+), instance .+, z (-?[0-9.]+) mm")
 
 
 def encode_landmarks_sr(
@@ -41,6 +44,18 @@ def encode_landmarks_sr(
         notes=notes,
         evidence=[seg],
     )
+
+
+def read_landmarks_sr(report: Dataset) -> tuple[tuple[str, float], ...]:
+    """Read name and height (LPS z, mm) of each landmark of a stored report."""
+    texts = [str(item.TextValue) for item in _items(report) if item.ValueType == "TEXT"]
+    return tuple((found[1], float(found[2])) for text in texts if (found := _TRACKED.fullmatch(text)))
+
+
+def _items(ds: Dataset) -> Iterator[Dataset]:
+    for item in ds.get("ContentSequence", ()):
+        yield item
+        yield from _items(item)
 
 
 def _group(

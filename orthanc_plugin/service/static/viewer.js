@@ -27,8 +27,8 @@ function addressOf(pane, index) {
 async function show(pane) {
   const slider = pane.querySelector("[type=range]"), index = Number(slider.value), shown = pane.querySelector("img");
   const count = Number(slider.max) + 1, at = JSON.parse(pane.dataset.at)[index];
-  const number = JSON.parse(pane.dataset.numbers)[index] ?? null;
-  pane.querySelector("output").textContent = `slice ${index + 1} of ${count} from ${pane.dataset.from}${number === null ? "" : `, image ${number}`}, ${pane.dataset.axis} ${at.toFixed(1)} mm`;
+  const number = JSON.parse(pane.dataset.numbers)[index] ?? "?";
+  pane.querySelector("output").textContent = `slice ${index + 1} of ${count} from ${pane.dataset.from}${number === "?" ? "" : `, image ${number}`}, ${pane.dataset.axis} ${at.toFixed(1)} mm`;
   const image = picture(addressOf(pane, index), shown);
   try { await image.decode(); } catch { kept.delete(addressOf(pane, index)); return; }
   if (Number(slider.value) !== index) return; // the slider has moved on

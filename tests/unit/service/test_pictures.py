@@ -10,6 +10,7 @@ import pytest
 
 from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.jobs.scans import Kept
+from orthanc_plugin.results.sr.landmarks import read_landmarks_sr
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
 from tests.support.cases.shown_job import ShownJob, shown_job
 
@@ -75,6 +76,20 @@ class TestPictures:
         assert part.count('name="structure"') == 4
         assert re.findall(r'class="edge \w+" aria-hidden="true">(\w)<', part) == [*"RLAP", *"RLHF", *"APHF"]
         assert "<h1>Pictures</h1>" in shown.client.get(f"{shown.page}/pictures").text
+
+    def test_landmarks_of_masks_stand_at_their_height_beside_the_coronal_picture(self, shown: ShownJob) -> None:
+        stored = next(o for o in shown.queue.show(shown.id).objects if o.kind is Output.LANDMARKS)
+        report = shown.archive.find(stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid)
+        assert report is not None
+        found = dict(read_landmarks_sr(report))
+        axial = shown.scans.scan(shown.id).planes[0]
+        assert {*found} <= {"lung bottom", "lung top"} != set()
+        part = shown.client.get(f"{shown.page}/pictures", headers=PART).text
+        marks = re.findall(r'y1="([\d.]+)%" y2="\1%"/>\s*<line[^>]*>\s*<text class="level of-mask"[^>]*>([^<]+)<', part)
+        assert {name: float(at) for at, name in marks} == {
+            name: round(100 * (1 - (axial.at_mm.index(round(z_mm, 2)) + 0.5) / axial.count), 3)
+            for name, z_mm in found.items()
+        }
 
     def test_a_scan_is_read_once_and_again_when_it_has_changed(self, shown: ShownJob) -> None:
         first = shown.scans.scan(shown.id)
