@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import BrowserContext
 from pydicom.dataset import Dataset
 
@@ -45,7 +48,24 @@ def test_a_ct_opens_with_the_segments_of_both_models_as_stored(
             seg = stored[overlay.series]
             assert [segment for segment in overlay.segments if segment[1] != BACKGROUND] == segments_of(seg)
             assert overlay.voxels == voxels_of(seg)
+            backgrounds = [number for number, label, _ in overlay.segments if label == BACKGROUND]
+            assert len(backgrounds) == (seg.SegmentationType == "LABELMAP")
+            assert {number for _, number in overlay.voxels}.isdisjoint(backgrounds)
+        assert_only_organs_are_painted(ohif)
         assert ohif.complaints() == []
+
+
+def assert_only_organs_are_painted(ohif: OhifPage) -> None:
+    """The air around the patient stays grey, and something within is coloured."""
+    canvas = ohif.page.locator("canvas.cornerstone-canvas").first
+    pixels = np.asarray(Image.open(BytesIO(canvas.screenshot())).convert("RGB")).astype(int)
+    colourful = np.ptp(pixels, axis=2) > 24
+    height, width = colourful.shape
+    side = min(height, width)
+    for row in (height // 2 - 4 * side // 10, height // 2 + 4 * side // 10):
+        for column in (width // 2 - 4 * side // 10, width // 2 + 4 * side // 10):
+            assert not colourful[row - 8 : row + 8, column - 8 : column + 8].any()
+    assert colourful.mean() > 0.01
 
 
 def test_a_study_opens_with_its_first_ct_and_lists_results_in_reading_order(

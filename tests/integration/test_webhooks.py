@@ -73,11 +73,11 @@ class Receiver:
 
 
 def deaf_archive() -> Starlette:
-    """An archive that finds nothing and refuses every object for good."""
+    """An archive that holds nothing and supports no object."""
 
     def nothing(request: Request) -> Response:
         if request.method == "POST":
-            return Response(status_code=400)
+            return Response(status_code=415)
         searched = request.url.path.rpartition("/")[2] in ("studies", "series", "instances")
         return JSONResponse([]) if searched else Response(status_code=404)
 
@@ -156,7 +156,7 @@ def test_a_delivery_that_fails_at_last_is_told_with_its_destination(
 ) -> None:
     (told,) = await_told(receiver, "all", sent["copied"], "delivery-failed")
     assert (told.signed, told.data["destination"]) == (True, "deaf")
-    assert "400" in told.data["detail"]
+    assert "415" in told.data["detail"]
 
 
 def test_a_receiver_in_trouble_is_told_again_by_the_same_id(
