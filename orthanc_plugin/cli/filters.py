@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ from orthanc_plugin.cli.desk import Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
 
 if TYPE_CHECKING:
+    from orthanc_plugin.audit.event import What
     from orthanc_plugin.jobs.search import Search
-    from orthanc_plugin.service.people import People
 
 OPTIONS = {
     "state": "only in these states, separated by commas",
@@ -33,8 +33,6 @@ PEOPLE = {
     "accession_number": "only studies with this accession number, as the archive says; the look-up is recorded",
     "patient_id": "only studies of this PatientID, as the archive says; the look-up is recorded",
 }
-LOOKUPS = "lookups.log"
-"""Names who looked patients up by a command; in the state directory, for its owner only."""
 
 
 def add_filters(command: argparse.ArgumentParser) -> None:
@@ -84,7 +82,8 @@ def search_for(desk: Desk) -> Search:
 
 def found_studies(desk: Desk) -> tuple[str, ...]:
     """Return the studies with the accession number or PatientID of the options, and record who asked."""
-    from orthanc_plugin.service.people import recorded
+    from orthanc_plugin.audit.event import What
+    from orthanc_plugin.service.people import People
     from orthanc_plugin.service.schema_pages import FindBody
 
     options = desk.options
@@ -92,8 +91,9 @@ def found_studies(desk: Desk) -> tuple[str, ...]:
         archive=archive_of(desk), accession_number=options.accession_number, patient_id=options.patient_id
     )
     with in_words():
-        studies = people(desk).studies(wanted)
-    recorded(user(), wanted, studies)
+        studies = People(desk.configuration.archives).studies(wanted)
+    by = " and ".join(name.replace("_", " ") for name in PEOPLE if getattr(options, name))
+    record(desk, What.SEARCH, wanted.archive, f"searched by {by}", more=len(studies))
     return studies
 
 
@@ -105,21 +105,23 @@ def archive_of(desk: Desk) -> str:
     return str(name)
 
 
-def people(desk: Desk) -> People:
-    """Return what looks patients up; from here on this process keeps its log in the state directory."""
-    from orthanc_plugin.logs import configure_logging
-    from orthanc_plugin.service.people import People
+def record(desk: Desk, what: What, archive: str, detail: str, study: str = "", series: str = "", more: int = 0) -> None:
+    """Write into the audit log who looked a patient up by a command; ConfigError if that is impossible."""
+    from orthanc_plugin.audit.event import Event
+    from orthanc_plugin.audit.trail import Trail
+    from orthanc_plugin.jobs.state import check_owner
 
-    directory = desk.configuration.state_directory
-    if not directory.is_dir():
-        raise ConfigError(f"{directory} is not there, so the look-up cannot be recorded")
-    configure_logging(directory / LOOKUPS, logging.INFO)
-    return People(desk.configuration.archives)
-
-
-def user() -> str:
-    """Name who runs this command."""
-    return f"{getpass.getuser()} of this computer"
+    configuration = desk.configuration
+    check_owner(configuration.state_directory)
+    uids = (series,) if series else ()
+    event = Event(
+        datetime.now(UTC), what, getpass.getuser(), "command", detail=detail, archive=archive, study=study, series=uids,
+        more=more,
+    )  # fmt: skip
+    try:
+        Trail(configuration.state_directory, configuration.audit.key.get_secret_value()).append(event)
+    except OSError as error:
+        raise ConfigError(f"the audit log cannot be written: {error.strerror}") from error
 
 
 @contextmanager

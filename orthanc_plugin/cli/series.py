@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
-from orthanc_plugin.cli.filters import add_filters, chosen, found_studies, in_words, people, search_for, user
+from orthanc_plugin.cli.filters import add_filters, chosen, found_studies, in_words, record, search_for
 from orthanc_plugin.errors import EnrichError
 
 if TYPE_CHECKING:
@@ -82,14 +82,15 @@ def find(desk: Desk) -> None:
 
 def show_patient(desk: Desk) -> None:
     """Print who the patient of a series is, as its archive says."""
-    from orthanc_plugin.service.people import recorded_patient
+    from orthanc_plugin.audit.event import What
+    from orthanc_plugin.service.people import People
     from orthanc_plugin.service.schema_pages import PatientBody
 
     row = _newest(desk)
     uids = {"study_instance_uid": row.study_instance_uid, "series_instance_uid": row.series_instance_uid}
     with in_words():
-        patient = people(desk).patient_of(PatientBody(archive=row.archive, **uids))
-    recorded_patient(user(), row.series_instance_uid)
+        patient = People(desk.configuration.archives).patient_of(PatientBody(archive=row.archive, **uids))
+    record(desk, What.PATIENT, row.archive, "looked a patient up", row.study_instance_uid, row.series_instance_uid)
     desk.say(patient.model_dump(mode="json"))
 
 

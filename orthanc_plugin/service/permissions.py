@@ -99,7 +99,8 @@ PERMISSIONS = (
     *_lines(
         "POST", Right.ACT,
         f"{API}/jobs/{{id}}/retry", f"{API}/jobs/{{id}}/cancel", f"{API}/jobs/{{id}}/deliveries/{{destination}}/retry",
-        f"{API}/jobs/{{id}}/deliveries/{{destination}}/cancel", f"{API}/retry", f"{API}/decide-again",
+        f"{API}/jobs/{{id}}/deliveries/{{destination}}/cancel", f"{API}/deliveries/{{subject}}/{{destination}}/retry",
+        f"{API}/deliveries/{{subject}}/{{destination}}/cancel", f"{API}/retry", f"{API}/decide-again",
         f"{API}/backfills", f"{API}/backfills/{{order}}/stop", f"{API}/series/act", f"{API}/rules/compare",
         "/enrichment/rules/files",
     ),

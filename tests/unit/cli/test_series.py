@@ -10,7 +10,6 @@ import pytest
 
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
-from orthanc_plugin.cli.filters import LOOKUPS
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.inspector import Inspector
 from orthanc_plugin.service import people
@@ -122,12 +121,15 @@ def test_people_are_looked_up_and_the_log_says_by_whom(
     assert isinstance(patient, dict)
     assert patient["patient_name"] == "A^B"
     assert told("series", "list", "--patient-id", "nobody")[0] == EXIT_FAILED
-    lines = (tmp_path / LOOKUPS).read_text()
-    assert "looked up the patient of series 1.2.100" in lines
-    assert "looked studies up by PatientID: 1 found" in lines
-    assert "of this computer" in lines
-    assert "P1" not in lines
-    assert (tmp_path / LOOKUPS).stat().st_mode & 0o077 == 0
+    code, lines = told("audit", "show")
+    assert isinstance(lines, list)
+    assert [(line["what"], line["way"], line["detail"], line["series"]) for line in lines] == [
+        *[("search", "command", "searched by patient id", [])] * 3,
+        ("patient", "command", "looked a patient up", ["1.2.100"]),
+        ("search", "command", "searched by patient id", []),
+    ]
+    assert told("audit", "verify")[0] == EXIT_DONE
+    assert "P1" not in json.dumps(lines)
 
 
 def test_a_copy_of_the_rules_is_compared_and_a_series_is_explained(
