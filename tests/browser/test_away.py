@@ -88,3 +88,14 @@ def test_a_list_whose_stream_was_refused_catches_up(apart: Apart, page: Page) ->
     assert "catches up by itself" in page.locator("#connection").inner_text()
     refused = False
     page.locator("#connection").wait_for(state="hidden", timeout=30_000)
+
+
+def test_a_login_that_has_ended_is_not_tried_again(apart: Apart, page: Page) -> None:
+    address = apart.url.replace("://", f"://{apart.orthanc.user}:{apart.orthanc.password}@")
+    asked: list[str] = []
+    page.route("**/api/v1/events", lambda route: (asked.append(route.request.url), route.fulfill(status=401))[1])
+    page.goto(f"{address}/enrichment/")
+    page.route("**/enrichment/", lambda route: route.fulfill(status=401))
+    until(page, "document.getElementById('connection').textContent.startsWith('Your login has ended')")
+    page.wait_for_timeout(6000)  # longer than the wait before a further try
+    assert len(asked) == 1

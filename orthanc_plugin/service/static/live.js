@@ -30,10 +30,18 @@ function listen() {
     failures += 1;
     const refused = events.readyState === EventSource.CLOSED; // the browser itself tries no more
     connection.hidden = failures < 2 && !refused;
-    if (refused) setTimeout(listen, TRY_AGAIN_MS);
+    if (refused) setTimeout(listenAgain, TRY_AGAIN_MS);
   });
   events.addEventListener("progress", (event) => showProgress(JSON.parse(event.data)));
   events.addEventListener("changed", () => { if (heard) refresh(false); heard = true; });
+}
+
+// Not with a login that has ended: each try would count as a wrong password.
+async function listenAgain() {
+  const answer = await fetch(new URL(location.pathname, location.origin), { method: "HEAD" }).catch(() => null);
+  if (answer && (answer.redirected || [401, 403].includes(answer.status))) {
+    connection.textContent = "Your login has ended. Open this page again to log in.";
+  } else listen();
 }
 
 document.addEventListener("acted", () => refresh(true));
