@@ -87,20 +87,6 @@ def test_a_study_opens_with_its_first_ct_and_lists_results_in_reading_order(
         assert ohif.complaints() == []
 
 
-def test_a_button_leads_from_the_images_to_their_results(
-    site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
-) -> None:
-    with open_ohif(browser, site, study.uid, study.series[1]) as ohif:
-        ohif.await_overlays(2)
-        with browser.expect_page() as opened:
-            ohif.page.locator("[data-cy=EnrichmentResults]").click()
-        opened.value.wait_for_url(f"**/enrichment/series/{study.series[1]}")
-        assert opened.value.locator("h1").inner_text() == "Results of a series"
-        opened.value.close()
-        settle(ohif, picture("ohif-button"))
-        assert ohif.complaints() == []
-
-
 def test_a_link_to_a_segmentation_shows_it_alone(
     site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
 ) -> None:

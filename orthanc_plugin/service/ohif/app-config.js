@@ -46,29 +46,6 @@
     return wanted.length ? wanted : all.filter(({ Modality }) => Modality === 'SEG');
   };
 
-  // The page of the results of the CT that the active viewport shows, or was made of; else those of the study.
-  const openResults = ({ displaySetService, viewportGridService }) => {
-    const { activeViewportId, viewports } = viewportGridService.getState();
-    const [uid] = viewports.get(activeViewportId)?.displaySetInstanceUIDs ?? [];
-    const shown = displaySetService.getDisplaySetByUID(uid);
-    const image = displaySetService.getDisplaySetByUID(shown?.referencedDisplaySetInstanceUID) ?? shown;
-    const path = image?.Modality === 'CT'
-      ? `/enrichment/series/${encodeURIComponent(image.SeriesInstanceUID)}`
-      : `/enrichment/?study=${encodeURIComponent(image?.StudyInstanceUID ?? '')}`;
-    window.open(new URL(path, window.location.origin), '_blank', 'noopener');
-  };
-  const RESULTS_BUTTON = {
-    id: 'EnrichmentResults',
-    uiType: 'ohif.toolButton',
-    props: {
-      icon: 'launch-info',
-      label: 'Results',
-      tooltip: 'Open the page of the results',
-      commands: 'openEnrichmentResults',
-      evaluate: 'evaluate.action',
-    },
-  };
-
   let subscription;
   const extension = {
     id: 'orthanc-enrichment',
@@ -89,11 +66,6 @@
       // The first slice of a chest shows a neck: begin in the middle, unless the address names an image.
       stages[0].viewports[0].viewportOptions.initialImageOptions.defaultValue = { preset: 'middle' };
     },
-
-    getCommandsModule: ({ servicesManager }) => ({
-      defaultContext: 'DEFAULT',
-      definitions: { openEnrichmentResults: { commandFn: () => openResults(servicesManager.services) } },
-    }),
 
     // Each time a viewport is filled with images, their segments are added; a person may then remove them.
     onModeEnter({ servicesManager }) {
@@ -144,13 +116,7 @@
     routerBasename: null,
     extensions: [extension],
     modes: [],
-    customizationService: {
-      global: {
-        sortingCriteria: { $set: inReadingOrder },
-        'cornerstone.toolbarButtons': { $push: [RESULTS_BUTTON] },
-        'cornerstone.toolbarSections': { primary: { $push: [RESULTS_BUTTON.id] } },
-      },
-    },
+    customizationService: { global: { sortingCriteria: { $set: inReadingOrder } } },
     // The panel with names and colours of the segments is open where there is room for it.
     modesConfiguration: {
       '@ohif/mode-longitudinal': {
