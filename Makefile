@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-radiomics bench-front-door bench-ohif parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean bench-cohort
+.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-radiomics bench-front-door bench-ohif parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean bench-cohort audit-pins try-containers try-install try-install-uv test-trixie
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ setup: .venv/.installed .venv/.ohif ## Install the Debian packages, .venv and OH
 	./scripts/install-system
 	test -x $(RUN)python || "$$(PYTHON=$(PYTHON) ./scripts/find-python)" -m venv .venv
 	$(RUN)python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
-	$(RUN)uv pip install --quiet --compile-bytecode --python $(RUN)python --require-hashes -r requirements/dev.txt
+	PYTHONPATH=$(CURDIR)/scripts/python312 $(RUN)uv pip install --quiet --compile-bytecode --python $(RUN)python --require-hashes -r requirements/dev.txt
 	$(RUN)uv pip install --quiet --python $(RUN)python --no-deps -e .
 	touch $@
 
@@ -38,7 +38,7 @@ demo: setup ## Run the main job on a phantom, or on your own: CT=FOLDER MODEL=NA
 	$(RUN)orthanc-enrich demo $(if $(CT),"$(CT)") $(if $(MODEL),--model "$(MODEL)") $(if $(EXIT),--exit)
 
 test: setup parity-env ## Run all tests and print the minutes of each tier; TIERS="unit integration" for some
-	./scripts/install-system postgresql chromium
+	./scripts/install-system postgresql chromium nginx prometheus
 	./scripts/in-loopback ./scripts/test-tiers $(TIERS)
 
 check: setup ## Check format, lint, types, import directions, dependencies, unused code, spelling, documentation
@@ -47,6 +47,7 @@ check: setup ## Check format, lint, types, import directions, dependencies, unus
 	$(RUN)mypy
 	$(RUN)lint-imports
 	$(RUN)deptry orthanc_plugin
+	$(RUN)bandit --quiet --recursive --severity-level medium orthanc_plugin
 	$(RUN)python scripts/unused_code.py
 	$(RUN)codespell
 	$(RUN)mkdocs build --quiet --strict
@@ -57,6 +58,7 @@ docs: setup ## Build the documentation site into .site
 
 docs-tables: setup ## Write the tables of docs/reference out of the code
 	$(RUN)python -m scripts.docs_tables
+	$(RUN)python -m scripts.licences
 
 input-tables: setup ## Measure the check of HU and compare readers on the traps; writes docs/geometry.md (minutes)
 	$(RUN)python -m scripts.plausibility_table
@@ -122,6 +124,22 @@ bench-bpr: setup parity-env ## Measure seconds against bpreg's own inference
 
 bench-segthor: setup parity-env ## Measure the SegTHOR network at true size against nnunet 1.7.1 (half an hour on two cores)
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer segthor
+
+try-install: setup ## Walk through docs/install.md on a bare Debian 12 and 13 (root; minutes)
+	./scripts/install-system debootstrap
+	$(RUN)python -m scripts.walk bookworm trixie
+	$(RUN)python -m scripts.walk --pip trixie
+
+test-trixie: setup ## Run the tests of Orthanc and its plugin on Debian 13's Orthanc and Python (root)
+	./scripts/install-system debootstrap
+	$(RUN)python -m scripts.trixie
+
+try-containers: setup ## Carry out docker/ without an engine, and enrich a phantom in it (root; minutes the first time)
+	./scripts/install-system debootstrap postgresql
+	$(RUN)python -m scripts.stack
+
+audit-pins: setup ## Ask PyPI for advisories on what is pinned (needs the network)
+	$(RUN)pip-audit --disable-pip --no-deps -r requirements/cpu.txt
 
 pins: setup ## Pin what pyproject.toml asks for; UPGRADE=1 raises every version
 	./scripts/pin-requirements $(if $(UPGRADE),--upgrade)

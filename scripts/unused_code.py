@@ -16,6 +16,7 @@ DECORATORS = ["@model_validator*", "@field_validator*", "@field_serializer*", "@
 USED_ELSEWHERE = {
     "cancel": "the API will offer it",
     "capture_signals": "uvicorn calls it",
+    "collect": "prometheus-client calls it",
     "find_class": "pickle calls it",
     "is_available": "pydicom asks a plugin for it",
     "preview_png": "tests look at the picture before it is encoded",

@@ -51,6 +51,19 @@ def find_problem(name: str, settings: ArchiveSettings) -> str:
     return ""
 
 
+def read_version(name: str, settings: ArchiveSettings) -> str:
+    """Return the version that an Orthanc says it has; empty if it is not an Orthanc, or does not say."""
+    if not settings.orthanc_url:
+        return ""
+    try:
+        with open_client(name, settings, TIMEOUT_S) as client:
+            answer = _ask(client, f"{settings.orthanc_url}/system")
+    except (_Wrong, ConfigError):
+        return ""
+    version = answer.get("Version") if isinstance(answer, Mapping) else None
+    return version if isinstance(version, str) else ""
+
+
 def _examine_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise _Wrong(f"the folder {folder} is not there; is it mounted?")

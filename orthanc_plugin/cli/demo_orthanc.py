@@ -123,7 +123,7 @@ def _free_port(wanted: int) -> int:
     for port in (wanted, 0):
         with socket.socket() as probe:
             try:
-                probe.bind(("0.0.0.0", port))  # noqa: S104 - Orthanc will bind all interfaces
+                probe.bind(("0.0.0.0", port))  # nosec B104 # noqa: S104 - Orthanc will bind all interfaces
             except OSError:
                 continue
             return int(probe.getsockname()[1])

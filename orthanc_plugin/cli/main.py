@@ -18,6 +18,7 @@ from orthanc_plugin.cli import (
     audit,
     backfill,
     cohort,
+    backup,
     demo,
     export,
     fetch,
@@ -33,6 +34,7 @@ from orthanc_plugin.cli import (
     rules,
     series,
     timeline,
+    setup,
     tokens,
     trial,
     validate,
@@ -84,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_commands(commands)
     phantom.add_commands(commands)
     processes.add_commands(commands)
+    setup.add_commands(commands)
+    backup.add_commands(commands)
     backfill.add_commands(commands)
     cohort.add_commands(commands.group("cohort", "tables out of stored results: build, query, send on"))
     fetch.add_commands(commands.group("fetch", "fetch public collections into an archive"))

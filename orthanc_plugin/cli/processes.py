@@ -7,11 +7,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from orthanc_plugin.cli.desk import Commands, Desk
+from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
 from orthanc_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from orthanc_plugin.config.sections import Configuration
+
+SIGN_OF_LIFE_S = 60.0
+"""Workers write one every few seconds, and less often while the database is busy."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -22,6 +25,9 @@ def add_commands(commands: Commands) -> None:
     worker = commands.add("worker", run_worker, "run a worker, which carries out jobs")
     worker.add_argument("--stdin", action="store_true", help="read the settings from stdin, as the service asks")
     worker.add_argument("--slot", type=int, default=0, help="number of this worker on this computer (default: 0)")
+
+    text = "do not work: exit with 0 if the worker of this slot gave a sign of life within a minute, else with 1"
+    worker.add_argument("--check", action="store_true", help=text)
 
 
 def run_service(desk: Desk) -> int:
@@ -39,7 +45,9 @@ def run_service(desk: Desk) -> int:
 
 
 def run_worker(desk: Desk) -> int:
-    """Run a worker until it is stopped."""
+    """Run a worker until it is stopped, or tell whether it lives."""
+    if desk.options.check:
+        return _check_worker(desk)
     from orthanc_plugin.jobs.cores import limit_cores
     from orthanc_plugin.jobs.state import check_owner
     from orthanc_plugin.logs import configure_logging
@@ -51,6 +59,25 @@ def run_worker(desk: Desk) -> int:
 
     check_owner(configuration.state_directory)
     return worker.run_worker(configuration, slot=desk.options.slot, parent_is_stdin=desk.options.stdin)
+
+
+def _check_worker(desk: Desk) -> int:
+    from orthanc_plugin.jobs.database import open_engine
+    from orthanc_plugin.jobs.executor import executor_id
+    from orthanc_plugin.jobs.heartbeat import Heartbeats
+    from orthanc_plugin.jobs.state import check_database
+
+    check_database(desk.configuration)
+    engine = open_engine(desk.configuration.database)
+    try:
+        beats = Heartbeats(engine)
+        beat = beats.all().get(executor_id(desk.configuration.state_directory, desk.options.slot))
+        silent_s = (beats.now() - beat.at).total_seconds() if beat else None
+    finally:
+        engine.dispose()
+    alive = silent_s is not None and silent_s < SIGN_OF_LIFE_S
+    desk.say({"alive": alive, "silent_seconds": silent_s})
+    return EXIT_DONE if alive else EXIT_FAILED
 
 
 def settings_of(desk: Desk) -> tuple[str, Configuration]:

@@ -6,6 +6,8 @@ The plugin passes these settings on, so the service that it starts and every com
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from orthanc_plugin.config.orthanc_json import JsonObject
 
@@ -19,7 +21,7 @@ OPEN_SERVICE = (
 NO_NAMES = "Access names users, but AuthenticationEnabled is false: Orthanc knows nobody; set it to true"
 
 
-def is_exposed(document: JsonObject) -> bool:
+def is_exposed(document: Mapping[str, Any]) -> bool:
     """Return whether Orthanc lets strangers in without a login."""
     return document.get("RemoteAccessAllowed") is True and document.get("AuthenticationEnabled") is False
 

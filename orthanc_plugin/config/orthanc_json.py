@@ -65,8 +65,17 @@ def parse_json(text: str) -> Any:
     ValueError
         If the text is not valid JSON.
     """
-    plain = _TEXT_OR_EXTRA.sub(lambda match: match[1] or re.sub(r"[^\n]", " ", match[0]), text)
-    return json.loads(plain, strict=False, parse_constant=_refuse_constant)
+    return json.loads(without_comments(text), strict=False, parse_constant=_refuse_constant)
+
+
+def without_comments(text: str) -> str:
+    """Put blanks in the place of comments and trailing commas; everything else stays where it is."""
+    return _TEXT_OR_EXTRA.sub(lambda match: match[1] or re.sub(r"[^\n]", " ", match[0]), text)
+
+
+def extra_commas(text: str) -> list[int]:
+    """Return the places of the commas that nothing follows in their object or list."""
+    return [match.start() for match in _TEXT_OR_EXTRA.finditer(text) if match[0] == ","]
 
 
 def _refuse_constant(name: str) -> NoReturn:

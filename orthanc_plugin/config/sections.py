@@ -48,6 +48,9 @@ class ServiceSettings(Settings):
     url: OptionalWebAddress = Field(
         default="", description="http(s)://host[:port][/path] without user; needed if Start is false"
     )
+    internal_url: OptionalWebAddress = Field(
+        default="", description="http(s)://host[:port][/path] without user, or empty: Url"
+    )
     secret: Secret = Field(default=SecretStr(""), description="a text shared by plugin and service if Start is false")
 
     @model_validator(mode="after")

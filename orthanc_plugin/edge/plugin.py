@@ -58,9 +58,9 @@ SECTION, OVERRIDE = "Enrichment", "ENRICHMENT__"
 # The keys of the section that the plugin reads itself. docs/plugin.md lists them.
 OWN_KEYS: Mapping[str, tuple[str, ...]] = {
     "": ("Service", "StateDirectory", "Archives"),
-    "Service": ("Start", "Python", "Host", "Url", "Secret"),
+    "Service": ("Start", "Python", "Host", "Url", "InternalUrl", "Secret"),
 }
-TEXT_KEYS = ("Python", "Host", "Url", "Secret")  # an override of these is never read as JSON
+TEXT_KEYS = ("Python", "Host", "Url", "InternalUrl", "Secret")  # an override of these is never read as JSON
 TRUTH = {"true": True, "t": True, "yes": True, "y": True, "on": True, "1": True}
 TRUTH |= {"false": False, "f": False, "no": False, "n": False, "off": False, "0": False}
 
@@ -106,6 +106,7 @@ class Settings:
     python: str
     host: str
     url: str
+    internal_url: str
     archive: str
     stderr_file: str
     secret: str = field(repr=False)
@@ -166,6 +167,7 @@ def read_settings(configuration: str, environ: Mapping[str, str]) -> Settings:
         python=_get(service, "Python", "", "Service."),
         host=_get(service, "Host", "127.0.0.1", "Service."),
         url=_get(service, "Url", "", "Service.").rstrip("/"),
+        internal_url=_get(service, "InternalUrl", "", "Service.").rstrip("/"),
         archive=_hinted_archive(section),
         stderr_file=os.path.join(
             _get(section, "StateDirectory", "/var/lib/orthanc-enrichment", ""), "service.stderr.log"
@@ -238,8 +240,9 @@ def _hinted_archive(section: Json) -> str:
 
 
 def _check(settings: Settings) -> None:
-    if settings.url and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", settings.url):
-        raise SettingsError("Enrichment.Service.Url must be http(s)://host[:port][/path] without user")
+    for key, url in (("Url", settings.url), ("InternalUrl", settings.internal_url)):
+        if url and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
+            raise SettingsError(f"Enrichment.Service.{key} must be http(s)://host[:port][/path] without user")
     if not os.path.isabs(settings.stderr_file):
         raise SettingsError("Enrichment.StateDirectory must be an absolute path")
     wrong_python = settings.python and not os.path.isabs(settings.python)
@@ -497,7 +500,8 @@ class Service:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.status = Status(State.STARTING) if settings.start else Status(State.REMOTE, address=settings.url)
+        elsewhere = Status(State.REMOTE, address=settings.internal_url or settings.url)
+        self.status = Status(State.STARTING) if settings.start else elsewhere
         self._settings = settings
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -653,7 +657,7 @@ def _ask_to_end(process: subprocess.Popen[str], how: signal.Signals | None) -> N
 
 
 def _reachable(host: str) -> str:
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+    if host in ("", "0.0.0.0", "::"):  # nosec B104  # noqa: S104 (compared, not bound)
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 

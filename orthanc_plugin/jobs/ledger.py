@@ -16,11 +16,12 @@ import sqlalchemy as sa
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority
 from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import Refusal
-from orthanc_plugin.jobs.database import add_column, add_index, database_time
+from orthanc_plugin.jobs.database import database_time
 from orthanc_plugin.jobs.engine import QUEUED_WORDS, UNFINISHED_WORDS, engine_workflows
+from orthanc_plugin.jobs.migrations import migrate
 from orthanc_plugin.jobs.notes import Notes
 from orthanc_plugin.jobs.record import Summary, with_earlier
-from orthanc_plugin.jobs.rows import DECISION, models_of, summary_of_text, text_of_time, values_of
+from orthanc_plugin.jobs.rows import DECISION, summary_of_text, text_of_time, values_of
 from orthanc_plugin.jobs.rows import Decision as Decision
 from orthanc_plugin.jobs.rows import Enriched as Enriched
 from orthanc_plugin.jobs.rows import Verdict as Verdict
@@ -38,15 +39,16 @@ class Ledger(Notes):
     ----------
     database_url : str
         `sqlite:////absolute/path` or `postgresql://...`. A missing SQLite file is created, readable by its owner only.
+
+    Raises
+    ------
+    ConfigError
+        If a later release has changed the database.
     """
 
     def __init__(self, database_url: str) -> None:
         super().__init__(database_url)
-        add_column(self.engine, _decisions.c.priority)  # tables of 0.1.0 lack it
-        if add_column(self.engine, _decisions.c.models):
-            self._name_models()
-        for index in _decisions.indexes:
-            add_index(self.engine, index)
+        migrate(self.engine)
 
     def add(self, connection: sa.Connection, decision: Decision) -> None:
         """Write a new row; raise sqlalchemy's IntegrityError if this content was decided on before."""
@@ -358,14 +360,6 @@ class Ledger(Notes):
     def prioritise(self, job_id: str, priority: Priority) -> bool:
         """Write how soon a job that waits is taken up; return False if it does not wait."""
         return self._move(job_id, (JobState.QUEUED,), priority=priority)
-
-    def _name_models(self) -> None:
-        """Name the models in the rows of an earlier release."""
-        jobs = sa.select(_decisions.c.id, _decisions.c.argument).where(_decisions.c.argument != "")
-        with self.engine.begin() as connection:
-            for row, argument in connection.execute(jobs).all():
-                values = {"models": models_of(argument)}
-                connection.execute(sa.update(_decisions).where(_decisions.c.id == row).values(values))
 
     def _rows(self, query: sa.Select[tuple[object, ...]]) -> tuple[Decision, ...]:
         with self.engine.connect() as connection:

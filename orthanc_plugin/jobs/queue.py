@@ -34,6 +34,7 @@ from orthanc_plugin.jobs.engine import (
 )
 from orthanc_plugin.jobs.heartbeat import Heartbeats
 from orthanc_plugin.jobs.ledger import Decision, Ledger
+from orthanc_plugin.jobs.migrations import check_schema
 from orthanc_plugin.jobs.record import JobView, Summary, summarise
 from orthanc_plugin.jobs.search import Search
 from orthanc_plugin.jobs.views import view_of, waits_for_backfill
@@ -67,6 +68,8 @@ class JobQueue:
 
     Raises
     ------
+    ConfigError
+        If a later release has changed the database.
     TransientError
         If the database cannot be opened.
     """
@@ -75,6 +78,7 @@ class JobQueue:
         self._stuck_s = stuck_s
         make_database_file(database_url)
         try:
+            check_schema(database_url)
             DBOS.migrate(database_url)
             self.ledger = Ledger(database_url)
             self.heartbeats = Heartbeats(self.ledger.engine)

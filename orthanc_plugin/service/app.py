@@ -41,6 +41,7 @@ from orthanc_plugin.service.health import HealthCheck
 from orthanc_plugin.service.inspecting import InspectRoutes
 from orthanc_plugin.service.job_page import JobPage
 from orthanc_plugin.service.login import LoginPages
+from orthanc_plugin.service.metrics import Metrics
 from orthanc_plugin.service.openapi import OpenApi
 from orthanc_plugin.service.people import People
 from orthanc_plugin.service.picture_routes import PictureRoutes
@@ -49,6 +50,7 @@ from orthanc_plugin.service.readiness import Readiness
 from orthanc_plugin.service.routes import http_problem
 from orthanc_plugin.service.rule_tester import RuleTester
 from orthanc_plugin.service.same_origin import SameOrigin
+from orthanc_plugin.service.signs import Signs
 from orthanc_plugin.service.viewer import OhifFiles, Viewer
 from orthanc_plugin.service.webhook_routes import WebhookRoutes, webhooks_of
 from orthanc_plugin.service.workers import WorkerState
@@ -100,6 +102,8 @@ def build_app(backstage: Backstage) -> ASGIApp:
     inspector = Inspector(configuration)
     results = StoredResults(queue, archives, patient=patient_column(configuration))
     scans = backstage.scans
+    metrics = Metrics(queue, health)
+    metrics.start()
     api = Api(queue, health, backstage.take_hint, results, archives)
     models = [card.name for card in backstage.readiness.models]
 
@@ -122,6 +126,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
             *InspectRoutes(inspector).routes(ROOT),
             *RuleTester(configuration, inspector, queue).routes(ROOT),
             *WebhookRoutes(configuration.webhooks).routes(ROOT),
+            *metrics.routes(),
             *OpenApi().routes(),
             *LoginPages(orthanc, entrance).routes(),
             *Dashboard(queue, health, archives, models, webhooks_of(configuration.webhooks)).routes(),
@@ -136,7 +141,8 @@ def build_app(backstage: Backstage) -> ASGIApp:
     )
     inside.router.default = OhifFiles(viewer)
     audited = AuditTrail(inside, backstage.recorder, lambda job_id: queue.ledger.of_job(job_id))
-    return SameOrigin(Gate(audited, orthanc, backstage.secret, entrance))
+    door = SameOrigin(Gate(audited, orthanc, backstage.secret, entrance))
+    return Signs(door, queue.ledger.engine, backstage.stopping)
 
 
 def entrance_of(backstage: Backstage, front: ArchiveSettings) -> Entrance:

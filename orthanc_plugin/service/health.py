@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +15,8 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from orthanc_plugin import RESULTS_VERSION, __version__
-from orthanc_plugin.archive.probe import find_problem
+from orthanc_plugin.archive.holes import warning_of
+from orthanc_plugin.archive.probe import find_problem, read_version
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.jobs.deleted import NOT_BELIEVED
@@ -97,12 +99,17 @@ class HealthCheck:
         )
 
     async def _archive(self, name: str, settings: ArchiveSettings, not_believed: Mapping[str, str]) -> ArchiveHealth:
+        began = time.monotonic()
         problem = await run_in_threadpool(find_problem, name, settings)
+        seconds = round(time.monotonic() - began, 3)
+        version = "" if problem else await run_in_threadpool(read_version, name, settings)
         return ArchiveHealth(
             name=name,
             reachable=not problem,
             problem=problem or not_believed.get(f"{NOT_BELIEVED}{name}", ""),
-            warning=settings.readable_login,
+            warning="; ".join(filter(None, (settings.readable_login, warning_of(version)))),
+            seconds=seconds,
+            version=version,
         )
 
     def _database(self) -> tuple[DatabaseHealth, _Work]:

@@ -20,12 +20,15 @@ class ArchiveHealth(Shape):
     """Whether an archive gives what the service needs, with the service's own account.
 
     problem: the address that fails, and how. warning: what works, but should be changed.
+    seconds: how long the look took. version: that of an Orthanc, empty for another archive.
     """
 
     name: str
     reachable: bool
     problem: str
     warning: str
+    seconds: float = 0.0
+    version: str = ""
 
 
 class DatabaseHealth(Shape):

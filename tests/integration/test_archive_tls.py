@@ -256,8 +256,7 @@ def test_secrets_are_neither_in_texts_nor_in_logs(keys: Keys, caplog: pytest.Log
 
 def test_the_front_door_trusts_the_private_ca_of_its_orthanc(keys: Keys, tmp_path: Path) -> None:
     with front_door(tmp_path, keys.ca) as door:
-        assert door.ask("/enrichment/api/v1/health").json()["archives"] == [
-            {"name": "local", "reachable": True, "problem": "", "warning": ""}
-        ]
+        (archive,) = door.ask("/enrichment/api/v1/health").json()["archives"]
+        assert (archive["name"], archive["reachable"], archive["problem"]) == ("local", True, "")
         assert door.ask("/dicom-web/studies").status_code == 200
         assert door.ask("/dicom-web/studies", auth=WRONG).status_code == 401

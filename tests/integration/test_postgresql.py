@@ -18,16 +18,18 @@ import sqlalchemy as sa
 
 from orthanc_plugin.config.read import load_configuration
 from orthanc_plugin.domain.job import JobState
-from orthanc_plugin.errors import Refusal
-from orthanc_plugin.jobs import heartbeat, ledger
+from orthanc_plugin.errors import EnrichError, Refusal
+from orthanc_plugin.jobs import backup, heartbeat, ledger
 from orthanc_plugin.jobs.admissions import open_admission
 from orthanc_plugin.jobs.cores import NICENESS
+from orthanc_plugin.jobs.database import database_engine_url
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.watch import Pace
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from tests.faults.stub_site import StubSite, all_done, check_that_the_urgent_job_comes_first, enqueue
+from tests.support.cases.backups import check_that_a_restored_database_goes_on, configured
 from tests.support.cases.enriched import small_chest
 from tests.support.servers.orthanc_server import OrthancServer, wait_until
 from tests.support.servers.postgresql import PASSWORD, PostgreSql, postgresql
@@ -159,3 +161,23 @@ def test_clocks_that_differ_make_no_job_stuck(database: PostgreSql, monkeypatch:
         assert job not in queue.stuck()
         monkeypatch.undo()
         queue.cancel(job)
+
+
+def test_a_backup_is_restored(database: PostgreSql, tmp_path: Path) -> None:
+    engine = sa.create_engine(database_engine_url(database.url), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE kept"))
+    engine.dispose()
+    site = configured(tmp_path, database.url.replace("/postgres", "/kept"))
+    check_that_a_restored_database_goes_on(site, tmp_path, site)
+
+
+def test_a_backup_without_the_programs_of_postgresql(
+    database: PostgreSql, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    JobQueue(database.url).close()
+    site = configured(tmp_path, database.url)
+    monkeypatch.setattr(backup.shutil, "which", lambda program: None)
+    with pytest.raises(EnrichError, match="apt install postgresql-client"):
+        backup.back_up(site, tmp_path / "b.tar.gz")
+    assert list(tmp_path.glob("**/*.tar.gz")) == []

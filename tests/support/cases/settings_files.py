@@ -105,6 +105,8 @@ CASES = (
     *(Case(f"Start is {start!r}", started({"Service": {"Start": start}}), OWN) for start in ("true", "YES", "1", 1)),
     *(Case(f"Start is {start!r}", elsewhere(Start=start)) for start in ("perhaps", "", None, 2, [], {})),
     Case("elsewhere without Url", elsewhere(Url="")),
+    Case("elsewhere, InternalUrl", elsewhere(InternalUrl="http://service:8043"), OWN),
+    Case("elsewhere, InternalUrl without scheme", elsewhere(InternalUrl="service:8043")),
     Case("elsewhere, Url with a path", elsewhere(Url="https://ai.example/base/"), OWN),
     *(
         Case(f"elsewhere, Url is {url!r}", elsewhere(Url=url))

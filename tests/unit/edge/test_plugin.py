@@ -63,6 +63,19 @@ def test_stable_series_reaches_a_service_elsewhere(load: Load, receiver: Receive
     assert report(orthanc)["state"] == "runs elsewhere"
 
 
+def test_hints_go_where_the_plugin_reaches_the_service_and_links_where_browsers_do(
+    load: Load, receiver: Receiver
+) -> None:
+    section = elsewhere("https://pacs.example")
+    section["Service"]["InternalUrl"] = receiver.url + "/"
+    plugin, orthanc = load(Enrichment=section)
+    put_series(orthanc)
+    plugin.EDGE.hints.offer("s1")
+    plugin.EDGE.hints.start()
+    wait_until(lambda: report(orthanc)["hints"]["sent"] == 1)
+    assert plugin.EDGE.link == "https://pacs.example/enrichment/"
+
+
 def test_hint_waits_while_the_service_is_down(load: Load, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin, orthanc = load(Enrichment=elsewhere(receiver.url))
     monkeypatch.setattr(plugin, "HINT_RETRY_S", 0.05)
@@ -130,6 +143,7 @@ def test_unexpected_error_neither_ends_the_thread_nor_is_quoted(load: Load, rece
         ({"Enrichment": {"Service": {"Python": "python3"}}}, "must be the absolute path"),
         ({"Enrichment": {"Service": {"Start": False}}}, "set Enrichment.Service.Url"),
         ({"Enrichment": {"Service": {"Start": False, "Url": "ftp://x", "Secret": "s"}}}, "must be http(s)://host"),
+        ({"Enrichment": {"Service": {"Url": "http://x", "InternalUrl": "x:8043"}}}, "Service.InternalUrl must be http"),
         ({"Enrichment": {"Archives": 3}}, "Enrichment.Archives must be an object"),
         ({"Enrichment": {"StateDirectory": "state"}}, "Enrichment.StateDirectory must be an absolute path"),
         (
@@ -323,7 +337,7 @@ def test_only_the_plugin_imports_orthanc_and_it_imports_the_standard_library_alo
 
 
 def test_callbacks_are_held_until_the_interpreter_ends(load: Load) -> None:
-    """Orthanc 1.12.7 crashes at exit where its plugin holds the last reference (scripts/try-debian13 shows it)."""
+    """Orthanc 1.12.7 crashes at exit where its plugin holds the last reference (make test-trixie shows it)."""
     plugin, orthanc = load()
     assert plugin.EDGE.routes == orthanc.routes
 
