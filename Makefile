@@ -125,10 +125,12 @@ bench-bpr: setup parity-env ## Measure seconds against bpreg's own inference
 bench-segthor: setup parity-env ## Measure the SegTHOR network at true size against nnunet 1.7.1 (half an hour on two cores)
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer segthor
 
-try-install: setup ## Walk through docs/install.md on a bare Debian 12 and 13 (root; minutes)
+try-install: try-install-uv ## Walk through docs/install.md on a bare Debian 12 and 13, also with pip (root; minutes)
+	$(RUN)python -m scripts.walk --pip trixie
+
+try-install-uv: setup ## Walk through docs/install.md on a bare Debian 12 and 13, as CI does (root)
 	./scripts/install-system debootstrap
 	$(RUN)python -m scripts.walk bookworm trixie
-	$(RUN)python -m scripts.walk --pip trixie
 
 test-trixie: setup ## Run the tests of Orthanc and its plugin on Debian 13's Orthanc and Python (root)
 	./scripts/install-system debootstrap
