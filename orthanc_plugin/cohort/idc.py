@@ -99,7 +99,7 @@ def table_of(wanted: Wanted) -> pyarrow.Table:
           AND (len($uids) = 0 OR SeriesInstanceUID IN (SELECT unnest($uids)))
           AND ({_condition(wanted.where)})
         ORDER BY PatientID, StudyInstanceUID, SeriesInstanceUID LIMIT $most
-    """  # noqa: S608  # the connection is locked, and the condition is checked to be one
+    """  # nosec B608  # noqa: S608  # the connection is locked, and the condition is checked to be one
     values = {"collection": wanted.collection, "uids": [*wanted.uids], "most": wanted.limit or 10_000_000}
     with locked({"idc": index}) as connection:
         known = run(connection, "SELECT count(*) AS n FROM idc WHERE collection_id = $c", {"c": wanted.collection})
