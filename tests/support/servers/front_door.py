@@ -79,7 +79,7 @@ def front_door(
     `archives`: further archives.
     """
     with ExitStack() as servers:
-        orthanc = servers.enter_context(serving(_orthanc()))
+        orthanc = servers.enter_context(serving(stand_in_orthanc()))
         more = {}
         if authority is not None:
             port = servers.enter_context(tls_front(int(orthanc.rpartition(":")[2]), authority.sign()))
@@ -101,7 +101,7 @@ def front_door(
             )
             with serving(app) as url:
                 inside = app
-                while not isinstance(inside, Starlette):  # behind signs of life, cross-site check and gate
+                while not isinstance(inside, Starlette):  # behind signs of life, cross-site check, gate and audit log
                     inside = inside._app  # type: ignore[attr-defined]
                 yield FrontDoor(url, queue, hints, [route for route in inside.routes if isinstance(route, Route)])
 
@@ -155,7 +155,9 @@ def finish(
     queue.ledger.end(job_id, state, "failed" if detail else "", detail, Summary((*located, stage), (stored,)))
 
 
-def _orthanc() -> Starlette:
+def stand_in_orthanc() -> Starlette:
+    """Orthanc's `/system`, `/statistics` and an empty DICOMweb, for one user."""
+
     def system(request: Request) -> Response:
         right = request.headers.get("authorization") == RIGHT._auth_header
         return JSONResponse({"Version": "1.10.1"}) if right else Response(status_code=401)
