@@ -8,7 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
+import yaml
 
 from tests.support.cases.realct import ROOT
 
@@ -45,3 +47,35 @@ def test_units_are_valid(unit: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_no_password_is_in_a_unit(unit: Path) -> None:
     assert not re.search("^Environment=.*(PASSWORD|SECRET|TOKEN)", unit.read_text(), re.MULTILINE)
+
+
+KUSTOMIZE = ROOT / "deploy" / "kustomize"
+OBJECTS = [
+    content
+    for file in sorted(KUSTOMIZE.glob("*.yaml"))
+    for content in yaml.safe_load_all(file.read_text())
+    if content["kind"] != "Kustomization"
+]
+
+
+@pytest.mark.parametrize("content", OBJECTS, ids=lambda content: content["kind"])
+def test_objects_follow_the_schemas_of_kubernetes(content: dict[str, object]) -> None:
+    kubernetes_validate.validate(content, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_kustomization_names_every_file() -> None:
+    resources = yaml.safe_load((KUSTOMIZE / "kustomization.yaml").read_text())["resources"]
+    assert sorted(resources) == sorted(f.name for f in KUSTOMIZE.glob("*.yaml") if f.stem != "kustomization")
+
+
+def test_a_pod_runs_a_worker_as_compose_does() -> None:
+    """Same user, settings, secrets, models and health check: what `make try-containers` shows holds here too."""
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["worker-gpu"]
+    pod = next(content for content in OBJECTS if content["kind"] == "Deployment")["spec"]["template"]["spec"]
+    (worker,) = pod["containers"]
+    mounts = {mount["mountPath"] for mount in worker["volumeMounts"]}
+    assert compose["command"] == worker["args"]
+    assert compose["user"] == f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
+    assert compose["healthcheck"]["test"] == ["CMD", *worker["livenessProbe"]["exec"]["command"]]
+    assert {str(volume).split(":")[0] for volume in compose["volumes"] if ":" not in volume} <= mounts
+    assert {"/models", "/tmp", "/run/secrets", "/etc/orthanc-enrichment"} <= mounts
