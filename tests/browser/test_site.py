@@ -151,7 +151,9 @@ def choose(page: Page, act: str, *series: str) -> None:
 
 
 def drawn(page: Page, plane: str) -> NDArray[np.uint8]:
-    """The pixels of the picture that a plane shows."""
+    """The pixels of the picture that a plane shows, once it is loaded."""
+    image = f"document.querySelector('.pane[data-plane={plane}] img')"
+    until(page, f"{image}.complete && {image}.naturalWidth > 0")
     url = page.evaluate(
         """plane => {
             const image = document.querySelector(`.pane[data-plane=${plane}] img`);

@@ -291,11 +291,12 @@ def test_the_feed_names_each_touched_series_once(archive: DicomWebArchive, feed:
 def test_the_feed_passes_over_what_was_deleted(
     orthanc: OrthancServer, archive: DicomWebArchive, feed: OrthancFeed
 ) -> None:
-    since = feed.last_sequence()
-    store(archive, new_series())
-    (orthanc_id,) = feed.changes(since).orthanc_series_ids
+    since, ours = feed.last_sequence(), new_series()
+    store(archive, ours)
+    uids = {i: series.series_instance_uid for i in feed.changes(since).orthanc_series_ids if (series := feed.series(i))}
+    (orthanc_id,) = (i for i, uid in uids.items() if uid == ours[0].SeriesInstanceUID)
     orthanc.rest(f"/series/{orthanc_id}", "DELETE")
-    assert feed.changes(since).orthanc_series_ids == ()
+    assert orthanc_id not in feed.changes(since).orthanc_series_ids  # an earlier test's series may become stable
     assert feed.series(orthanc_id) is None
 
 
@@ -364,10 +365,21 @@ def test_a_refusal_that_will_not_change_refuses_the_series(status: str) -> None:
     assert refusal.value.reason is Refusal.ARCHIVE_REFUSED
 
 
-@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "408 Timeout", "429 Slow Down", "500 Broken"])
-def test_a_refusal_that_may_change_is_tried_again(status: str) -> None:
-    with answering(answer(status, "")) as archive, pytest.raises(TransientError, match=status):
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("401 Unauthorized", "401 Unauthorized"),
+        ("403 Forbidden", "403 Forbidden"),
+        ("408 Timeout", "408 Request Timeout"),
+        ("429 Slow Down", "429 Too Many Requests"),
+        ("500 No room for DOE^JOHN", "500 Internal Server Error"),
+    ],
+)
+def test_a_refusal_that_may_change_is_tried_again(status: str, told: str) -> None:
+    """The words are the standard's: an archive's own may hold a patient's name."""
+    with answering(answer(status, "")) as archive, pytest.raises(TransientError, match=told) as refusal:
         archive.headers("1.2.3", "1.2.4")
+    assert "DOE" not in str(refusal.value)
 
 
 def test_a_search_that_is_not_found_is_a_wrong_address() -> None:

@@ -126,3 +126,19 @@ def test_a_module_has_a_title_and_its_public_names_a_docstring(path: Path) -> No
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
     ]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+
+def test_what_is_installed_for_users_is_what_is_tested() -> None:
+    """A merge of pins may raise a version in one file only."""
+    told = {name: pins(f"requirements/{name}.txt") for name in ("cpu", "gpu", "dev")}
+    for users in ("cpu", "gpu"):
+        shared = told[users].keys() & told["dev"].keys()
+        assert {key: told[users][key] for key in shared} == {key: told["dev"][key] for key in shared}
+    assert told["cpu"].keys() <= told["dev"].keys()
+
+
+def pins(path: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)(?:\[[^\]]*\])?==([^\s;]+)", (ROOT / path).read_text(), re.MULTILINE):
+        found.setdefault(name, set()).add(version)
+    return found
