@@ -35,12 +35,16 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def in_own_mounts() -> None:
-    """Run this program again where its mounts are seen by nobody else and end with it."""
+    """Run this program again where its mounts are seen by nobody else and end with it, and it sees no other program.
+
+    Without processes of its own, `service orthanc stop` in a system could stop an Orthanc of this machine.
+    """
     if os.geteuid() != 0:
         sys.exit(f"{Path(sys.argv[0]).name} mounts file systems and changes users: run it as root")
     if "ENRICHMENT_MOUNTS" in os.environ:
         return
-    command = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.orig_argv[1:]]
+    alone = ("--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc")
+    command = ["unshare", *alone, sys.executable, *sys.orig_argv[1:]]
     os.execvpe(command[0], command, {**os.environ, "ENRICHMENT_MOUNTS": "own"})  # noqa: S606
 
 
