@@ -26,9 +26,10 @@ class _Page:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or (report.when == "setup" and report.failed):
-            name = report.nodeid.rpartition("::")[2].partition("[")[0]
+            file, _, rest = report.nodeid.partition("::")
+            name = rest.partition("[")[0].rpartition("::")[2]
             note = next((str(value) for key, value in report.user_properties if key == NOTE), "")
-            self.table.add(Path(report.location[0]).stem, name, report.failed, note)
+            self.table.add(Path(file).stem, name, report.failed, note)
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """A run that failed writes nothing."""
