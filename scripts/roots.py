@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-MIRROR = "http://deb.debian.org/debian"
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin") or "chroot"
 _CA_FILE = "/run/ca-of-this-machine.pem"
@@ -81,10 +80,15 @@ def debian(suite: str) -> Path:
 
 
 def mirror() -> str:
-    """Return the Debian mirror that this system uses."""
+    """Return the Debian mirror of `$DEBIAN_MIRROR`, or the one that this system uses."""
+    if named := os.environ.get("DEBIAN_MIRROR"):
+        return named.rstrip("/")
     asked = ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"]
     sites = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
-    return next((site.rstrip("/") for site in sites if site.rstrip("/").endswith("/debian")), MIRROR)
+    found = next((site.rstrip("/") for site in sites if site.rstrip("/").endswith("/debian")), None)
+    if found is None:
+        sys.exit("apt names no Debian mirror on this system: set DEBIAN_MIRROR to the address of one")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+from orthanc_plugin.cli.ct_source import opened, source_options
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
-from orthanc_plugin.cli.validate import opened, source_options
 
 
 def add_commands(commands: Commands) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.cli.ct_source import chosen_rule, opened, source_options
 from orthanc_plugin.cli.desk import Commands, Desk
 
 if TYPE_CHECKING:
@@ -44,52 +43,21 @@ def add_commands(commands: Commands) -> None:
     named = "a file, or STUDY/SERIES/SOP (UIDs) in the archive"
     objects.add_argument("--seg", metavar="OBJECT", help=f"DICOM SEG: {named}")
     objects.add_argument("--rtstruct", metavar="OBJECT", help=f"RT structure set: {named}")
-    source = command.add_mutually_exclusive_group()
-    source.add_argument("--ct", type=Path, metavar="DIR", help="folder that holds the CT, at any depth")
-    source.add_argument("--archive", default="local", metavar="NAME", help="archive that holds the CT (default: local)")
+    source_options(command)
     command.add_argument("--rule", default="", metavar="NAME", help="rule whose settings count (default: the first)")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report and the tables")
 
 
 def measure(desk: Desk) -> None:
     """Measure the masks of one object and print what became of them."""
-    rule = _rule(desk)
-    with _archive(desk) as archive:
+    rule = chosen_rule(desk)
+    with opened(desk) as archive:
         mask = _mask(desk.options, archive)
         series = _series(archive, mask, rule)
     measured = _measured(desk, series, mask, rule)
     lines = (f"report: {measured.report}", f"structures: {measured.structures}", f"values: {measured.values}")
     missing = [f"without a value, with the reason: {measured.without_value}"] if measured.without_value else []
     desk.say(dataclasses.asdict(measured), *lines, *missing, *measured.notes)
-
-
-def _rule(desk: Desk) -> Rule:
-    from orthanc_plugin.errors import ConfigError
-
-    rules, name = desk.configuration.rules, desk.options.rule
-    found = next((rule for rule in rules if name in ("", rule.name)), None)
-    if found is None:
-        raise ConfigError(f"no rule is called {name}" if name else "the configuration has no rule")
-    return found
-
-
-@contextmanager
-def _archive(desk: Desk) -> Iterator[Archive]:
-    from orthanc_plugin.archive.folder import FolderArchive
-    from orthanc_plugin.archive.opening import open_archive
-    from orthanc_plugin.errors import ConfigError
-
-    options = desk.options
-    if options.ct is not None:
-        if not options.ct.is_dir():
-            raise ConfigError(f"{options.ct} is not a folder; name one that holds the CT")
-        yield FolderArchive(options.ct, options.out)
-        return
-    settings = desk.configuration.archives.get(options.archive)
-    if settings is None:
-        raise ConfigError(f"the configuration has no archive {options.archive}")
-    with closing(open_archive(options.archive, settings)) as archive:
-        yield archive
 
 
 def _mask(options: argparse.Namespace, archive: Archive) -> Dataset:
