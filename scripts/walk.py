@@ -109,7 +109,7 @@ def _say(suite: str, text: str) -> None:
 
 def copy_checkout(target: Path, *, tests: bool = False) -> None:
     """Copy what git knows, or would take, as a clone would have it."""
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
         if name and (ROOT / name).is_file() and (tests or not name.startswith("tests/")):
             (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +10,19 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.servers.orthanc_server import OrthancServer, missing_orthanc
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what a command that a test runs in this process does to logging: the next test counts log lines."""
+    root, factory = logging.getLogger(), logging.getLogRecordFactory()
+    level = root.level
+    yield
+    for handler in root.handlers[:]:
+        if not type(handler).__module__.startswith("_pytest."):
+            root.removeHandler(handler)
+    logging.setLogRecordFactory(factory)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ FOLDERS = (
     "changelog.d",
     ".ci",
     ".github",
+    "docker",
+    "deploy",
+    "notebooks",
 )
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MODULES = sorted((ROOT / "orthanc_plugin").rglob("*.py"))
@@ -88,6 +92,20 @@ def test_pins_hold_everything_that_is_asked_for(name: str, extras: tuple[str, ..
 
 def test_no_file_names_a_path_of_one_machine() -> None:
     assert {str(path): found[0] for path, text in texts() if (found := ONE_MACHINE.search(text))} == {}
+
+
+def test_the_tree_holds_no_link_and_nothing_that_git_ignores() -> None:
+    def listed(*options: str) -> list[str]:
+        return subprocess.run(
+            ["git", "-c", "safe.directory=*", "ls-files", *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+
+    assert [line for line in listed("-s") if line.startswith("120000")] == []
+    assert listed("-ci", "--exclude-standard") == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
