@@ -151,7 +151,7 @@ def remove_model(desk: Desk) -> None:
 
     name, directory = desk.options.name, desk.needed_models_directory()
     install.require_installed(name, directory)
-    if rules := [rule.name for rule in desk.configuration.rules if name in rule.models]:
+    if rules := [rule.name for rule in desk.configuration.rules if name in (*rule.models, *rule.shadow)]:
         raise ConfigError(f"model {name} is named by the rules {', '.join(rules)}; change them before you remove it")
     install.remove_model(name, directory)
     desk.say({"removed": name}, f"removed: {name}")

@@ -17,14 +17,24 @@ from typing import Any
 
 from orthanc_plugin import __version__
 from orthanc_plugin.cohort import schema
-from orthanc_plugin.cohort.schema import DELIVERIES, JOBS, KEYS_OF_WIDE, OBJECTS, SERIES, TABLES, USUAL_FEATURES, Cell
+from orthanc_plugin.cohort.schema import (
+    DELIVERIES,
+    JOBS,
+    KEYS_OF_WIDE,
+    OBJECTS,
+    SERIES,
+    SHADOW,
+    TABLES,
+    USUAL_FEATURES,
+    Cell,
+)
 from orthanc_plugin.cohort.sources import Source
 from orthanc_plugin.cohort.store import Store, Stored
 from orthanc_plugin.cohort.tables import TableWriter, closing_all
 from orthanc_plugin.cohort.unit import Row, cells_of
 
 MANIFEST = "manifest.json"
-OF_JOBS = (JOBS.name, DELIVERIES.name)
+OF_JOBS = (JOBS.name, DELIVERIES.name, SHADOW.name)
 Progress = Callable[[int], None]
 MoreRows = Callable[[], Iterator[tuple[str, list[Cell]]]]
 _MEASURED = TABLES["measurements"].names
@@ -64,7 +74,7 @@ def build(
     folder : Path
         Is made if it is missing.
     jobs : callable
-        Yields rows of `jobs` and `deliveries`, in a fixed order.
+        Yields rows of `jobs`, `deliveries` and `shadow`, in a fixed order.
     progress : callable
         Is told the number of objects so far.
 

@@ -11,9 +11,10 @@ threshold is chosen by simulation, see `THRESHOLD`.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 from orthanc_plugin.cohort.findings import Summary
 from orthanc_plugin.cohort.points import Figure, Point
@@ -228,6 +229,21 @@ GROUP BY a.structure_code, a.structure_modifier, a.model, b.model ORDER BY ALL
 """
 
 
+_SHADOWS = """
+SELECT shadow, model, min(label) AS structure, count(*) AS series,
+  count(*) FILTER (WHERE shadow_ml > 0 AND model_ml = 0) AS "only shadow",
+  count(*) FILTER (WHERE shadow_ml = 0 AND model_ml > 0) AS "only model",
+  round(median(dice), 4) AS "median Dice", round(min(dice), 4) AS "lowest Dice",
+  round(median(shadow_ml - model_ml), 3) AS "median shadow - model (mL)",
+  round(avg(shadow_ml - model_ml) - 1.96 * coalesce(stddev_samp(shadow_ml - model_ml), 0), 3) AS "lower",
+  round(avg(shadow_ml - model_ml) + 1.96 * coalesce(stddev_samp(shadow_ml - model_ml), 0), 3) AS "upper"
+FROM shadow WHERE current AND model_ml IS NOT NULL
+GROUP BY shadow, shadow_digest, model, model_digest, structure_code, modifier_code ORDER BY ALL
+"""
+_DICE = """
+SELECT shadow, model, label, dice, shadow_ml, model_ml, series_instance_uid, study_instance_uid
+FROM shadow WHERE current AND dice IS NOT NULL ORDER BY ALL
+"""
 _MOST_FIGURES = 12
 _ALARM_HEADS = ("what", "by", "group", "alarm", "since", "direction", "shift in SD", "median before", "series")
 
@@ -237,6 +253,20 @@ def _figure(one: Watched, address: Callable[[str, str], str]) -> Figure:
     key = "drift-" + digest(one.what, one.by, one.group)[:12]
     text = f"Values by month of {one.group}. The first {one.reference} are the reference."
     return Figure(key, f"{one.what}, {one.by} {one.group}", text, "", points)
+
+
+def _shadow_figures(rows: Iterable[dict[str, Any]], address: Callable[[str, str], str]) -> Iterator[Figure]:
+    """Give a figure of the Dice coefficients of each shadow model and model of a rule, by structure."""
+    pairs: dict[tuple[str, str], list[Point]] = {}
+    for row in rows:
+        series, study = str(row["series_instance_uid"]), str(row["study_instance_uid"])
+        note = f"{row['shadow_ml']:.1f} mL against {row['model_ml']:.1f} mL"
+        point = Point(str(row["label"]), float(row["dice"]), series, study, note, address(study, series))
+        pairs.setdefault((row["shadow"], row["model"]), []).append(point)
+    for (shadow, model), points in pairs.items():
+        text = f"Masks of the shadow model {shadow} against those that {model} stored. 1 is equal."
+        key = "shadow-" + digest(shadow, model)[:12]
+        yield Figure(key, f"{shadow} against {model}: Dice coefficient", text, "1", tuple(points))
 
 
 def _alarm_row(one: Watched) -> tuple[str, ...]:
@@ -251,14 +281,15 @@ def _alarm_row(one: Watched) -> tuple[str, ...]:
 
 
 def drift_report(tables: Path, address: Callable[[str, str], str], reference: int = REFERENCE) -> Report:
-    """Report what drifted: alarms, failed checks by month, and models side by side.
+    """Report what drifted: alarms, failed checks by month, models side by side, and shadow runs.
 
     A group with an alarm has a figure of its values by month. Limits of models side by side are those of Bland and
     Altman 1986: mean difference and 1.96 standard deviations.
     """
     watched = watched_of(tables, reference)
     with opened(tables) as connection:
-        compared = run(connection, _COMPARED)
+        compared, shadows = run(connection, _COMPARED), run(connection, _SHADOWS)
+        beside = [*_shadow_figures(run(connection, _DICE).to_pylist(), address)]
     by_month = [_figure(one, address) for one in watched if one.alarm is not None][:_MOST_FIGURES]
     summaries = (
         Summary("Watched", ("groups", "with an alarm", "values of the reference"),
@@ -268,5 +299,8 @@ def drift_report(tables: Path, address: Callable[[str, str], str], reference: in
                 tuple(tuple(map(str, astuple(rate))) for rate in rates_of(tables))),
         Summary("Models side by side", tuple(compared.column_names),
                 tuple(tuple(map(str, row.values())) for row in compared.to_pylist())),
+        Summary("Shadow runs", tuple(shadows.column_names),
+                tuple(tuple(map(str, row.values())) for row in shadows.to_pylist())),
     )  # fmt: skip
-    return Report("Drift of a cohort", ("tables",), tuple(by_month), tuple(one for one in summaries if one.rows))
+    found = tuple(one for one in summaries if one.rows)
+    return Report("Drift of a cohort", ("tables",), (*beside, *by_month), found)

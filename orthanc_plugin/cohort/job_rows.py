@@ -1,12 +1,15 @@
-"""Rows of the job database: every decision on a series of an archive, and every delivery."""
+"""Rows of the job database: every decision on a series of an archive, every delivery, and what shadow models found."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from orthanc_plugin.cohort.schema import DELIVERIES, JOBS, Cell
+from orthanc_plugin.cohort.schema import DELIVERIES, JOBS, SHADOW, Cell
 from orthanc_plugin.cohort.unit import Row, cells_of
+from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.domain.plan import PlannedModel
+from orthanc_plugin.domain.shadow import Compared
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.record import DeliveryView
 from orthanc_plugin.jobs.rows import Decision, models_of
@@ -16,7 +19,7 @@ _PAGE = 1000
 
 
 def rows_of_jobs(queue: JobQueue, archive: str) -> Iterator[tuple[str, list[Cell]]]:
-    """Yield the decisions on the series of an archive, then the deliveries of its jobs; oldest first."""
+    """Yield the decisions on the series of an archive, the deliveries of its jobs, and shadow runs; oldest first."""
     decisions = [*_decisions(queue, archive)]
     for decision in reversed(decisions):
         yield JOBS.name, cells_of(JOBS, _job(decision))
@@ -24,6 +27,10 @@ def rows_of_jobs(queue: JobQueue, archive: str) -> Iterator[tuple[str, list[Cell
     deliveries = [view for view in _deliveries(queue) if view.job_id in jobs]
     for view in sorted(deliveries, key=lambda view: view.workflow_id):
         yield DELIVERIES.name, cells_of(DELIVERIES, _delivery(view))
+    seen = set[tuple[str, str]]()
+    runs = [(decision, model) for decision in decisions for model in _shadows(decision)]  # the newest first
+    for row in reversed([row for decision, model in runs for row in reversed(_shadow(decision, model, seen))]):
+        yield SHADOW.name, cells_of(SHADOW, row)
 
 
 def _decisions(queue: JobQueue, archive: str) -> Iterator[Decision]:
@@ -60,6 +67,57 @@ def _job(decision: Decision) -> Row:
         "current": not decision.superseded_by,
         "detail": decision.detail,
         "reason": str(decision.reason),
+    }
+
+
+def _shadows(decision: Decision) -> tuple[PlannedModel, ...]:
+    if not decision.argument:
+        return ()
+    try:
+        return EnrichJob.from_json(decision.argument).plan.shadow
+    except ValueError:  # a text that another version wrote
+        return ()
+
+
+def _shadow(decision: Decision, shadow: PlannedModel, seen: set[tuple[str, str]]) -> list[Row]:
+    """Give the rows of one shadow run; one with a reason if nothing was compared, none if it did not come to it.
+
+    seen: series and shadow models of newer jobs.
+    """
+    stage = next((s for s in decision.summary.stages if s.name == f"shadow {shadow.name}"), None)
+    if stage is None:
+        return []
+    key = decision.series_instance_uid, shadow.digest
+    digests = {model.name: model.digest for model in EnrichJob.from_json(decision.argument).plan.models}
+    row: Row = {
+        "job_id": decision.job_id,
+        "study_instance_uid": decision.study_instance_uid,
+        "series_instance_uid": decision.series_instance_uid,
+        "rule": decision.rule,
+        "shadow": shadow.name,
+        "shadow_digest": shadow.digest,
+        "ended_at": _text(decision.ended_at),
+        "current": not decision.superseded_by and key not in seen,
+    }
+    seen.add(key)
+    if not stage.compared:
+        return [row | {"reason": "; ".join(stage.notes) or "no structure to compare"}]
+    note = "\n".join(stage.notes)
+    return [row | _of_structure(one, digests) | {"note": note} for one in stage.compared]
+
+
+def _of_structure(one: Compared, digests: Mapping[str, str]) -> Row:
+    reason = "" if one.model_volume_ml is not None else "no model of the rule stored this structure"
+    return {
+        "model": one.model,
+        "model_digest": digests.get(one.model, ""),
+        "label": one.label,
+        "structure_code": one.code,
+        "modifier_code": one.modifier,
+        "shadow_ml": one.volume_ml,
+        "model_ml": one.model_volume_ml,
+        "dice": one.dice,
+        "reason": reason,
     }
 
 

@@ -163,6 +163,15 @@ _QUERIES = (
         ORDER BY abs(difference_ml) DESC, a.series_instance_uid, a.label
         """,
     ),
+    NamedQuery(
+        "shadow-compared",
+        "structures by shadow models and by the models of the rules: volumes and Dice, the lowest Dice first",
+        """
+        SELECT series_instance_uid, study_instance_uid, label, modifier_code, shadow, model, shadow_ml, model_ml, dice,
+          shadow_ml - model_ml AS difference_ml, shadow_digest, model_digest
+        FROM shadow WHERE current AND model_ml IS NOT NULL ORDER BY dice NULLS LAST, series_instance_uid, label, shadow
+        """,
+    ),
 )
 
 NAMED: Mapping[str, NamedQuery] = MappingProxyType({query.name: query for query in _QUERIES})

@@ -308,6 +308,31 @@ DELIVERIES = Table(
     ),
 )
 
+SHADOW = Table(
+    "shadow",
+    "A structure as a shadow model of a rule found it, beside the same structure of a model of the rule",
+    (
+        _text("job_id", "id of the job"),
+        _STUDY,
+        _SOURCE,
+        _text("rule", "rule that names the shadow model"),
+        _text("shadow", "name of the shadow model"),
+        _text("shadow_digest", "SHA-256 of its card and weights"),
+        _text("model", "name of the model of the rule; empty where none looks for the structure"),
+        _text("model_digest", "SHA-256 of its card and weights"),
+        _text("label", "name of the structure in the card of the shadow model"),
+        _text("structure_code", "SCT code of the structure"),
+        _text("modifier_code", "SCT code of its side; empty if it has none"),
+        _number("shadow_ml", "volume by the shadow model; 0 where it found nothing", "mL"),
+        _number("model_ml", "volume by the model of the rule; 0 where it found nothing", "mL"),
+        _number("dice", "Dice coefficient of both (0 to 1); null where neither found the structure", "1"),
+        _text("ended_at", "when the job ended, ISO 8601, UTC"),
+        _yes_no("current", "whether the job is the last one that ran this shadow on the present content of the series"),
+        _text("note", "remarks of the stage, in lines"),
+        _text("reason", "why nothing was compared"),
+    ),
+)
+
 KEYS_OF_WIDE = Table(
     "measurements_wide",
     "A structure in one report, with a column for each feature of the original image",
@@ -342,6 +367,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
             INPUT_QUALITY,
             JOBS,
             DELIVERIES,
+            SHADOW,
         )
     }
 )

@@ -168,6 +168,7 @@ class Rule(Settings):
     models: tuple[str, ...] = Field(
         default=("chest_structures", "head_neck_oar"), min_length=1, description="a list of installed models"
     )
+    shadow: tuple[str, ...] = Field(default=(), description="a list of installed models that are not in Models")
     allow_test_models: bool = Field(default=False, description="true or false")
     phase: Phase = Field(default=Phase.REFUSE, description=", ".join(f'"{phase}"' for phase in Phase))
     missing_slices: MissingSlices = Field(
@@ -218,6 +219,14 @@ class Rule(Settings):
             raise ValueError('Outputs needs "seg": reports are made from the stored segmentation')
         if Check.AGREEMENT in self.hold_back:
             raise ValueError('HoldBack cannot name "agreement": it is only known after the segmentations are stored')
+        return self
+
+    @model_validator(mode="after")
+    def _has_another_shadow(self) -> Rule:
+        if both := [name for name in self.shadow if name in self.models]:
+            raise ValueError(f'Shadow names "{both[0]}", which Models names, too')
+        if self.shadow and self.measure is Measure.EXPERT:
+            raise ValueError('Shadow needs Measure "models": with "expert", no model runs')
         return self
 
     @model_validator(mode="after")

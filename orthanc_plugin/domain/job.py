@@ -14,6 +14,7 @@ from orthanc_plugin.domain.body import BodyLocation
 from orthanc_plugin.domain.checks import CheckResult
 from orthanc_plugin.domain.json_record import JsonRecord
 from orthanc_plugin.domain.plan import MaskObject, Plan, StoredObject
+from orthanc_plugin.domain.shadow import Compared
 from orthanc_plugin.errors import Refusal
 
 
@@ -85,6 +86,7 @@ class Found:
     confidence: tuple[CheckResult, ...] = ()
     more: tuple[StoredObject, ...] = ()
     masks: tuple[MaskObject, ...] = ()
+    compared: tuple[Compared, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,14 @@ class StageView:
     """One stage that ended.
 
     seconds, peak_mib: wall time, and peak resident memory of the worker during the stage.
-    provider: execution provider that the model really ran on; set for `locate` and `segment` only.
+    provider: execution provider that the model really ran on; set for `locate`, `segment` and `shadow` only.
     volumes_ml: volume of each structure that was found, by key.
     notes: remarks for people.
     location: where in the body the scan lies; set for `locate` only.
     checks: results of the quality checks; set for `check`, and for a `segment` whose result is held back.
     held_back: the rule keeps this segmentation out of the archive.
     confidence: how far the members of the model agree, with the model's own numbers; `check` reports it.
+    compared: what a shadow model found; set for `shadow` only.
     """
 
     name: str
@@ -111,6 +114,7 @@ class StageView:
     checks: tuple[CheckResult, ...] = ()
     held_back: bool = False
     confidence: Annotated[tuple[CheckResult, ...], Field(exclude_if=operator.not_)] = ()
+    compared: Annotated[tuple[Compared, ...], Field(exclude_if=operator.not_)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated
@@ -154,6 +155,7 @@ class Plan(JsonRecord):
     input_limits: when a check of the input fails, and which failures refuse the series.
     contours: how RT structure sets write holes.
     measure: whose masks are measured; with `expert`, no model runs.
+    shadow: models that run beside those of the rule; only numbers are kept of what they find.
     """
 
     rule: str
@@ -172,6 +174,7 @@ class Plan(JsonRecord):
         default=ContourStyle.KEYHOLE
     )
     measure: Annotated[Measure, Field(exclude_if=Measure.MODELS.__eq__)] = field(default=Measure.MODELS)
+    shadow: Annotated[tuple[PlannedModel, ...], Field(exclude_if=operator.not_)] = ()
 
     @property
     def digest(self) -> str:
@@ -189,4 +192,6 @@ class Plan(JsonRecord):
         return digest(json.dumps(content, sort_keys=True))
 
 
-_LATER = ("radiomics", "seg", "hold_back", "image_library", "reading", "input_limits", "contours", "measure")
+_LATER = (
+    "radiomics", "seg", "hold_back", "image_library", "reading", "input_limits", "contours", "measure", "shadow",
+)  # fmt: skip

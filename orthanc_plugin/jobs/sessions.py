@@ -23,7 +23,7 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.masks import ArchiveMasks
-from orthanc_plugin.jobs.memory import needed_bytes, wait_for_room
+from orthanc_plugin.jobs.memory import memory_here, needed_bytes, wait_for_room
 from orthanc_plugin.jobs.promises import Promises
 from orthanc_plugin.jobs.source import GuardedStore, Names, NoNames, Predecessors, Source, no_predecessors
 from orthanc_plugin.jobs.withdrawal import Rejecting
@@ -163,12 +163,12 @@ def warm_sessions(
     removals = {name: removal for name, s in settings if (removal := open_removal(name, s)) is not None}
 
     def room(job: EnrichJob) -> None:
-        models = (
-            *job.plan.models,
-            *([job.plan.location.model] if job.plan.location and job.plan.location.model else []),
-        )
+        plan = job.plan
+        models = (*plan.models, *([plan.location.model] if plan.location and plan.location.model else []))
         with suppress(ModelError, OSError):  # the stage that needs the model says what is wrong with it
             needed = needed_bytes(job.voxels, map(engines.card, models))
+            with suppress(ModelError):
+                needed = _with_shadow(needed, needed_bytes(job.voxels, map(engines.card, (*models, *plan.shadow))))
             if promises is None:
                 wait_for_room(needed, tell)
             else:
@@ -177,6 +177,11 @@ def warm_sessions(
     waits = room if configuration.wait_for_memory else (lambda job: None)
     leave = promises.end if promises is not None else (lambda: None)
     return Sessions(configuration, archives, engines, feeds=feeds, removals=removals, room=waits, leave=leave)
+
+
+def _with_shadow(needed: int, more: int) -> int:
+    """Count what a shadow model needs, unless the job could then never run."""
+    return more if more <= memory_here().total else needed
 
 
 def _remove(removal: OrthancRemoval, ds: Dataset) -> bool:

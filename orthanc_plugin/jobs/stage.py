@@ -45,7 +45,7 @@ def run_stage(name: str, body: Callable[[], Found], *, last_try: bool) -> StageO
         seconds, peak_mib = round(time.monotonic() - began, 3), round(_peak_mib(), 1)
         stage = StageView(
             name, seconds, peak_mib, found.provider, found.volumes_ml, found.notes,
-            found.location, found.checks, found.held_back, found.confidence,
+            found.location, found.checks, found.held_back, found.confidence, found.compared,
         )  # fmt: skip
         return StageOutcome(stage, found.stored, state, reason, detail, found.more, found.masks)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from orthanc_plugin.domain.job import FIND_MASKS, Found, JobState, StageOutcome, stage_of_mask
 from orthanc_plugin.domain.plan import BODY_OUTPUTS, Location, Measure, Output
+from orthanc_plugin.errors import Refusal
 from orthanc_plugin.pipeline.guards import check_location
 from orthanc_plugin.pipeline.session import Session, location_of
 
@@ -58,6 +60,17 @@ def _all_stages(session: Session, run: Run) -> Iterator[StageOutcome]:
         yield run(f"summarise {model.name}", partial(session.summarise, model, seg, what))
     if Output.INPUT_QUALITY in plan.outputs:
         yield run(f"report {Output.INPUT_QUALITY}", partial(session.report_input, found, located))
+    beside = [*zip(plan.models, segmented, strict=True)]
+    for model in plan.shadow:
+        yield _harmless(run(f"shadow {model.name}", partial(session.shadow, model, beside, located)))
+
+
+def _harmless(outcome: StageOutcome) -> StageOutcome:
+    """Let the job go on where a shadow model failed; if the series is gone, it ends all the same."""
+    if outcome.state is JobState.RUNNING or outcome.reason == Refusal.GONE:
+        return outcome
+    notes = (*outcome.stage.notes, f"not run: {outcome.detail}")
+    return replace(outcome, state=JobState.RUNNING, reason="", detail="", stage=replace(outcome.stage, notes=notes))
 
 
 def _stages_of_masks(session: Session, run: Run) -> Iterator[StageOutcome]:

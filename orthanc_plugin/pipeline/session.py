@@ -19,7 +19,7 @@ from orthanc_plugin.domain.plan import MaskObject, Output, PlannedModel, StoredO
 from orthanc_plugin.domain.volume import CtSeries, Volume
 from orthanc_plugin.errors import EncodingError, MaskError, Refusal, StoreError
 from orthanc_plugin.inference.engine import SegmentationEngine
-from orthanc_plugin.pipeline import closing, location, organs, scan
+from orthanc_plugin.pipeline import closing, location, organs, scan, shadow
 from orthanc_plugin.pipeline.context import Context, ReadBack, ReportResult
 from orthanc_plugin.pipeline.field import NOT_SHOWN, head_and_neck
 from orthanc_plugin.pipeline.foreign import measure_masks
@@ -156,6 +156,25 @@ class Session:
         checked = closing.check(self._series, found, segmented[0][1].stage.provider, self._context)
         failed = [f"{r.check} of {r.key} failed: {r.detail}" for r in checked.results if not r.passed]
         return Found(checked.report.stored, notes=(*checked.report.notes, *failed), checks=checked.results)
+
+    def shadow(
+        self,
+        model: PlannedModel,
+        segmented: Sequence[tuple[PlannedModel, StageOutcome]],
+        located: StageOutcome | None = None,
+    ) -> Found:
+        """Compare what a shadow model finds with the stored SEGs, and store nothing.
+
+        It does not run where a worker died in this job: it may be the reason.
+        """
+        if self._deaths:
+            return Found(notes=(f"not run: {self._deaths} worker(s) died in this job",))
+        if not self._is_shown(model, located):
+            return Found(notes=(f"{model.name} {NOT_SHOWN}",))
+        engine = SegmenterWithinMemory(self._models, model)
+        others = [(self._models.card(other), outcome.stored) for other, outcome in segmented]
+        found, compared = shadow.compare(self._series, engine, others, self._context, self._seen(model, located))
+        return Found(provider=engine.provider, notes=(*found.notes, *shadow.in_words(compared)), compared=compared)
 
     def find_masks(self) -> Found:
         """List the masks that others made of the series.

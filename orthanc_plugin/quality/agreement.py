@@ -52,7 +52,7 @@ def check_agreement(found: Sequence[Found]) -> tuple[CheckResult, ...]:
 def _compare(one: Found, other: Found) -> Iterator[CheckResult]:
     pairs, reverse = _pairs(one, other), _pairs(other, one)
     if pairs or reverse:
-        joint = _joint_counts(one[1].labels, other[1].labels)
+        joint = joint_counts(one[1].labels, other[1].labels)
         yield from _results(one[0], other[0], pairs, joint)
         yield from _results(other[0], one[0], reverse, joint.T)
 
@@ -66,7 +66,7 @@ def _results(
     card: ModelCard, other: ModelCard, pairs: list[tuple[Segment, list[Segment]]], joint: NDArray[np.intp]
 ) -> Iterator[CheckResult]:
     for segment, same in pairs:
-        dice = _dice(joint, [*segment.covers], [value for s in same for value in s.covers])
+        dice = dice_of(joint, [*segment.covers], [value for s in same for value in s.covers])
         if dice is not None:
             detail = f"Dice {dice:.2f} with {', '.join(s.label for s in same)} of {other.name}"
             passed = dice >= AGREEMENT_DICE
@@ -87,7 +87,7 @@ def _same(segment: Segment, candidates: Sequence[Segment]) -> list[Segment]:
     return parts if len(parts) == len(LUNGS.get(kind, ())) else []
 
 
-def _joint_counts(one: Labels, other: Labels) -> NDArray[np.intp]:
+def joint_counts(one: Labels, other: Labels) -> NDArray[np.intp]:
     """Count the voxels of each pair of values, (256, 256)."""
     if one.shape != other.shape:
         raise ValueError(f"label maps of {one.shape} and {other.shape} cannot be compared")
@@ -97,7 +97,7 @@ def _joint_counts(one: Labels, other: Labels) -> NDArray[np.intp]:
     return counts.reshape(256, 256)
 
 
-def _dice(joint: NDArray[np.intp], ours: list[int], theirs: list[int]) -> float | None:
+def dice_of(joint: NDArray[np.intp], ours: list[int], theirs: list[int]) -> float | None:
     """Compute the Dice coefficient; None if a structure has no voxel."""
     both, our_size, their_size = joint[np.ix_(ours, theirs)].sum(), joint[ours].sum(), joint[:, theirs].sum()
     return 2.0 * float(both) / float(our_size + their_size) if our_size and their_size else None

@@ -111,7 +111,7 @@ def _verdict(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> Rule
 def _phantoms_only(rule: Rule, tags: SeriesTags, test_models: Collection[str]) -> Iterator[Failure]:
     if rule.measure is Measure.EXPERT:  # no model runs
         return
-    needed = (*rule.models, *([rule.locate] if rule.location_keys else []))
+    needed = (*rule.models, *rule.shadow, *([rule.locate] if rule.location_keys else []))
     named = [name for name in needed if name in test_models]
     if named and not _may_test(rule, tags):
         wanted = f"YES (a phantom) for the test model {', '.join(named)}, or AllowTestModels true in the rule"
@@ -125,7 +125,7 @@ def _may_test(rule: Rule, tags: SeriesTags) -> bool:
 def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: Collection[str]) -> Plan:
     if rule.measure is Measure.EXPERT:
         return _plan_for_masks(rule, tags)
-    absent = [name for name in rule.models if name not in models]
+    absent = [name for name in (*rule.models, *rule.shadow) if name not in models]
     if absent:
         raise ModelError(f"rule {rule.name}: model {', '.join(absent)} is not installed")
     home = rule.home_archive or tags.archive
@@ -147,6 +147,7 @@ def _plan(rule: Rule, tags: SeriesTags, models: Mapping[str, str], test_models: 
         reading=rule.reading,
         input_limits=rule.input_quality.limits,
         contours=rule.contours,
+        shadow=tuple(PlannedModel(name, models[name]) for name in dict.fromkeys(rule.shadow)),
     )
 
 

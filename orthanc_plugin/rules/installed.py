@@ -74,12 +74,12 @@ def check_rules(configuration: Configuration, installed: Installed) -> None:
 def _problems(path: str, rule: Rule, installed: Installed) -> Iterator[str]:
     if rule.measure is Measure.EXPERT:  # no model runs
         return
-    for model in rule.models:
+    for key, model in (*(("Models", model) for model in rule.models), *(("Shadow", model) for model in rule.shadow)):
         if model not in installed.organ_models:
             known = model in installed.locators
             why = " (it finds no organs: name it in Locate)" if known else nearest(model, installed.organ_models)
             yield (
-                f'{path}.Models: "{model}" is not allowed{why};'
+                f'{path}.{key}: "{model}" is not allowed{why};'
                 f" allowed: installed models ({_listed(installed.organ_models)})"
             )
     yield from _location_problems(path, rule, installed)

@@ -53,7 +53,7 @@ def check_readiness(configuration: Configuration) -> Readiness:
 
 def _named_models(configuration: Configuration, installed: Installed) -> list[str]:
     """List organ models, then the installed body part regressions."""
-    organs = [name for rule in configuration.rules for name in rule.models]
+    organs = [name for rule in configuration.rules for name in (*rule.models, *rule.shadow)]
     locators = [rule.locate for rule in configuration.rules if rule.locate in installed.locators]
     return list(dict.fromkeys((*organs, *locators)))
 

@@ -28,10 +28,27 @@ from orthanc_plugin.service.shape import Name, Shape, Uid, Unit
 OrthancId = Annotated[str, Field(pattern=r"^([0-9a-f]{8}(-[0-9a-f]{8}){4})?$")]
 
 
+class ComparedStructure(Shape):
+    """One structure of a shadow model beside the same structure of a model of the rule.
+
+    code, modifier: type and laterality, SCT. model: empty if no model of the rule looks for the structure.
+    model_volume_ml: null without such a model or a stored segmentation of it. dice: null where nothing was compared.
+    """
+
+    label: str
+    code: str
+    modifier: str
+    model: str
+    volume_ml: float
+    model_volume_ml: float | None
+    dice: float | None
+
+
 class Stage(Shape):
     """One finished stage: wall seconds, the worker's peak resident memory during it, and its findings.
 
     provider: execution provider that the model really ran on. volumes_ml: by structure. Only segmentations have both.
+    compared: what a shadow model found; nothing of it is stored.
     """
 
     name: str
@@ -40,6 +57,7 @@ class Stage(Shape):
     provider: str
     volumes_ml: dict[str, float]
     notes: tuple[str, ...]
+    compared: tuple[ComparedStructure, ...]
 
 
 class StoredObject(Shape):
