@@ -27,7 +27,9 @@ print(sum(len(cell.get("outputs", ())) for cell in book.cells))
 
 
 def test_there_are_notebooks() -> None:
-    assert [file.stem for file in NOTEBOOKS] == ["explore_archive", "study_figures"]
+    assert [file.stem for file in NOTEBOOKS] == [
+        "ai_against_expert", "explore_archive", "radiomics_model", "study_figures"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
