@@ -137,6 +137,33 @@ class WaveletFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class LogFilter:
+    """The Laplacian of a Gaussian, whose kernel ends at four standard deviations; or a Riesz transform of it.
+
+    sigma: mm. riesz: orders of a Riesz transform of the response along x, y and z (or x and y), such as `1,0,0`; empty:
+    none.
+    """
+
+    kind: ClassVar = "log"
+    sigma: float
+    reach: Reach = Reach.VOLUME
+    boundary: Boundary = Boundary.MIRROR
+    riesz: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a Gaussian without a width, and orders that are not one for each axis."""
+        _require(0 < self.sigma <= 50, "the sigma of a Laplacian of Gaussian must be above 0 to 50 mm")
+        # Its transform reads the whole image and what the kernel reaches around it.
+        _require(self.sigma <= 10 or not self.riesz, "the sigma of a Riesz transform must be above 0 to 10 mm")
+        _require_orders(self.riesz, self.reach)
+
+    @property
+    def orders(self) -> tuple[int, ...]:
+        """The orders of the Riesz transform along x, y and z; empty for none."""
+        return _orders(self.riesz)
+
+
+@dataclass(frozen=True, slots=True)
 class SimoncelliFilter:
     """Simoncelli's wavelet, which is not separable and has no direction; beyond the image lies the image again.
 
@@ -151,20 +178,18 @@ class SimoncelliFilter:
     def __post_init__(self) -> None:
         """Refuse levels that leave no frequency, and orders that are not one for each axis."""
         _require(1 <= self.level <= 5, "the level of a wavelet must be from 1 to 5")
-        axes = 2 if self.reach is Reach.SLICE else 3
-        fits = re.fullmatch(rf"[0-9](,[0-9]){{{axes - 1}}}", self.riesz) and 0 < sum(self.orders) < 10
-        _require(bool(fits) or not self.riesz, f"Riesz orders are {axes} digits such as 1,0,0, of a sum from 1 to 9")
+        _require_orders(self.riesz, self.reach)
 
     @property
     def orders(self) -> tuple[int, ...]:
         """The orders of the Riesz transform along x, y and z; empty for none."""
-        return tuple(int(one) for one in self.riesz.split(",") if one)
+        return _orders(self.riesz)
 
 
-ImageFilter = MeanFilter | LawsFilter | GaborFilter | WaveletFilter | SimoncelliFilter
+ImageFilter = MeanFilter | LogFilter | LawsFilter | GaborFilter | WaveletFilter | SimoncelliFilter
 
 _KINDS: dict[str, type[ImageFilter]] = {
-    one.kind: one for one in (MeanFilter, LawsFilter, GaborFilter, WaveletFilter, SimoncelliFilter)
+    one.kind: one for one in (MeanFilter, LogFilter, LawsFilter, GaborFilter, WaveletFilter, SimoncelliFilter)
 }
 _READ = {"int": int, "float": float, "str": str, "Boundary": Boundary, "Pooling": Pooling, "Reach": Reach}
 
@@ -202,6 +227,16 @@ def write_filter(one: ImageFilter) -> str:
 
 def _number(value: object) -> str:
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _orders(riesz: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in riesz.split(",") if one)
+
+
+def _require_orders(riesz: str, reach: Reach) -> None:
+    axes = 2 if reach is Reach.SLICE else 3
+    fits = re.fullmatch(rf"[0-9](,[0-9]){{{axes - 1}}}", riesz) and 0 < sum(_orders(riesz)) < 10
+    _require(bool(fits) or not riesz, f"Riesz orders are {axes} digits such as 1,0,0, of a sum from 1 to 9")
 
 
 def _require(holds: bool, message: str) -> None:

@@ -8,18 +8,17 @@ Gaussian of mode `ibsi` is IBSI's own and needs no more than its kernel reaches.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from orthanc_plugin.domain.image_filters import parse_filter
 from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
+from orthanc_plugin.radiomics.ibsi2.laplacian import laplacian_of_gaussian, laplacian_reach
 from orthanc_plugin.radiomics.ibsi2.responses import response_within
 from orthanc_plugin.radiomics.resample import Box, Spacing
 
@@ -27,8 +26,6 @@ _WAVELET = "coif1"
 _REACH = 6
 """Taps of the wavelet: voxels further away do not enter a value."""
 _SLAB_VOXELS = 4_000_000
-LOG_CUTOFF_SIGMA = 4.0
-"""Where IBSI's kernel of the Laplacian of Gaussian ends."""
 
 
 def filtered_images(
@@ -92,60 +89,11 @@ def absent_images(shape: tuple[int, ...], spacing_mm: Spacing, settings: Radiomi
     )
 
 
-def laplacian_of_gaussian(
-    voxels: NDArray[np.floating],
-    spacing_mm: Spacing,
-    sigma_mm: float,
-    *,
-    axes: Sequence[int] = (0, 1, 2),
-    boundary: str = "reflect",
-) -> NDArray[np.float64]:
-    """Filter a whole image by IBSI's Laplacian of Gaussian.
-
-    Parameters
-    ----------
-    voxels : ndarray, shape (z, y, x)
-    spacing_mm : (z, y, x)
-    sigma_mm : float
-        Standard deviation of the Gaussian.
-    axes : sequence of int
-        Axes along which to filter: all, or those within slices.
-    boundary : str
-        Mode of `scipy.ndimage`: "reflect" (IBSI's mirror), "constant" (zero), "nearest", "wrap" (periodic).
-
-    Returns
-    -------
-    ndarray, shape (z, y, x), float64
-        Second derivatives are taken per voxel, as IBSI's kernel is sampled at voxels and not scaled by sigma. IBSI
-        defines it for equal steps only; steps that differ are weighed so that the filter stays the same in all
-        directions of the patient, per square of their geometric mean.
-
-    Source
-    ------
-    IBSI 2 reference manual, Laplacian-of-Gaussian filter; kernel cut off at four standard deviations.
-    """
-    steps_mm = {axis: spacing_mm[axis] for axis in axes}
-    mean_mm2 = math.prod(steps_mm.values()) ** (2 / len(steps_mm))
-    smooth, total = np.asarray(voxels, np.float64), np.zeros(())
-
-    def along(image: NDArray[np.float64], axis: int, order: int) -> NDArray[np.float64]:
-        sigma = sigma_mm / steps_mm[axis]
-        return np.asarray(
-            ndimage.gaussian_filter1d(image, sigma, axis, order, mode=boundary, truncate=LOG_CUTOFF_SIGMA)
-        )
-
-    for axis, step_mm in steps_mm.items():
-        derived = along(smooth, axis, 2) * (mean_mm2 / step_mm**2)
-        total = derived + along(total, axis, 0) if total.ndim else derived
-        smooth = along(smooth, axis, 0)
-    return total
-
-
 def _laplacian_within(voxels_hu: Voxels, spacing_mm: Spacing, box: Box, sigma_mm: float, axes: Sequence[int]) -> Voxels:
     """Filter the box and what the kernel reaches around it."""
     around, inner = [], []
     for axis, (part, size) in enumerate(zip(box, voxels_hu.shape, strict=True)):
-        reach = int(LOG_CUTOFF_SIGMA * sigma_mm / spacing_mm[axis] + 0.5) if axis in axes else 0
+        reach = laplacian_reach(sigma_mm, spacing_mm[axis]) if axis in axes else 0
         around.append(slice(max(0, part.start - reach), min(size, part.stop + reach)))
         inner.append(slice(part.start - around[-1].start, part.stop - around[-1].start))
     filtered = laplacian_of_gaussian(voxels_hu[tuple(around)], spacing_mm, sigma_mm, axes=axes)

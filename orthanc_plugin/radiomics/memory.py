@@ -7,8 +7,8 @@ import math
 from orthanc_plugin.domain.image_filters import parse_filter
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Volume
-from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA
-from orthanc_plugin.radiomics.ibsi2.responses import reach
+from orthanc_plugin.radiomics.ibsi2.laplacian import LOG_CUTOFF_SIGMA
+from orthanc_plugin.radiomics.ibsi2.responses import padding, reach
 from orthanc_plugin.radiomics.resample import Box
 from orthanc_plugin.radiomics.spatial import spatial_bytes
 
@@ -57,9 +57,10 @@ def needed_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
         )
         used += reached * (growth if resampling else 1) * _LOG_BOX_BYTES
     for text in settings.filters:
-        edges = reach(volume.spacing_mm, parse_filter(text))
+        chosen = parse_filter(text)
+        edges, added = reach(volume.spacing_mm, chosen), padding(volume.spacing_mm, chosen)
         reached = math.prod(
-            min(size, axis.stop - axis.start + 2 * edge)
+            min(size, axis.stop - axis.start + 2 * edge) + 2 * added
             for axis, size, edge in zip(box, volume.voxels_hu.shape, edges, strict=True)
         )
         used = max(used, reached * (growth if resampling else 1) * _FILTER_BYTES)

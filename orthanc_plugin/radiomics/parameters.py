@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from orthanc_plugin.domain.measures import Conditions
 from orthanc_plugin.domain.radiomics_settings import Aggregation, Interpolation, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.radiomics.discretise import ibsi_origin_hu, number_text
-from orthanc_plugin.radiomics.filters import LOG_CUTOFF_SIGMA, log_name
+from orthanc_plugin.radiomics.filters import log_name
+from orthanc_plugin.radiomics.ibsi2.laplacian import LOG_CUTOFF_SIGMA
 from orthanc_plugin.radiomics.reference import VERSION
 
 AGGREGATION = "aggregation"

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSettings
-from orthanc_plugin.radiomics.filters import absent_images, filtered_images, image_names, laplacian_of_gaussian
+from orthanc_plugin.radiomics.filters import absent_images, filtered_images, image_names
+from orthanc_plugin.radiomics.ibsi2.laplacian import laplacian_of_gaussian
 from orthanc_plugin.radiomics.resample import Box
 
 ISOTROPIC_MM = (2.0, 2.0, 2.0)

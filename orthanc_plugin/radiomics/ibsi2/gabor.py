@@ -8,17 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from orthanc_plugin.domain.image_filters import Boundary, GaborFilter, Pooling, Reach
+from orthanc_plugin.domain.image_filters import GaborFilter, Pooling, Reach
+from orthanc_plugin.radiomics.ibsi2.boundaries import PADDING
 from orthanc_plugin.radiomics.resample import Spacing
 
 Floats = NDArray[np.float64]
 
-_PAD = {
-    Boundary.ZERO: "constant",
-    Boundary.NEAREST: "edge",
-    Boundary.PERIODIC: "wrap",
-    Boundary.MIRROR: "symmetric",
-}
 _WIDTHS = 5.0
 """Standard deviations of the envelope at which a kernel ends: a weight of 4e-6."""
 
@@ -53,7 +48,7 @@ def _of_stack(voxels: Floats, spacing_mm: Spacing, axis: int, chosen: GaborFilte
     inner = tuple(slice(2 * edge, 2 * edge + size) for edge, size in zip(reach, slices.shape[1:], strict=True))
     response = np.empty(slices.shape)
     for place, one in enumerate(slices):
-        spectrum = fft.fft2(np.pad(one, around, mode=_PAD[chosen.boundary]), shape)  # type: ignore[call-overload]
+        spectrum = fft.fft2(np.pad(one, around, mode=PADDING[chosen.boundary]), shape)  # type: ignore[call-overload]
         moduli = (np.abs(fft.ifft2(spectrum * kernel)[inner]) for kernel in spectra)
         response[place] = _pool(list(moduli), chosen.pooling)
     return np.moveaxis(response, 0, axis)

@@ -10,12 +10,14 @@ from orthanc_plugin.domain.image_filters import (
     GaborFilter,
     ImageFilter,
     LawsFilter,
+    LogFilter,
     MeanFilter,
     Reach,
     SimoncelliFilter,
 )
 from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.radiomics.ibsi2.gabor import gabor_reach, gabor_response
+from orthanc_plugin.radiomics.ibsi2.laplacian import laplacian_reach, laplacian_response
 from orthanc_plugin.radiomics.ibsi2.separable import (
     laws_response,
     mean_response,
@@ -34,6 +36,8 @@ def response(voxels: NDArray[np.floating], spacing_mm: Spacing, chosen: ImageFil
     given = np.asarray(voxels, np.float64)
     if isinstance(chosen, MeanFilter):
         return mean_response(given, chosen)
+    if isinstance(chosen, LogFilter):
+        return laplacian_response(given, spacing_mm, chosen)
     if isinstance(chosen, LawsFilter):
         return laws_response(given, chosen)
     if isinstance(chosen, GaborFilter):
@@ -71,8 +75,11 @@ def response_within(voxels: Voxels, spacing_mm: Spacing, box: Box, chosen: Image
 
 def reach(spacing_mm: Spacing, chosen: ImageFilter) -> tuple[int, int, int]:
     """Return how many voxels around a voxel its response depends on, (z, y, x)."""
-    if isinstance(chosen, SimoncelliFilter):
+    if isinstance(chosen, SimoncelliFilter) or (isinstance(chosen, LogFilter) and chosen.orders):
         return (0 if chosen.reach is Reach.SLICE else WHOLE_AXIS), WHOLE_AXIS, WHOLE_AXIS
+    if isinstance(chosen, LogFilter):
+        z, y, x = (laplacian_reach(chosen.sigma, mm) for mm in spacing_mm)
+        return (0 if chosen.reach is Reach.SLICE else z), y, x
     if isinstance(chosen, GaborFilter):
         return gabor_reach(spacing_mm, chosen)
     edge = separable_reach(chosen)
@@ -80,6 +87,12 @@ def reach(spacing_mm: Spacing, chosen: ImageFilter) -> tuple[int, int, int]:
         return (0 if chosen.reach is Reach.SLICE else edge), edge, edge
     letters = len(chosen.kernels) // (2 if isinstance(chosen, LawsFilter) else 1)
     return (edge if letters == 3 else 0), edge, edge
+
+
+def padding(spacing_mm: Spacing, chosen: ImageFilter) -> int:
+    """Return how many voxels a filter that transforms the whole image adds at each of its ends."""
+    transforms = isinstance(chosen, LogFilter) and chosen.orders
+    return laplacian_reach(chosen.sigma, min(spacing_mm)) if transforms else 0
 
 
 def is_periodic(chosen: ImageFilter) -> bool:

@@ -14,18 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orthanc_plugin.domain.image_filters import Boundary, LawsFilter, MeanFilter, Pooling, Reach, WaveletFilter
+from orthanc_plugin.radiomics.ibsi2.boundaries import SCIPY_MODES
 
 Floats = NDArray[np.float64]
 Kernels = Sequence[Floats]
 """One kernel along x, y and, in space, z."""
-
-MODES = {
-    Boundary.ZERO: "constant",
-    Boundary.NEAREST: "nearest",
-    Boundary.PERIODIC: "wrap",
-    Boundary.MIRROR: "reflect",
-}
-"""scipy's names; its `reflect` repeats the voxel at the border."""
 
 _LAWS = {
     "L3": np.array([1, 2, 1]) / np.sqrt(6),
@@ -125,7 +118,7 @@ def _pool(responses: Iterator[Floats], pooling: Pooling) -> Floats:
 
 def _convolved(voxels: Floats, kernels: Kernels, boundary: Boundary) -> Floats:
     for axis, kernel in zip((2, 1, 0), kernels, strict=False):
-        voxels = ndimage.convolve1d(voxels, kernel, axis, mode=MODES[boundary])
+        voxels = ndimage.convolve1d(voxels, kernel, axis, mode=SCIPY_MODES[boundary])
     return np.asarray(voxels)
 
 

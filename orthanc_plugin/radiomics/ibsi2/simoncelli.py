@@ -1,14 +1,13 @@
-"""Simoncelli's wavelet: a band of spatial frequencies, whatever their direction; and its Riesz transforms."""
+"""Simoncelli's wavelet: a band of spatial frequencies, whatever their direction."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from orthanc_plugin.domain.image_filters import Reach, SimoncelliFilter
+from orthanc_plugin.radiomics.ibsi2.riesz import frequencies, riesz_weights
 
 Floats = NDArray[np.float64]
 
@@ -27,36 +26,13 @@ def simoncelli_response(voxels: Floats, chosen: SimoncelliFilter) -> Floats:
     axes = (1, 2) if chosen.reach is Reach.SLICE else (0, 1, 2)
     shape = [voxels.shape[axis] for axis in axes]
     if chosen.orders:
-        kernel = _riesz_weights(shape, chosen.level, chosen.orders[::-1])
+        grid = np.meshgrid(*(frequencies(size) for size in shape), indexing="ij", sparse=True)
+        kernel = riesz_weights(shape, chosen.orders[::-1]) * _band(np.sqrt(sum(one**2 for one in grid)), chosen.level)
         return np.asarray(fft.ifftn(fft.fftn(voxels, axes=axes) * kernel, axes=axes).real)
-    squares = [_frequencies(size) ** 2 for size in shape]
+    squares = [frequencies(size) ** 2 for size in shape]
     opposite = [np.roll(one[::-1], 1) for one in squares]
     weight = (_weights(squares, chosen.level) + _weights(opposite, chosen.level)) / 2
     return np.asarray(fft.irfftn(fft.rfftn(voxels, axes=axes) * weight, s=shape, axes=axes))
-
-
-def _riesz_weights(shape: list[int], level: int, orders: tuple[int, ...]) -> NDArray[np.complex128]:
-    """Return the weights of all frequencies for a Riesz transform of these orders along the axes.
-
-    A Riesz transform of orders l that add up to L multiplies by (-j)^L sqrt(L! / prod l!) prod (f / |f|)^l: it is a
-    derivative that amplifies no frequency.
-
-    Source
-    ------
-    IBSI 2 reference manual, Riesz transform.
-    """
-    axes = np.meshgrid(*(_frequencies(size) for size in shape), indexing="ij", sparse=True)
-    length, total = np.sqrt(sum(one**2 for one in axes)), sum(orders)
-    share = math.factorial(total) / math.prod(map(math.factorial, orders))
-    direction = math.prod(one**order for one, order in zip(axes, orders, strict=True))
-    with np.errstate(invalid="ignore"):  # no frequency has no direction, and no share in the band
-        derived = np.where(length > 0, direction / length**total, 0)
-    return np.asarray((-1j) ** total * math.sqrt(share) * derived * _band(length, level))
-
-
-def _frequencies(size: int) -> Floats:
-    """Return the frequencies of an axis as shares of the highest, in the order of a Fourier transform."""
-    return np.asarray(fft.ifftshift(np.linspace(-1, 1, size))) if size > 1 else np.zeros(1)
 
 
 def _weights(squares: list[Floats], level: int) -> Floats:

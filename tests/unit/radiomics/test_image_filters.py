@@ -35,6 +35,9 @@ TEXTS = (
     "simoncelli",
     "simoncelli level=2 reach=slice",
     "simoncelli level=2 riesz=0,1,2",
+    "log sigma=2",
+    "log sigma=2 reach=slice boundary=zero",
+    "log sigma=1.5 boundary=nearest riesz=1,0,1",
 )
 UNITS = (1.0, 1.0, 1.0)
 
@@ -85,6 +88,11 @@ def test_a_default_that_is_spelled_out_makes_no_other_filter() -> None:
         ("wavelet family=mexh kernels=LLH", "unknown wavelet"),
         ("wavelet family=db2 kernels=LLHH", "two or three"),
         ("simoncelli level=9", "from 1 to 5"),
+        ("log", "not complete"),
+        ("log sigma=0", "above 0 to 50 mm"),
+        ("log sigma=nan", "above 0 to 50 mm"),
+        ("log sigma=20 riesz=1,0,0", "above 0 to 10 mm"),
+        ("log sigma=2 reach=slice riesz=1,0,0", "Riesz orders are 2 digits"),
     ],
 )
 def test_what_is_no_filter_is_refused_in_words(text: str, message: str) -> None:
@@ -238,7 +246,13 @@ def test_one_slice_and_one_voxel_have_responses() -> None:
             assert np.isfinite(response(np.ones(shape), SPACING_MM, chosen)).all(), text
 
 
-@pytest.mark.parametrize("text", ["simoncelli", "mean size=5 boundary=periodic", "gabor sigma=1.5 wavelength=3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "simoncelli", "mean size=5 boundary=periodic", "gabor sigma=1.5 wavelength=3", "log sigma=2",
+        "log sigma=2 boundary=periodic", "log sigma=2 riesz=0,1,0",
+    ],
+)  # fmt: skip
 def test_a_resampled_organ_is_filtered_as_the_whole_resampled_image(text: str) -> None:
     mask = np.zeros(VOXELS.shape, bool)
     mask[1:5, 3:8, 9:15] = True
