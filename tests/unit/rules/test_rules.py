@@ -92,6 +92,16 @@ def test_what_a_rule_says_of_results_stands_in_the_plan() -> None:
     assert plan.hold_back == (Check.SIDE, Check.VOLUME)
 
 
+def test_what_paints_the_patient_or_repeats_results_as_pictures_is_made_only_on_demand() -> None:
+    plan = decide([rule()], CHEST, MODELS)
+    assert isinstance(plan, Plan)
+    assert {*plan.outputs} <= {
+        Output.SEG, Output.RADIOMICS, Output.LANDMARKS, Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.CHECKS,
+    }  # fmt: skip
+    assert plan.seg == SegSettings(SegEncoding.AUTO, 1.0)
+    assert not plan.seg.body
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
