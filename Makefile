@@ -1,7 +1,7 @@
 # `make` and `make help` list the targets: a target's line says after ## what it does.
 
 RUN := .venv/bin/
-TIERS ?= unit integration parity parity/nnunet parity/bpr faults security browser
+TIERS ?= unit integration parity parity/nnunet parity/bpr parity/ibsi2 faults security browser
 # Every test of the main job starts several Pythons: without cached bytecode each would compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 # MkDocs Material announces other software on every build.
@@ -64,8 +64,9 @@ input-tables: setup ## Measure the check of HU and compare readers on the traps;
 	$(RUN)python -m scripts.plausibility_table
 	$(RUN)python -m scripts.traps_table
 
-ibsi-tables: setup ## Measure IBSI's phantoms (IBSI_CT_PHANTOM=FOLDER for the CT); writes docs/radiomics-ibsi.md
+ibsi-tables: setup parity-env ## Measure IBSI's phantoms and filters (IBSI_CT_PHANTOM=FOLDER, IBSI2_MAPS=FOLDER); writes docs/radiomics-ibsi.md
 	$(RUN)python -m tests.parity.ibsi_page
+	.parity/bin/python -m tests.parity.ibsi2.table
 
 changelog: setup ## Show what the next release brings; VERSION=1.2.3 gathers it into CHANGELOG.md
 	$(RUN)towncrier build $(if $(VERSION),--version "$(VERSION)" --yes,--version Unreleased --draft)

@@ -13,9 +13,8 @@ from pathlib import Path
 from orthanc_plugin.radiomics.feature_codes import FEATURES
 from tests.parity.ibsi_ct import CONFIGURATIONS, DIGITAL_PHANTOM, VARIABLE, measured, read_digital_phantom, read_phantom
 from tests.parity.ibsi_reference import Published, Row, published
-from tests.support.cases.realct import ROOT
+from tests.parity.marks import PAGE, with_part
 
-PAGE = ROOT / "docs" / "radiomics-ibsi.md"
 _BEGIN, _END = "<!-- begin: written by tests/parity/ibsi_page.py -->\n", "<!-- end -->\n"
 _CT_BEGIN, _CT_END = "<!-- begin CT: written by tests/parity/ibsi_page.py -->\n", "<!-- end CT -->\n"
 _CODES = {coded.name: coded.concept.value for coded in FEATURES}
@@ -63,12 +62,6 @@ def _rows(expected: Mapping[Row, Published], values: Mapping[Row, float]) -> Ite
         held = "yes" if value is not None and one.matches(value) else "**no**"
         cells = (f"`{name}`", f"`{_CODES[name]}`", aggregation, shown, f"{one.value:g}", f"{one.tolerance:g}", held)
         yield f"| {' | '.join(cells)} |"
-
-
-def with_part(text: str, part: str, begin: str, end: str) -> str:
-    """Replace what lies between two marks."""
-    before, rest = text.split(begin)
-    return before + begin + "\n" + part + "\n" + end + rest.split(end, 1)[1]
 
 
 if __name__ == "__main__":

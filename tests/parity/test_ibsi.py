@@ -10,8 +10,9 @@ from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSet
 from orthanc_plugin.radiomics.feature_codes import PYRADIOMICS_OWN
 from orthanc_plugin.radiomics.features import measure_segments
 from tests.parity.ibsi_ct import CONFIGURATIONS, DIGITAL_PHANTOM, read_digital_phantom
-from tests.parity.ibsi_page import PAGE, digital_phantom
+from tests.parity.ibsi_page import digital_phantom
 from tests.parity.ibsi_reference import Published, Row, by_row, published
+from tests.parity.marks import PAGE
 
 VALUES = {"dig. phantom": 482, "config. A": 346, "config. B": 346, "config. C": 209, "config. D": 210, "config. E": 210}
 """Published values of each data set. Configuration C has no consensus for Compactness 1."""
