@@ -91,8 +91,9 @@ def reach(spacing_mm: Spacing, chosen: ImageFilter) -> tuple[int, int, int]:
 
 def padding(spacing_mm: Spacing, chosen: ImageFilter) -> int:
     """Return how many voxels a filter that transforms the whole image adds at each of its ends."""
-    transforms = isinstance(chosen, LogFilter) and chosen.orders
-    return laplacian_reach(chosen.sigma, min(spacing_mm)) if transforms else 0
+    if isinstance(chosen, LogFilter) and chosen.orders:
+        return laplacian_reach(chosen.sigma, min(spacing_mm))
+    return 0
 
 
 def is_periodic(chosen: ImageFilter) -> bool:
