@@ -148,4 +148,4 @@ pins: setup ## Pin what pyproject.toml asks for; UPGRADE=1 raises every version
 	./scripts/pin-requirements $(if $(UPGRADE),--upgrade)
 
 clean: ## Remove everything that was built or installed here
-	rm -rf .bench .browser .demo dist .site .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv .parity
+	rm -rf .gpu .bench .browser .demo dist .site .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv .parity

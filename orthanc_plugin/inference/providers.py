@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from enum import StrEnum
@@ -42,7 +43,8 @@ _ORDER = {
     Provider.OPENVINO: (Provider.OPENVINO,),
 }
 # An exhaustive search of convolution algorithms takes minutes at the first run of a 3-D network (onnxruntime#7212).
-_OPTIONS = {Provider.CUDA: {"cudnn_conv_algo_search": "HEURISTIC"}}
+# TF32 would round the input of fp32 graphs to 10 bits. Who wants speed converts a model as fp16, which is checked.
+_CUDA = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 
 
 def usable_threads() -> int:
@@ -97,7 +99,13 @@ def choose_provider(wanted: Provider) -> tuple[Provider, ...]:
 
 
 def open_session(
-    graph: Path, wanted: Provider, threads: int | None = None, *, arena: bool = True, convolutions: bool = True
+    graph: Path,
+    wanted: Provider,
+    threads: int | None = None,
+    *,
+    arena: bool = True,
+    convolutions: bool = True,
+    replayed: bool = False,
 ) -> tuple[Any, Provider]:
     """Open an ONNX file.
 
@@ -115,6 +123,8 @@ def open_session(
     convolutions : bool
         Whether the graph is a network of convolutions. OpenVINO runs those in about half the time, and the others
         more slowly than ONNX Runtime, which then takes its place.
+    replayed : bool
+        Whether every run has the same buffers on the GPU, so that its kernels are recorded once as a CUDA graph.
 
     Returns
     -------
@@ -135,7 +145,7 @@ def open_session(
         candidates = tuple(each for each in candidates if each is not Provider.OPENVINO) or (Provider.CPU,)
     for provider in candidates:
         try:
-            session = _try_session(graph, provider, threads or usable_threads(), arena)
+            session = _try_session(graph, provider, threads or usable_threads(), arena, replayed)
         except ModelError as error:
             if provider is candidates[-1] or provider is not Provider.OPENVINO:
                 raise
@@ -147,13 +157,43 @@ def open_session(
     raise ConfigError(f"Provider {wanted.value} does not start on this machine: driver or CUDA libraries are missing")
 
 
-def _starting(provider: Provider) -> list[tuple[str, dict[str, str]]]:
+def device_options(kind: str) -> list[tuple[str, dict[str, str]]]:
+    """List providers and options of small graphs that run on a device, `cuda` or `cpu`."""
+    return [(_NAMES[Provider.CUDA], _CUDA)] if kind == Provider.CUDA.value else [(_NAMES[Provider.CPU], {})]
+
+
+def _starting(graph: Path, provider: Provider, replayed: bool) -> list[tuple[str, dict[str, str]]]:
     """List the provider, and CUDA for what TensorRT cannot run; ONNX Runtime adds the CPU itself."""
-    providers = [provider, Provider.CUDA] if provider is Provider.TENSORRT else [provider]
-    return [(_NAMES[each], _OPTIONS.get(each, {})) for each in providers]
+    cuda = (_NAMES[Provider.CUDA], _CUDA | ({"enable_cuda_graph": "1"} if replayed else {}))
+    match provider:
+        case Provider.CUDA:
+            return [cuda]
+        case Provider.TENSORRT:
+            recorded = {"trt_cuda_graph_enable": "1"} if replayed else {}
+            return [(_NAMES[provider], engine_cache(graph) | recorded), (_NAMES[Provider.CUDA], _CUDA)]
+        case _:
+            return [(_NAMES[provider], {})]
 
 
-def _try_session(graph: Path, provider: Provider, threads: int, arena: bool) -> Any:
+def engine_cache(graph: Path) -> dict[str, str]:
+    """Return the options that keep TensorRT's engine of a graph, which takes minutes to build.
+
+    TensorRT recognises an engine by the shape of its graph and not by its weights. So each graph has a folder of its
+    own, under $XDG_CACHE_HOME or ~/.cache. Without a folder that can be written, engines are built at each start.
+    """
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with graph.open("rb") as file:
+        folder = root / "orthanc-enrichment" / "tensorrt" / hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _LOG.warning("TensorRT engines are not kept: %s", error.strerror)
+        return {}
+    path = str(folder)
+    return {"trt_engine_cache_enable": "1", "trt_engine_cache_path": path, "trt_timing_cache_enable": "1"}
+
+
+def _try_session(graph: Path, provider: Provider, threads: int, arena: bool, replayed: bool) -> Any:
     if provider is Provider.OPENVINO:
         return OpenVinoSession(graph, threads)
     import onnxruntime
@@ -171,6 +211,9 @@ def _try_session(graph: Path, provider: Provider, threads: int, arena: bool) -> 
     options.enable_cpu_mem_arena = arena
     try:
         with memory_errors(graph.name, provider.value):
-            return onnxruntime.InferenceSession(str(graph), options, providers=_starting(provider))
+            return onnxruntime.InferenceSession(str(graph), options, providers=_starting(graph, provider, replayed))
     except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented) as error:
+        if replayed and provider in (Provider.CUDA, Provider.TENSORRT):
+            _LOG.warning("%s: its kernels cannot be recorded as a CUDA graph; each is started anew", graph.name)
+            return _try_session(graph, provider, threads, arena, replayed=False)
         raise ModelError(f"{graph.name} cannot be loaded: {type(error).__name__}") from error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.faults.campaign.table import machine
+from tests.support.machine import machine
 
 PAGE, PERFORMANCE = (Path(__file__).resolve().parents[2] / "docs" / name for name in ("scaling.md", "performance.md"))
 

@@ -21,8 +21,8 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from tests.benchmarks.simulator import STAGES, Stages
-from tests.faults.campaign.table import machine
 from tests.support.cases.enriched import EnrichedOrthanc, files_of
+from tests.support.machine import machine
 from tests.support.servers.orthanc_server import ROOT, wait_until
 from tests.support.servers.postgresql import postgresql
 

@@ -18,12 +18,14 @@ from orthanc_plugin.domain.masks import Confidence, Labels, Segment, Segmentatio
 from orthanc_plugin.domain.volume import Volume, Voxels
 from orthanc_plugin.errors import ModelError
 from orthanc_plugin.inference.grid import Spacing
+from orthanc_plugin.inference.nnunet.device import Device, write_labels
+from orthanc_plugin.inference.nnunet.device_check import open_device
 from orthanc_plugin.inference.nnunet.members import Members
 from orthanc_plugin.inference.nnunet.network import Network
 from orthanc_plugin.inference.nnunet.orientation import network_turn
 from orthanc_plugin.inference.nnunet.postprocess import keep_largest
-from orthanc_plugin.inference.nnunet.preprocess import Box, preprocess
-from orthanc_plugin.inference.nnunet.resample import labels_from_frame, resample_to_frame
+from orthanc_plugin.inference.nnunet.preprocess import Box, Prepared, Resample, preprocess
+from orthanc_plugin.inference.nnunet.resample import labels_from_frame, resample_image, resample_to_frame
 from orthanc_plugin.inference.nnunet.restore import Member, restore, way_back
 from orthanc_plugin.inference.nnunet.window import SLICES_AT_ONCE, passes_of, predict
 from orthanc_plugin.inference.providers import Provider, usable_threads
@@ -51,8 +53,11 @@ class NnunetEngine:
         self._slices_at_once = SLICES_AT_ONCE
         # A graph may have two uses: a low-resolution model averaged with the cascade that starts with it.
         users = {graph: user for user in _configurations(self._model.parts) for graph in user.graphs}
+        self._device = open_device(wanted)
+        on_host = {graph for part in _all_parts(self._model.parts) if not self._fits(part) for graph in _graphs(part)}
         self._networks = {
-            graph: Network(card.directory / graph, user, _channels(user), wanted) for graph, user in users.items()
+            graph: Network(card.directory / graph, user, _channels(user), wanted, replayed=graph not in on_host)
+            for graph, user in users.items()
         }
         # Networks of one model usually run on one provider; name all of them if they do not (a GPU that is full).
         self.provider = "+".join(sorted({network.provider.value for network in self._networks.values()}))
@@ -109,6 +114,10 @@ class NnunetEngine:
         """Compute postprocessed head numbers (plus 1 for regions) in the card's axes."""
         labels = np.zeros(voxels_hu.shape, np.uint8)
         of_each = agreements or [None] * len(part.configurations)
+        if self._device is not None and self._fits(part):
+            self._on_device(self._device, part, voxels_hu, spacing_mm, of_each[0], labels)
+            keep_largest(labels, part.postprocessing, float(np.prod(spacing_mm)))
+            return labels
         members, boxes = zip(
             *(
                 self._member(part, configuration, voxels_hu, spacing_mm, agreement)
@@ -121,6 +130,35 @@ class NnunetEngine:
         keep_largest(labels, part.postprocessing, float(np.prod(spacing_mm)))
         return labels
 
+    def _fits(self, part: Part) -> bool:
+        """Tell whether a part runs on the device as a whole."""
+        return self._device is not None and len(part.configurations) == 1 and not part.configurations[0].planar
+
+    def _on_device(
+        self,
+        device: Device,
+        part: Part,
+        voxels_hu: Voxels,
+        spacing_mm: Spacing,
+        agreement: Members | None,
+        labels: Labels,
+    ) -> None:
+        (configuration,) = part.configurations
+        prepared = self._prepared(configuration, voxels_hu, spacing_mm, device.resample)
+        networks = [self._networks[graph] for graph in configuration.graphs]
+        out = labels[prepared.box].transpose(configuration.transpose_forward)
+        taps = way_back(configuration, prepared)
+        write_labels(device, prepared.data, configuration, networks, taps, out, regions=part.regions, members=agreement)
+
+    def _prepared(
+        self, configuration: Configuration, voxels_hu: Voxels, spacing_mm: Spacing, resample: Resample
+    ) -> Prepared:
+        previous = configuration.previous
+        earlier = None if previous is None else self._part(previous.part, voxels_hu, spacing_mm)
+        prepared = preprocess(voxels_hu, spacing_mm, configuration, earlier, resample)
+        _LOG.info("model %s: %s on %s voxels", self.card.name, configuration.name, prepared.data.shape)
+        return prepared
+
     def _member(
         self,
         part: Part,
@@ -129,11 +167,8 @@ class NnunetEngine:
         spacing_mm: Spacing,
         agreement: Members | None,
     ) -> tuple[Member, Box]:
-        previous = configuration.previous
-        earlier = None if previous is None else self._part(previous.part, voxels_hu, spacing_mm)
-        prepared = preprocess(voxels_hu, spacing_mm, configuration, earlier)
+        prepared = self._prepared(configuration, voxels_hu, spacing_mm, resample_image)
         networks = [self._networks[graph] for graph in configuration.graphs]
-        _LOG.info("model %s: %s on %s voxels", self.card.name, configuration.name, prepared.data.shape)
         slabs = predict(
             prepared.data,
             configuration,
@@ -201,6 +236,11 @@ def _all_parts(parts: tuple[Part, ...]) -> Iterator[Part]:
 def _configurations(parts: tuple[Part, ...]) -> Iterator[Configuration]:
     for part in _all_parts(parts):
         yield from part.configurations
+
+
+def _graphs(part: Part) -> Iterator[str]:
+    for configuration in part.configurations:
+        yield from configuration.graphs
 
 
 def _channels(configuration: Configuration) -> int:

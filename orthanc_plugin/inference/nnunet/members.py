@@ -72,6 +72,16 @@ class Members:
                 self._both[number, head] += share[ours & theirs].sum()
                 self._sizes[number, head] += size + share[theirs].sum()
 
+    def take(
+        self,
+        both: NDArray[np.float64],
+        sizes: NDArray[np.float64],
+        doubt: NDArray[np.float64],
+        border: NDArray[np.float64],
+    ) -> None:
+        """Take the sums of all tiles: (count, heads) and (heads,)."""
+        self._both, self._sizes, self._doubt, self._border = both, sizes, doubt, border
+
     def dice(self, head: int) -> float | None:
         """Return the mean over the members of the Dice coefficient with the joint result; None without a voxel."""
         sizes = self._sizes[:, head]

@@ -6,7 +6,9 @@ also treat masks and a previous stage differently. `Prepared` keeps what the way
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +53,21 @@ class Prepared:
     target_mm: Spacing
 
 
+class Resample(Protocol):
+    """`resample_image`, or what does the same elsewhere."""
+
+    def __call__(
+        self, image: Field, shape: Sequence[int], *, order: int, order_z: int = 0, separate: int | None = None
+    ) -> Field:
+        """Resample an image to another grid of the same extent."""
+
+
 def preprocess(
-    voxels_hu: Field, spacing_mm: Spacing, configuration: Configuration, previous_labels: Labels | None = None
+    voxels_hu: Field,
+    spacing_mm: Spacing,
+    configuration: Configuration,
+    previous_labels: Labels | None = None,
+    resample: Resample = resample_image,
 ) -> Prepared:
     """Prepare a CT for a configuration's network.
 
@@ -66,6 +81,8 @@ def preprocess(
         The network's configuration.
     previous_labels : ndarray, shape (z, y, x), integer, optional
         Labels 1 to n of the first stage's network on the same grid; a cascade's second stage needs them.
+    resample : callable
+        Resamples the CT.
 
     Raises
     ------
@@ -85,7 +102,7 @@ def preprocess(
     grid = _Grid.of(spacing_mm, configuration, voxels_hu[box].transpose(axes).shape)
     if outside is not None:
         outside = outside[box].transpose(axes)
-    image = _image(voxels_hu[box].transpose(axes), outside, grid, configuration)
+    image = _image(voxels_hu[box].transpose(axes), outside, grid, configuration, resample)
     channels = [image]
     if configuration.previous is not None:
         channels += _previous_masks(previous_labels, box, outside, grid, configuration)
@@ -158,12 +175,12 @@ def _outside(voxels: Field) -> Mask | None:
     return np.asarray(reaches_border[parts])
 
 
-def _image(image: Field, outside: Mask | None, grid: _Grid, configuration: Configuration) -> Field:
+def _image(image: Field, outside: Mask | None, grid: _Grid, configuration: Configuration, resample: Resample) -> Field:
     """Resample and normalise, in the framework's order."""
     rule, normalisation = configuration.data_resampling, configuration.normalisation
     if configuration.framework is Framework.V2:
         image = _normalised(image, outside, normalisation, Framework.V2)
-    image = resample_image(image, grid.new_shape, order=rule.order, order_z=rule.order_z, separate=grid.separate)
+    image = resample(image, grid.new_shape, order=rule.order, order_z=rule.order_z, separate=grid.separate)
     if configuration.framework is Framework.V2:
         return image
     if outside is not None:

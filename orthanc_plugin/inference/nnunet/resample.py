@@ -231,16 +231,25 @@ def _zoomed(line: NDArray[np.float64], size: int, order: int, *, grid_mode: bool
 @lru_cache(maxsize=64)
 def _bands(size_in: int, size_out: int, order: int) -> tuple[_Band, ...]:
     """Find the weights of `zoom` along one axis, including its prefilter."""
-    columns = [_zoomed(unit, size_out, order) for unit in np.eye(size_in)]
-    return _split(np.stack(columns, axis=1), _STEP)
+    return _split(axis_weights(size_in, size_out, order), _STEP)
+
+
+def axis_weights(size_in: int, size_out: int, order: int) -> NDArray[np.float64]:
+    """Compute the weights (size_out, size_in) of `zoom` along one axis, its prefilter included."""
+    return np.stack([_zoomed(unit, size_out, order) for unit in np.eye(size_in)], axis=1)
 
 
 @lru_cache(maxsize=8)
 def _bands_across(size_in: int, size_out: int, order: int) -> tuple[_Band, ...]:
     """Find the weights of `map_coordinates` along the separate axis."""
+    return _split(across_weights(size_in, size_out, order), _STEP)
+
+
+def across_weights(size_in: int, size_out: int, order: int) -> NDArray[np.float64]:
+    """Compute the weights (size_out, size_in) along an axis that is resampled on its own."""
     centres = size_in / size_out * (np.arange(size_out) + 0.5) - 0.5
     columns = [ndimage.map_coordinates(unit, centres[None], order=order, mode="nearest") for unit in np.eye(size_in)]
-    return _split(np.stack(columns, axis=1), _STEP)
+    return np.stack(columns, axis=1)
 
 
 def _split(weights: NDArray[np.float64], step: int) -> tuple[_Band, ...]:

@@ -12,7 +12,8 @@ import time
 from datetime import UTC, datetime
 
 from tests.faults.campaign.cases import CASES
-from tests.faults.campaign.table import Line, keep, machine, table, write_page
+from tests.faults.campaign.table import Line, keep, table, write_page
+from tests.support.machine import machine
 
 
 def main() -> int:

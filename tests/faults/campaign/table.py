@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.faults.campaign.cases import CASES, MIB, Outcome
+from tests.faults.campaign.cases import CASES, Outcome
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "faults.md"
@@ -42,20 +39,6 @@ class Line:
             case, outcome.repetitions, census.sent, census.lost, census.doubled, census.orphans, outcome.figures,
             round(minutes, 1), date, machine,
         )  # fmt: skip
-
-
-def machine() -> str:
-    """Describe this computer in plain words."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / MIB / 1024
-    system = platform.freedesktop_os_release()["PRETTY_NAME"].split(" (")[0]
-    said = subprocess.run(["Orthanc", "--version"], capture_output=True, text=True, env=_environment()).stdout
-    orthanc = said.split()[1] if said else "unknown"
-    python = platform.python_version()
-    return f"{os.cpu_count()} CPU cores, {memory:.0f} GiB, {system}, Python {python}, Orthanc {orthanc}"
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"}
 
 
 def kept() -> list[Line]:
