@@ -4,10 +4,14 @@ Our own code logs identifiers and counts. What other libraries log may quote any
 dates of birth, and an exception quotes what it could not convert. So of their records only the logger, the level and
 the place in the code are kept, and of an exception only its kind and its frames. A warning of the module `warnings`
 and an error that nobody catches are treated alike.
+
+A line is a text or an object of JSON. Both carry the ids of the request, the job, the series and the archive that the
+code was about.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import resource
@@ -16,15 +20,18 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Mapping
+from enum import StrEnum
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from orthanc_plugin.correlation import current_ids
 from orthanc_plugin.errors import EnrichError
 
-FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(name)s: %(message)s"
+FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(name)s%(about)s: %(message)s"
 MAX_BYTES = 10 * 1024 * 1024
 KEPT_FILES = 5
 
@@ -35,8 +42,16 @@ _CONSTANT_TEXTS = ("urllib3", "uvicorn")
 """They format no text themselves: the text without its arguments holds no value."""
 
 _AGAIN_S = 60.0
+_TIME = "%Y-%m-%dT%H:%M:%S"
 
 _log = logging.getLogger(__name__)
+
+
+class LogFormat(StrEnum):
+    """How a line of the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class CleanRecord(logging.LogRecord):
@@ -56,6 +71,7 @@ class CleanRecord(logging.LogRecord):
         **more: object,
     ) -> None:
         super().__init__(name, level, pathname, lineno, msg, args, None, func, sinfo)  # type: ignore[arg-type]
+        self.ids = current_ids()
         if not _is(name, _OURS):
             self._forget_values()
         elif isinstance(self.args, tuple):
@@ -112,7 +128,10 @@ def guard_process() -> None:
 def _uncaught(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
     if isinstance(error, KeyboardInterrupt):
         return
-    sys.stderr.write(f"error: unexpected {trace_of(error)}\n")
+    if writes_json_to_stderr():
+        _log.critical("ended by an unexpected %s", trace_of(error))
+    else:
+        sys.stderr.write(f"error: unexpected {trace_of(error)}\n")
 
 
 def _of(error: BaseException | None, kind: type[BaseException]) -> str:
@@ -171,7 +190,50 @@ class _PrivateRotatingFileHandler(RotatingFileHandler):
         return open(self.baseFilename, "a", encoding="utf-8", opener=private)
 
 
-def configure_logging(path: Path | None, level: int = logging.INFO) -> None:
+class _TextLines(logging.Formatter):
+    """One line a record, with the ids that its message does not name."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record as text."""
+        message = record.getMessage()
+        ids = [f"{name}={text}" for name, text in _ids_of(record).items() if text not in message]
+        record.about = f" [{' '.join(ids)}]" if ids else ""
+        return super().format(record)
+
+
+class _JsonLines(logging.Formatter):
+    """One object of JSON a record: time, level, process, logger, message, ids, and the trace of an error."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record as JSON."""
+        line = {
+            "time": f"{self.formatTime(record, _TIME)}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "process": record.process,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_ids_of(record),
+        }
+        return json.dumps(line | ({"error": record.exc_text} if record.exc_text else {}))
+
+
+def _ids_of(record: logging.LogRecord) -> Mapping[str, str]:
+    return record.ids if isinstance(record, CleanRecord) else {}
+
+
+def writes_json_to_stderr() -> bool:
+    """Tell whether stderr is a log of JSON lines, in which no other line may stand."""
+    return any(
+        isinstance(handler.formatter, _JsonLines) and not isinstance(handler, logging.FileHandler)
+        for handler in logging.getLogger().handlers
+    )
+
+
+def configure_logging(path: Path | None, level: int = logging.INFO, form: LogFormat = LogFormat.TEXT) -> None:
     """Send all logs to a file or to stderr. A second call replaces the first.
 
     Parameters
@@ -180,6 +242,8 @@ def configure_logging(path: Path | None, level: int = logging.INFO) -> None:
         Log file in an existing folder, for this process alone (two processes that rotate it lose lines); None: stderr.
     level : int
         Level of our own loggers; talkative libraries log warnings only.
+    form : LogFormat
+        How a line is written.
     """
     handler: logging.Handler = (
         _PrivateRotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES)
@@ -187,11 +251,17 @@ def configure_logging(path: Path | None, level: int = logging.INFO) -> None:
         else logging.StreamHandler()
     )
     logging.setLogRecordFactory(CleanRecord)
-    formatter = logging.Formatter(FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(_JsonLines() if form is LogFormat.JSON else _TextLines(FORMAT, _TIME))
     handler.addFilter(_NotAgain())
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # a peer that goes away is an error there
+    _take_over("dbos")
+
+
+def _take_over(library: str) -> None:
+    """Let the lines of a library come here that otherwise writes to stderr by a handler of its own."""
+    logger = logging.getLogger(library)
+    logger.handlers = [logging.NullHandler()]  # it adds its own only where there is none
+    logger.propagate = True

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -275,7 +276,7 @@ class DimseArchive:
         transfer = _Transfer()
         retrieve = self._get if self._dimse.retrieve is Retrieve.GET else self._move
         work = partial(_run, retrieve, transfer, identifier, classes, wanted)
-        thread = threading.Thread(target=work, name="retrieval", daemon=True)
+        thread = threading.Thread(target=copy_context().run, args=(work,), name="retrieval", daemon=True)
         thread.start()
         total = 0
         try:

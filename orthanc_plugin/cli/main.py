@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -43,9 +44,11 @@ from orthanc_plugin.cli import (
 )
 from orthanc_plugin.cli.desk import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Command, Commands, Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
-from orthanc_plugin.logs import guard_process
+from orthanc_plugin.logs import describe, guard_process, writes_json_to_stderr
 
 __all__ = ["EXIT_CONFIG", "EXIT_DONE", "EXIT_FAILED", "EXIT_USAGE", "main"]
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(desk: Desk, error: Exception, code: int) -> int:
     if getattr(desk.options, "stdin", False) or desk.options.json:
         print(json.dumps({"error": str(error)}), flush=True)
+    elif writes_json_to_stderr():
+        _log.critical("ended: %s", error if isinstance(error, EnrichError) else describe(error))
     else:
         desk.messages.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
     return code

@@ -54,6 +54,7 @@ def run_worker(desk: Desk) -> int:
 
     configure_logging(None)
     _, configuration = settings_of(desk)
+    configure_logging(None, form=configuration.log.format)
     limit_cores(configuration.worker_cores)
     from orthanc_plugin.jobs import worker  # the libraries that it loads size their pools of threads by the cores
 

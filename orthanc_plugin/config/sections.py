@@ -26,6 +26,7 @@ from orthanc_plugin.config.base import (
 from orthanc_plugin.config.retention import RetentionSettings
 from orthanc_plugin.config.rule import DEFAULT_RULE, Rule
 from orthanc_plugin.config.webhooks import WebhookName, WebhookSettings
+from orthanc_plugin.logs import LogFormat
 
 SECTION = "Enrichment"
 _KEY_LENGTH = 16
@@ -139,6 +140,12 @@ class BackfillSettings(Settings):
         return start <= now < end if start < end else not end <= now < start
 
 
+class LogSettings(Settings):
+    """How service and workers write their logs."""
+
+    format: LogFormat = Field(default=LogFormat.TEXT, description=", ".join(f'"{form}"' for form in LogFormat))
+
+
 class Configuration(Settings):
     """The whole section. docs/configuration.md describes each key."""
 
@@ -182,6 +189,7 @@ class Configuration(Settings):
     report_title: ReportTitle = Field(default=ReportTitle(), description="an object with Value, Scheme and Meaning")
     tables: TableSettings = Field(default=TableSettings(), description="an object with Patient and Key")
     retention: RetentionSettings = Field(default=RetentionSettings(), description="an object")
+    log: LogSettings = Field(default=LogSettings(), description="an object")
     audit: AuditSettings = Field(default=AuditSettings(), description="an object")
     access: AccessSettings = Field(default=AccessSettings(), description="an object")
     require_tls: bool = Field(default=False, description="true or false")

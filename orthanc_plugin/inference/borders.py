@@ -7,7 +7,6 @@ the coarse border, HU decide. So topology comes from the coarse grid, but no bor
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import cc3d
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from orthanc_plugin.correlation import CarryingPool
 from orthanc_plugin.domain.masks import Labels, Mask
 from orthanc_plugin.inference.airway import Airway
 from orthanc_plugin.inference.contrast import Contrast
@@ -107,7 +107,7 @@ def fine_labels(
         paint[lung & (le > ri)] = number("lung_right")
         paint[_either(a, plane, *_AIRWAY_BAND_MM, _AIRWAY_HU)] = number("airway")
 
-    with ThreadPoolExecutor(usable_threads()) as pool:
+    with CarryingPool(usable_threads()) as pool:
         list(pool.map(draw, range(len(hu))))
     _remove_islands(labels, float(np.prod(grid.fine_spacing_mm)) / 1000.0, number)
     return labels

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from orthanc_plugin.archive.orthanc import Feed
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.sections import Configuration
+from orthanc_plugin.correlation import about
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.plan import Measure
 from orthanc_plugin.domain.uids import UID_LENGTH, is_uid
@@ -202,8 +203,10 @@ class Admission:
                 began = time.monotonic() if began is None else began
                 if time.monotonic() - began > TURN_S:
                     break
-            if watch.hint.archive not in away and not self._look(key, watch, now):
-                away.add(watch.hint.archive)
+            hint = watch.hint
+            with about(series=hint.series_instance_uid, archive=hint.archive):
+                if hint.archive not in away and not self._look(key, watch, now):
+                    away.add(hint.archive)
         self._backfill.advance(now)
 
     def reconcile(self, now: float) -> None:
@@ -310,7 +313,8 @@ class Admission:
         )
         if written:
             name = loggable_uid(decision.series_instance_uid)
-            logger.info("series %s: %s %s", name, decision.decision, decision.reason)
+            with about(job=decision.job_id):
+                logger.info("series %s: %s %s", name, decision.decision, decision.reason)
             self._webhooks.tell(self._queue.deliveries, decision)
         made = Outcome.SKIP if job is None else Outcome.JOB
         self._tell(hint, made if written else Outcome.UNCHANGED, decision)

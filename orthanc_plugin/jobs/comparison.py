@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from orthanc_plugin.config.rule import Rule
+from orthanc_plugin.correlation import CarryingPool
 from orthanc_plugin.errors import EnrichError
 from orthanc_plugin.jobs.inspector import Place
 from orthanc_plugin.jobs.ledger import Decision
@@ -109,7 +109,7 @@ class Comparer:
         return Comparison(total, len(found), len(found) - len(judged), before, after, differences)
 
     def _compare(self, run: int, rows: tuple[Decision, ...], rules: tuple[Rule, ...]) -> None:
-        with ThreadPoolExecutor(AT_ONCE, "compare") as pool:
+        with CarryingPool(AT_ONCE, "compare") as pool:
             for row, tags in zip(rows, pool.map(lambda row: self._tags(run, row), rows), strict=True):
                 one = None if tags is None else (row, self._outcome(self._rules, tags), self._outcome(rules, tags))
                 with self._lock:

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from orthanc_plugin.archive.orthanc import Feed
+from orthanc_plugin.correlation import about
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.jobs.ledger import Decision, Enriched, Ledger
 from orthanc_plugin.jobs.queue import JobQueue
@@ -150,14 +151,16 @@ class DeletedSources:
             self._queue.ledger.drop_note(key)
         elif self._queue.ledger.note(key) != doubt:
             self._queue.ledger.keep_note(key, doubt)
-            logger.warning("archive %s: %s", archive, doubt)
+            with about(archive=archive):
+                logger.warning("archive %s: %s", archive, doubt)
 
     def _finish(self) -> None:
         """Withdraw what the notes name; a note stays until that is done, so that a crash loses nothing."""
         for key in [*self._queue.ledger.notes(DELETED)][:WITHDRAWN_AT_ONCE]:
             job_id = key.removeprefix(DELETED)
             if self._queue.withdrawals.of_deleted(job_id):
-                logger.info("job %s: its series is deleted; its results are withdrawn", job_id)
+                with about(job=job_id):
+                    logger.info("job %s: its series is deleted; its results are withdrawn", job_id)
             self._queue.ledger.drop_note(key)
 
 

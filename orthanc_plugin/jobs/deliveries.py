@@ -189,6 +189,11 @@ def job_of(workflow_id: str) -> str:
     return _parts(workflow_id)[1]
 
 
+def job_in(workflow_id: str) -> str:
+    """Return the job that a workflow is about: it is the job itself, or its delivery."""
+    return job_of(workflow_id) if ":" in workflow_id else workflow_id
+
+
 def destination_of(workflow_id: str) -> str:
     """Return the archive or webhook of a delivery, given the id of its workflow."""
     return _parts(workflow_id)[2]

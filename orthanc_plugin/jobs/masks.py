@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.orthanc import Feed
 from orthanc_plugin.archive.protocol import MASKS, Archive
+from orthanc_plugin.correlation import about
 from orthanc_plugin.domain.job import OPEN_STATES
 from orthanc_plugin.domain.plan import MaskObject
 from orthanc_plugin.domain.uids import is_uid
@@ -124,15 +125,16 @@ class ArrivedMasks:
 
     def run(self, job_id: str) -> bool:
         """Run a job again that ended; return False if it does not run yet."""
-        try:
-            self.queue.retry(job_id)
-        except TransientError:
-            raise
-        except EnrichError as error:
-            logger.info("masks of job %s changed, but it does not run again yet: %s", job_id, error)
-            return False
-        logger.info("job %s runs again: masks of its series arrived, or were deleted", job_id)
-        return True
+        with about(job=job_id):
+            try:
+                self.queue.retry(job_id)
+            except TransientError:
+                raise
+            except EnrichError as error:
+                logger.info("masks of job %s changed, but it does not run again yet: %s", job_id, error)
+                return False
+            logger.info("job %s runs again: masks of its series arrived, or were deleted", job_id)
+            return True
 
 
 class DeletedMasks:

@@ -15,11 +15,12 @@ from datetime import timedelta
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus, error
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from orthanc_plugin.correlation import about
 from orthanc_plugin.domain.job import OPEN_STATES, EnrichJob, JobState, Priority, StageOutcome
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.custody import Custody
 from orthanc_plugin.jobs.database import make_database_file
-from orthanc_plugin.jobs.deliveries import Deliveries
+from orthanc_plugin.jobs.deliveries import Deliveries, job_in
 from orthanc_plugin.jobs.engine import (
     APPLICATION_VERSION,
     DELIVER,
@@ -315,7 +316,8 @@ class JobQueue:
         """Let a running job wait again; `settle` queues it, and meanwhile its worker takes the next job."""
         if self.ledger.put_back(job_id):  # otherwise a person cancelled it meanwhile
             self._client.cancel_workflow(job_id)
-            logger.warning("job %s goes back to the queue: %s", job_id, why)
+            with about(job=job_id):
+                logger.warning("job %s goes back to the queue: %s", job_id, why)
 
     def withdraw(self, job_id: str, reason: str, detail: str) -> bool:
         """Skip a job that no worker has begun; return False if one has."""
@@ -343,7 +345,8 @@ class JobQueue:
             elif STATE_OF.get(workflow.status) in OPEN_STATES:
                 continue
             elif self.ledger.end(job_id, JobState.FAILED, "failed", error_text(workflow), self._progress(job_id)):
-                logger.warning("job %s ended as %s", job_id, workflow.status)
+                with about(job=job_id):
+                    logger.warning("job %s ended as %s", job_id, workflow.status)
                 failed.append(self._row(job_id))
         return tuple(failed)
 
@@ -364,7 +367,8 @@ class JobQueue:
             self._client.cancel_workflow(workflow.workflow_id)
             line = (workflow.queue_name or ENRICH, workflow.queue_partition_key)
             run_again(self._client, workflow.workflow_id, *line)
-            logger.info("workflow %s of version %s begins anew", workflow.workflow_id, workflow.app_version)
+            with about(job=job_in(workflow.workflow_id)):
+                logger.info("workflow %s of version %s begins anew", workflow.workflow_id, workflow.app_version)
         return len(others)
 
     def _register_jobs(self) -> None:

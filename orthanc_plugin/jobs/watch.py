@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orthanc_plugin.correlation import about
+from orthanc_plugin.jobs.deliveries import job_in
 from orthanc_plugin.jobs.engine import APPLICATION_VERSION
 from orthanc_plugin.jobs.heartbeat import AtWork, Beat
 from orthanc_plugin.jobs.queue import JobQueue
@@ -106,7 +108,8 @@ class Watch:
         for job, since in self._interrupted.items():
             self._at_work.interrupt(job)
             if now - since >= STUBBORN_S:
-                logger.warning("workflow %s is cancelled but does not stop; the worker starts again", job)
+                with about(job=job_in(job)):
+                    logger.warning("workflow %s is cancelled but does not stop; the worker starts again", job)
                 self._start_again()
 
     def _resume_idle(self, now: float) -> None:
@@ -114,7 +117,8 @@ class Watch:
         self._idle = {job: self._idle.get(job, now) for job in held if job not in working}
         for job, since in list(self._idle.items()):
             if now - since >= self._pace.idle_s:
-                logger.warning("workflow %s: nobody works on it; it runs again", job)
+                with about(job=job_in(job)):
+                    logger.warning("workflow %s: nobody works on it; it runs again", job)
                 self._queue.custody.resume(job)
                 del self._idle[job]
 

@@ -16,12 +16,13 @@ from functools import partial
 import sqlalchemy as sa
 from dbos import DBOS, StepOptions
 
+from orthanc_plugin.correlation import about
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, ending
 from orthanc_plugin.domain.plan import StoredObject
 from orthanc_plugin.errors import EnrichError, Refusal, StoreError, TransientError
 from orthanc_plugin.identity import digest
 from orthanc_plugin.jobs.deleted import OTHER_ORTHANC, is_other_index
-from orthanc_plugin.jobs.deliveries import destination_of, job_of
+from orthanc_plugin.jobs.deliveries import destination_of, job_in, job_of
 from orthanc_plugin.jobs.delivery import Copied, Delivery, copy_objects
 from orthanc_plugin.jobs.engine import AGAIN, DELIVER, ENRICH, NOTIFY, WAITS, WITHDRAW
 from orthanc_plugin.jobs.heartbeat import AtWork
@@ -126,7 +127,8 @@ def _notified(sessions: Sessions, notice: Notice, workflow_id: str) -> Found:
 @contextmanager
 def _at_work(at_work: AtWork) -> Iterator[None]:
     """Count the workflow as worked on, and leave it open if the database fails."""
-    with at_work.on(str(DBOS.workflow_id)):
+    workflow_id = str(DBOS.workflow_id)
+    with at_work.on(workflow_id), about(job=job_in(workflow_id)):
         try:
             yield
         except sa.exc.DBAPIError as error:
@@ -198,12 +200,13 @@ def _tidied(
 def run_job(sessions: Sessions, steps: Steps, job: EnrichJob, retries: Retries) -> str:
     """Run the steps of one job and return the state in which it ended."""
     job_id = str(DBOS.workflow_id)
-    if not DBOS.run_step(_options("begin", retries), steps.begin, job_id):
-        return JobState.SUPERSEDED
-    with closing(sessions.open(job, steps.queue.custody.deaths(job_id))) as session:
-        outcomes = list(stages_of(session, partial(_step, retries)))
-    DBOS.run_step(_options("close", retries), steps.close, job, job_id, outcomes)
-    return ending(outcomes).state
+    with about(series=job.series_instance_uid, archive=job.archive):
+        if not DBOS.run_step(_options("begin", retries), steps.begin, job_id):
+            return JobState.SUPERSEDED
+        with closing(sessions.open(job, steps.queue.custody.deaths(job_id))) as session:
+            outcomes = list(stages_of(session, partial(_step, retries)))
+        DBOS.run_step(_options("close", retries), steps.close, job, job_id, outcomes)
+        return ending(outcomes).state
 
 
 def tell_wait(waits_for: str) -> None:

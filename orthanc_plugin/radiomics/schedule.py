@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from orthanc_plugin.correlation import CarryingPool
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ def run_within(tasks: Sequence[Task[T]], workers: int, memory_mib: float) -> lis
     waiting = sorted(range(len(tasks)), key=lambda number: -tasks[number].memory_mib)
     results: dict[int, T] = {}
     running: dict[Future[T], int] = {}
-    with ThreadPoolExecutor(workers, thread_name_prefix="radiomics") as pool:
+    with CarryingPool(workers, thread_name_prefix="radiomics") as pool:
         while waiting or running:
             for number in list(waiting):
                 taken = sum(tasks[other].memory_mib for other in running.values())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,6 +20,7 @@ from pydicom.errors import BytesLengthException
 from pydicom.uid import CTImageStorage
 
 from orthanc_plugin import identity
+from orthanc_plugin.correlation import CarryingPool
 from orthanc_plugin.domain.hounsfield import HOUNSFIELD
 from orthanc_plugin.domain.instances import frame_count, frame_number, same_content, says_localizer, two_contents
 from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
@@ -163,7 +164,7 @@ def _key(s: _Slice) -> tuple[str, int]:
 
 def _decoded(instances: Iterable[Dataset], aside: _Aside) -> Iterator[_Slice]:
     """Slices in the order of arrival, a few decoded at a time; localizers are set aside by their ImageType."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="decode") as pool:
+    with CarryingPool(_THREADS, thread_name_prefix="decode") as pool:
         pending: deque[Future[_Slice]] = deque()
         voxels = 0
         for ds in _single_slices(instances, aside):

@@ -47,6 +47,7 @@ from orthanc_plugin.service.people import People
 from orthanc_plugin.service.picture_routes import PictureRoutes
 from orthanc_plugin.service.proxy import METHODS, PREFIX, PassThrough
 from orthanc_plugin.service.readiness import Readiness
+from orthanc_plugin.service.request_ids import RequestIds
 from orthanc_plugin.service.routes import http_problem
 from orthanc_plugin.service.rule_tester import RuleTester
 from orthanc_plugin.service.same_origin import SameOrigin
@@ -142,7 +143,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
     inside.router.default = OhifFiles(viewer)
     audited = AuditTrail(inside, backstage.recorder, lambda job_id: queue.ledger.of_job(job_id))
     door = SameOrigin(Gate(audited, orthanc, backstage.secret, entrance))
-    return Signs(door, queue.ledger.engine, backstage.stopping)
+    return RequestIds(Signs(door, queue.ledger.engine, backstage.stopping))
 
 
 def entrance_of(backstage: Backstage, front: ArchiveSettings) -> Entrance:

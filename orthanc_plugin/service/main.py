@@ -89,7 +89,7 @@ def run_service(
         If the port is taken.
     """
     with own_state(configuration.state_directory) as state:
-        configure_logging(state / "service.log" if parent_is_stdin else None)
+        configure_logging(state / "service.log" if parent_is_stdin else None, form=configuration.log.format)
         _log.info("starting orthanc-enrichment %s", __version__)
         front_archive(configuration)
         for name, archive in configuration.archives.items():

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from orthanc_plugin.correlation import about
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.logs import describe
@@ -112,19 +113,26 @@ def guarded(handler: Handler, query: tuple[str, ...] = ()) -> Handler:
 
     @functools.wraps(handler)
     async def handle(request: Request) -> Response:
-        try:
-            _check_query(request, query)
-            return await handler(request)
-        except (HTTPException, ClientDisconnect):
-            raise
-        except sa.exc.SQLAlchemyError as error:
-            _log.error("%s: %s", request.url.path, describe(error))
-            return told(request, 503, "the job database does not respond")
-        except Exception as error:
-            _log.error("%s: %s", request.url.path, describe(error))
-            return told(request, 500, "unexpected error; the log of the service shows where it happened")
+        with about(job=str(request.path_params.get("id", ""))):
+            try:
+                _check_query(request, query)
+                return await handler(request)
+            except (HTTPException, ClientDisconnect):
+                raise
+            except sa.exc.SQLAlchemyError as error:
+                _log.error("%s: %s", _route(request), describe(error))
+                return told(request, 503, "the job database does not respond")
+            except Exception as error:
+                _log.error("%s: %s", _route(request), describe(error))
+                return told(request, 500, "unexpected error; the log of the service shows where it happened")
 
     return handle
+
+
+def _route(request: Request) -> str:
+    """Return the path without what the caller wrote into it, which could be a value of a patient."""
+    given = {str(text): name for name, text in request.path_params.items()}
+    return "/".join(f"{{{given[word]}}}" if word in given else word for word in request.url.path.split("/"))
 
 
 async def body_of(request: Request, most: int) -> bytes:

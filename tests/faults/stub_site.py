@@ -37,7 +37,8 @@ class Note:
 class StubSite:
     """A job database and a folder for state directories; `seconds`: how long the second stage of a job takes.
 
-    waits_for: what the second stage says that it waits for.
+    waits_for: what the second stage says that it waits for. fails: whether the last stage does.
+    log_format: format of the logs of the workers.
     """
 
     directory: Path
@@ -45,6 +46,8 @@ class StubSite:
     seconds: float = 0.2
     pace: Pace = SHORT
     waits_for: str = ""
+    fails: bool = False
+    log_format: str = "text"
 
     @contextmanager
     def worker(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -52,7 +55,13 @@ class StubSite:
         section = {
             "StateDirectory": str(self.directory / name),
             "Database": self.database,
-            "Stub": {"Stores": str(self.directory / "notes"), "Seconds": self.seconds, "WaitsFor": self.waits_for},
+            "Log": {"Format": self.log_format},
+            "Stub": {
+                "Stores": str(self.directory / "notes"),
+                "Seconds": self.seconds,
+                "WaitsFor": self.waits_for,
+                "Fails": self.fails,
+            },
         }
         files = [self.directory / f"{name}.json", self.directory / "pace.json"]
         files[0].write_text(json.dumps(section))
@@ -82,9 +91,9 @@ class StubSite:
         return [note for note in self.notes() if (note.stage, note.what) == (stage, "begins")]
 
 
-def enqueue(queue: JobQueue, number: int, priority: Priority = Priority.NORMAL) -> str:
+def enqueue(queue: JobQueue, number: int, priority: Priority = Priority.NORMAL, job_id: str = "") -> str:
     """Queue one stub job and return its id."""
-    job_id, made = f"job-{number}", hand_job(None)
+    job_id, made = job_id or f"job-{number}", hand_job(None)
     now = datetime.now(UTC)
     assert queue.enqueue(
         Decision(

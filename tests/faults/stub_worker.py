@@ -1,8 +1,8 @@
 """A worker whose jobs have three stages without models and archives, for faults of the engine and of the database.
 
 Usage: python stub_worker.py SECTION.json SLOT PACE.json. The section has one key more, "Stub": {"Stores": FILE,
-"Seconds": of the second stage, "WaitsFor": what that says}. Each stage appends a line "job stage pid" to the file when
-it ends.
+"Seconds": of the second stage, "WaitsFor": what that says, "Fails": whether the last one does}. Each stage appends a
+line "job stage pid" to the file when it ends.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def _stage(stub: Mapping[str, object], name: str) -> Found:
     while name == STAGES[1] and time.monotonic() < began + float(str(stub["Seconds"])):
         time.sleep(0.05)
     _note(stub, name, "ends")
+    if name == STAGES[2] and stub["Fails"]:
+        raise KeyError("of a library")
     return Found()
 
 
@@ -69,9 +71,10 @@ def main(section_file: Path, slot: int, pace_file: Path) -> None:
 
     workflow.stages_of = partial(stages, stub)  # type: ignore[assignment]
     Sessions.open = opened  # type: ignore[method-assign, assignment]
-    configure_logging(None)
+    configuration = parse_section(section, {})
+    configure_logging(None, form=configuration.log.format)
     pace = Pace(**json.loads(pace_file.read_text()))
-    worker.run_worker(parse_section(section, {}), slot, True, Retries(tries=3, first_wait_s=0.2), pace)
+    worker.run_worker(configuration, slot, True, Retries(tries=3, first_wait_s=0.2), pace)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,15 @@ def test_the_list_of_decisions_has_every_title() -> None:
     assert re.findall(r"^- (.+)$", (folder / "README.md").read_text(), re.MULTILINE) == titles
 
 
+def test_threads_carry_the_ids_of_their_job() -> None:
+    plain = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "orthanc_plugin").rglob("*.py")
+        if "ThreadPoolExecutor" in path.read_text()
+    ]
+    assert plain == ["orthanc_plugin/correlation.py"], "use CarryingPool"
+
+
 def test_every_hook_runs_a_tool_of_this_checkout() -> None:
     repositories = load(".pre-commit-config.yaml")["repos"]
     assert {repository["repo"] for repository in repositories} == {"local"}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from orthanc_plugin import logs
+from orthanc_plugin.correlation import CarryingPool, about, current_ids
 from orthanc_plugin.errors import TransientError
 
 
@@ -21,7 +25,10 @@ def _root_logger() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     for handler in handlers:
         root.removeHandler(handler)  # a forced set-up would close those of pytest
+    dbos = logging.getLogger("dbos")
+    of_dbos = list(dbos.handlers), dbos.propagate
     yield
+    dbos.handlers, dbos.propagate = of_dbos
     logging.setLogRecordFactory(logging.LogRecord)
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -178,3 +185,99 @@ def test_every_command_is_guarded() -> None:
     done = subprocess.run([sys.executable, "-c", COMMAND], capture_output=True, text=True, check=False)
     assert VALUE not in done.stderr + done.stdout
     assert "error: unexpected ValueError" in done.stderr
+
+
+REQUEST = "0123456789abcdef0123456789abcdef"
+JOB = "ab" * 32
+
+
+def lines_of(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_json_line_has_time_level_process_logger_message_and_ids(tmp_path: Path) -> None:
+    logs.configure_logging(tmp_path / "service.log", form=logs.LogFormat.JSON)
+    with about(job=JOB, series="1.2.3", archive="local"), about(request=REQUEST):
+        logging.getLogger("orthanc_plugin.jobs").info("job %s\ndone", 7)
+    (line,) = lines_of(tmp_path / "service.log")
+    assert datetime.fromisoformat(str(line.pop("time"))).utcoffset() == timedelta(0)
+    assert line == {
+        "level": "INFO",
+        "process": os.getpid(),
+        "logger": "orthanc_plugin.jobs",
+        "message": "job 7\ndone",
+        "job": JOB,
+        "series": "1.2.3",
+        "archive": "local",
+        "request": REQUEST,
+    }
+
+
+def test_a_line_of_text_names_the_ids_that_its_message_does_not(tmp_path: Path) -> None:
+    logs.configure_logging(tmp_path / "service.log")
+    with about(job=JOB, series="1.2.3"):
+        logging.getLogger("orthanc_plugin.jobs").info("job %s done", JOB)
+    logging.getLogger("orthanc_plugin.jobs").info("bare")
+    first, second = (tmp_path / "service.log").read_text().splitlines()
+    assert first.endswith(f" orthanc_plugin.jobs [series=1.2.3]: job {JOB} done")
+    assert second.endswith(" orthanc_plugin.jobs: bare")
+
+
+@pytest.mark.parametrize("form", logs.LogFormat)
+def test_what_is_not_written_as_an_id_is_left_out(tmp_path: Path, form: logs.LogFormat) -> None:
+    logs.configure_logging(tmp_path / "service.log", form=form)
+    with about(request="Mustermann", job=VALUE, series="1.2\nforged", archive="Planted Name"):
+        logging.getLogger("orthanc_plugin").info("said")
+    text = (tmp_path / "service.log").read_text()
+    assert len(text.splitlines()) == 1
+    assert not [value for value in ("Muster", VALUE, "forged", "Planted") if value in text]
+
+
+def test_json_lines_hold_no_value_of_another_library_and_no_text_of_its_errors(tmp_path: Path) -> None:
+    logs.configure_logging(tmp_path / "service.log", form=logs.LogFormat.JSON)
+    logging.getLogger("pydicom").warning("Invalid value %s", VALUE)
+    try:
+        int(VALUE)
+    except ValueError:
+        logging.getLogger("orthanc_plugin").exception("failed")
+    assert VALUE not in (tmp_path / "service.log").read_text()
+    assert str(lines_of(tmp_path / "service.log")[1]["error"]).startswith("ValueError at test_logs.py:")
+
+
+def test_a_library_with_a_handler_of_its_own_writes_to_our_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure_logging(tmp_path / "service.log", form=logs.LogFormat.JSON)
+    from dbos._logger import init_logger
+
+    init_logger()
+    logging.getLogger("dbos").error("Invalid value %s", VALUE)
+    assert capsys.readouterr().err == ""
+    assert [line["logger"] for line in lines_of(tmp_path / "service.log")] == ["dbos"]
+
+
+def test_ids_go_with_the_tasks_of_a_pool_and_not_with_its_threads() -> None:
+    with CarryingPool(1) as pool:
+        with about(job=JOB):
+            assert list(pool.map(lambda _: dict(current_ids()), range(2))) == [{"job": JOB}] * 2
+        assert pool.submit(current_ids).result() == {}
+    assert current_ids() == {}
+
+
+UNCAUGHT = """
+import sys
+sys.argv = ["orthanc-enrich"]
+from orthanc_plugin import logs
+logs.guard_process()
+logs.configure_logging(None, form=logs.LogFormat.JSON)
+raise RuntimeError("Planted^Name")
+"""
+
+
+def test_what_ends_a_process_is_a_json_line_too() -> None:
+    done = subprocess.run([sys.executable, "-c", UNCAUGHT], capture_output=True, text=True)
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert done.returncode == 1
+    assert line["level"] == "CRITICAL"
+    assert line["message"].startswith("ended by an unexpected RuntimeError")
+    assert "Planted" not in done.stderr

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from orthanc_plugin.correlation import CarryingPool
 from orthanc_plugin.inference.grid import Field
 
 Labels = NDArray[np.integer[Any]]
@@ -315,8 +316,8 @@ def _multiply(
     deque((pool.map if pool else map)(piece, range(0, block.shape[1], width)), maxlen=0)
 
 
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="resample")
+def _pool() -> CarryingPool:
+    return CarryingPool(_THREADS, thread_name_prefix="resample")
 
 
 def _nearest_planes(size_in: int, size_out: int) -> list[tuple[int, NDArray[np.intp]]]:

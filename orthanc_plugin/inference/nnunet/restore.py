@@ -9,7 +9,6 @@ is. Axes can be transposed at the end, when labels are written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +18,7 @@ from scipy import ndimage
 from scipy.special import expit, softmax
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework
+from orthanc_plugin.correlation import CarryingPool
 from orthanc_plugin.domain.masks import Labels
 from orthanc_plugin.inference.grid import Field
 from orthanc_plugin.inference.nnunet.preprocess import Prepared
@@ -147,7 +147,7 @@ def restore(members: Sequence[Member], out: Labels, *, regions: bool = False, th
     """
     bands = [_bands(member.taps[1]) for member in members]
     slices = zip(*(_between(*each) for each in zip(members, bands, strict=True)), strict=True)
-    with ThreadPoolExecutor(threads) as pool:
+    with CarryingPool(threads) as pool:
         for plane, between in zip(out, slices, strict=True):
             list(pool.map(partial(_decide, members, between, bands, plane, regions), range(len(bands[0]))))
 

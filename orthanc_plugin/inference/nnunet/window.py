@@ -8,7 +8,6 @@ regions sigmoid), v2 averages logits.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework
+from orthanc_plugin.correlation import CarryingPool
 from orthanc_plugin.inference.grid import Field
 from orthanc_plugin.inference.nnunet.members import Decided, Members
 from orthanc_plugin.inference.nnunet.network import Network
@@ -97,7 +97,7 @@ def predict(
         data = np.pad(data, [(0, 0), *pads])
     inner = [slice(before, size - after) for (before, after), size in zip(pads, data.shape[1:], strict=True)]
     window = _window(data.shape[1:], patch, configuration, slices_at_once)
-    with ThreadPoolExecutor(threads) as pool:
+    with CarryingPool(threads) as pool:
         for slab in _slabs(data, window, _Passes(configuration, networks, regions, pool, members), pool):
             first, last = max(inner[0].start, slab.start), min(inner[0].stop, slab.start + slab.values.shape[1])
             if first < last:
@@ -113,7 +113,7 @@ def _window(
     return _Window(rows, tuple(product(y, x)))
 
 
-def _slabs(data: Field, window: _Window, passes: _Passes, pool: ThreadPoolExecutor) -> Iterator[Slab]:
+def _slabs(data: Field, window: _Window, passes: _Passes, pool: CarryingPool) -> Iterator[Slab]:
     shape = (passes.heads, window.depth, *data.shape[2:])
     kind = np.float32 if 4 * np.prod(shape, dtype=np.int64) <= _FLOAT32_BYTES else np.float16
     total = np.zeros(shape, kind)
@@ -129,7 +129,7 @@ def _slabs(data: Field, window: _Window, passes: _Passes, pool: ThreadPoolExecut
         _move_up(total, done, pool)
 
 
-def _add(total: Values, values: Field, share: Field, pool: ThreadPoolExecutor) -> None:
+def _add(total: Values, values: Field, share: Field, pool: CarryingPool) -> None:
     """Add `values * share` to `total`, head by head; overwrites `values`."""
 
     def add(head: int) -> None:
@@ -139,7 +139,7 @@ def _add(total: Values, values: Field, share: Field, pool: ThreadPoolExecutor) -
     list(pool.map(add, range(len(total))))
 
 
-def _move_up(total: Values, done: int, pool: ThreadPoolExecutor) -> None:
+def _move_up(total: Values, done: int, pool: CarryingPool) -> None:
     """Drop the first `done` slices and set as many at the end to 0."""
 
     def move(head: Values) -> None:
@@ -158,7 +158,7 @@ class _Passes:
         configuration: Configuration,
         networks: Sequence[Network],
         regions: bool,
-        pool: ThreadPoolExecutor,
+        pool: CarryingPool,
         members: Members | None,
     ) -> None:
         self.heads, self._members = configuration.heads, members

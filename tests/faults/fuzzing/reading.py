@@ -214,7 +214,7 @@ def serve(pipe: Connection, seed: int, real: bool) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     sources(real)
-    reader.ThreadPoolExecutor = _InPlace  # type: ignore[assignment, attr-defined]
+    reader.CarryingPool = _InPlace  # type: ignore[assignment, attr-defined]
     if _MEMORY_DISK.is_dir():
         tempfile.tempdir = str(_MEMORY_DISK)
     used = int(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmSize" in line))
