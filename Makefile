@@ -38,7 +38,7 @@ demo: setup ## Run the main job on a phantom, or on your own: CT=FOLDER MODEL=NA
 	$(RUN)orthanc-enrich demo $(if $(CT),"$(CT)") $(if $(MODEL),--model "$(MODEL)") $(if $(EXIT),--exit)
 
 test: setup parity-env ## Run all tests and print the minutes of each tier; TIERS="unit integration" for some
-	./scripts/install-system postgresql chromium nginx prometheus
+	./scripts/install-system postgresql chromium nginx prometheus rsyslog rsyslog-gnutls libxml2-utils
 	./scripts/in-loopback ./scripts/test-tiers $(TIERS)
 
 check: setup ## Check format, lint, types, import directions, dependencies, unused code, spelling, documentation

@@ -27,7 +27,7 @@ _IDS = {
 """PS3.16 CID 400."""
 _TYPES = {
     What.START: ("110120", "Application Start"), What.STOP: ("110121", "Application Stop"),
-    What.LOGIN: ("110122", "Login"), 
+    What.LOGIN: ("110122", "Login"),
     What.SETTINGS: ("110129", "Use of Restricted Function"),
 }  # fmt: skip
 _ACTIONS = {
@@ -42,7 +42,7 @@ def audit_message(event: Event, head: Head, site: str = "") -> str:
 
     Source
     ------
-    DICOM PS3.15 A.5.1 and A.5.3; codes of PS3.16 CID 400, 401 and 402.
+    DICOM PS3.15 A.5.1 (schema) and A.5.3; codes of PS3.16 CID 400, 401 and 402.
     """
     message = Xml.Element("AuditMessage")
     identification = Xml.SubElement(message, "EventIdentification", {
@@ -100,6 +100,7 @@ def _object(message: Xml.Element, name: str, role: str, code: str, meaning: str,
         "ParticipantObjectID": _clean(name), "ParticipantObjectTypeCode": "2", "ParticipantObjectTypeCodeRole": role,
     })  # fmt: skip
     _code(made, "ParticipantObjectIDTypeCode", code, meaning, scheme)
+    Xml.SubElement(made, "ParticipantObjectName").text = _clean(name)  # the schema wants a name or a query
     return made
 
 
@@ -115,5 +116,5 @@ def _code(of: Xml.Element, name: str, code: str, meaning: str, scheme: str) -> N
 
 
 def _clean(text: str) -> str:
-    """Leave out what XML 1.0 cannot hold."""
-    return _INVALID_IN_XML.sub("?", text)
+    """Return the text in one line, as syslog wants it, without what XML 1.0 cannot hold."""
+    return _INVALID_IN_XML.sub("?", re.sub(r"[\t\n\r]", " ", text))

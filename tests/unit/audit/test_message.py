@@ -8,6 +8,7 @@ import ssl
 import threading
 from base64 import b64decode
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as Xml
@@ -18,6 +19,7 @@ from orthanc_plugin.audit.event import Event, Outcome, What
 from orthanc_plugin.audit.message import audit_message, syslog_frame
 from orthanc_plugin.audit.syslog import SyslogSender
 from orthanc_plugin.audit.trail import Entry, Head, Trail
+from tests.support.cases.audit_schema import faults
 from tests.support.servers.tls import Authority
 
 AT = datetime(2026, 11, 30, 13, 7, 5, 123000, tzinfo=UTC)
@@ -42,6 +44,24 @@ def test_each_kind_of_act_is_a_message_of_the_standard(what: What) -> None:
         if "csd-code" in code.attrib:
             assert code.attrib["originalText"]
             assert code.attrib["codeSystemName"] in ("DCM", "99AIE")
+
+
+FULL = Event(
+    AT, What.EXPORT, "ada\nbob \x1b", "token", "::1", Outcome.FAILURE, "a\nfailure <of> \x00", "local",
+    "1.2.3", ("1.2.4",), "5a" * 32, 7,
+)  # fmt: skip
+
+
+def test_the_schema_of_the_standard_accepts_each_kind(tmp_path: Path) -> None:
+    events = (Event(AT, What.VIEW, ""), VIEW, FULL, replace(FULL, study=""))
+    messages = [audit_message(replace(event, what=what), HEAD, "Site") for event in events for what in What]
+    assert faults(messages, tmp_path) == []
+
+
+def test_the_schema_refuses_what_is_not_a_message(tmp_path: Path) -> None:
+    whole = audit_message(VIEW, HEAD)
+    for part in ('EventOutcomeIndicator="0"', '<ActiveParticipant UserID="orthanc-enrich"', "originalText"):
+        assert faults([whole.replace(part, part.replace("=", "x=") if "=" in part else "text")], tmp_path), part
 
 
 def test_a_view_names_who_where_and_what() -> None:
