@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from orthanc_plugin.domain.uids import is_uid
+
 
 class What(StrEnum):
     """Kind of an act. The value is a stable code."""
@@ -30,6 +32,31 @@ class Outcome(StrEnum):
 
     SUCCESS = "success"
     FAILURE = "failure"
+
+
+MOST_SERIES = 100
+"""Series that one event names; a message of more would be too long for a syslog server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an act is about, as far as known. more: number of further series. detail: words of our own."""
+
+    archive: str = ""
+    study: str = ""
+    series: tuple[str, ...] = ()
+    job: str = ""
+    more: int = 0
+    detail: str = ""
+
+
+def subject(
+    *series: str, study: str = "", archive: str = "", job: str = "", detail: str = "", count: int = 0
+) -> Subject:
+    """Say what an act is about; texts that are no UIDs are left out. count: number of series, if only that is known."""
+    known = tuple(uid for uid in series if is_uid(uid))
+    more = max(len(known), count) - len(known[:MOST_SERIES])
+    return Subject(archive, study if is_uid(study) else "", known[:MOST_SERIES], job, max(0, more), detail)
 
 
 @dataclass(frozen=True, slots=True)

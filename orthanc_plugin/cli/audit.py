@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def verify(desk: Desk) -> int:
 
 def show(desk: Desk) -> None:
     """Show lines."""
+    desk.acts(What.AUDIT)
     entries = list(_chosen(desk))[-max(0, desk.options.limit) or None :] if desk.options.limit else []
     if desk.options.json:
         desk.print_json([_row(entry) for entry in entries])
@@ -63,6 +65,7 @@ def export(desk: Desk) -> None:
 
     from orthanc_plugin.audit.message import audit_message
 
+    desk.acts(What.AUDIT)
     site, kind = desk.configuration.audit.site, desk.options.format
     descriptor = os.open(desk.options.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     entries = tuple(_chosen(desk))

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
 
@@ -73,11 +74,13 @@ def _ordered(desk: Desk, queue: JobQueue, query: dict[str, str], items: tuple[It
 
     options, orders = desk.options, Orders(queue.ledger)
     if options.stop:
+        desk.acts(What.ACT, detail="backfill stop")
         orders.stop(options.stop)
         desk.say({"stopped": options.stop})
         return EXIT_DONE
     if options.query is None and options.list is None:
         return show(desk, orders)
+    desk.acts(What.ACT, *(series for _, series in items), archive=options.archive, count=len(items))
     choice = {"limit": options.limit, "again": options.again}
     if query:
         order = orders.place_query(options.archive, query, **choice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import Commands, Desk
 
 
@@ -26,6 +27,7 @@ def run_backup(desk: Desk) -> None:
     target: Path = desk.options.out
     if target.is_dir():
         target /= f"enrichment-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
+    desk.acts(What.EXPORT)
     manifest = back_up(desk.configuration, target.resolve())
     facts = {"backup": str(target), "database": manifest.kind, "schema": manifest.schema, "files": len(manifest.files)}
     desk.say(facts)
@@ -35,5 +37,6 @@ def run_restore(desk: Desk) -> None:
     """Restore."""
     from orthanc_plugin.jobs.backup import restore
 
+    desk.acts(What.SETTINGS)
     manifest = restore(desk.configuration, desk.options.file, replace=desk.options.replace)
     desk.say({"restored": str(desk.options.file), "made_at": manifest.made_at, "release": manifest.release})

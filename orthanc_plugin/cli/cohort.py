@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def build_tables(desk: Desk) -> int:
     from orthanc_plugin.cohort.build import build
 
     options = desk.options
+    desk.acts(What.EXPORT, archive=options.archive or "")
     with _source(desk) as source, _jobs(desk) as jobs, counted(desk, "objects") as progress:
         built = build(source, options.out, jobs=jobs, progress=progress)
     lines = [f"{rows:>9,} rows: {name}" for name, rows in built.rows.items()]
@@ -267,6 +269,8 @@ def send_cohort(desk: Desk) -> int:
         return EXIT_DONE
     if not cohort.series:
         raise EnrichError("the query names no series that the tables have")
+    what = What.ACT if options.backfill or options.tag else What.EXPORT
+    desk.acts(what, *(uid for _, uid in cohort.series), archive=options.archive if options.source is None else "")
     if options.backfill:
         return _backfill(desk, cohort.series)
     if options.tag:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import Desk
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def opened(desk: Desk) -> Iterator[Archive]:
     settings = desk.configuration.archives.get(options.archive)
     if settings is None:
         raise ConfigError(f"the configuration has no archive {options.archive}")
+    desk.acts(What.EXPORT, archive=options.archive)
     with closing(open_archive(options.archive, settings)) as archive:
         yield archive
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from orthanc_plugin.audit.event import Subject, What, subject
 from orthanc_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ def _stdout() -> Console:
 
 @dataclass(frozen=True)
 class Desk:
-    """What one command works with. console: stdout; messages: stderr."""
+    """What one command works with. console: stdout; messages: stderr; deeds: what it does, for the audit log."""
 
     options: argparse.Namespace
     console: Console = field(default_factory=_stdout)
     messages: Console = field(default_factory=lambda: Console(stderr=True))
+    deeds: list[tuple[What, Subject]] = field(default_factory=list)
 
     @cached_property
     def configuration(self) -> Configuration:
@@ -67,6 +69,22 @@ class Desk:
         for line in lines or [f"{key}: {value}" for key, value in facts.items()]:
             self.console.print(line, soft_wrap=True, markup=False)
 
+    def acts(
+        self,
+        what: What,
+        *series: str,
+        study: str = "",
+        archive: str = "",
+        job: str = "",
+        count: int = 0,
+        detail: str = "",
+    ) -> None:
+        """Let the audit log tell what the command does, as soon as the outcome is known; what is vague is replaced."""
+        if self.deeds and self.deeds[-1][0] is what and not (self.deeds[-1][1].study or self.deeds[-1][1].series):
+            self.deeds.pop()
+        about = subject(*series, study=study, archive=archive, job=job, count=count, detail=detail)
+        self.deeds.append((what, about))
+
     def print_json(self, value: object) -> None:
         """Print a value as JSON."""
         print(json.dumps(value, indent=2, default=str))
@@ -89,7 +107,7 @@ class Commands:
     def add(self, name: str, command: Command, text: str, *, config: str = "--config") -> argparse.ArgumentParser:
         """Add a command with the common options; `config` names the option for the settings file."""
         sub = self.parsers.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, words=sub.prog.partition(" ")[2])
         sub.add_argument("--json", action="store_true", help="print machine-readable output on stdout")
         sub.add_argument(
             config,

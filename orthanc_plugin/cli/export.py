@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.ct_source import opened, source_options
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
 
@@ -47,6 +48,9 @@ def export(desk: Desk) -> int:
                 if study not in options.study:
                     made.add_study(archive, study, patient)
     made.finish()
+    name = options.archive if options.ct is None else ""
+    for study, series in made.sources.items():
+        desk.acts(What.EXPORT, *series, study=study, archive=name)
     for one in made.refused:
         desk.tell(f"not exported: {one.modality} series {one.series_instance_uid}: {one.reason}")
     facts = {"written": len(made.written), "refused": len(made.refused), "out": str(options.out)}

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import EXIT_DONE, Commands, Desk
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def fetch_idc(desk: Desk) -> int:
     if desk.options.dry_run or not wanted:
         desk.say(facts, "nothing was fetched" if wanted else "no series match")
         return EXIT_DONE
-    archive = _target(desk)
+    archive, options = _target(desk), desk.options
+    desk.acts(What.STORE, *(one.series for one in wanted), archive="" if options.folder else options.archive)
     with closing(archive):
         check_network([one.bucket for one in wanted])
         with counted(desk, "series", len(wanted)) as progress:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import What, subject
 from orthanc_plugin.cli.desk import Desk
+from orthanc_plugin.cli.recording import record_now
 from orthanc_plugin.errors import ConfigError, EnrichError
 
 if TYPE_CHECKING:
-    from orthanc_plugin.audit.event import What
     from orthanc_plugin.jobs.search import Search
 
 OPTIONS = {
@@ -82,7 +81,6 @@ def search_for(desk: Desk) -> Search:
 
 def found_studies(desk: Desk) -> tuple[str, ...]:
     """Return the studies with the accession number or PatientID of the options, and record who asked."""
-    from orthanc_plugin.audit.event import What
     from orthanc_plugin.service.people import People
     from orthanc_plugin.service.schema_pages import FindBody
 
@@ -93,7 +91,7 @@ def found_studies(desk: Desk) -> tuple[str, ...]:
     with in_words():
         studies = People(desk.configuration.archives).studies(wanted)
     by = " and ".join(name.replace("_", " ") for name in PEOPLE if getattr(options, name))
-    record(desk, What.SEARCH, wanted.archive, f"searched by {by}", more=len(studies))
+    record_now(desk, What.SEARCH, subject(archive=wanted.archive, detail=f"searched by {by}", count=len(studies)))
     return studies
 
 
@@ -103,25 +101,6 @@ def archive_of(desk: Desk) -> str:
     if name not in desk.configuration.archives:
         raise ConfigError(f"the configuration has no archive {name}")
     return str(name)
-
-
-def record(desk: Desk, what: What, archive: str, detail: str, study: str = "", series: str = "", more: int = 0) -> None:
-    """Write into the audit log who looked a patient up by a command; ConfigError if that is impossible."""
-    from orthanc_plugin.audit.event import Event
-    from orthanc_plugin.audit.trail import Trail
-    from orthanc_plugin.jobs.state import check_owner
-
-    configuration = desk.configuration
-    check_owner(configuration.state_directory)
-    uids = (series,) if series else ()
-    event = Event(
-        datetime.now(UTC), what, getpass.getuser(), "command", detail=detail, archive=archive, study=study, series=uids,
-        more=more,
-    )  # fmt: skip
-    try:
-        Trail(configuration.state_directory, configuration.audit.key.get_secret_value()).append(event)
-    except OSError as error:
-        raise ConfigError(f"the audit log cannot be written: {error.strerror}") from error
 
 
 @contextmanager

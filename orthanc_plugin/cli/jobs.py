@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import MOST_SERIES, What
 from orthanc_plugin.cli.desk import Commands, Desk
 from orthanc_plugin.cli.filters import add_filters, search_for
 
@@ -76,6 +77,16 @@ def _queue(desk: Desk) -> JobQueue:
     return JobQueue(desk.configuration.database, desk.configuration.stuck_s)
 
 
+def acts_on_job(desk: Desk, queue: JobQueue, what: What) -> None:
+    """Let the audit log name the job and its series."""
+    job_id = desk.options.job
+    row = queue.ledger.of_job(job_id)
+    if row is None:
+        desk.acts(what)  # the command fails, and what somebody wrote in the place of an id could be anything
+    else:
+        desk.acts(what, row.series_instance_uid, study=row.study_instance_uid, archive=row.archive, job=job_id)
+
+
 def list_jobs(desk: Desk) -> None:
     """List jobs, newest first."""
     from orthanc_plugin.domain.job import JobState
@@ -101,12 +112,15 @@ def list_jobs(desk: Desk) -> None:
 
 def show_job(desk: Desk) -> None:
     """Show one job as JSON."""
-    desk.print_json(dataclasses.asdict(_queue(desk).show(desk.options.job)))
+    queue = _queue(desk)
+    acts_on_job(desk, queue, What.VIEW)
+    desk.print_json(dataclasses.asdict(queue.show(desk.options.job)))
 
 
 def retry_job(desk: Desk) -> None:
     """Run a job again that ended or is stuck."""
     queue, to = _queue(desk), desk.options.to
+    acts_on_job(desk, queue, What.ACT)
     if to:
         queue.deliveries.retry(desk.options.job, to)
     else:
@@ -117,6 +131,7 @@ def retry_job(desk: Desk) -> None:
 def cancel_job(desk: Desk) -> None:
     """End an open job, or one of its deliveries."""
     queue, to = _queue(desk), desk.options.to
+    acts_on_job(desk, queue, What.ACT)
     if to:
         queue.deliveries.cancel(desk.options.job, to)
     else:
@@ -126,13 +141,19 @@ def cancel_job(desk: Desk) -> None:
 
 def withdraw_job(desk: Desk) -> None:
     """Withdraw what a job had stored that did not end as done."""
-    _queue(desk).withdrawals.of_leftovers(desk.options.job)
+    queue = _queue(desk)
+    acts_on_job(desk, queue, What.DELETE)
+    queue.withdrawals.of_leftovers(desk.options.job)
     desk.say({"withdrawn": desk.options.job})
 
 
 def retry_all(desk: Desk) -> None:
     """Run all jobs again that ended for a reason."""
-    jobs = _queue(desk).retry_all(desk.options.reason, desk.options.text)
+    queue = _queue(desk)
+    desk.acts(What.ACT)
+    jobs = queue.retry_all(desk.options.reason, desk.options.text)
+    rows = filter(None, map(queue.ledger.of_job, jobs[:MOST_SERIES]))
+    desk.acts(What.ACT, *(row.series_instance_uid for row in rows), count=len(jobs))
     desk.say({"retried": list(jobs)}, f"retried: {len(jobs)} jobs")
 
 
@@ -146,6 +167,7 @@ def decide_again(desk: Desk) -> int:
     if options.archive not in desk.configuration.archives:
         raise ConfigError(f"the configuration has no archive {options.archive}")
     queue = _queue(desk)
+    desk.acts(What.ACT, archive=options.archive)
     orders = Orders(queue.ledger)
     if options.query and options.text:
         raise ConfigError("--query and --text: give one of them")
@@ -171,18 +193,22 @@ def prioritise(desk: Desk) -> None:
     """Let a job that waits be taken up sooner or later."""
     from orthanc_plugin.domain.job import Priority
 
-    _queue(desk).prioritise(desk.options.job, Priority(desk.options.priority))
+    queue = _queue(desk)
+    acts_on_job(desk, queue, What.ACT)
+    queue.prioritise(desk.options.job, Priority(desk.options.priority))
     desk.say({"job": desk.options.job, "priority": desk.options.priority})
 
 
 def pause(desk: Desk) -> None:
     """Let workers take no new job."""
+    desk.acts(What.SETTINGS)
     _queue(desk).pause(True)
     desk.say({"paused": True})
 
 
 def resume(desk: Desk) -> None:
     """Let workers take jobs again."""
+    desk.acts(What.SETTINGS)
     _queue(desk).pause(False)
     desk.say({"paused": False})
 
@@ -193,7 +219,9 @@ def print_radiomics(desk: Desk) -> None:
     from orthanc_plugin.jobs.pseudonym import patient_column
     from orthanc_plugin.results.sr.radiomics_table import to_csv, to_json, to_parquet
 
-    results = StoredResults(_queue(desk), desk.configuration.archives, patient=patient_column(desk.configuration))
+    queue = _queue(desk)
+    acts_on_job(desk, queue, What.EXPORT)
+    results = StoredResults(queue, desk.configuration.archives, patient=patient_column(desk.configuration))
     rows = results.radiomics(desk.options.job)
     if desk.options.parquet is not None:
         desk.options.parquet.write_bytes(to_parquet(rows))

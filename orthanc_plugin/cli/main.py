@@ -43,6 +43,7 @@ from orthanc_plugin.cli import (
     weights,
 )
 from orthanc_plugin.cli.desk import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Command, Commands, Desk
+from orthanc_plugin.cli.recording import record_deeds
 from orthanc_plugin.errors import ConfigError, EnrichError
 from orthanc_plugin.logs import describe, guard_process, writes_json_to_stderr
 
@@ -57,14 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         guard_process()
     desk = Desk(_parser().parse_args(arguments))
     command: Command = desk.options.command
+    failed = True
     try:
-        return command(desk) or EXIT_DONE
+        code = command(desk) or EXIT_DONE
+        failed = False
+        return code
     except ConfigError as error:
         return _fail(desk, error, EXIT_CONFIG)
     except (EnrichError, OSError) as error:
         return _fail(desk, error, EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_FAILED
+    finally:
+        record_deeds(desk, failed=failed)
 
 
 def _fail(desk: Desk, error: Exception, code: int) -> int:

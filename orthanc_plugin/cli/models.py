@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import Commands, Desk, models_option
 from orthanc_plugin.errors import ConfigError
 
@@ -150,6 +151,7 @@ def remove_model(desk: Desk) -> None:
     from orthanc_plugin.catalog import install
 
     name, directory = desk.options.name, desk.needed_models_directory()
+    desk.acts(What.SETTINGS)
     install.require_installed(name, directory)
     if rules := [rule.name for rule in desk.configuration.rules if name in (*rule.models, *rule.shadow)]:
         raise ConfigError(f"model {name} is named by the rules {', '.join(rules)}; change them before you remove it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import Commands, Desk
 from orthanc_plugin.cli.weights import download_bar
 
@@ -30,6 +31,7 @@ def install_ohif(desk: Desk) -> None:
     options = desk.options
     directory = options.directory or desk.configuration.viewer.directory or package.default_directory()
     directory = directory.resolve()
+    desk.acts(What.SETTINGS)
     if not (options.if_missing and package.installed_version(directory) == package.VERSION):
         registry = os.environ.get(REGISTRY_VARIABLE) or package.REGISTRY
         with download_bar(desk.messages) as progress:

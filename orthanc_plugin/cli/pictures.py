@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import Commands, Desk
+from orthanc_plugin.cli.jobs import acts_on_job
 from orthanc_plugin.errors import EnrichError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def draw(desk: Desk) -> None:
 
     check_database(desk.configuration)
     queue = JobQueue(desk.configuration.database, desk.configuration.stuck_s)
+    acts_on_job(desk, queue, What.EXPORT)
     png = _preview(desk, queue) if desk.options.preview else _plane(desk, queue)
     desk.options.out.write_bytes(png)
     desk.say({"picture": str(desk.options.out)})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
 from orthanc_plugin.errors import ConfigError
 
@@ -36,6 +37,7 @@ def explain(desk: Desk) -> int:
     from orthanc_plugin.jobs.inspector import Inspector, Place
 
     options = desk.options
+    desk.acts(What.VIEW, options.series, study=options.study, archive=options.archive)
     found = Inspector(desk.configuration).explain(Place(options.archive, options.study, options.series))
     if desk.options.json:
         desk.print_json(dataclasses.asdict(found))
@@ -60,6 +62,7 @@ def compare(desk: Desk) -> None:
 
     check_database(desk.configuration)
     queue = JobQueue(desk.configuration.database, desk.configuration.stuck_s)
+    desk.acts(What.ACT)
     comparer = started_comparison(desk.configuration, queue, _rules(desk.options.file))
     while (state := comparer.state()) is None or state.looked_at < state.total:
         time.sleep(LOOK_S)

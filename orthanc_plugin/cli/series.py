@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import What, subject
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
-from orthanc_plugin.cli.filters import add_filters, chosen, found_studies, in_words, record, search_for
+from orthanc_plugin.cli.filters import add_filters, chosen, found_studies, in_words, search_for
+from orthanc_plugin.cli.recording import record_now
 from orthanc_plugin.errors import EnrichError
 
 if TYPE_CHECKING:
@@ -67,8 +69,11 @@ def act(desk: Desk) -> int:
     if bool(desk.options.named) == bool(search):
         raise EnrichError("name series, or find them by options: one of both")
     body = ActBody(act=Act(desk.options.act), series=tuple(desk.options.named), search=search or None)
+    acting = Acting(_queue(desk))
     with in_words():
-        acted = Acting(_queue(desk)).done(body)
+        rows = acting.rows(body)
+        desk.acts(What.ACT, *(row.series_instance_uid for row in rows), detail=f"{body.act} of series")
+        acted = acting.done(body.act, rows)
     problems = [f"not with {one.series_instance_uid}: {one.message}" for one in acted.problems]
     desk.say(acted.model_dump(mode="json"), f"{desk.options.act}: done with {acted.done} series", *problems)
     return EXIT_FAILED if acted.not_done else EXIT_DONE
@@ -82,7 +87,6 @@ def find(desk: Desk) -> None:
 
 def show_patient(desk: Desk) -> None:
     """Print who the patient of a series is, as its archive says."""
-    from orthanc_plugin.audit.event import What
     from orthanc_plugin.service.people import People
     from orthanc_plugin.service.schema_pages import PatientBody
 
@@ -90,7 +94,10 @@ def show_patient(desk: Desk) -> None:
     uids = {"study_instance_uid": row.study_instance_uid, "series_instance_uid": row.series_instance_uid}
     with in_words():
         patient = People(desk.configuration.archives).patient_of(PatientBody(archive=row.archive, **uids))
-    record(desk, What.PATIENT, row.archive, "looked a patient up", row.study_instance_uid, row.series_instance_uid)
+    named = subject(
+        row.series_instance_uid, study=row.study_instance_uid, archive=row.archive, detail="looked a patient up"
+    )
+    record_now(desk, What.PATIENT, named)
     desk.say(patient.model_dump(mode="json"))
 
 

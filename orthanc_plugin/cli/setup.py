@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
 from orthanc_plugin.errors import ConfigError, EnrichError
 
@@ -54,6 +55,7 @@ def run_setup(desk: Desk) -> int:
         "written": not (missing or options.dry_run) and bool(changes),
     }
     if not missing and not options.dry_run:
+        desk.acts(What.SETTINGS)
         _apply(site, changes)
     desk.say(facts, *_report(facts))
     return EXIT_FAILED if missing else EXIT_DONE
@@ -179,6 +181,8 @@ def _read_record(record: Path) -> dict[str, Any]:
 def _undo(desk: Desk, folder: Path) -> int:
     """Put files back byte for byte; in those that somebody changed since, only the values that are still ours."""
     record = folder / RECORD
+    if not desk.options.dry_run:
+        desk.acts(What.SETTINGS)
     content = _read_record(record)
     lines, left = [], []
     for name, digest in content["files"].items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.ct_source import opened, source_options
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
 
@@ -33,6 +34,8 @@ def timeline(desk: Desk) -> int:
     with opened(desk) as archive:
         measures = (over_time.VOLUME, *options.feature)
         values, notes = over_time.timeline(archive, options.patient, measures, limits)
+    for study in dict.fromkeys(value.study_instance_uid for value in values):
+        desk.acts(What.EXPORT, study=study, archive=options.archive if options.ct is None else "")
     files = write_tables(options.out, "timeline", over_time.Value, values)
     page = options.out / "timeline.html"
     page.write_text(render_timeline(values, notes, options.viewer), encoding="utf-8")

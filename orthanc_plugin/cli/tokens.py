@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import Commands, Desk
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def create(desk: Desk) -> None:
     from orthanc_plugin.errors import ConfigError
     from orthanc_plugin.service.permissions import Right
 
+    desk.acts(What.SETTINGS)
     options = desk.options
     unknown = sorted(set(options.right) - set(Right))
     if not options.right or unknown or options.days < 0 or not 1 <= len(options.name) <= _LONGEST_NAME:
@@ -36,6 +38,7 @@ def create(desk: Desk) -> None:
             f"a token needs a name of 1 to {_LONGEST_NAME} characters and at least one --right of {', '.join(Right)}"
         )
     token, text = _tokens(desk).create(options.name, sorted(set(options.right)), options.days)
+    desk.acts(What.SETTINGS, detail=f"tokens create {token.id}")
     desk.say({"id": token.id, "token": text}, text)
 
 
@@ -58,7 +61,9 @@ def list_tokens(desk: Desk) -> None:
 
 def revoke(desk: Desk) -> None:
     """End a token."""
+    desk.acts(What.SETTINGS)
     token = _tokens(desk).revoke(desk.options.id)
+    desk.acts(What.SETTINGS, detail=f"tokens revoke {token.id}")
     desk.say({"revoked": token.id, "name": token.name})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import Commands, Desk
 
 
@@ -30,6 +31,7 @@ def try_webhook(desk: Desk) -> None:
 
     from orthanc_plugin.jobs.webhooks import try_out
 
+    desk.acts(What.SETTINGS)
     name = desk.options.name
     said = try_out(desk.configuration.webhooks, name, f"test-{secrets.token_hex(16)}", datetime.now(UTC))
     desk.say({"webhook": name, "answer": said})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import Commands, Desk, models_option
 from orthanc_plugin.cli.models import say_made
 from orthanc_plugin.errors import ConfigError, ModelError
@@ -95,6 +96,7 @@ def _axes(text: str) -> tuple[str, ...]:
 
 def convert_model(desk: Desk) -> None:
     """Convert published weights, or an ONNX file with its card, into a model."""
+    desk.acts(What.SETTINGS)
     if desk.options.card is not None or desk.options.path.suffix == ".onnx":
         say_made(desk, "converted", _of_onnx(desk))
         return
@@ -143,6 +145,7 @@ def install_model(desk: Desk) -> None:
     from orthanc_plugin.catalog import install
     from orthanc_plugin.catalog.records import record_of
 
+    desk.acts(What.SETTINGS)
     record = record_of(desk.options.record)
     licence, name = record.licence, desk.options.name or record.model
     desk.tell(f"{record.name} is under {licence.identifier} ({licence.url}).\n{licence.terms}")

@@ -63,28 +63,27 @@ class Acting:
             return problem(400, "series and search: give one of them")
         if body.search is not None and not (any(body.search.values()) and set(body.search) <= set(FILTERS)):
             return problem(400, f"search: needs at least one of {', '.join(FILTERS)}, and nothing else")
-        done = await run_in_threadpool(self.done, body)
-        series = [named.partition("/")[2] for named in body.series]
-        note(request, *series, detail=f"{body.act} of series", count=done.done)
-        return answer(done)
+        rows = await run_in_threadpool(self.rows, body)
+        note(request, *(row.series_instance_uid for row in rows), detail=f"{body.act} of series")
+        return answer(await run_in_threadpool(self.done, body.act, rows))
 
-    def done(self, body: ActBody) -> Acted:
-        """Act on the series of a body that was checked."""
-        rows = self._rows(body)
-        if body.act is Act.DECIDE_AGAIN:
+    def done(self, act: Act, rows: tuple[Decision, ...]) -> Acted:
+        """Act on series."""
+        if act is Act.DECIDE_AGAIN:
             return self._decided_again(rows)
         done, failed = list[str](), list[NotActed]()
         for row in rows:
             try:
                 if not row.job_id:
                     raise EnrichError("no rule takes this series, so it has no job; decide on it again")
-                self._acts[body.act](row.job_id)
+                self._acts[act](row.job_id)
                 done.append(row.series_instance_uid)
             except EnrichError as error:
                 failed.append(NotActed(series_instance_uid=row.series_instance_uid, message=str(error)))
         return Acted(done=len(done), not_done=len(failed), problems=tuple(failed[:_NAMED]))
 
-    def _rows(self, body: ActBody) -> tuple[Decision, ...]:
+    def rows(self, body: ActBody) -> tuple[Decision, ...]:
+        """Return the newest decisions that a checked body names or finds."""
         if body.search is not None:
             search = search_of(body.search)
             return self._queue.ledger.decisions(search, limit=MOST)

@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orthanc_plugin.audit.event import Event, Outcome, What
+from orthanc_plugin.audit.event import Event, Outcome, Subject, What, subject
 from orthanc_plugin.audit.trail import Trail
 from orthanc_plugin.domain.uids import is_uid
 from orthanc_plugin.jobs.ledger import Decision
@@ -32,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 AGAIN_S = 300.0
 MOST_REMEMBERED = 10_000
-MOST_SERIES = 100
 _SEEN = (What.VIEW, What.SEARCH)
 _JOB = re.compile(r"/jobs/([^/]+)")
 _SERIES_PAGE = re.compile(r"/enrichment/series/([^/]+)")
@@ -114,7 +113,7 @@ class AuditTrail:
         if what is None or not isinstance(caller, Caller):
             await self._app(scope, receive, send)
             return
-        scope["notes"] = list[_Named]()
+        scope["notes"] = list[Subject]()
 
         async def recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -135,21 +134,21 @@ class AuditTrail:
             job=named.job, more=named.more,
         ))  # fmt: skip
 
-    def _named(self, scope: Scope) -> _Named:
+    def _named(self, scope: Scope) -> Subject:
         """Tell what a request is about: by its path, its query, or what its handler noted."""
-        notes: list[_Named] = scope["notes"]
+        notes: list[Subject] = scope["notes"]
         if notes:
             return notes[-1]
         path = scope["path"]
         if (job := _JOB.search(path)) and (row := self._row(job[1])) is not None:
-            return _Named(row.archive, row.study_instance_uid, (row.series_instance_uid,), job[1])
+            return Subject(row.archive, row.study_instance_uid, (row.series_instance_uid,), job[1])
         if page := _SERIES_PAGE.fullmatch(path):
-            return _Named(series=_uids(page[1]))
+            return Subject(series=_uids(page[1]))
         query = parse_qs(scope["query_string"].decode("latin-1"))
         if web := _DICOMWEB.match(path):
-            return _Named(study="".join(_uids(web[1])), series=_uids(web[2] or ""))
+            return Subject(study="".join(_uids(web[1])), series=_uids(web[2] or ""))
         study, series = (query.get(f"{name}_instance_uid", query.get(name, [""]))[0] for name in ("study", "series"))
-        return _Named(study="".join(_uids(study)), series=_uids(series))
+        return Subject(study="".join(_uids(study)), series=_uids(series))
 
     def _row(self, job_id: str) -> Decision | None:
         try:
@@ -158,23 +157,10 @@ class AuditTrail:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    archive: str = ""
-    study: str = ""
-    series: tuple[str, ...] = ()
-    job: str = ""
-    more: int = 0
-    detail: str = ""
-
-
 def note(request: Request, *series: str, study: str = "", archive: str = "", detail: str = "", count: int = 0) -> None:
     """Leave with a request what it is about, where only the handler knows that. Texts that are no UIDs are left out."""
-    known = tuple(uid for uid in series if is_uid(uid))
-    more = max(len(known), count) - len(known[:MOST_SERIES])
-    study = study if is_uid(study) else ""
-    notes: list[_Named] = request.scope.get("notes", [])  # the router copies the scope, not the list
-    notes.append(_Named(archive, study, known[:MOST_SERIES], more=max(0, more), detail=detail))
+    notes: list[Subject] = request.scope.get("notes", [])  # the router copies the scope, not the list
+    notes.append(subject(*series, study=study, archive=archive, detail=detail, count=count))
 
 
 def _what(scope: Scope) -> What | None:

@@ -1,4 +1,4 @@
-"""An id for each request, the caller's own or a new one, which the answer and all that it lets the service log carry."""
+"""An id for each request, of the caller or a new one: the answer carries it, and so do the lines in the log."""
 
 from __future__ import annotations
 

@@ -84,6 +84,13 @@ class Export:
     deidentifier : Deidentifier
     layout : Layout
 
+    Attributes
+    ----------
+    written : list of Written
+    refused : list of Refused
+    sources : dict
+        Study and series that were read, with their own UIDs: for the audit log, never for the folder.
+
     Raises
     ------
     StoreError
@@ -98,6 +105,7 @@ class Export:
         self.refused: list[Refused] = []
         self._sessions: dict[str, dict[str, int]] = {}
         self._seen: dict[str, int] = {}
+        self.sources: dict[str, list[str]] = {}
 
     def add_study(self, archive: Archive, study_uid: str, patient_id: str = "") -> None:
         """Export a study; if a PatientID is given, only its objects of exactly this patient.
@@ -109,6 +117,7 @@ class Export:
         """
         for modality in MODALITIES:
             for series_uid in archive.series_of(study_uid, modality):
+                self.sources.setdefault(study_uid, []).append(series_uid)
                 try:
                     for ds in archive.retrieve(study_uid, series_uid):
                         self._add(ds, patient_id)

@@ -1,4 +1,4 @@
-"""The audit log at a real rsyslog, by UDP, TCP and TLS: what arrives is whole, and valid by the schema of the standard."""
+"""The audit log at a real rsyslog, by UDP, TCP and TLS: what arrives is whole, and valid by the standard's schema."""
 
 from __future__ import annotations
 

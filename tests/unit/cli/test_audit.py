@@ -74,7 +74,9 @@ def test_export_as_json_csv_and_messages(settings: list[str], tmp_path: Path) ->
         assert (tmp_path / kind).stat().st_mode & 0o777 == 0o600
     assert len([json.loads(line) for line in (tmp_path / "json").read_text().splitlines()]) == 4
     with (tmp_path / "csv").open(newline="") as file:
-        assert [row["who"] for row in csv.DictReader(file)] == [USER] * 4
+        *acts, exported = csv.DictReader(file)
+    assert [row["who"] for row in acts] == [USER] * 4
+    assert (exported["what"], exported["detail"]) == ("audit", "audit export")
     messages = [Xml.fromstring(line) for line in (tmp_path / "xml").read_text().splitlines()]
     assert {message.find("AuditSourceIdentification").attrib["AuditEnterpriseSiteID"] for message in messages} == {
         "Site"
