@@ -184,7 +184,8 @@ def list_deliveries(desk: Desk) -> None:
         return
     for delivery in found:
         desk.console.print(f"{delivery.job_id} to {delivery.destination} [bold]{delivery.state}[/bold]", soft_wrap=True)
-        for line in (delivery.error, *delivery.notes):
+        again = f"try again: orthanc-enrich jobs retry {delivery.job_id} --to {delivery.destination}"
+        for line in (delivery.error, *delivery.notes, again if delivery.try_again else ""):
             if line:
                 desk.console.print(f"  {line}", soft_wrap=True, markup=False)
 

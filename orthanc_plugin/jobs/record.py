@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -103,6 +104,13 @@ class DeliveryView:
     ended_at: datetime | None = None
     notes: tuple[str, ...] = ()
     workflow_id: str = ""
+
+    @property
+    def try_again(self) -> str:
+        """Path of the API that tries it again; empty unless it failed or was cancelled."""
+        if self.state not in (JobState.FAILED, JobState.CANCELLED):
+            return ""
+        return f"deliveries/{quote(self.job_id, safe='')}/{quote(self.destination, safe='')}/retry"
 
     @property
     def sent_instead(self) -> bool:

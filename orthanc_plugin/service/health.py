@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -38,6 +41,7 @@ from orthanc_plugin.service.schema_health import (
 from orthanc_plugin.service.workers import WorkerState
 
 _MOST_LOOKED_AT = 50
+_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "openvino", "pydicom", "highdicom", "pyradiomics", "dbos")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class HealthCheck:
             paused=work.paused,
             disk=_disk(self.state_directory),
             gpus=await run_in_threadpool(_gpus),
+            software=software(),
         )
 
     async def _archive(self, name: str, settings: ArchiveSettings, not_believed: Mapping[str, str]) -> ArchiveHealth:
@@ -146,6 +151,15 @@ def problems_of(health: Health) -> str:
     stuck = [f"{len(health.stuck)} jobs are stuck"] if health.stuck else []
     ended = [f"worker {one.slot} does not run" for one in health.workers if one.pid is None]
     return "; ".join((*database, *archives, *admission, *again, *stuck, *ended))
+
+
+def software() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that results depend on, as far as they are installed."""
+    found = {"Python": platform.python_version()}
+    for name in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _disk(directory: Path) -> DiskHealth:

@@ -76,6 +76,8 @@ class Delivery(Shape):
 
     kind: `deliver`, `withdraw` or `notify`. destination: an archive, or a webhook after `@`.
     notes: what it did, once it is done; what was sent instead of what.
+    try_again: where to POST, below `/enrichment/api/v1/`, so that it is tried again; empty unless it failed or was
+    cancelled. Nothing tries it again by itself.
     """
 
     destination: str
@@ -86,6 +88,7 @@ class Delivery(Shape):
     created_at: datetime | None
     ended_at: datetime | None
     notes: tuple[str, ...]
+    try_again: str = ""
 
 
 class Landmark(Shape):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.service.shape import Shape
 
@@ -83,6 +85,7 @@ class Health(Shape):
     retrying: running jobs whose step is tried again, each with the reason.
     paused: workers take no new job, because a person said so.
     gpus: NVIDIA GPUs of the service's computer, with their memory and use.
+    software: versions of Python and of the libraries that results depend on.
     """
 
     status: HealthStatus
@@ -102,3 +105,4 @@ class Health(Shape):
     paused: bool
     disk: DiskHealth
     gpus: tuple[str, ...]
+    software: dict[str, str] = Field(default_factory=dict)

@@ -118,8 +118,14 @@ def test_deliveries_are_listed_counted_cancelled_and_retried(door: FrontDoor) ->
     address = f"{API}/jobs/{job_id}/deliveries/far"
     assert door.ask(f"{address}/retry", "POST").status_code == 409
     assert f'data-act="deliveries/{job_id}/far/cancel"' in door.ask("/enrichment/deliveries?state=queued").text
-    assert door.ask(f"{address}/cancel", "POST").json()["deliveries"][0]["state"] == "cancelled"
-    assert door.ask(f"{address}/retry", "POST").json()["deliveries"][0]["state"] == "queued"
+    assert listed["try_again"] == ""
+    (cancelled,) = door.ask(f"{address}/cancel", "POST").json()["deliveries"]
+    assert (cancelled["state"], cancelled["try_again"]) == ("cancelled", f"deliveries/{job_id}/far/retry")
+    page = door.ask("/enrichment/deliveries?state=cancelled").text
+    assert f'data-act="{cancelled["try_again"]}"' in page
+    assert "Nothing tries it again by itself. Once the cause is repaired, try again." in page
+    (again,) = door.ask(f"{API}/{cancelled['try_again']}", "POST").json()["deliveries"]
+    assert (again["state"], again["try_again"]) == ("queued", "")
 
 
 def test_the_notice_of_a_skip_is_retried_and_leads_to_its_series(door: FrontDoor) -> None:
@@ -156,6 +162,8 @@ def test_the_commands_do_the_same(
     capsys.readouterr()
     assert cli.main(["jobs", "deliveries", "--state", "cancelled", "--json"]) == EXIT_DONE
     assert [row["destination"] for row in json.loads(capsys.readouterr().out)] == ["far"]
+    assert cli.main(["jobs", "deliveries", "--state", "cancelled"]) == EXIT_DONE
+    assert f"try again: orthanc-enrich jobs retry {job_id} --to far\n" in capsys.readouterr().out
     assert cli.main(["jobs", "retry", job_id, "--to", "far"]) == EXIT_DONE
     capsys.readouterr()
     assert cli.main(["jobs", "retry-all", "--reason", "cancelled", "--json"]) == EXIT_DONE

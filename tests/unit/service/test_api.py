@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,15 @@ def test_health_looks_at_archive_database_and_workers(door: FrontDoor) -> None:
     assert health.database.kind == "sqlite"
     assert health.workers[0].pid == 4711
     assert health.provider == "cpu"
+
+
+def test_health_and_the_page_name_the_versions_that_results_depend_on(door: FrontDoor) -> None:
+    health = Health.model_validate_json(door.ask(f"{API}/health").content)
+    assert health.software["Python"] == platform.python_version()
+    assert health.software["onnxruntime"] == metadata.version("onnxruntime")
+    page = door.ask("/enrichment/system").text
+    for version in (health.version, *health.software.values(), health.archives[0].version):
+        assert f">{version}<" in page
 
 
 def test_hint_reaches_admission(door: FrontDoor) -> None:
