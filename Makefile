@@ -141,8 +141,8 @@ try-containers: setup ## Carry out docker/ without an engine, and enrich a phant
 	./scripts/install-system debootstrap postgresql
 	$(RUN)python -m scripts.stack
 
-audit-pins: setup ## Ask PyPI for advisories on what is pinned (needs the network)
-	$(RUN)pip-audit --disable-pip --no-deps -r requirements/cpu.txt
+audit-pins: setup ## Hold pins against PyPI's advisories, or against saved ones: ADVISORIES=all.zip
+	$(RUN)python -m scripts.audit_pins $(if $(ADVISORIES),--advisories "$(ADVISORIES)") requirements/cpu.txt requirements/gpu.txt
 
 pins: setup ## Pin what pyproject.toml asks for; UPGRADE=1 raises every version
 	./scripts/pin-requirements $(if $(UPGRADE),--upgrade)

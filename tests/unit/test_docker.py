@@ -48,6 +48,28 @@ def test_no_container_is_root_or_can_write_to_its_image(name: str) -> None:
     assert "healthcheck" in service or images_health(service), "no health check"
 
 
+EXACT = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?(-[a-z0-9]+)?(@sha256:[0-9a-f]{64})?")
+
+
+@pytest.mark.parametrize("file", [*DOCKERFILES, ROOT / "tests/trixie/Dockerfile"], ids=lambda file: file.parent.name)
+def test_every_base_has_an_exact_release(file: Path) -> None:
+    text = file.read_text()
+    defaults = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    bases = [re.sub(r"\$\{(\w+)\}", lambda name: defaults[name[1]], base)
+             for base in re.findall(r"^FROM (\S+)", text, re.MULTILINE)]  # fmt: skip
+    assert bases
+    assert [base for base in bases if not EXACT.fullmatch(base)] == []
+
+
+def test_every_image_of_others_has_an_exact_release_that_pin_bases_can_fix() -> None:
+    text = (DOCKER / "compose.yaml").read_text()
+    images = re.findall(r"^\s+image: (\S+)$", text, re.MULTILINE) + re.findall(r'DEBIAN: "(\S+)"', text)
+    others = [image for image in images if not image.startswith("orthanc-enrichment/")]
+    defaults = [re.fullmatch(r"\$\{[A-Z]+_IMAGE:-(.+)\}", image) for image in others]
+    assert len(defaults) >= 4
+    assert all(default and EXACT.fullmatch(default[1]) for default in defaults), others
+
+
 def images_health(service: dict[str, Any]) -> bool:
     """Tell whether the image of a service brings its health check."""
     if "build" not in service:
