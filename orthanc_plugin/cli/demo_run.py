@@ -29,6 +29,7 @@ from rich.table import Table
 from orthanc_plugin.cli.demo_model import ShownModel, section_of, with_locator
 from orthanc_plugin.cli.demo_orthanc import USER, Servers, running_orthanc
 from orthanc_plugin.cli.desk import outcome_code
+from orthanc_plugin.domain.told_apart import told_apart
 from orthanc_plugin.errors import ConfigError, StoreError, TransientError
 from orthanc_plugin.phantoms.dicom import write_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
@@ -236,11 +237,14 @@ def _show_job(job: dict[str, Any], console: Console) -> None:
     volumes = Table("structure", "mL")
     stages = Table("stage", "seconds", "peak MiB")
     notes: list[str] = []
+    found: list[tuple[str, str, float]] = []
     for stage in job["stages"]:
         stages.add_row(stage["name"], f"{stage['seconds']:.1f}", f"{stage['peak_mib']:.0f}")
-        for key, volume_ml in stage["volumes_ml"].items():
-            volumes.add_row(key, f"{volume_ml:.1f}")
+        model = stage["name"].partition(" ")[2]
+        found += [(key, model, volume_ml) for key, volume_ml in stage["volumes_ml"].items()]
         notes += stage["notes"]
+    for name, (_, _, volume_ml) in zip(told_apart([(key, model) for key, model, _ in found]), found, strict=True):
+        volumes.add_row(name, f"{volume_ml:.1f}")
     console.print(volumes)
     console.print(stages)
     if job["location"]:

@@ -22,6 +22,7 @@ from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob, Found, JobState, StageOutcome, StageView, ending
 from orthanc_plugin.domain.plan import Output, Plan
 from orthanc_plugin.domain.reading import ReadSettings
+from orthanc_plugin.domain.told_apart import told_apart
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, Refusal
 from orthanc_plugin.jobs.inspection import Inspection, inspect_series
@@ -47,7 +48,7 @@ ARCHIVE = "folder"
 class Outcome:
     """What became of one series.
 
-    files: objects written, by kind.
+    volumes_ml, files: by structure and by kind; the model follows in parentheses where several models made the same.
     unread: files of the folder that were not read.
     """
 
@@ -268,8 +269,11 @@ def _outcome(
     rule: str = "",
     outcomes: tuple[StageOutcome, ...] = (),
 ) -> Outcome:
-    stored = [outcome.stored for outcome in outcomes if outcome.stored is not None]
+    stored = [(outcome.stored, _model(outcome.stage)) for outcome in outcomes if outcome.stored is not None]
     stages = tuple(outcome.stage for outcome in outcomes)
+    volumes = [(key, _model(stage), volume_ml) for stage in stages for key, volume_ml in stage.volumes_ml.items()]
+    structures = told_apart([(key, model) for key, model, _ in volumes])
+    kinds = told_apart([(str(item.kind), model) for item, model in stored])
     return Outcome(
         study_instance_uid=series.study_instance_uid,
         series_instance_uid=series.series_instance_uid,
@@ -278,9 +282,16 @@ def _outcome(
         reason=reason,
         detail=detail,
         provider=next((stage.provider for stage in stages if stage.provider), ""),
-        volumes_ml={key: volume_ml for stage in stages for key, volume_ml in stage.volumes_ml.items()},
+        volumes_ml={name: volume_ml for name, (_, _, volume_ml) in zip(structures, volumes, strict=True)},
         notes=tuple(dict.fromkeys(note for stage in stages for note in stage.notes)),
         stages=stages,
-        files={str(o.kind): str(archive.stored_file(o.sop_instance_uid)) for o in stored},
+        files={
+            name: str(archive.stored_file(item.sop_instance_uid)) for name, (item, _) in zip(kinds, stored, strict=True)
+        },
         unread=unread_files(series, archive),
     )
+
+
+def _model(stage: StageView) -> str:
+    """Name the model of a stage, as in `segment MODEL`; empty for a stage of the whole job."""
+    return stage.name.partition(" ")[2]

@@ -16,9 +16,10 @@ from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.plan import Output, StoredObject
+from orthanc_plugin.domain.told_apart import told_apart
 from orthanc_plugin.errors import ConfigError, EnrichError
 from orthanc_plugin.jobs.queue import JobQueue
-from orthanc_plugin.results.sr.landmarks import read_landmarks_sr
+from orthanc_plugin.results.sr.landmarks import model_of_landmarks_sr, read_landmarks_sr
 from orthanc_plugin.results.sr.radiomics_table import TableRow, read_radiomics_sr
 
 
@@ -69,15 +70,16 @@ class StoredResults:
     def mask_landmarks(self, job_id: str) -> dict[str, float]:
         """Return height (LPS z, mm) by name of the landmarks of the job's masks; raise as `radiomics` does.
 
-        Where several models found the same, the name says which report of the job it is from.
+        Where several models found the same, the name says which model it is from.
         """
-        reports = [read_landmarks_sr(ds) for ds in self._objects(job_id, Output.LANDMARKS)]
-        several = len(reports) > 1
-        return {
-            f"{name} ({number})" if several else name: z_mm
-            for number, report in enumerate(reports, 1)
-            for name, z_mm in report
-        }
+        reports = self._objects(job_id, Output.LANDMARKS)
+        found = [
+            (name, model_of_landmarks_sr(report), z_mm)
+            for report in reports
+            for name, z_mm in read_landmarks_sr(report)
+        ]
+        names = told_apart([(name, model) for name, model, _ in found])
+        return {name: z_mm for name, (_, _, z_mm) in zip(names, found, strict=True)}
 
     def headers(self, job_id: str) -> tuple[tuple[StoredObject, Dataset | None], ...]:
         """Return each object of a job with its header, or None where the archive lacks it; raise as `radiomics`."""

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -44,6 +45,10 @@ class Caller:
     def may(self, right: Right) -> bool:
         """Tell whether the caller has a right."""
         return right in self.rights
+
+
+CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+"""Who makes the request that is being answered, for what every page says of them."""
 
 
 def person(name: str, way: Way, role: Role | None, address: str = "") -> Caller:

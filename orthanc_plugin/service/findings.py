@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from orthanc_plugin.catalog.card import CardLabel, ModelCard
@@ -11,6 +11,7 @@ from orthanc_plugin.catalog.shelf import find_model
 from orthanc_plugin.domain.checks import Check, CheckResult
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.plan import Plan
+from orthanc_plugin.domain.told_apart import told_apart
 from orthanc_plugin.errors import ModelError
 from orthanc_plugin.jobs.record import JobView
 from orthanc_plugin.quality.structures import structure_of
@@ -22,6 +23,7 @@ _SEGMENT = "segment "
 class Volume:
     """The volume of one structure.
 
+    label: its name, with that of the model where several models of the job have it.
     published_ml, asked_ml: volumes of adults, and what the check accepts; None where nobody has published them.
     source: who published them. checks: results of all checks of the structure.
     """
@@ -93,10 +95,16 @@ def models_of(view: JobView, job: EnrichJob, cards: Cards) -> tuple[ModelUsed, .
 def volumes_of(view: JobView, models: tuple[ModelUsed, ...]) -> tuple[Volume, ...]:
     """List the structures of a job with their volumes, model by model."""
     cards = {model.name: model.card for model in models}
+    found = [_volume(view, model, key, volume_ml, cards) for model, key, volume_ml in segmented(view)]
+    names = told_apart([(volume.label, volume.model) for volume in found])
+    return tuple(replace(volume, label=name) for volume, name in zip(found, names, strict=True))
+
+
+def segmented(view: JobView) -> tuple[tuple[str, str, float], ...]:
+    """List model, key and volume (mL) of each structure of a job."""
     return tuple(
-        _volume(view, stage.name.removeprefix(_SEGMENT), key, volume_ml, cards)
+        (stage.name.removeprefix(_SEGMENT), key, volume_ml)
         for stage in view.stages
-        if stage.name.startswith(_SEGMENT)
         for key, volume_ml in stage.volumes_ml.items()
     )
 

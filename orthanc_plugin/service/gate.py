@@ -32,7 +32,7 @@ from orthanc_plugin.audit.event import What
 from orthanc_plugin.config.access import AccessSettings
 from orthanc_plugin.config.base import is_loopback
 from orthanc_plugin.jobs.tokens import PREFIX, Token
-from orthanc_plugin.service.callers import PROXY_SECRET_HEADER, Caller, Proxies, Way, name_in, person, printable
+from orthanc_plugin.service.callers import CALLER, PROXY_SECRET_HEADER, Caller, Proxies, Way, name_in, person, printable
 from orthanc_plugin.service.lockout import Lockout
 from orthanc_plugin.service.orthanc_away import OrthancAway
 from orthanc_plugin.service.permissions import LOGIN_PATH, MEANING, Right, is_open_to_all, right_for
@@ -183,6 +183,7 @@ class Gate:
             await (refusal or self._app)(scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> ASGIApp | None:
+        CALLER.set(None)
         headers = Headers(scope=scope)
         if scope["path"] == HINTS_PATH:
             given = headers.get(SECRET_HEADER, "").encode("latin-1")
@@ -200,6 +201,7 @@ class Gate:
             await self._tell(found, What.DENIED, f"{scope['method']} needs the right {right}")
             return PlainTextResponse(f"{found.name} may not do this: it needs the right to {MEANING[right]}.\n", 403)
         scope["caller"] = found
+        CALLER.set(found)
         return None
 
     async def _caller(self, scope: Scope, headers: Headers) -> Caller | ASGIApp:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from orthanc_plugin.domain.body import BodyLocation, Region
+from orthanc_plugin.domain.told_apart import told_apart
 from orthanc_plugin.domain.uids import is_uid
 from orthanc_plugin.errors import EnrichError, TransientError
 from orthanc_plugin.jobs.corrected import Corrections
@@ -122,6 +123,7 @@ class JobPage:
             scan = self._scans.scan(job_id)
             return {
                 "scan": scan,
+                "names": told_apart([(structure.label, structure.model) for structure in scan.structures]),
                 "windows": list(WINDOWS),
                 "edges": dict(zip(AXES, EDGES, strict=True)),
                 "zip": zip,
@@ -140,9 +142,14 @@ class JobPage:
         return self._part(request, "radiomics.html", "Radiomics", part)
 
     def objects(self, request: Request) -> Response:
-        """Render what the stored objects say of themselves."""
+        """Render the stored objects with what they say of themselves."""
         job_id = known_job(self._queue, request)
-        return self._part(request, "objects.html", "Objects", lambda: {"described": self._results.headers(job_id)})
+
+        def part() -> dict[str, object]:
+            return {"said": {item.sop_instance_uid: ds for item, ds in self._results.headers(job_id)}}
+
+        objects, archive = self._queue.show(job_id).objects, self._queue.job(job_id).plan.home_archive
+        return self._part(request, "objects.html", "Objects", part, objects=objects, archive=archive, said={})
 
     def corrections(self, request: Request) -> Response:
         """Render how people changed the segmentations."""
@@ -151,8 +158,13 @@ class JobPage:
             request, "corrections.html", "Corrections", lambda: {"corrected": self._corrections.of_job(job_id)}
         )
 
-    def _part(self, request: Request, template: str, title: str, make: Callable[[], dict[str, object]]) -> Response:
-        """Render a part that needs the archive, or say in its place what is wrong."""
+    def _part(
+        self, request: Request, template: str, title: str, make: Callable[[], dict[str, object]], **always: object
+    ) -> Response:
+        """Render a part that needs the archive, or say in its place what is wrong.
+
+        always: what the part shows without the archive.
+        """
         job_id, problem, values = str(request.path_params["id"]), "", dict[str, object]()
         try:
             values = make()
@@ -163,7 +175,7 @@ class JobPage:
         whole = not is_part(request)
         return render(
             template, job_id=job_id, problem=problem, title=title, active="",
-            layout="page.html" if whole else "part.html", **values,
+            layout="page.html" if whole else "part.html", **always | values,
         )  # fmt: skip
 
 

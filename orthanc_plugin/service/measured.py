@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from orthanc_plugin.domain.told_apart import told_apart
 from orthanc_plugin.jobs.numbers import StoredResults
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.jobs.scans import Kept
@@ -65,7 +66,7 @@ def wanted_of(request: Request) -> Wanted:
 
 
 def choose(rows: Sequence[TableRow], wanted: Wanted) -> Measured:
-    """Choose the rows of a page. All words of the text must be in a row's structure, feature, code or unit."""
+    """Choose the rows of a page. All words of the text must be in a row's structure, model, feature, code or unit."""
     words = wanted.text.casefold().split()
     found = [
         row
@@ -83,8 +84,13 @@ def choose(rows: Sequence[TableRow], wanted: Wanted) -> Measured:
     return Measured(tuple(found[first : first + ROWS]), len(found), pages, structures, images)
 
 
+def _told_apart(rows: tuple[TableRow, ...]) -> tuple[TableRow, ...]:
+    names = told_apart([(row.label, row.model) for row in rows])
+    return tuple(replace(row, label=name) for row, name in zip(rows, names, strict=True))
+
+
 def _text(row: TableRow) -> str:
-    texts = (row.label, row.meaning, row.feature, row.scheme, row.code, row.unit, row.image, row.reason)
+    texts = (row.label, row.model, row.meaning, row.feature, row.scheme, row.code, row.unit, row.image, row.reason)
     return " ".join(texts).casefold()
 
 
@@ -96,11 +102,14 @@ class Radiomics:
         self._kept: Kept[tuple[str, ...], tuple[TableRow, ...]] = Kept(_KEPT_BYTES, lambda r: len(r) * _ROW_BYTES)
 
     def rows(self, job_id: str) -> tuple[TableRow, ...]:
-        """Return all numbers of a job; raise as `StoredResults.radiomics`."""
+        """Return all numbers of a job; raise as `StoredResults.radiomics`.
+
+        The model follows a label that several models have.
+        """
         stored = tuple(item.sop_instance_uid for item in self._queue.show(job_id).objects)
         key = (job_id, *stored)
         rows = self._kept.get(key)
         if rows is None:
-            rows = self._results.radiomics(job_id)
+            rows = _told_apart(self._results.radiomics(job_id))
             self._kept.put(key, rows)
         return rows

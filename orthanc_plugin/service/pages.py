@@ -12,8 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from orthanc_plugin.domain.told_apart import told_apart
 from orthanc_plugin.jobs.record import JobView
 from orthanc_plugin.service import words
+from orthanc_plugin.service.callers import CALLER, Way
+from orthanc_plugin.service.findings import segmented
 
 SHORT_UID = 12
 HERE = Path(__file__).parent
@@ -44,9 +47,11 @@ def page_templates() -> Environment:
 
 def render(template: str, /, **values: object) -> Response:
     """Answer with a page; `status` is its status code, 200 if it is left out."""
-    status = values.get("status", 200)
+    status, caller = values.get("status", 200), CALLER.get()
+    user = caller.name if caller is not None and caller.way is Way.SESSION else ""
     return HTMLResponse(
-        page_templates().get_template(template).render(**values), status if isinstance(status, int) else 200
+        page_templates().get_template(template).render(session_of=user, **values),
+        status if isinstance(status, int) else 200,
     )
 
 
@@ -85,6 +90,8 @@ def spaced(key: str) -> str:
     return key.replace("_", " ")
 
 
-def volumes(job: JobView) -> dict[str, float]:
-    """Collect the volume (mL) of each structure over all models of a job."""
-    return {key: volume_ml for stage in job.stages for key, volume_ml in stage.volumes_ml.items()}
+def volumes(job: JobView) -> tuple[tuple[str, float], ...]:
+    """List name and volume (mL) of each structure of all models of a job."""
+    found = segmented(job)
+    names = told_apart([(spaced(key), model) for model, key, _ in found])
+    return tuple((name, volume_ml) for name, (_, _, volume_ml) in zip(names, found, strict=True))

@@ -29,11 +29,15 @@ class DrawnPlane(Shape):
 
 
 class DrawnStructure(Shape):
-    """A stored segment. key: number of its SEG in the job and SegmentNumber, as in `0-2`; colour: sRGB."""
+    """A stored segment.
+
+    key: number of its SEG in the job and SegmentNumber, as in `0-2`. colour: sRGB. model: which model found it.
+    """
 
     key: str
     label: str
     colour: tuple[int, int, int]
+    model: str
 
 
 class DrawnScan(Shape):

@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page
 from orthanc_plugin.domain.job import JobState
 from tests.browser.pages import PHONE, opened, too_wide, violations
 from tests.support.cases.location_case import CHEST
-from tests.support.servers.front_door import FrontDoor, enqueue, finish, front_door, skipped
+from tests.support.servers.front_door import PASSWORD, USER, FrontDoor, enqueue, finish, front_door, skipped
 
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>\''
 
@@ -70,3 +70,24 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
     page.screenshot(path=picture(f"phone-{address.strip('/').replace('/', '-').replace('?', '-') or 'series'}"))
     assert too_wide(page) == []
     assert violations(page) == []
+
+
+def test_a_person_logs_in_by_the_form_and_out_by_the_button(
+    browser: BrowserContext, tmp_path: Path, picture: Callable[[str], Path]
+) -> None:
+    with front_door(tmp_path, section={"Access": {"Login": "form"}}) as door:
+        page = browser.new_page()
+        page.goto(f"{door.url}/enrichment/deliveries")
+        page.get_by_label("User of Orthanc").fill(USER)
+        page.get_by_label("Password").fill(PASSWORD)
+        assert violations(page) == []
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url("**/enrichment/deliveries")
+        assert USER in page.locator("header").inner_text()
+        assert violations(page) == []
+        page.screenshot(path=picture("session"))
+        page.get_by_role("button", name="Log out").click()
+        page.wait_for_url("**/enrichment/login")
+        page.goto(f"{door.url}/enrichment/deliveries")
+        assert page.locator("h1").inner_text() == "Log in"
+        page.close()

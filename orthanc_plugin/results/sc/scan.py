@@ -40,7 +40,7 @@ _LINE_PIXELS = 2
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """A stored segment. key: number of its SEG in the job and SegmentNumber, as in `0-2`.
+    """A stored segment. key: number of its SEG in the job and SegmentNumber, as in `0-2`. model: who found it.
 
     surrounds: others lie inside it, as in a body, so that only its outside is drawn.
     """
@@ -49,6 +49,7 @@ class Structure:
     label: str
     colour: Colour
     surrounds: bool
+    model: str
 
     @property
     def place(self) -> tuple[int, int]:
@@ -179,7 +180,9 @@ def _structure(key: str, item: Dataset) -> Structure:
     value = item.get("RecommendedDisplayCIELabValue")
     red, green, blue = CIELabColor.from_dicom_value(list(value)).to_rgb(clip=True) if value else _UNNAMED_COLOUR
     label = str(item.SegmentLabel)
-    return Structure(key, label, (red, green, blue), label.endswith(REMAINDER))
+    stated = next(iter(item.get("SegmentationAlgorithmIdentificationSequence") or ()), Dataset())
+    model = str(stated.get("AlgorithmName") or item.get("SegmentAlgorithmName") or "")
+    return Structure(key, label, (red, green, blue), label.endswith(REMAINDER), model)
 
 
 def _size(shape: tuple[int, ...], spacing: list[float], axis: int) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from orthanc_plugin.results.provenance import Provenance
 from orthanc_plugin.results.sr.content import source_image, target_region
 from orthanc_plugin.results.sr.report import encode_report
 
+_ALGORITHM_NAME = "111001"
 _TRACKED = re.compile(r"(.+), instance .+, z (-?[0-9.]+) mm")
 
 
@@ -46,10 +47,23 @@ def encode_landmarks_sr(
     )
 
 
+def model_of_landmarks_sr(report: Dataset) -> str:
+    """Read the name of the model that found the landmarks of a stored report."""
+    return next((str(item.TextValue) for item in _texts(report) if _concept(item) == _ALGORITHM_NAME), "")
+
+
 def read_landmarks_sr(report: Dataset) -> tuple[tuple[str, float], ...]:
     """Read name and height (LPS z, mm) of each landmark of a stored report."""
-    texts = [str(item.TextValue) for item in _items(report) if item.ValueType == "TEXT"]
+    texts = [str(item.TextValue) for item in _texts(report)]
     return tuple((found[1], float(found[2])) for text in texts if (found := _TRACKED.fullmatch(text)))
+
+
+def _texts(report: Dataset) -> Iterator[Dataset]:
+    return (item for item in _items(report) if item.ValueType == "TEXT")
+
+
+def _concept(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeValue)
 
 
 def _items(ds: Dataset) -> Iterator[Dataset]:

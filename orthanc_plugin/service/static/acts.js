@@ -5,11 +5,16 @@
 const api = (name) => new URL(`/enrichment/api/v1/${name}`, location.origin);
 const say = (text) => { document.getElementById("said").textContent = text; };
 
+// The API answers with JSON; the gate, which stands before it, with a sentence.
+function messageOf(said) {
+  try { return JSON.parse(said).error.message; } catch { return null; }
+}
+
 async function post(name, body) {
   const answer = await fetch(api(name), { method: "POST", body });
   if (answer.ok) return answer.json();
-  const problem = await answer.json().catch(() => null);
-  throw new Error(problem?.error?.message ?? `the service answered ${answer.status}`);
+  const said = await answer.text();
+  throw new Error(messageOf(said) ?? (said.trim().replace(/\.$/, "") || `the service answered ${answer.status}`));
 }
 
 async function act(button, name, body) {

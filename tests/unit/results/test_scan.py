@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.results.sc.scan import LARGEST, SMALLEST, Scan, make_scan
-from tests.support.cases.results_case import ellipsoids, encode, small_series
+from tests.support.cases.results_case import CARD, ellipsoids, encode, small_series
 
 LEFT, RIGHT, AIRWAY, BONE = "Left lung", "Right lung", "Trachea and main bronchi", "Bone"
 
@@ -50,6 +51,15 @@ def test_left_is_on_the_right_the_head_at_the_top_and_the_back_at_the_bottom(sca
     assert drawn(scan, "axial", BONE)[0] > 0.6
     assert drawn(scan, "sagittal", BONE, 16)[1] > 0.6
     assert drawn(scan, "coronal", AIRWAY, 16)[0] < 0.5
+
+
+def test_structures_name_their_model(stored: Dataset, scan: Scan) -> None:
+    assert {structure.model for structure in scan.structures} == {CARD.name}
+    bare = deepcopy(stored)
+    for item in bare.SegmentSequence:
+        del item.SegmentationAlgorithmIdentificationSequence
+    (model,) = {structure.model for structure in make_scan(small_series(), [bare]).structures}
+    assert model == stored.SegmentSequence[1].SegmentAlgorithmName
 
 
 @pytest.mark.parametrize("mirrored", [(1,), (2,), (1, 2)])

@@ -28,6 +28,7 @@ from orthanc_plugin.service.login import LoginPages
 from orthanc_plugin.service.permissions import API, PERMISSIONS, RIGHTS, Permission
 from orthanc_plugin.service.same_origin import SameOrigin
 from orthanc_plugin.service.sessions import Sessions
+from tests.support.servers.front_door import PASSWORD, USER, front_door
 
 SECRET = "5ec2e7"
 
@@ -269,6 +270,18 @@ class TestForm:
         left = door.ask("/enrichment/logout", "POST", cookie=cookie)
         assert (left.status_code, "Max-Age=0" in left.headers["set-cookie"]) == (303, True)
         assert door.ask(cookie=cookie).status_code == 401
+
+    def test_a_page_offers_the_way_out_of_a_session_and_only_of_one(self, tmp_path: Path) -> None:
+        with front_door(tmp_path, section={"Access": {"Login": "form"}}) as door:
+            data = {"user": USER, "password": PASSWORD, "next": "/enrichment/"}
+            entered = door.ask("/enrichment/login", "POST", auth=None, data=data)
+            cookie = {"Cookie": entered.headers["set-cookie"].partition(";")[0]}
+            for path in ("/enrichment/", "/enrichment/system", "/enrichment/jobs/none"):
+                page = door.ask(path, auth=None, headers=cookie | {"Accept": "text/html"}).text
+                assert f"<span>{USER}</span>" in page
+                assert '<form class="session" method="post" action="/enrichment/logout">' in page
+            assert "Log out" not in door.ask("/enrichment/").text  # by password: a browser cannot forget it
+            assert "Log out" not in door.ask("/enrichment/login", auth=None).text
 
     def test_a_session_ends_unused_and_in_any_case(self) -> None:
         clock = Clock()

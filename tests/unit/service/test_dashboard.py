@@ -61,6 +61,25 @@ def test_each_row_shows_the_first_six_volumes_and_how_many_more_there_are(door: 
         assert "and 2 more</a>" in row
 
 
+def test_volumes_of_two_models_name_the_model_where_both_found_the_structure(door: FrontDoor) -> None:
+    job_id = enqueue(door.queue, "1.2.500")
+    assert door.queue.ledger.start(job_id)
+    stages = (
+        StageView("segment chest_structures", 6.7, 477.2, "cpu", {"lung_left": 2171.6, "bone": 4.0}),
+        StageView("segment total-fast", 6.7, 477.2, "cpu", {"lung_left": 2000.1, "heart": 5.0}),
+    )
+    door.queue.ledger.end(job_id, JobState.DONE, "", "", Summary(stages, ()))
+    row = door.ask("/enrichment/?series=1.2.500").text
+    assert re.findall(r'class="volume">([^<]+) <b>([^<]+)<', row) == [
+        ("bone", "4.0 mL"), ("lung left (chest_structures)", "2,172 mL"),
+        ("heart", "5.0 mL"), ("lung left (total-fast)", "2,000 mL"),
+    ]  # fmt: skip
+    page = door.ask(f"/enrichment/jobs/{job_id}").text
+    assert re.findall(r'<tr><td>([^<]+)</td>\s*<td class="number">[^<]+ mL<', page) == [
+        "Bone", "Lung left (chest_structures)", "Heart", "Lung left (total-fast)",
+    ]  # fmt: skip
+
+
 def test_hostile_text_stays_text(door: FrontDoor) -> None:
     job_id = enqueue(door.queue, "1.2.300", rule=HOSTILE)
     finish(door.queue, job_id, JobState.FAILED, detail=f"refused: {HOSTILE}", note=HOSTILE)

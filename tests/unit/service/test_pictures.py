@@ -142,6 +142,13 @@ class TestObjects:
         assert "orthanc-enrichment" in part
         assert "model_sha256" in part
 
+    def test_objects_are_listed_without_the_archive_too(self, away: ShownJob) -> None:
+        part = away.client.get(f"{away.page}/objects", headers=PART).text
+        stored = away.queue.show(away.id).objects
+        assert stored
+        assert all(item.sop_instance_uid in part for item in stored)
+        assert "do not need it" in part
+
 
 class TestPage:
     def test_the_page_names_volumes_checks_provenance_objects_and_history(self, shown: ShownJob) -> None:

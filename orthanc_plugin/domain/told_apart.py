@@ -1,0 +1,13 @@
+"""Name structures so that those of several models can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def told_apart(found: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Name structures, each given with its model; the model follows a name that several models have."""
+    models: dict[str, set[str]] = {}
+    for name, model in found:
+        models.setdefault(name, set()).add(model)
+    return tuple(f"{name} ({model})" if len(models[name]) > 1 else name for name, model in found)
