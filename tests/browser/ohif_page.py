@@ -44,15 +44,16 @@ _SEGMENTATION = """([viewportId, id]) => {
     const sop = image.referencedImageId.match(/instances[/]([0-9.]+)/)[1];
     counts.forEach((found, number) => voxels.push([sop, number, ...found]));
   }
-  return { series: SeriesInstanceUID, segments, voxels };
+  return { series: SeriesInstanceUID, label: segmentation.label, segments, voxels };
 }"""
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A segmentation on the images. series: the SEG's."""
+    """A segmentation on the images. series: the SEG's. label: its name in the panel."""
 
     series: str
+    label: str
     segments: list[Segment]
     voxels: Voxels
 
@@ -102,7 +103,7 @@ class OhifPage:
         told = self.page.evaluate(_SEGMENTATION, found)
         segments = [(number, label, tuple(colour)) for number, label, colour in told["segments"]]
         voxels = {(sop, number): (count, places) for sop, number, count, places in told["voxels"]}
-        return Overlay(told["series"], segments, voxels)
+        return Overlay(told["series"], told["label"], segments, voxels)
 
 
 @contextmanager

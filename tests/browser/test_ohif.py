@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext
 from pydicom.dataset import Dataset
 
-from tests.browser.ohif_page import OhifPage, logged_in, open_ohif
+from tests.browser.ohif_page import OhifPage, Overlay, logged_in, open_ohif
 from tests.browser.study import CTS, EnrichedStudy, segments_of, voxels_of
 from tests.support.cases.enriched import EnrichedOrthanc
 
@@ -44,15 +44,26 @@ def test_a_ct_opens_with_the_segments_of_both_models_as_stored(
         settle(ohif, picture(f"ohif-ct-{number + 1}"))
         assert ohif.shown() == [("CT", study.series[number])]
         assert {overlay.series for overlay in overlays} == set(stored)
+        assert_the_panel_names_the_model(ohif, overlays)
         for overlay in overlays:
             seg = stored[overlay.series]
+            assert overlay.label == seg.SeriesDescription
             assert [segment for segment in overlay.segments if segment[1] != BACKGROUND] == segments_of(seg)
             assert overlay.voxels == voxels_of(seg)
             backgrounds = [number for number, label, _ in overlay.segments if label == BACKGROUND]
             assert len(backgrounds) == (seg.SegmentationType == "LABELMAP")
             assert {number for _, number in overlay.voxels}.isdisjoint(backgrounds)
         assert_only_organs_are_painted(ohif)
+        assert result_page_of(ohif) == (f"series/{study.series[number]}", "Results of a series")
         assert ohif.complaints() == []
+
+
+def assert_the_panel_names_the_model(ohif: OhifPage, overlays: list[Overlay]) -> None:
+    """Both models find the left lung; the panel tells whose it is."""
+    for model in ("chest_structures", "thorax_standi"):  # cut: a SeriesDescription has room for 64 characters
+        (overlay,) = (one for one in overlays if f" {model} " in one.label)
+        assert "Left lung" in {label for _, label, _ in overlay.segments}
+        assert ohif.page.get_by_text(overlay.label).count() > 0
 
 
 def assert_only_organs_are_painted(ohif: OhifPage) -> None:
@@ -87,6 +98,17 @@ def test_a_study_opens_with_its_first_ct_and_lists_results_in_reading_order(
         assert ohif.complaints() == []
 
 
+def result_page_of(ohif: OhifPage) -> tuple[str, str]:
+    """Press OHIF's button; returns path and title of the page that it opens."""
+    with ohif.page.context.expect_page() as found:
+        ohif.page.get_by_role("button", name="Results", exact=True).click()
+    page = found.value
+    page.wait_for_load_state("domcontentloaded")
+    told = page.url.partition("/enrichment/")[2], page.locator("h1").inner_text()
+    page.close()
+    return told
+
+
 def test_a_link_to_a_segmentation_shows_it_alone(
     site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
 ) -> None:
@@ -112,6 +134,7 @@ def test_reports_open_as_text(
             ohif.await_shown(str(report.SeriesInstanceUID))
             ohif.await_text(first_tracking(report))
         settle(ohif, picture("ohif-last-report"))
+        assert result_page_of(ohif) == (f"?study={study.uid}", "Series")
         assert ohif.complaints() == []
 
 

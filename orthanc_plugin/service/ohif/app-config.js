@@ -46,6 +46,41 @@
     return wanted.length ? wanted : all.filter(({ Modality }) => Modality === 'SEG');
   };
 
+  // The result page of the CT in the active viewport, or of the CT from which what is shown was made; where a report or
+  // a picture is shown, the list of the study.
+  const openResults = ({ displaySetService, viewportGridService }) => {
+    const { activeViewportId, viewports } = viewportGridService.getState();
+    const [uid] = viewports.get(activeViewportId)?.displaySetInstanceUIDs ?? [];
+    const displaySets = displaySetService.getActiveDisplaySets();
+    const by = wanted => displaySets.find(({ displaySetInstanceUID }) => displaySetInstanceUID === wanted);
+    const shown = by(uid) ?? displaySets[0];
+    const image = by(shown?.referencedDisplaySetInstanceUID) ?? shown;
+    const path =
+      image?.Modality === 'CT'
+        ? `/enrichment/series/${encodeURIComponent(image.SeriesInstanceUID)}`
+        : `/enrichment/?study=${encodeURIComponent(image?.StudyInstanceUID ?? '')}`;
+    window.open(new URL(path, window.location.origin), '_blank', 'noopener');
+  };
+  const RESULTS_BUTTON = {
+    id: 'EnrichmentResults',
+    uiType: 'ohif.toolButton',
+    props: {
+      icon: 'launch-info',
+      label: 'Results',
+      tooltip: 'Open the result page of this series',
+      commands: 'openEnrichmentResults',
+      evaluate: 'evaluate.action',
+    },
+  };
+
+  // OHIF cuts names of segmentations to one line, which would hide the model.
+  const sheet = new CSSStyleSheet();
+  const header = '.border-l-\\[2px\\]';
+  sheet.replaceSync(
+    `${header}:has(> .h-8) { height: auto; text-align: left; } ${header} > .h-8 { height: auto; min-height: 2rem; }`
+  );
+  document.adoptedStyleSheets.push(sheet);
+
   let subscription;
   const extension = {
     id: 'orthanc-enrichment',
@@ -66,6 +101,11 @@
       // The first slice of a chest shows a neck: begin in the middle, unless the address names an image.
       stages[0].viewports[0].viewportOptions.initialImageOptions.defaultValue = { preset: 'middle' };
     },
+
+    getCommandsModule: ({ servicesManager }) => ({
+      defaultContext: 'DEFAULT',
+      definitions: { openEnrichmentResults: { commandFn: () => openResults(servicesManager.services) } },
+    }),
 
     // Each time a viewport is filled with images, their segments are added; a person may then remove them.
     onModeEnter({ servicesManager }) {
@@ -116,7 +156,15 @@
     routerBasename: null,
     extensions: [extension],
     modes: [],
-    customizationService: { global: { sortingCriteria: { $set: inReadingOrder } } },
+    customizationService: {
+      global: {
+        sortingCriteria: { $set: inReadingOrder },
+        // Every segmentation under its own name: two models may have found the same structure.
+        'panelSegmentation.tableMode': { $set: 'expanded' },
+        'cornerstone.toolbarButtons': { $push: [RESULTS_BUTTON] },
+        'cornerstone.toolbarSections': { primary: { $push: [RESULTS_BUTTON.id] } },
+      },
+    },
     // The panel with names and colours of the segments is open where there is room for it.
     modesConfiguration: {
       '@ohif/mode-longitudinal': {
