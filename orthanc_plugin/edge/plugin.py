@@ -137,7 +137,7 @@ class Hint:
     origin: str
     anonymized_from: str
     modified_from: str
-    again: bool = False  # a person asks: decide by the rules of now, whatever was decided before
+    again: bool = False  # a person asks: decide by the current rules, whatever was decided before
 
 
 def read_settings(configuration: str, environ: Mapping[str, str]) -> Settings:

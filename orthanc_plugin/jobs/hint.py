@@ -22,7 +22,7 @@ class Hint(JsonRecord):
     archive: name of the archive in the configuration.
     stable: Orthanc received no new instance for StableAge.
     order: id of the backfill that asks for the series; empty for new ones.
-    again: a content that was decided on before is decided on again, by the rules of now.
+    again: a content that was decided on before is decided on again, by the current rules.
     cancelled_too: also if a person cancelled its job.
     remote_aet, remote_ip, origin, anonymized_from, modified_from: Orthanc's metadata of the same names.
     """

@@ -16,7 +16,6 @@ from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.plan import Output, StoredObject
-from orthanc_plugin.domain.told_apart import told_apart
 from orthanc_plugin.errors import ConfigError, EnrichError
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.results.sr.landmarks import model_of_landmarks_sr, read_landmarks_sr
@@ -67,19 +66,13 @@ class StoredResults:
         found = next(self._objects(job_id, Output.PREVIEW), None)
         return None if found is None else as_png(found)
 
-    def mask_landmarks(self, job_id: str) -> dict[str, float]:
-        """Return height (LPS z, mm) by name of the landmarks of the job's masks; raise as `radiomics` does.
-
-        Where several models found the same, the name says which model it is from.
-        """
-        reports = self._objects(job_id, Output.LANDMARKS)
-        found = [
+    def mask_landmarks(self, job_id: str) -> tuple[tuple[str, str, float], ...]:
+        """Return name, model and height (LPS z, mm) of each landmark of the job's masks; raise as `radiomics` does."""
+        return tuple(
             (name, model_of_landmarks_sr(report), z_mm)
-            for report in reports
+            for report in self._objects(job_id, Output.LANDMARKS)
             for name, z_mm in read_landmarks_sr(report)
-        ]
-        names = told_apart([(name, model) for name, model, _ in found])
-        return {name: z_mm for name, (_, _, z_mm) in zip(names, found, strict=True)}
+        )
 
     def headers(self, job_id: str) -> tuple[tuple[StoredObject, Dataset | None], ...]:
         """Return each object of a job with its header, or None where the archive lacks it; raise as `radiomics`."""

@@ -172,7 +172,7 @@ class Api:
         return answer(Retried(jobs=self._queue.retry_all(reason, request.query_params.get("text") or "")))
 
     async def decide_again(self, request: Request) -> Response:
-        """Order new decisions by the rules of now. 202 means that the order is in the database."""
+        """Order new decisions by the current rules. 202 means that the order is in the database."""
         return await self._ordered(request, DecideAgainBody, place_again)
 
     async def start_backfill(self, request: Request) -> Response:

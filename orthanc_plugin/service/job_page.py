@@ -6,7 +6,7 @@ loaded afterwards, part by part, so that an archive that is away takes away its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -179,14 +179,18 @@ class JobPage:
         )  # fmt: skip
 
 
-def _levels(scan: Scan, location: BodyLocation | None, of_masks: Mapping[str, float]) -> dict[str, object]:
+def _levels(scan: Scan, location: BodyLocation | None, of_masks: Sequence[tuple[str, str, float]]) -> dict[str, object]:
     """Give what stands beside the coronal picture: landmarks and regions, at heights in percent from its top.
 
-    of_masks: heights (LPS z, mm) of the landmarks of masks.
+    of_masks: name, model and height (LPS z, mm) of the landmarks of masks. There is little room: where several models
+    found a landmark, the number of the model follows its name.
     """
+    models = tuple(dict.fromkeys(model for _, model, _ in of_masks))
+    names = told_apart([(name, str(models.index(model) + 1)) for name, model, _ in of_masks], "{} {}")
+    heights = {name: z_mm for name, (_, _, z_mm) in zip(names, of_masks, strict=True)}
     axial = scan.planes[0]
     count, from_feet = axial.count, scan.slice_from_feet
-    slices = {key: int(np.abs(np.subtract(axial.at_mm, z_mm)).argmin()) for key, z_mm in of_masks.items()}
+    slices = {key: int(np.abs(np.subtract(axial.at_mm, z_mm)).argmin()) for key, z_mm in heights.items()}
     if location is not None:
         slices |= {mark.key: from_feet(mark.slice_index) for mark in location.landmarks}
     regions = location.regions if location is not None else {}
@@ -195,7 +199,8 @@ def _levels(scan: Scan, location: BodyLocation | None, of_masks: Mapping[str, fl
         "span_of": lambda a, b: round(100 * (b + 1 - a) / count, 3),
         "marks": spread({key: round(100 * (1 - (index + 0.5) / count), 3) for key, index in slices.items()}),
         "bands": {region: runs(tuple(sorted(map(from_feet, found)))) for region, found in regions.items()},
-        "of_masks": frozenset(of_masks),
+        "of_masks": frozenset(heights),
+        "models_of_masks": models if len(models) > 1 else (),
     }
 
 

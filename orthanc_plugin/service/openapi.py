@@ -111,7 +111,7 @@ OPERATIONS = (
         errors=(404, 409),
     ),
     Operation("post", "/retry", "Run all jobs again that ended for a reason", s.Retried, ("reason", "text")),
-    Operation("post", "/decide-again", "Decide by the rules of now", s.Backfill, (), s.DecideAgainBody, 202, (400,)),
+    Operation("post", "/decide-again", "Decide by the current rules", s.Backfill, (), s.DecideAgainBody, 202, (400,)),
     Operation("get", "/backfills", "List backfills, newest first", s.BackfillList),
     Operation("post", "/backfills", "Enrich studies that an archive has", s.Backfill, (), s.BackfillBody, 202, (400,)),
     Operation("post", "/backfills/{order}/stop", "End a backfill", s.Backfill, errors=(404, 409)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
@@ -19,6 +20,7 @@ from orthanc_plugin.service.callers import CALLER, Way
 from orthanc_plugin.service.findings import segmented
 
 SHORT_UID = 12
+_CLASS = re.compile(r"^[A-Za-z]+Error: ")
 HERE = Path(__file__).parent
 
 
@@ -36,6 +38,7 @@ def page_templates() -> Environment:
         "volumes": volumes,
         "ml": millilitres,
         "spaced": spaced,
+        "message": message,
         "check": words.check,
         "reason": words.reason,
         "kind": words.kind,
@@ -83,6 +86,11 @@ def clock_time(moment: datetime | None) -> str:
 def millilitres(volume_ml: float) -> str:
     """Format a volume with three significant digits or all before the point."""
     return f"{volume_ml:,.{0 if volume_ml >= 100 else 1 if volume_ml >= 1 else 2}f} mL"
+
+
+def message(error: str) -> str:
+    """Drop the name of its class from the message of an error."""
+    return _CLASS.sub("", error)
 
 
 def spaced(key: str) -> str:

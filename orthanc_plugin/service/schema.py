@@ -232,7 +232,7 @@ class SeriesList(Shape):
 class HintBody(BaseModel):
     """A hint of Orthanc's plugin about a series that became stable (fields of `jobs.hint.Hint`).
 
-    again: a person asks for it: it is decided on by the rules of now, whatever was decided before.
+    again: a person asks for it: it is decided on by the current rules, whatever was decided before.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

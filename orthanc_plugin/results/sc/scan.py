@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from highdicom.color import CIELabColor
@@ -33,7 +33,7 @@ WINDOWS = {
 """Level and width in HU, by name."""
 SMALLEST, LARGEST = 512, 768
 """Pixels of the longer side of a picture."""
-_UNNAMED_COLOUR = (255, 200, 60)
+_UNNAMED_COLOUR, _WHITE = (255, 200, 60), (255, 255, 255)
 _FAST = 1
 _LINE_PIXELS = 2
 
@@ -160,6 +160,7 @@ def make_scan(series: CtSeries, segs: Iterable[Dataset]) -> Scan:
     for number, seg in enumerate(segs):
         layers.append(turned(read_labels(seg, series), order, flips))
         structures += [_structure(f"{number}-{int(item.SegmentNumber)}", item) for item in described_segments(seg)]
+    structures = _coloured_apart(structures)
     whole = turned(hounsfield, order, flips)
     spacing = [series.volume.spacing_mm[axis] for axis in order]
     views = tuple(
@@ -174,6 +175,22 @@ def make_scan(series: CtSeries, segs: Iterable[Dataset]) -> Scan:
         for axis in range(3)
     )
     return Scan(whole, tuple(layers), tuple(structures), views, flips[0])
+
+
+def _coloured_apart(structures: list[Structure]) -> list[Structure]:
+    """Lighten a colour that a structure of an earlier SEG has: models share the colours of what both find."""
+    taken: dict[Colour, int] = {}
+    shown = []
+    for structure in structures:
+        layer, colour = structure.place[0], structure.colour
+        while taken.setdefault(colour, layer) != layer and colour != _WHITE:
+            colour = (_lighter(colour[0]), _lighter(colour[1]), _lighter(colour[2]))
+        shown.append(replace(structure, colour=colour))
+    return shown
+
+
+def _lighter(part: int) -> int:
+    return (part + 256) // 2
 
 
 def _structure(key: str, item: Dataset) -> Structure:

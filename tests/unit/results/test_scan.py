@@ -62,6 +62,14 @@ def test_structures_name_their_model(stored: Dataset, scan: Scan) -> None:
     assert model == stored.SegmentSequence[1].SegmentAlgorithmName
 
 
+def test_what_two_models_found_has_two_colours(stored: Dataset, scan: Scan) -> None:
+    other = deepcopy(stored)
+    other.SOPInstanceUID = "2.25.9"
+    both = make_scan(small_series(), [stored, other]).structures
+    assert [structure.colour for structure in both[: len(both) // 2]] == [one.colour for one in scan.structures]
+    assert len({structure.colour for structure in both}) == len(both)
+
+
 @pytest.mark.parametrize("mirrored", [(1,), (2,), (1, 2)])
 def test_a_patient_who_lay_otherwise_is_shown_the_same_way(scan: Scan, mirrored: tuple[int, ...]) -> None:
     """Feet first or prone: rows and columns run the other way, and the affine says so."""

@@ -12,6 +12,7 @@ from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.jobs.scans import Kept
 from orthanc_plugin.results.sr.landmarks import read_landmarks_sr
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
+from orthanc_plugin.service.job_page import _levels
 from tests.support.cases.shown_job import ShownJob, shown_job
 
 PART = {"HX-Request": "true"}
@@ -96,6 +97,16 @@ class TestPictures:
         asked = shown.archive.asked
         assert shown.scans.scan(shown.id) is first
         assert shown.archive.asked == asked
+
+
+class TestLevels:
+    def test_the_number_of_the_model_follows_what_several_found(self, shown: ShownJob) -> None:
+        scan = shown.scans.scan(shown.id)
+        found = (("lung top", "a", 10.0), ("lung bottom", "a", -20.0), ("lung top", "b", 5.0))
+        levels = _levels(scan, None, found)
+        assert levels["of_masks"] == {"lung top 1", "lung bottom", "lung top 2"}
+        assert levels["models_of_masks"] == ("a", "b")
+        assert _levels(scan, None, found[:2])["models_of_masks"] == ()
 
 
 class TestRadiomics:
