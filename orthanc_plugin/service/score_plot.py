@@ -16,8 +16,8 @@ WIDTH, LEFT, RIGHT = 960.0, 112.0, 16.0
 CURVE_HEIGHT, LANE_HEIGHT, FOOT = 300.0, 22.0, 44.0
 _LABELS, _NO_LABELS = 92.0, 12.0
 _LABEL_STEP = 13.0
-_LEVEL_STEP = 4.5
-"""Percent between the labels of levels."""
+_LEVEL_STEP = 6.5
+"""Percent between the labels of levels, where there is room for all of them: one line on the screen of a phone."""
 _MOST_TICKS = 12
 _SMALLEST_SPAN = 20
 
@@ -239,8 +239,9 @@ class Level:
 def spread(heights: Mapping[str, float]) -> tuple[Level, ...]:
     """Move the labels of levels apart where they would overlap; they stay on the picture, from the top down."""
     levels: list[Level] = []
-    below = 100.0 - _LEVEL_STEP * (len(heights) - 0.5)
+    step = min(_LEVEL_STEP, 100.0 / max(1, len(heights)))
+    below = 100.0 - step * (len(heights) - 0.5)
     for number, (key, at) in enumerate(sorted(heights.items(), key=lambda item: item[1])):
-        least = levels[-1].label_at + _LEVEL_STEP if levels else _LEVEL_STEP / 2
-        levels.append(Level(key, at, round(max(least, min(at, below + _LEVEL_STEP * number)), 3)))
+        least = levels[-1].label_at + step if levels else step / 2
+        levels.append(Level(key, at, round(max(least, min(at, below + step * number)), 3)))
     return tuple(levels)
