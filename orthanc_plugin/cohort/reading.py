@@ -20,11 +20,13 @@ from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.results.kinds import kind_of
 from orthanc_plugin.results.provenance import MANUFACTURER
 
-READER = 1
+READER = 2
 """Raised when objects give other rows than before: a build then reads them all again."""
 SEG, REPORT, CT = "SEG", "SR", "CT"
 _DIGEST = "model_sha256"
 _NO_UID = "a UID of the object is missing or not valid"
+_VIEWER = "Unspecified"
+"""Manufacturer by default of dcmjs, which viewers such as OHIF use: it keeps the algorithm of what a person edited."""
 _MASKS_OF_OTHERS = "masks"
 """Begins the name that our reports on masks of others give instead of a model (`pipeline.foreign`)."""
 Patient = Callable[[str], str]
@@ -72,8 +74,13 @@ def _seg_unit(seg: Dataset, place: str) -> Unit:
     return _unit(
         seg, place, series, Output.SEG.value, (model, version, stated.get(_DIGEST, "")), {"segments": rows},
         reason or ("" if rows else "the SEG describes no segment"),
-        "" if all(row["algorithm_type"] == "AUTOMATIC" for row in rows) else text_of(seg.get("SOPInstanceUID")),
+        "" if _is_automatic(seg, rows) else text_of(seg.get("SOPInstanceUID")),
     )  # fmt: skip
+
+
+def _is_automatic(seg: Dataset, rows: Sequence[Row]) -> bool:
+    """Tell whether no person drew or edited it, as far as the object says so."""
+    return seg.get("Manufacturer") != _VIEWER and all(row["algorithm_type"] == "AUTOMATIC" for row in rows)
 
 
 def _report_unit(ds: Dataset, place: str) -> Unit:

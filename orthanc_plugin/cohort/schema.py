@@ -79,7 +79,10 @@ _REASON = _text("reason", "why the row lacks something; empty where it lacks not
 _STUDY = _text("study_instance_uid", "StudyInstanceUID")
 _SOURCE = _text("series_instance_uid", "SeriesInstanceUID of the CT that the row is about")
 _OBJECT = _text("sop_instance_uid", "SOPInstanceUID of the SEG or SR that says so")
-_CURRENT = _yes_no("current", "whether no newer object of the same kind, maker and model version speaks of the series")
+_CURRENT = _yes_no(
+    "current",
+    "whether no newer object of the same kind, model and version speaks of the series; what people drew always is",
+)
 _MODEL = (
     _text("model", "name of the model or the algorithm; empty where the object names none"),
     _text("model_version", "its version"),

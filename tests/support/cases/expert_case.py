@@ -90,6 +90,35 @@ def by_ohif(series: CtSeries, masks: Mapping[str, Mask], kind: str = "BINARY") -
     return drawn_seg(series, named, kind=kind, maker="OHIF")
 
 
+def as_ohif_writes(series: CtSeries, ours: Dataset, masks: Mapping[str, Mask], *, names_ours: bool = False) -> Dataset:
+    """An edit of one of our SEGs with the header of OHIF 3.13.2 (its `generateSegmentation`, and dcmjs below).
+
+    Labels, type and name of the algorithm are those of the SEG that was opened. Every code is Tissue of SNOMED RT.
+    Maker and series have the defaults of dcmjs. Nothing refers to our SEG, because OHIF puts that reference beside the
+    dataset and not into it. `names_ours`: as if it were put into it, in the series of ours.
+    """
+    ds = drawn_seg(series, {str(item.SegmentLabel): mask for item, mask in zip(ours.SegmentSequence, masks.values(),
+                                                                               strict=True)})  # fmt: skip
+    tissue = hd.sr.CodedConcept("T-D0050", "SRT", "Tissue")
+    for item, origin in zip(ds.SegmentSequence, ours.SegmentSequence, strict=True):
+        item.SegmentAlgorithmType, item.SegmentAlgorithmName = origin.SegmentAlgorithmType, origin.SegmentAlgorithmName
+        item.SegmentedPropertyCategoryCodeSequence = item.SegmentedPropertyTypeCodeSequence = [tissue]
+        del item.TrackingUID, item.TrackingID
+    ds.Manufacturer = ds.ManufacturerModelName = "Unspecified"
+    ds.SoftwareVersions, ds.DeviceSerialNumber = "0", "1"
+    ds.SeriesDescription, ds.SeriesNumber = "Research Derived series", 99
+    ds.ImageComments, ds.ContentQualification = "NOT FOR CLINICAL USE", "RESEARCH"
+    ds.ContentLabel = ds.ContentDescription = ds.ContentCreatorName = ""
+    if names_ours:
+        ds.SeriesInstanceUID, ds.InstanceNumber = ours.SeriesInstanceUID, 2
+        instance, of_series, study = Dataset(), Dataset(), Dataset()
+        instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = ours.SOPClassUID, ours.SOPInstanceUID
+        of_series.SeriesInstanceUID, of_series.ReferencedSOPSequence = ours.SeriesInstanceUID, [instance]
+        study.StudyInstanceUID, study.ReferencedSeriesSequence = ours.StudyInstanceUID, [of_series]
+        ds.PredecessorDocumentsSequence = [study]
+    return as_read(ds)
+
+
 def by_slicer(series: CtSeries, masks: Mapping[str, Mask]) -> Dataset:
     """An edit as 3D Slicer stores it by dcmqi: codes where they were chosen, names as typed, empty frames left out."""
     codes = {"lunge li": SrCode("44029006", "SCT", "Left lung"), "lunge re": SrCode("3341006", "SCT", "Right lung")}

@@ -21,6 +21,7 @@ from orthanc_plugin.cohort.unit import Unit, unpack
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
 from tests.support.cases.cohort_case import built, our_results, rows, shared, write
+from tests.support.cases.expert_case import as_ohif_writes, edited, our_seg, read, small_ct
 from tests.support.cases.results_case import ellipsoids, encode, radiomics_report, small_series
 
 
@@ -297,3 +298,13 @@ build(source, Path({str(out)!r}), progress=lambda done: done == {step} and os.ki
 """
     ended = subprocess.run([sys.executable, "-c", code], check=False)
     assert ended.returncode == -signal.SIGKILL
+
+
+def test_edits_by_ohif_stay_current_beside_the_result_and_each_other(tmp_path: Path) -> None:
+    ct = small_ct()
+    series = read(ct)
+    ours = our_seg(series)
+    edits = [as_ohif_writes(series, ours, edited(series)) for _ in range(2)]
+    built(write([*ct, ours, *edits], tmp_path / "in"), tmp_path / "out")
+    objects = {row["sop_instance_uid"]: row["current"] for row in rows(tmp_path / "out", "objects")}
+    assert objects == dict.fromkeys((str(ds.SOPInstanceUID) for ds in (ours, *edits)), True)

@@ -14,6 +14,7 @@ from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.validation.cases import Status
 from orthanc_plugin.validation.corrections import REFERENCE, UNCHANGED, Compared, candidates, corrections_of, is_ours
 from tests.support.cases.expert_case import (
+    as_ohif_writes,
     by_ohif,
     by_slicer,
     drawn_seg,
@@ -71,6 +72,19 @@ def test_an_edit_is_recognised_and_measured(edit: Dataset, maker: str, tmp_path:
     assert {(row.editor, row.patient, row.ai_sop_instance_uid) for row in rows.values()} == {
         (maker, "pseudonym", str(OURS.SOPInstanceUID))
     }
+
+
+@pytest.mark.parametrize(("names_ours", "because"), [(False, UNCHANGED), (True, REFERENCE)])
+def test_the_header_that_ohif_writes_is_that_of_a_correction(names_ours: bool, because: str, tmp_path: Path) -> None:
+    edit = as_ohif_writes(SERIES, OURS, edited(SERIES), names_ours=names_ours)
+    assert not is_ours(edit)
+    (one,) = found(tmp_path, edit)
+    assert one.is_correction
+    rows = {row.structure: row for row in one.case.rows}
+    assert {row.recognised_by for row in rows.values()} == {because}
+    assert rows["Lung_R"].dice == 1.0
+    assert 0.5 < (rows["Lung_L"].dice or 0) < 1
+    assert {row.editor for row in rows.values()} == {"Unspecified Unspecified"}
 
 
 def test_a_reference_is_enough(tmp_path: Path) -> None:
