@@ -19,12 +19,14 @@ from orthanc_plugin.cohort.unit import Row, Unit
 from orthanc_plugin.domain.plan import Output
 from orthanc_plugin.results.kinds import kind_of
 from orthanc_plugin.results.provenance import MANUFACTURER
+from orthanc_plugin.validation.timeline import TIMELINE
 
 READER = 2
 """Raised when objects give other rows than before: a build then reads them all again."""
 SEG, REPORT, CT = "SEG", "SR", "CT"
 _DIGEST = "model_sha256"
 _NO_UID = "a UID of the object is missing or not valid"
+_OVER_TIME = "values of several studies; the reports of each study state them"
 _VIEWER = "Unspecified"
 """Manufacturer by default of dcmjs, which viewers such as OHIF use: it keeps the algorithm of what a person edited."""
 _MASKS_OF_OTHERS = "masks"
@@ -89,10 +91,12 @@ def _report_unit(ds: Dataset, place: str) -> Unit:
     evidence = Evidence.of(ds)
     groups = [Group.of(item, evidence, shared, (name, version)) for item in items.groups_of(ds)]
     kind = _kind(ds)
-    rows = {table: [*found] for table, found in _tables(groups, kind).items()}
+    over_time = name == TIMELINE and text_of(ds.get("Manufacturer")) == MANUFACTURER
+    rows = {} if over_time else {table: [*found] for table, found in _tables(groups, kind).items()}
     series = next((group.series for group in groups if group.series), next(iter(evidence.sources), ""))
     model = next(((g.model, g.version) for g in groups if g.model), (name, version))
     reason = "" if groups else "the report holds no measurement group of TID 1500"
+    reason = _OVER_TIME if over_time else reason
     digest = shared.get(_DIGEST) or next((g.stated[_DIGEST] for g in groups if _DIGEST in g.stated), "")
     measured = next(iter(rows["measurements"]), {}) if rows and model[0].startswith(_MASKS_OF_OTHERS) else {}
     subject = str(measured.get("seg_sop_instance_uid") or "")

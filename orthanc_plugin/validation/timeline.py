@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.patients import studies_of_patient
 from orthanc_plugin.archive.protocol import Archive
-from orthanc_plugin.codes import Code
+from orthanc_plugin.codes import BILATERAL, LEFT, RIGHT, Code
 from orthanc_plugin.domain.measures import ORIGINAL
 from orthanc_plugin.errors import ConfigError, EncodingError, InputError
 from orthanc_plugin.results.rt.tg263 import primary_name
@@ -27,6 +27,8 @@ from orthanc_plugin.results.source_text import plain_text, raw_text
 from orthanc_plugin.results.sr.radiomics_table import TableRow, read_radiomics_sr
 
 VOLUME = "shape_VoxelVolume"
+TIMELINE = "timeline"
+"""What reports of values over time name instead of a model."""
 _FACTOR = 1.96 * math.sqrt(2)
 _TABLE = Path(__file__).with_name("repeatability.csv")
 _MM3_IN_ML = 1000.0
@@ -67,6 +69,7 @@ class Value:
     date: of the study, YYYY-MM-DD; empty if unknown. days: since the first study of this structure.
     change_percent, total_percent: against the study before, and against the first one. prior_study: the one before.
     low_percent, high_percent: what repeated measurements explain. note: what makes the two scans hard to compare.
+    concept_code ... structure_modifier: the feature and the structure as the report codes them.
     """
 
     structure: str
@@ -91,6 +94,14 @@ class Value:
     high_percent: float | None = None
     limit_source: str = ""
     note: str = ""
+    report_series_instance_uid: str = ""
+    concept_code: str = ""
+    concept_scheme: str = ""
+    concept_meaning: str = ""
+    structure_code: str = ""
+    structure_scheme: str = ""
+    structure_meaning: str = ""
+    structure_modifier: str = ""
 
 
 def read_limits(file: Path = _TABLE) -> Mapping[tuple[str, str], Limit]:
@@ -174,16 +185,22 @@ def _values(report: Dataset, measures: Sequence[str]) -> Iterator[Value]:
                 _structure(row), f"{row.model} {row.model_version}", row.model_digest,
                 "volume" if in_ml else row.feature, row.value / _MM3_IN_ML if in_ml else row.value,
                 "mL" if in_ml else row.unit, date, row.study_instance_uid, row.series_instance_uid,
-                row.sr_sop_instance_uid,
+                row.sr_sop_instance_uid, report_series_instance_uid=str(report.SeriesInstanceUID),
+                concept_code=row.code, concept_scheme=row.scheme, concept_meaning=row.meaning,
+                structure_code=row.segment_code, structure_scheme=row.segment_scheme,
+                structure_meaning=row.segment_meaning, structure_modifier=row.segment_modifier,
             )  # fmt: skip
 
 
 def _structure(row: TableRow) -> str:
     """Return the TG-263 name of a row's structure, or else its label."""
-    sides = {"Left": "7771000", "Right": "24028007", "Bilateral": "51440002"}
-    side = sides.get(row.segment_modifier)
     kind = Code(row.segment_code or "?", row.segment_scheme or "?", row.segment_meaning or "?")
-    return primary_name(kind, Code(side, "SCT", row.segment_modifier) if side else None) or row.label
+    return primary_name(kind, side_of(row.segment_modifier)) or row.label
+
+
+def side_of(modifier: str) -> Code | None:
+    """Return the code of a side that a report states in words; None if it is no side."""
+    return next((side for side in (LEFT, RIGHT, BILATERAL) if side.meaning == modifier), None)
 
 
 def _described(value: Value, header: Dataset) -> Value:

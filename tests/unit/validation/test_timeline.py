@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from orthanc_plugin.archive.folder import FolderArchive
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.codes import Code
+from orthanc_plugin.cohort.reading import unit_of
 from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.measures import FeatureValue, SegmentFeatures
 from orthanc_plugin.domain.plan import SegSettings
@@ -21,6 +23,7 @@ from orthanc_plugin.phantoms.dicom import encode_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
 from orthanc_plugin.series.read import read_series
 from orthanc_plugin.validation.timeline import VOLUME, Change, Limit, Value, read_limits, timeline
+from tests.conformance import readers
 from tests.support.cases.expert_case import write
 from tests.support.cases.foreign_case import as_read
 from tests.support.cases.results_case import LUNG_LEFT, LUNG_RIGHT, encode, radiomics_report, segment
@@ -134,3 +137,51 @@ def test_the_command_writes_table_and_page(site: Path, tmp_path: Path, capsys: p
     assert cli.main(words) == cli.EXIT_DONE
     assert "beyond repeatability" in capsys.readouterr().out
     assert cli.main([*words[:2], "nobody", *words[3:]]) == cli.EXIT_FAILED
+
+
+def test_growth_as_sr_has_points_in_time_and_names_the_reports_of_all_studies(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["timeline", "--patient", "P 1", "--ct", str(site), "--out", str(tmp_path), "--sr", "--json"]
+    assert cli.main(words) == cli.EXIT_DONE
+    told = json.loads(capsys.readouterr().out)
+    (file,) = [Path(name) for name in told["files"] if name.endswith(".dcm")]
+    assert readers.complaints(file) == []
+    readers.highdicom_reads_report(file)
+    ds = dcmread(file)
+    assert (ds.StudyDate, ds.PatientID) == ("20250110", "P 1")
+    others = {str(item.StudyInstanceUID) for item in ds.PertinentOtherEvidenceSequence}
+    assert len(others) == 2
+    named = {str(element.value) for element in ds.iterall() if element.keyword == "ReferencedSOPInstanceUID"}
+    assert {f"2.25.91{number}" for number in (1, 2, 3)} <= named
+
+    groups: dict[str, list[dict[str, object]]] = {}
+    for group in ds.ContentSequence[-1].ContentSequence:
+        items = {item.ConceptNameCodeSequence[0].CodeValue: item for item in group.ContentSequence}
+        point = items["C2348792"]
+        numbers = {
+            code: float(item.MeasuredValueSequence[0].NumericValue)
+            for code, item in items.items()
+            if item.ValueType == "NUM"
+        }
+        groups.setdefault(items["112040"].UID, []).append({"date": point.TextValue, **numbers})
+    assert len(groups) == 2
+    left = next(found for found in groups.values() if found[1]["TML_PRIOR"])
+    assert [one["date"] for one in left] == ["2024-01-10", "2024-07-10", "2025-01-10"]
+    assert [one["128740"] for one in left] == [0, 182, 366]
+    assert left[1]["TML_PRIOR"] == pytest.approx(100 * (GROWTH - 1), abs=0.01)
+    assert left[2]["TML_TOTAL"] == pytest.approx(100 * (GROWTH - 1), abs=0.01)
+    again = tmp_path / "again"
+    assert cli.main([*words[:6], str(again), "--sr"]) == cli.EXIT_DONE
+    assert [one.name for one in again.glob("*.dcm")] == [file.name]
+
+
+def test_what_a_timeline_reports_is_no_measurement_of_its_series(site: Path, tmp_path: Path) -> None:
+    assert (
+        cli.main(["timeline", "--patient", "P 1", "--ct", str(site), "--out", str(tmp_path), "--sr"]) == cli.EXIT_DONE
+    )
+    (file,) = tmp_path.glob("*.dcm")
+    unit = unit_of(dcmread(file), "here", str)
+    assert unit is not None
+    assert (unit.model, unit.rows) == ("timeline", {})
+    assert "several studies" in unit.reason
