@@ -43,7 +43,7 @@ def add_commands(commands: Commands) -> None:
 def fetch_idc(desk: Desk) -> int:
     """Show what there is, then fetch it."""
     from orthanc_plugin.cli.cohort import counted
-    from orthanc_plugin.cohort.idc import check_network, fetch, listed_in, table_of
+    from orthanc_plugin.cohort.idc import check_network, fetch, listed_in, missing, table_of
 
     table = table_of(_wanted(desk))
     wanted = listed_in(table)
@@ -52,12 +52,14 @@ def fetch_idc(desk: Desk) -> int:
     if desk.options.dry_run or not wanted:
         desk.say(facts, "nothing was fetched" if wanted else "no series match")
         return EXIT_DONE
-    archive, options = _target(desk), desk.options
-    desk.acts(What.STORE, *(one.series for one in wanted), archive="" if options.folder else options.archive)
+    options, cache = desk.options, desk.options.cache
+    archive, target = _target(desk)
+    left = missing(wanted, cache, target)
+    desk.acts(What.STORE, *(one.series for one in left), archive="" if options.folder else options.archive)
     with closing(archive):
-        check_network([one.bucket for one in wanted])
+        check_network([one.bucket for one in left])
         with counted(desk, "series", len(wanted)) as progress:
-            fetched = fetch(wanted, desk.options.cache, archive, progress=progress)
+            fetched = fetch(wanted, cache, archive, target, progress=progress)
     desk.say(facts | {"fetched": fetched}, f"fetched {fetched} series; {len(wanted) - fetched} were there")
     return EXIT_DONE
 
@@ -95,7 +97,8 @@ def _show(desk: Desk, table: pyarrow.Table) -> None:
     desk.tell(f"{len(rows):,} series, {size_gb:.2f} GB" + (f"; {told}" if rows else ""))
 
 
-def _target(desk: Desk) -> Archive:
+def _target(desk: Desk) -> tuple[Archive, str]:
+    """Open where the series go; what is done is listed under the name beside it."""
     from orthanc_plugin.archive.opening import open_archive
     from orthanc_plugin.archive.tree import open_tree
     from orthanc_plugin.errors import ConfigError
@@ -103,7 +106,7 @@ def _target(desk: Desk) -> Archive:
     options = desk.options
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
-        return open_tree("folder", options.folder)
+        return open_tree("folder", options.folder), f"folder {options.folder.resolve()}"
     if options.archive not in desk.configuration.archives:
         raise ConfigError(f"the configuration has no archive {options.archive}")
-    return open_archive(options.archive, desk.configuration.archives[options.archive])
+    return open_archive(options.archive, desk.configuration.archives[options.archive]), f"archive {options.archive}"

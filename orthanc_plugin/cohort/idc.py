@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
+from pydantic import TypeAdapter
 
 from orthanc_plugin.archive.part10 import Damaged, NotDicom, read_instance
 from orthanc_plugin.archive.protocol import Archive
@@ -49,6 +50,7 @@ Its other criteria (thickness, spacing, orientation, images per position) are th
 """
 
 DONE = "fetched.json"
+_LISTS = TypeAdapter(dict[str, list[str]])
 _PROBE_S = 10.0
 _HOST = "https://{}.s3.amazonaws.com/"
 
@@ -165,8 +167,14 @@ def download_by_idc(series: str, folder: Path) -> None:
         raise TransientError(f"the download of {series} broke off: {type(error).__name__}") from error
 
 
+def missing(wanted: Sequence[Listed], cache: Path, target: str) -> list[Listed]:
+    """Return the series that the list of a cache does not name as done for a target."""
+    done = _done(cache).get(target, ())
+    return [one for one in wanted if one.series not in done]
+
+
 def fetch(
-    wanted: Sequence[Listed], cache: Path, archive: Archive, download: Download = download_by_idc,
+    wanted: Sequence[Listed], cache: Path, archive: Archive, target: str, download: Download = download_by_idc,
     progress: Callable[[int], None] = lambda done: None,
 ) -> int:  # fmt: skip
     """Download series into a folder and store them in an archive; return how many were fetched now.
@@ -175,9 +183,11 @@ def fetch(
     ----------
     wanted : sequence of Listed
     cache : Path
-        Holds the series that is downloaded now, and the list of those that are done.
+        Holds the series that is downloaded now, and for each target the list of those that are done.
     archive : Archive
         Where they go.
+    target : str
+        Name of the archive or folder, as the list calls it.
     download : callable
     progress : callable
         Is told the number of series that are done.
@@ -190,15 +200,16 @@ def fetch(
         If a series has fewer images than the index says.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    done, fetched = _done(cache), 0
-    for number, one in enumerate(wanted, 1):
-        if one.series not in done:
-            _fetch_one(one, cache / one.series, archive, download)
-            done.add(one.series)
-            _keep_done(cache, done)
-            fetched += 1
-        progress(number)
-    return fetched
+    done = _done(cache)
+    open_series = missing(wanted, cache, target)
+    there = len(wanted) - len(open_series)
+    progress(there)
+    for number, one in enumerate(open_series, 1):
+        _fetch_one(one, cache / one.series, archive, download)
+        done.setdefault(target, []).append(one.series)
+        _keep_done(cache, done)
+        progress(there + number)
+    return len(open_series)
 
 
 def _fetch_one(one: Listed, folder: Path, archive: Archive, download: Download) -> None:
@@ -220,18 +231,18 @@ def _files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob("*.dcm")) if file.is_file())
 
 
-def _done(cache: Path) -> set[str]:
+def _done(cache: Path) -> dict[str, list[str]]:
     try:
-        return set(json.loads((cache / DONE).read_text()))
+        return _LISTS.validate_json((cache / DONE).read_bytes())
     except FileNotFoundError:
-        return set()
+        return {}
     except ValueError:
         raise ConfigError(f"{cache / DONE} is damaged; delete it to fetch everything again") from None
 
 
-def _keep_done(cache: Path, done: set[str]) -> None:
+def _keep_done(cache: Path, done: dict[str, list[str]]) -> None:
     part = cache / f"{DONE}.part"
-    part.write_text(json.dumps(sorted(done), indent=0))
+    part.write_text(json.dumps(done, indent=0))
     part.replace(cache / DONE)
 
 

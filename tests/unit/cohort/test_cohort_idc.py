@@ -64,6 +64,9 @@ def test_unknown_collection_and_empty_question_are_refused() -> None:
         table_of(Wanted())
 
 
+TARGET = "archive local"
+
+
 class Downloads:
     """Downloads that break off as told: each call takes the next number of files."""
 
@@ -84,16 +87,33 @@ def test_download_that_breaks_off_goes_on(tmp_path: Path) -> None:
     wanted = [Listed("2.25.200", "bucket", 12), Listed("2.25.201", "bucket", 12)]
     downloads = Downloads(source, 5, 12, 12)
     with pytest.raises(IncompleteError, match="5 of 12 files"):
-        fetch(wanted, cache, archive, downloads)
+        fetch(wanted, cache, archive, TARGET, downloads)
     assert not [*(tmp_path / "archive").rglob("*.dcm")]
     told: list[int] = []
-    assert fetch(wanted, cache, archive, downloads, told.append) == 2
+    assert fetch(wanted, cache, archive, TARGET, downloads, told.append) == 2
     assert len([*(tmp_path / "archive").rglob("*.dcm")]) == 12
-    assert told == [1, 2]
-    assert json.loads((cache / DONE).read_text()) == ["2.25.200", "2.25.201"]
+    assert told == [0, 1, 2]
+    assert json.loads((cache / DONE).read_text()) == {TARGET: ["2.25.200", "2.25.201"]}
     assert [file.name for file in cache.iterdir()] == [DONE]
-    assert fetch(wanted, cache, archive, downloads) == 0
+    assert fetch(wanted, cache, archive, TARGET, downloads) == 0
     assert len(downloads.calls) == 3
+
+
+def test_another_target_gets_the_series_as_well(tmp_path: Path) -> None:
+    source = write(our_results()[:2], tmp_path / "source")
+    wanted, cache, downloads = [Listed("2.25.200", "bucket", 2)], tmp_path / "cache", Downloads(source, 2, 2)
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        assert fetch(wanted, cache, open_tree("folder", tmp_path / name), name, downloads) == 1
+        assert len([*(tmp_path / name).rglob("*.dcm")]) == 2
+    assert fetch(wanted, cache, open_tree("folder", tmp_path / "one"), "one", downloads) == 0
+
+
+@pytest.mark.parametrize("text", ["{", '["2.25.200"]', '{"one": "2.25.200"}'])
+def test_a_damaged_list_is_an_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / DONE).write_text(text)
+    with pytest.raises(ConfigError, match="is damaged"):
+        idc.missing([Listed("2.25.200", "bucket", 2)], tmp_path, TARGET)
 
 
 def test_damaged_file_is_fetched_again(tmp_path: Path) -> None:
@@ -105,9 +125,9 @@ def test_damaged_file_is_fetched_again(tmp_path: Path) -> None:
     wanted = [Listed("2.25.200", "bucket", 2)]
     downloads = Downloads(source, 2, 2)
     with pytest.raises(IncompleteError, match="damaged"):
-        fetch(wanted, cache, archive, downloads)
+        fetch(wanted, cache, archive, TARGET, downloads)
     (source / "001.dcm").write_bytes(whole)
-    assert fetch(wanted, cache, archive, downloads) == 1
+    assert fetch(wanted, cache, archive, TARGET, downloads) == 1
 
 
 class TestCommand:
