@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from orthanc_plugin.errors import ConfigError, MaskError, Refusal
 from orthanc_plugin.pipeline.foreign import named_series
 from orthanc_plugin.results.headers import check_identity
 from orthanc_plugin.series.read import read_series
+from orthanc_plugin.validation.csv_input import read_csv
 
 _OBJECTS = (*MASKS, "SR")
 Place = tuple[str, str]
@@ -97,15 +97,10 @@ def read_pairs(file: Path) -> tuple[tuple[str, str], ...]:
     ConfigError
         If the file is not such a table.
     """
-    try:
-        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"the file of pairs {file.name} cannot be read: {type(error).__name__}") from None
-    if not rows or not {"ai", "expert"} <= rows[0].keys():
-        raise ConfigError(f"the file of pairs {file.name} must be CSV with the columns ai and expert")
+    rows = read_csv(file, "file of pairs", ("ai", "expert"))
     if any(not (row["ai"] and row["expert"]) for row in rows):
         raise ConfigError(f"the file of pairs {file.name} has a row that lacks one side")
-    return tuple((_beside(file, row["ai"].strip()), _beside(file, row["expert"].strip())) for row in rows)
+    return tuple((_beside(file, row["ai"]), _beside(file, row["expert"])) for row in rows)
 
 
 def _beside(file: Path, name: str) -> str:

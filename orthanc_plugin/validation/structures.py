@@ -7,7 +7,6 @@ codes of older archives count as the SNOMED CT codes that replaced them. Names a
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from orthanc_plugin.domain.found_masks import FoundMasks
 from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.results.rt.tg263 import PRIMARY_NAMES, primary_name
+from orthanc_plugin.validation.csv_input import read_csv
 
 _NO_STRUCTURE = {ANATOMICAL_STRUCTURE.value, TISSUE.value, "113343008", "85756007", "123037004"}
 """Codes that name no structure: editors write them where they have lost the code."""
@@ -112,15 +112,9 @@ def read_mapping(file: Path) -> Mapped:
     ConfigError
         If the file is not such a table.
     """
-    try:
-        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"the mapping file {file.name} cannot be read: {type(error).__name__}") from None
-    if not rows or not {"expert", "ai"} <= rows[0].keys():
-        raise ConfigError(f"the mapping file {file.name} must be CSV with the columns expert and ai")
     mapped = {}
-    for row in rows:
-        sides = [tuple(part.strip() for part in (row[side] or "").split(" + ")) for side in ("expert", "ai")]
+    for row in read_csv(file, "mapping file", ("expert", "ai")):
+        sides = [tuple(part.strip() for part in row[side].split(" + ")) for side in ("expert", "ai")]
         if not all(all(side) for side in sides):
             raise ConfigError(f"the mapping file {file.name} has a row without a name on one side")
         mapped[" + ".join(sides[0])] = sides[0], sides[1]

@@ -7,7 +7,6 @@ unchanged structure differ in 95 of 100 cases by less than a factor of exp(1.96 
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from orthanc_plugin.errors import ConfigError, EncodingError, InputError
 from orthanc_plugin.results.rt.tg263 import primary_name
 from orthanc_plugin.results.source_text import plain_text, raw_text
 from orthanc_plugin.results.sr.radiomics_table import TableRow, read_radiomics_sr
+from orthanc_plugin.validation.csv_input import read_csv
 
 VOLUME = "shape_VoxelVolume"
 TIMELINE = "timeline"
@@ -112,12 +112,11 @@ def read_limits(file: Path = _TABLE) -> Mapping[tuple[str, str], Limit]:
     ConfigError
         If the file is not such a table.
     """
+    rows = read_csv(file, "file of limits", ("structure", "measure", "wcv_percent", "source"), may_be_empty=True)
     try:
-        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
         limits = {(r["structure"], r["measure"]): Limit(float(r["wcv_percent"]) / 100, r["source"]) for r in rows}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
-        text = f"{file.name} must be CSV with the columns structure, measure, wcv_percent and source"
-        raise ConfigError(text) from None
+    except ValueError:
+        raise ConfigError(f"{file.name}: wcv_percent must be a number") from None
     if not all(0 < limit.wcv < 1 for limit in limits.values()):
         raise ConfigError(f"{file.name}: wcv_percent must lie between 0 and 100")
     return limits
