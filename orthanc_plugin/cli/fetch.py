@@ -55,7 +55,8 @@ def fetch_idc(desk: Desk) -> int:
     options, cache = desk.options, desk.options.cache
     archive, target = _target(desk)
     left = missing(wanted, cache, target)
-    desk.acts(What.STORE, *(one.series for one in left), archive="" if options.folder else options.archive)
+    if left:
+        desk.acts(What.STORE, *(one.series for one in left), archive="" if options.folder else options.archive)
     with closing(archive):
         check_network([one.bucket for one in left])
         with counted(desk, "series", len(wanted)) as progress:
