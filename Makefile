@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-radiomics bench-front-door bench-ohif parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean bench-cohort audit-pins try-containers try-install try-install-uv test-trixie
+.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-ci bench-compare bench-job bench-radiomics bench-front-door bench-ohif parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean bench-cohort audit-pins try-containers try-install try-install-uv test-trixie
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,7 +93,16 @@ bench-radiomics: setup ## Measure CPU seconds of radiomics beside pyradiomics an
 	test -x .bench/mirp/bin/python || { $$(./scripts/find-python) -m venv .bench/mirp && .bench/mirp/bin/pip install --quiet mirp==2.7.0; }
 	$(RUN)python -m tests.benchmarks.radiomics_against_peers --organ $(or $(ORGAN),heart)
 
-bench: setup ## Measure seconds and memory of the main job
+bench: setup ## Measure every stage and the whole job beside peers (15 minutes; run it alone); WRITE=1 writes docs/performance.md
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.suite $(if $(WRITE),--write) $(if $(JSON),--json "$(JSON)")
+
+bench-ci: setup ## Measure small stages beside peers; fails if a ratio is 30 % below the stated one
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.suite --ci
+
+bench-compare: setup ## Compare two results of `make bench JSON=FILE`: A=FILE B=FILE
+	$(RUN)python -m tests.benchmarks.compare "$(A)" "$(B)"
+
+bench-job: setup ## Measure seconds and memory of the main job against its limits
 	./scripts/in-loopback $(RUN)python -m pytest tests/benchmarks -s
 
 security-tests: setup ## Try all that the security tests know; writes docs/security-tests.md (minutes)

@@ -8,6 +8,7 @@ these, made in SQL.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -147,7 +148,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--write", action="store_true", help="put the table into docs/scaling.md")
+    parser.add_argument("--json", action="store_true", help="print CPU milliseconds on SQLite only")
     options = parser.parse_args()
+    if options.json:
+        print(json.dumps({what: cost.cpu_ms for what, cost in run("SQLite", options.jobs).items()}))
+        return
     text = table(options.jobs, {kind: run(kind, options.jobs) for kind in ("SQLite", "PostgreSQL")})
     print(text)
     if options.write:

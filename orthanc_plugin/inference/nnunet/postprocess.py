@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cc3d
 import numpy as np
 from scipy import ndimage
 
@@ -37,13 +38,14 @@ def keep_largest(labels: Labels, rules: Sequence[LargestComponent], voxel_mm3: f
 
 
 def _keep_largest(labels: Labels, rule: LargestComponent, voxel_mm3: float) -> None:
-    chosen = np.zeros(256, bool)
-    chosen[list(rule.numbers)] = True
-    boxes = ndimage.find_objects(chosen[labels].view(np.uint8))
+    chosen = labels == rule.numbers[0] if len(rule.numbers) == 1 else np.isin(labels, rule.numbers)
+    boxes = ndimage.find_objects(chosen.view(np.uint8))
     if not boxes:
         return
     part = labels[boxes[0]]
-    components, _ = ndimage.label(chosen[part])
+    components, count = cc3d.connected_components(chosen[boxes[0]], connectivity=6, return_N=True)
+    if count == 1:
+        return
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     goes = sizes < sizes.max()
