@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,7 @@ def assert_nothing(location: BodyLocation) -> None:
     assert location.tag == "NONE"
 
 
+@cache
 def stored(position: PatientPosition, order: StorageOrder) -> Volume:
     """The chest with an asymmetric body, as read from DICOM stored in that way."""
     volume = ct(np.round(CHEST, 1))
