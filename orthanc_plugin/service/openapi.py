@@ -156,8 +156,9 @@ class OpenApi:
     def page(self, request: Request) -> Response:
         """Render the document for people."""
         whole = document()
+        root = f"{str(request.base_url).rstrip('/')}{ROOT}"
         return render(
-            "api.html", active="api", document=whole, root=ROOT, reference=lambda name: name.rpartition("/")[2]
+            "api.html", active="api", document=whole, root=root, reference=lambda name: name.rpartition("/")[2]
         )
 
 

@@ -120,6 +120,19 @@ def test_a_link_to_a_segmentation_shows_it_alone(
         assert ohif.complaints() == []
 
 
+def test_a_link_to_a_slice_shows_that_slice(
+    site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
+) -> None:
+    listed = site.client.get(f"{site.dicomweb_url}/studies/{study.uid}/series/{study.series[1]}/instances").json()
+    (image,) = (ds["00080018"]["Value"][0] for ds in listed if ds["00200013"]["Value"][0] == 10)
+    with open_ohif(browser, site, study.uid, study.series[1], image) as ohif:
+        ohif.await_overlays(2)
+        shown = "cornerstone.getRenderingEngines()[0].getViewports()[0].getCurrentImageId()"
+        ohif.page.wait_for_function(f"uid => {shown}.includes(`/instances/${{uid}}/`)", arg=image, timeout=20_000)
+        settle(ohif, picture("ohif-slice"))
+        assert ohif.complaints() == []
+
+
 def test_reports_open_as_text(
     site: EnrichedOrthanc, study: EnrichedStudy, browser: BrowserContext, picture: Picture
 ) -> None:

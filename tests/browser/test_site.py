@@ -246,10 +246,36 @@ def test_a_phone_shows_the_whole_result_without_scrolling_sideways(
     opened(page, site, f"series/{study.series[0]}")
     page.get_by_role("link", name="What the objects say of themselves").scroll_into_view_if_needed()
     page.locator(".described").wait_for()
-    page.locator("details summary").click()
+    for summary in page.locator("details summary").all():
+        summary.click()
     page.screenshot(path=picture("phone-result"), full_page=True)
     assert too_wide(page) == []
     assert violations(page) == []
+
+
+def test_structures_that_two_models_found_are_told_apart(
+    site: EnrichedOrthanc, study: EnrichedStudy, page: Page
+) -> None:
+    opened(page, site, f"series/{study.series[0]}")
+    both = ["Left lung (chest_structures)", "Left lung (thorax_standin)"]
+    legend = [text.strip() for text in page.locator(".legend label").all_inner_texts()]
+    colours = [swatch.get_attribute("fill") for swatch in page.locator(".legend .swatch rect").all()]
+    options = page.locator("#radiomics select[name=structure] option").all_inner_texts()
+    volumes = [row.split("\t")[0] for row in page.locator("[aria-labelledby=volumes-title] tbody tr").all_inner_texts()]
+    levels = page.locator(".levels .of-mask").all_text_contents()
+    for names in (legend, options, volumes, levels, colours):
+        assert len(set(names)) == len(names), names
+    for names in (legend, options, volumes):
+        assert set(both) <= set(names)
+    assert "1 chest_structures, 2 thorax_standin." in page.locator(".viewer").inner_text()
+    page.locator("#radiomics select[name=structure]").select_option(both[1])
+    cells = "[...document.querySelectorAll('#radiomics tbody td:first-child')]"
+    until(page, f"{cells}.every((cell) => cell.textContent === '{both[1]}')")
+    assert page.locator("#radiomics tbody tr").count() > 50
+    opened(page, site, f"?series={study.series[0]}")
+    row = page.locator("#rows .volume").all_inner_texts()
+    assert len({text.split("\n")[0] for text in row}) == len(row)
+    page.get_by_role("link", name="and ").wait_for()
 
 
 def test_dropped_files_are_judged_and_nothing_is_stored(

@@ -168,6 +168,7 @@ class TestPage:
             assert text in page, text
         assert page.count('hx-trigger="load"') == 2
         assert "radiomics: bin width hu" in page
+        assert "/enrichment/open?StudyInstanceUID=2.25.100&amp;SeriesInstanceUID=2.25.200" in page
 
     def test_the_newest_decision_on_a_series_has_the_page(self, shown: ShownJob) -> None:
         assert shown.client.get("/enrichment/series/2.25.200").text == shown.client.get(shown.page).text
