@@ -46,7 +46,7 @@ class Failure:
         """Describe the failure without the hospital's free texts."""
         if self.undecidable:
             return f"{self.criterion} cannot be decided: {self.found}"
-        return f"{self.criterion}: {'another' if self.private else self.found}, wanted {self.wanted}"
+        return f"{self.criterion}: {'another value' if self.private else self.found}, wanted {self.wanted}"
 
 
 def failures_of(match: Match, tags: SeriesTags) -> Iterator[Failure]:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from orthanc_plugin.domain.job import JobState
-from tests.browser.pages import PHONE, opened, too_wide, violations
+from tests.browser.pages import PHONE, opened, too_wide, until, violations
 from tests.support.cases.location_case import CHEST
 from tests.support.servers.front_door import PASSWORD, USER, FrontDoor, enqueue, finish, front_door, skipped
 
@@ -75,7 +75,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
 def test_a_person_logs_in_by_the_form_and_out_by_the_button(
     browser: BrowserContext, tmp_path: Path, picture: Callable[[str], Path]
 ) -> None:
-    with front_door(tmp_path, section={"Access": {"Login": "form"}}) as door:
+    with front_door(tmp_path, section={"Access": {"Login": "form", "Viewers": [USER]}}) as door:
         page = browser.new_page()
         page.goto(f"{door.url}/enrichment/deliveries")
         page.get_by_label("User of Orthanc").fill(USER)
@@ -85,6 +85,10 @@ def test_a_person_logs_in_by_the_form_and_out_by_the_button(
         page.wait_for_url("**/enrichment/deliveries")
         assert USER in page.locator("header").inner_text()
         assert violations(page) == []
+        page.get_by_role("link", name="Series").click()
+        page.get_by_role("button", name="Pause the queue").click()
+        until(page, "document.getElementById('said').textContent")
+        assert f"{USER} may not do this: it needs the right to " in page.locator("#said").inner_text()
         page.screenshot(path=picture("session"))
         page.get_by_role("button", name="Log out").click()
         page.wait_for_url("**/enrichment/login")

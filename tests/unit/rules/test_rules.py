@@ -367,7 +367,7 @@ class TestDecision:
         )
         refused = skip([matching(SeriesDescription="x", StudyDescription="y", ProtocolName="z")], named)
         assert "Muster" not in refused.sentence
-        assert "SeriesDescription: another, wanted like x" in refused.sentence
+        assert "SeriesDescription: another value, wanted like x" in refused.sentence
         assert refused.verdicts[0].failures[0].found == "Frau Muster"
 
     def test_without_rules_nothing_is_taken(self) -> None:
