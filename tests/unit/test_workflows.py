@@ -56,6 +56,10 @@ def test_it_may_only_read_and_runs_in_an_exact_image(file: Path) -> None:
         assert checkout["with"]["persist-credentials"] is False
 
 
-def test_ci_is_the_script_and_nothing_else() -> None:
+def test_ci_is_the_script_and_keeps_what_its_browser_saw() -> None:
     (job,) = jobs(ROOT / ".github" / "workflows" / "ci.yml")
-    assert job["steps"][-1] == {"run": ".ci/run"}
+    script, upload = job["steps"][-2:]
+    assert script == {"run": ".ci/run"}
+    assert upload["uses"].startswith("actions/upload-artifact@")
+    assert (upload["if"], upload["with"]["path"]) == ("${{ !cancelled() }}", ".browser")
+    assert upload["with"]["include-hidden-files"] is True  # its name begins with a dot
