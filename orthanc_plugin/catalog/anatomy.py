@@ -89,7 +89,7 @@ def codes_of(names: Iterable[str], mapping: Mapping[str, Anatomy]) -> tuple[Anat
     ModelError
         If some labels have no code (all of them are named), or two would get the same key or label.
     """
-    found = [(name, mapping.get(name) or known().get(key_of(name))) for name in names]
+    found = [(name, mapping.get(name) or _structure(name)) for name in names]
     missing = [name for name, anatomy in found if anatomy is None]
     if missing:
         raise ModelError(
@@ -97,6 +97,12 @@ def codes_of(names: Iterable[str], mapping: Mapping[str, Anatomy]) -> tuple[Anat
         )
     _refuse_alike(found)
     return tuple(anatomy for _, anatomy in found if anatomy is not None)
+
+
+def _structure(name: str) -> Anatomy | None:
+    """Look a name up in the table; its side may come first (`Right Kidney`)."""
+    key = key_of(name)
+    return known().get(key) or known().get(re.sub(r"^(left|right)_(.+)$", r"\2_\1", key))
 
 
 def _refuse_alike(found: Iterable[tuple[str, Anatomy | None]]) -> None:
@@ -147,7 +153,7 @@ def read_mapping(path: Path) -> Mapping[str, Anatomy]:
 
 def _mapped(path: Path, name: str, entry: str | _Entry) -> Anatomy:
     if isinstance(entry, str):
-        if (anatomy := known().get(key_of(entry))) is None:
+        if (anatomy := _structure(entry)) is None:
             raise ModelError(f"{path}: {name}: {entry!r} is not a structure of the table; give its codes")
         return anatomy
     codes = (entry.category or ANATOMICAL_STRUCTURE, entry.type, entry.modifier)

@@ -7,7 +7,8 @@ custom operator needs a library that this project does not load.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def convert_onnx(
     if licence:
         raw["licence"] = licence
     progress(f"reading {file}")
-    with staging(out, name) as folder:
+    with staging(out, name) as folder, _named(folder / CARD, card_file), _named(folder / GRAPH, file):
         _write_graph(file, folder / GRAPH)
         raw["graphs"] = [{"file": GRAPH, "sha256": sha256_of(folder / GRAPH)}]
         (folder / CARD).write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -77,6 +78,15 @@ def convert_onnx(
         verify_model(read_card(folder))
         move_in(folder, out / name)
     return read_card(out / name)
+
+
+@contextmanager
+def _named(written: Path, given: Path) -> Iterator[None]:
+    """Name in errors the file that was given, not the one written of it, which does not stay."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(written), str(given))) from error
 
 
 def _card(file: Path, name: str, labels: Path | None) -> dict[str, Any]:
@@ -129,4 +139,8 @@ def _write_graph(file: Path, target: Path) -> None:
     opset = next((one.version for one in model.opset_import if one.domain in _STANDARD), 0)
     if opset not in _OPSETS:
         raise ModelError(f"{file} has opset {opset}; supported are {_OPSETS[0]} to {_OPSETS[-1]}")
+    held = {tensor.name for tensor in model.graph.initializer}
+    free = [end for end in model.graph.input if end.name not in held]  # old exporters list values among the inputs
+    del model.graph.input[:]
+    model.graph.input.extend(free)
     onnx.save_model(model, target, save_as_external_data=False)

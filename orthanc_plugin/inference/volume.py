@@ -6,9 +6,8 @@ whose outputs are averaged with Gaussian weights. 4. Resample each output to the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +15,22 @@ from scipy import ndimage
 from scipy.special import logit
 
 from orthanc_plugin.catalog.card import ModelCard
-from orthanc_plugin.catalog.volume import Cleaning, Intensity, Scheme, Values, VolumeModel
+from orthanc_plugin.catalog.graph import ends_of
+from orthanc_plugin.catalog.volume import FLOATS, Cleaning, Intensity, Padding, Placing, Scheme, Values, VolumeModel
 from orthanc_plugin.domain.masks import Labels, Segmentation
 from orthanc_plugin.domain.volume import Volume, Voxels
 from orthanc_plugin.errors import ModelError
 from orthanc_plugin.inference.grid import Field, Spacing
 from orthanc_plugin.inference.memory import memory_errors
 from orthanc_plugin.inference.nnunet.orientation import network_turn
-from orthanc_plugin.inference.nnunet.tiles import axis_tiles
+from orthanc_plugin.inference.patches import patches
 from orthanc_plugin.inference.providers import Provider, open_session
 from orthanc_plugin.inference.segments import segments_present
 
 _LEAST_SD = 1e-6
+_PADDING: Mapping[Padding, Literal["edge", "constant"]] = {Padding.EDGE: "edge", Padding.ZERO: "constant"}
+_REACH = {6: 1, 18: 2, 26: 3}
+"""Neighbours of a voxel to the steps between them."""
 
 
 class VolumeEngine:
@@ -48,6 +51,7 @@ class VolumeEngine:
         self._graph = card.graphs[0].file
         self._session, provider = open_session(card.directory / self._graph, wanted, arena=False)
         self.provider: str = provider.value
+        self._element = FLOATS[ends_of(card.directory / self._graph).inputs[0][1]]
 
     def segment(self, volume: Volume) -> Segmentation:
         """Segment a CT (see `SegmentationEngine`).
@@ -61,6 +65,10 @@ class VolumeEngine:
         ModelError
             If the graph fails, or gives another shape than its card says, or values that are not finite.
         """
+        with memory_errors(self._graph, self.provider):
+            return self._segmented(volume)
+
+    def _segmented(self, volume: Volume) -> Segmentation:
         turn = network_turn(volume, self.card.axes)
         z, y, x = (volume.spacing_mm[axis] for axis in turn.axes)
         hu = turn.forward(volume.voxels_hu)
@@ -87,12 +95,15 @@ class VolumeEngine:
         wanted = [max(pair) for pair in zip(sides, patch, strict=True)] if patch else [
             -(-side // self._model.multiple_of) * self._model.multiple_of for side in sides
         ]  # fmt: skip
-        padded = np.pad(image, ((0, 0), *((0, n - side) for n, side in zip(wanted, sides, strict=True))), mode="edge")
-        inner = (slice(None), *map(slice, sides))
+        middle = self._model.placing is Placing.FIXED
+        before = [(n - side) // 2 if middle else 0 for n, side in zip(wanted, sides, strict=True)]
+        added = [(low, n - side - low) for low, n, side in zip(before, wanted, sides, strict=True)]
+        padded = np.pad(image, ((0, 0), *added), mode=_PADDING[self._model.padding])
+        inner = (slice(None), *(slice(low, low + side) for low, side in zip(before, sides, strict=True)))
         if patch is None:
             return self._run(padded)[inner]
         total = np.zeros((len(self._model.numbers), *wanted), np.float32)
-        for place, share in _patches(wanted, patch, 1 - self._model.overlap):
+        for place, share in patches(wanted, patch, self._model):
             total[(slice(None), *place)] += self._run(padded[(slice(None), *place)]) * share
         return total[inner]
 
@@ -100,7 +111,7 @@ class VolumeEngine:
         """Run one patch (channels, *sides): (outputs, *sides)."""
         from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, InvalidArgument, RuntimeException
 
-        feed = {self._model.input: np.ascontiguousarray(image[None], np.float32)}
+        feed = {self._model.input: np.ascontiguousarray(image[None], self._element)}
         try:
             with memory_errors(self._graph, self.provider):
                 (found,) = self._session.run([self._model.output], feed)
@@ -114,15 +125,6 @@ class VolumeEngine:
         if not np.isfinite(found).all():
             raise ModelError(f"{self._graph} gives values that are not finite numbers")
         return np.asarray(found[0], np.float32)
-
-
-def _patches(sides: list[int], patch: tuple[int, ...], step: float) -> Iterator[tuple[tuple[slice, ...], Field]]:
-    """Yield the place of each patch and its share in each voxel; the shares of a voxel add up to 1."""
-    for tiles in product(*(axis_tiles(side, length, step) for side, length in zip(sides, patch, strict=True))):
-        share = np.ones((), np.float32)
-        for tile in tiles:
-            share = share[..., None] * tile.share
-        yield tuple(tile.span for tile in tiles), share
 
 
 def prepared(hu: Voxels, spacing_mm: Spacing, model: VolumeModel) -> Field:
@@ -152,11 +154,20 @@ def in_network_units(hu: Field, how: Intensity) -> Field:
     if how.scheme is Scheme.NONE:
         return hu
     clipped = np.clip(hu, how.low_hu, how.high_hu)
-    if how.scheme is Scheme.WINDOW:
-        return np.asarray((clipped - how.low_hu) * ((how.high - how.low) / (how.high_hu - how.low_hu)) + how.low)
-    mean = float(clipped.mean()) if how.mean is None else how.mean
-    sd = max(float(clipped.std()), _LEAST_SD) if how.sd is None else how.sd
-    return np.asarray((clipped - mean) / sd, np.float32)
+    counted = clipped[clipped != 0] if how.nonzero else clipped
+    if how.nonzero and counted.size:
+        clipped[clipped == 0] = counted.mean() if how.mean is None else how.mean
+    match how.scheme:
+        case Scheme.WINDOW:
+            low, high = how.low_hu, how.high_hu
+        case Scheme.RANGE:
+            low, high = float(clipped.min()), float(clipped.max())
+            high = max(high, low + _LEAST_SD)
+        case _:
+            mean = (float(counted.mean()) if counted.size else 0.0) if how.mean is None else how.mean
+            sd = max(float(counted.std()) if counted.size else 0.0, _LEAST_SD) if how.sd is None else how.sd
+            return np.asarray((clipped - mean) / sd, np.float32)
+    return np.asarray((clipped - low) * ((how.high - how.low) / (high - low)) + how.low, np.float32)
 
 
 def decided(outputs: Field, shape: tuple[int, ...], spacing_mm: Spacing, model: VolumeModel) -> Labels:
@@ -195,12 +206,13 @@ def _mark(labels: Labels, heat: Field, number: int, spacing_mm: Spacing, model: 
 
 
 def clean(labels: Labels, rule: Cleaning, voxel_ml: float) -> None:
-    """Remove components (6 neighbours) of one label that its rule does not keep, in place."""
+    """Remove components of one label that its rule does not keep, in place."""
     boxes = ndimage.find_objects((labels == rule.number).view(np.uint8))
     if not boxes:
         return
     part = labels[boxes[0]]
-    components, _ = ndimage.label(part == rule.number)
+    near = ndimage.generate_binary_structure(3, _REACH[rule.neighbours])
+    components, _ = ndimage.label(part == rule.number, near)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     goes = sizes * voxel_ml < rule.least_ml

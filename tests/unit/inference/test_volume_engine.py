@@ -8,13 +8,15 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from orthanc_plugin.catalog.reader import read_card
+from orthanc_plugin.catalog.volume import Cleaning
 from orthanc_plugin.domain.volume import Volume
-from orthanc_plugin.errors import ModelError
+from orthanc_plugin.errors import ModelError, OutOfMemoryError
 from orthanc_plugin.inference.engine import open_engine
 from orthanc_plugin.inference.providers import Provider
+from orthanc_plugin.inference.volume import VolumeEngine, clean
 from tests.support.cases.volume_case import installed, network
 
 RNG = np.random.default_rng(5)
@@ -125,6 +127,46 @@ def test_cleaning_keeps_the_largest_component(tmp_path: Path) -> None:
     card = installed(tmp_path, proto, {"1": "liver"}, numbers=[0, 1], cleaning=rules, intensity=how)
     found = open_engine(card, Provider.CPU).segment(Volume(hu, (2.0, 2.0, 2.0), np.diag([2.0, 2.0, 2.0, 1.0])))
     assert (found.labels == 1).sum() == 216
+
+
+@pytest.mark.parametrize("blending", ["uniform", "gaussian"])
+@pytest.mark.parametrize("placing", ["fixed", "even"])
+def test_shares_of_patches_add_up_to_the_whole_image(tmp_path: Path, blending: str, placing: str) -> None:
+    """A network that gives its input back: wherever patches lie, the image comes out, a smaller one padded."""
+    changes = {"patch_size": [16, 16, 16], "overlap": 0.3, "blending": blending, "placing": placing, "padding": "zero"}
+    proto = network([np.eye(1).reshape(1, 1, 1, 1, 1)], ("d", "h", "w"))
+    card = installed(tmp_path, proto, {"1": "liver"}, numbers=[1], values="sigmoid", **changes)
+    outputs = VolumeEngine(card, Provider.CPU)._outputs(unit(HU))
+    assert np.allclose(outputs[0], unit(HU), atol=1e-6)
+
+
+def test_half_precision_at_the_ends_is_cast(tmp_path: Path) -> None:
+    """Exporters of half precision also make the ends of a network half."""
+    element = TensorProto.FLOAT16
+    weights = np.array([0.0, 1.0, -1.0]).reshape(3, 1, 1, 1, 1)
+    stored = numpy_helper.from_array(weights.astype(helper.tensor_dtype_to_np_dtype(element)), "w")
+    ends = [helper.make_tensor_value_info(n, element, ["n", c, "d", "h", "w"]) for n, c in (("ct", 1), ("out", 3))]
+    graph = helper.make_graph([helper.make_node("Conv", ["ct", "w"], ["out"])], "net", ends[:1], ends[1:], [stored])
+    proto = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    how = {"scheme": "window", "low_hu": -200.0, "high_hu": 300.0, "low": -1.0, "high": 1.0}
+    found = open_engine(installed(tmp_path, proto, intensity=how), Provider.CPU).segment(CT)
+    assert np.array_equal(found.labels, np.where(HU == 50, 0, np.where(HU > 50, 1, 2)))
+
+
+def test_a_grid_that_no_memory_holds_is_told_as_such(tmp_path: Path) -> None:
+    card = installed(tmp_path, network(kernels(1, 1, 1), ("d", "h", "w")), spacing_mm=[0.1, 0.1, 0.1])
+    ct = Volume(HU, (50.0, 50.0, 50.0), np.diag([50.0, 50.0, 50.0, 1.0]))
+    with pytest.raises(OutOfMemoryError):
+        open_engine(card, Provider.CPU).segment(ct)
+
+
+def test_components_that_touch_at_a_corner_are_one_with_26_neighbours(tmp_path: Path) -> None:
+    labels = np.zeros((4, 4, 4), np.uint8)
+    labels[:2, :2, :2] = labels[2, 2, 2] = 1
+    for neighbours, left in ((6, 8), (18, 8), (26, 9)):
+        cleaned = labels.copy()
+        clean(cleaned, Cleaning(1, largest=True, neighbours=neighbours), 1.0)
+        assert cleaned.sum() == left
 
 
 def test_values_that_are_not_finite_are_an_error_of_the_model(tmp_path: Path) -> None:
