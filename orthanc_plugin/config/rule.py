@@ -37,6 +37,7 @@ RuleOutput = Literal[
     Output.SECONDARY_CAPTURE,
     Output.SUMMARY_PDF,
     Output.KEY_OBJECTS,
+    Output.PROBABILITIES,
 ]
 _LIMITS = InputLimits()
 _FURTHER = ", ".join(f'"{output}"' for output in get_args(RuleOutput)[1:])

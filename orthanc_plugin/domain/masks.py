@@ -68,6 +68,19 @@ class Confidence:
     entropy_bits: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Probability:
+    """How probable a model holds each voxel to be of one structure, before any clean-up.
+
+    key: the name of the structure in the model card.
+    values: (z, y, x) uint8, 255 for certain; its slices begin at slice `first` of the volume.
+    """
+
+    key: str
+    values: NDArray[np.uint8]
+    first: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Segmentation:
     """Structures found by one model.
@@ -77,12 +90,14 @@ class Segmentation:
     notes: remarks of the model on its result, e.g. "one lung only". They are stored with the SEG, so that later reports
         repeat them.
     confidence: of the structures of a model with several members; empty where a SEG was decoded.
+    probabilities: of the structures that were found, where they were asked for and the model gives them.
     """
 
     labels: Labels
     segments: tuple[Segment, ...]
     notes: tuple[str, ...] = field(default=())
     confidence: tuple[Confidence, ...] = field(default=())
+    probabilities: tuple[Probability, ...] = field(default=())
 
     def mask(self, segment: Segment) -> Mask:
         """Return the (z, y, x) bool mask of one structure and all that it covers."""

@@ -35,6 +35,7 @@ class Output(StrEnum):
     SECONDARY_CAPTURE = "secondary-capture"
     SUMMARY_PDF = "summary-pdf"
     KEY_OBJECTS = "key-objects"
+    PROBABILITIES = "probabilities"
 
 
 BODY_OUTPUTS = (Output.BODY_LANDMARKS, Output.BODY_REGIONS, Output.VIEWER_LANDMARKS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from orthanc_plugin.catalog.card import Engine, ModelCard
 from orthanc_plugin.catalog.shelf import verify_model
@@ -35,6 +35,14 @@ class SegmentationEngine(Protocol):
         InputError
             If the volume's slices are not axial.
         """
+
+
+@runtime_checkable
+class Probabilistic(Protocol):
+    """A model that can also tell how probable each structure is in each voxel."""
+
+    def segment_with_probabilities(self, volume: Volume) -> Segmentation:
+        """Segment a volume and keep the probabilities; a note says if memory does not allow it."""
 
 
 def open_engine(card: ModelCard, wanted: Provider) -> SegmentationEngine:

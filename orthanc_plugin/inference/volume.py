@@ -7,12 +7,13 @@ whose outputs are averaged with Gaussian weights. 4. Resample each output to the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.catalog.graph import ends_of
@@ -24,6 +25,7 @@ from orthanc_plugin.inference.grid import Field, Spacing
 from orthanc_plugin.inference.memory import memory_errors
 from orthanc_plugin.inference.nnunet.orientation import network_turn
 from orthanc_plugin.inference.patches import patches
+from orthanc_plugin.inference.probabilities import Shares, in_bytes, of_segments, too_many
 from orthanc_plugin.inference.providers import Provider, open_session
 from orthanc_plugin.inference.segments import segments_present
 
@@ -66,18 +68,30 @@ class VolumeEngine:
             If the graph fails, or gives another shape than its card says, or values that are not finite.
         """
         with memory_errors(self._graph, self.provider):
-            return self._segmented(volume)
+            return self._segmented(volume, None)
 
-    def _segmented(self, volume: Volume) -> Segmentation:
+    def segment_with_probabilities(self, volume: Volume) -> Segmentation:
+        """Segment a CT and keep the probabilities, which landmarks do not have; raises as `segment`."""
+        if self._model.values is Values.HEATMAPS:
+            return self.segment(volume)
+        why = too_many(len(self.card.labels), volume.voxels_hu.shape)
+        with memory_errors(self._graph, self.provider):
+            found = self._segmented(volume, None if why else {})
+        return replace(found, notes=(*found.notes, why)) if why else found
+
+    def _segmented(self, volume: Volume, shares: dict[int, Shares] | None) -> Segmentation:
         turn = network_turn(volume, self.card.axes)
         z, y, x = (volume.spacing_mm[axis] for axis in turn.axes)
         hu = turn.forward(volume.voxels_hu)
         outputs = self._outputs(prepared(hu, (z, y, x), self._model))
         labels = decided(outputs, hu.shape, (z, y, x), self._model)
+        if shares is not None:
+            shares |= probabilities(outputs, hu.shape, self._model)
         for rule in self._model.cleaning:
             clean(labels, rule, float(np.prod(volume.spacing_mm)) / 1000.0)
         labels = np.ascontiguousarray(turn.backward(labels))
-        return Segmentation(labels, segments_present(labels, self.card.labels))
+        present = segments_present(labels, self.card.labels)
+        return Segmentation(labels, present, probabilities=of_segments(shares or {}, present, turn))
 
     def _outputs(self, image: Field) -> Field:
         """Run the network over an image (z, y, x): (outputs, z, y, x)."""
@@ -183,13 +197,29 @@ def decided(outputs: Field, shape: tuple[int, ...], spacing_mm: Spacing, model: 
             if number:
                 labels[resampled(values, shape) > limit] = number
         return labels
-    best = resampled(outputs[0], shape)
+    best = np.array(resampled(outputs[0], shape))  # a copy: without resampling it is the output itself
     labels[...] = model.numbers[0]
     for number, output in zip(model.numbers[1:], outputs[1:], strict=True):
         values = resampled(output, shape)
         np.copyto(labels, number, where=values > best)
         np.maximum(best, values, out=best)
     return labels
+
+
+def probabilities(outputs: Field, shape: tuple[int, ...], model: VolumeModel) -> dict[int, Shares]:
+    """Compute the probability of each label number (z, y, x) on the CT's grid, one output at a time."""
+    numbered = [(number, values) for number, values in zip(model.numbers, outputs, strict=True) if number]
+    if model.values is Values.SIGMOID_LOGITS:
+        return {number: in_bytes(expit(resampled(values, shape))) for number, values in numbered}
+    if model.values is not Values.LOGITS:
+        return {number: in_bytes(resampled(values, shape)) for number, values in numbered}
+    best = np.full(shape, -np.inf, np.float32)
+    for values in outputs:
+        np.maximum(best, resampled(values, shape), out=best)
+    total = np.zeros(shape, np.float32)
+    for values in outputs:
+        total += np.exp(resampled(values, shape) - best)
+    return {number: in_bytes(np.exp(resampled(values, shape) - best) / total) for number, values in numbered}
 
 
 def _mark(labels: Labels, heat: Field, number: int, spacing_mm: Spacing, model: VolumeModel) -> None:

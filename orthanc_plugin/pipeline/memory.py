@@ -17,7 +17,7 @@ from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.plan import PlannedModel
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import OutOfMemoryError
-from orthanc_plugin.inference.engine import SegmentationEngine
+from orthanc_plugin.inference.engine import Probabilistic, SegmentationEngine
 from orthanc_plugin.pipeline.location import Locator
 
 _NOTHING = "no structure of the model was found"
@@ -137,8 +137,8 @@ def _rungs(
 class SegmenterWithinMemory:
     """A model that finds organs, and that gives way when memory runs out (`within_memory`)."""
 
-    def __init__(self, models: Models, model: PlannedModel, deaths: int = 0) -> None:
-        self._models, self._model, self._deaths = models, model, deaths
+    def __init__(self, models: Models, model: PlannedModel, deaths: int = 0, *, probabilities: bool = False) -> None:
+        self._models, self._model, self._deaths, self._probabilities = models, model, deaths, probabilities
         self._ran_on = ""
 
     @property
@@ -157,9 +157,12 @@ class SegmenterWithinMemory:
         def opened(models: Models) -> SegmentationEngine:
             return models.segmenter(self._model)
 
-        ran: Ran[Segmentation] = within_memory(
-            self._models, opened, lambda engine: engine.segment(volume), self._deaths
-        )
+        def run(engine: SegmentationEngine) -> Segmentation:
+            if self._probabilities and isinstance(engine, Probabilistic):
+                return engine.segment_with_probabilities(volume)
+            return engine.segment(volume)
+
+        ran: Ran[Segmentation] = within_memory(self._models, opened, run, self._deaths)
         self._ran_on, found = ran.provider, ran.result
         if not ran.note:
             return found

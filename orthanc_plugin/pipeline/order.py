@@ -43,6 +43,7 @@ def _all_stages(session: Session, run: Run) -> Iterator[StageOutcome]:
         yield segmented[-1]
     found = [(model, seg) for model, seg in zip(plan.models, segmented, strict=True) if seg.stored is not None]
     for output, verb, stage in (
+        (Output.PROBABILITIES, "weigh", partial(session.store_probabilities, located=located)),
         (Output.RADIOMICS, "measure", session.measure),
         (Output.LANDMARKS, "report", partial(session.report, located=located)),
         (Output.RTSTRUCT, "outline", partial(session.export, Output.RTSTRUCT)),

@@ -117,7 +117,34 @@ def segment_part(whole: Volume, engine: SegmentationEngine, crop: Crop) -> Segme
     found = engine.segment(crop.volume)
     labels = np.zeros(whole.voxels_hu.shape, found.labels.dtype)
     labels[crop.first : crop.last + 1] = found.labels
-    return replace(found, labels=labels)
+    moved = tuple(replace(one, first=crop.first) for one in found.probabilities)
+    return replace(found, labels=labels, probabilities=moved)
+
+
+def store_probabilities(
+    series: CtSeries, engine: SegmentationEngine, stored_seg: StoredObject, context: Context, crop: Crop | None = None
+) -> ReportResult:
+    """Store the probabilities of the structures of a stored SEG as a FRACTIONAL SEG.
+
+    Parameters
+    ----------
+    series, engine, context, crop
+        As for `segment`; the engine keeps its last result.
+    stored_seg : StoredObject
+        The SEG.
+    """
+    card = engine.card
+    uid = identity.sr_uid(stored_seg.sop_instance_uid, Output.PROBABILITIES, seg.FRACTIONAL_SETTINGS)
+    if (there := context.find(series, uid)) is not None:
+        return ReportResult(reference(there, Output.PROBABILITIES, True))
+    kept = context.masks(series, card, stored_seg.sop_instance_uid)
+    found = engine.segment(series.volume) if crop is None else segment_part(series.volume, engine, crop)
+    if not found.probabilities:
+        return ReportResult(None, (f"{card.name} gives no probabilities", *found.notes))
+    provenance = context.provenance(series, card, uid, engine.provider)
+    encoded = seg.encode_fractional(provenance, stored_seg.sop_instance_uid, kept.segmentation, found.probabilities)
+    stored, adopted = context.keep(series, encoded)
+    return ReportResult(reference(stored, Output.PROBABILITIES, adopted))
 
 
 def measure(

@@ -117,9 +117,7 @@ class Session:
         if not self._is_shown(model, located):
             return Found(notes=(f"{model.name} {NOT_SHOWN}",))
         crop, wanted = self._seen(model, located), self.job.plan.location
-        if model.digest not in self._engines:
-            self._engines[model.digest] = RememberingEngine(SegmenterWithinMemory(self._models, model, self._deaths))
-        result = organs.segment(self._series, self._engines[model.digest], self._context, crop)
+        result = organs.segment(self._series, self._engine(model), self._context, crop)
         volumes_ml = {key: round(volume_ml, 3) for key, volume_ml in result.volumes_ml.items()}
         missed = crop is None and wanted is not None and wanted.crop is not None
         notes = ("not cropped: where the scan lies in the body is not known",) if missed else ()
@@ -127,6 +125,21 @@ class Session:
             result.seg, result.provider, volumes_ml, (*notes, *result.notes),
             checks=result.held_back, held_back=bool(result.held_back), confidence=result.confidence,
         )  # fmt: skip
+
+    def store_probabilities(
+        self, model: PlannedModel, segmented: StageOutcome, located: StageOutcome | None = None
+    ) -> Found:
+        """Store the probabilities of a stored SEG; in the session that segmented, the model does not run again."""
+        crop, engine = self._seen(model, located), self._engine(model)
+        result = organs.store_probabilities(self._series, engine, _seg(segmented), self._context, crop)
+        return Found(result.stored, notes=result.notes)
+
+    def _engine(self, model: PlannedModel) -> RememberingEngine:
+        if model.digest not in self._engines:
+            wanted = Output.PROBABILITIES in self.job.plan.outputs
+            engine = SegmenterWithinMemory(self._models, model, self._deaths, probabilities=wanted)
+            self._engines[model.digest] = RememberingEngine(engine)
+        return self._engines[model.digest]
 
     def measure(self, model: PlannedModel, segmented: StageOutcome) -> Found:
         """Store the radiomics of a stored SEG."""

@@ -22,6 +22,7 @@ FIRST_NUMBER = 90_000_000
 PLACES: Mapping[Output, tuple[int, str]] = MappingProxyType(
     {
         Output.SEG: (10, "Segments"),
+        Output.PROBABILITIES: (12, "Probabilities"),
         Output.RADIOMICS: (20, "Radiomics"),
         Output.LANDMARKS: (30, "Landmarks"),
         Output.BODY_LANDMARKS: (32, "Body landmarks"),

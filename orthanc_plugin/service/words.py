@@ -24,6 +24,7 @@ _CHECKS = {
 }
 _KINDS = {
     Output.SEG: "Segmentation",
+    Output.PROBABILITIES: "Probabilities",
     Output.RADIOMICS: "Radiomics report",
     Output.LANDMARKS: "Landmarks of the masks",
     Output.BODY_LANDMARKS: "Landmarks of the body",

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.codes import REPORT_TITLE
 from orthanc_plugin.domain.input_quality import InputLimits
-from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.masks import Probability, Segmentation
 from orthanc_plugin.domain.plan import Output, SegEncoding
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Volume
@@ -35,7 +35,7 @@ from orthanc_plugin.results.sr.radiomics import encode_radiomics_sr
 from tests.conformance import readers
 from tests.conformance.cases import Case
 from tests.support.cases.body_results_case import body_report
-from tests.support.cases.results_case import BODY, RADIOMICS_UID, landmarks_report, provenance_of
+from tests.support.cases.results_case import BODY, RADIOMICS_UID, SEG_UID, landmarks_report, provenance_of
 
 Reader = Callable[[Case, Path], None]
 
@@ -55,6 +55,27 @@ def _reads_segments(case: Case, path: Path) -> None:
     assert (stored.labels > 0).sum() == (case.found.labels > (0 if with_body else BODY.number)).sum() > 0
     readers.dcmqi_reads_segments(path, case.series, stored)
     readers.highdicom_reads_segments(path, case.series, stored)
+
+
+def _reads_probabilities(case: Case, path: Path) -> None:
+    chances = {one.key: one.values for one in _probabilities(case)}
+    stored = [segment for segment in case.kept.segments if segment.key in chances]
+    readers.highdicom_reads_probabilities(path, case.series, [chances[segment.key] for segment in stored])
+    readers.dcmqi_reads_probabilities(path, len(stored))
+
+
+def _probabilities(case: Case) -> tuple[Probability, ...]:
+    """Three quarters in a structure of the case, a quarter in its neighbours along a row."""
+    found, made = case.found, []
+    for segment in found.segments:
+        mask = np.where(found.labels == segment.number, 191, 0).astype(np.uint8)
+        made.append(Probability(segment.key, np.maximum(mask, np.roll(mask, 1, axis=2) // 3)))
+    return tuple(made)
+
+
+def _fractional(case: Case) -> Dataset:
+    provenance = provenance_of(case.series, "2.25.1020", case.card)
+    return seg.encode_fractional(provenance, SEG_UID, case.kept, _probabilities(case))
 
 
 def _reads_report(title: str, case: Case, path: Path) -> None:
@@ -166,6 +187,7 @@ KINDS: dict[str, Kind] = {
         partial(_of_seg, encode_key_objects),
         (lambda case, path: readers.dcmtk_reads_key_objects(path, case.series),),
     ),
+    "probabilities": Kind(Output.PROBABILITIES, _fractional, (_reads_probabilities,)),
 }
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,7 @@ import pydicom
 import pypdf
 import pytest
 import SimpleITK
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 
@@ -103,6 +105,30 @@ def highdicom_reads_segments(path: Path, series: CtSeries, stored: Segmentation)
     else:
         labels = made.get_pixels_by_source_instance(uids, skip_overlap_checks=True, dtype=np.uint8, **options)
     np.testing.assert_array_equal(labels, series.on_source(stored.labels))
+
+
+def highdicom_reads_probabilities(path: Path, series: CtSeries, values: Sequence[NDArray[np.uint8]]) -> None:
+    """Check that highdicom gives the probabilities of each segment by the slices, or frames, that it was made of."""
+    uids = [str(header.SOPInstanceUID) for header in series.headers]
+    frames = [number for header in series.headers if (number := frame_number(header)) is not None]
+    made = highdicom.seg.segread(path)
+    for number, expected in enumerate(values, start=1):
+        options = {"segment_numbers": [number], "assert_missing_frames_are_empty": True}
+        if frames:
+            read = made.get_pixels_by_source_frame(uids[0], frames, **options)
+        else:
+            read = made.get_pixels_by_source_instance(uids, **options)
+        np.testing.assert_allclose(read[..., 0], series.on_source(expected) / 255, atol=1e-6)
+
+
+def dcmqi_reads_probabilities(path: Path, segments: int) -> None:
+    """segimage2itkimage gives an image of each segment."""
+    with TemporaryDirectory() as folder:
+        _, text = output_of(
+            tool("segimage2itkimage"), "--inputDICOM", str(path), "--outputDirectory", folder, "--outputType", "nrrd"
+        )
+        assert not DCMQI_TROUBLE.search(text), text
+        assert len([*Path(folder).glob("*.nrrd")]) == segments
 
 
 def dcmtk_reads_report(path: Path, title: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from copy import copy
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,11 +29,24 @@ from orthanc_plugin.inference.nnunet.preprocess import Box, Prepared, Resample, 
 from orthanc_plugin.inference.nnunet.resample import labels_from_frame, resample_image, resample_to_frame
 from orthanc_plugin.inference.nnunet.restore import Member, restore, way_back
 from orthanc_plugin.inference.nnunet.window import SLICES_AT_ONCE, passes_of, predict
+from orthanc_plugin.inference.probabilities import Shares, of_segments, too_many
 from orthanc_plugin.inference.providers import Provider, usable_threads
 from orthanc_plugin.inference.segments import segments_present
 
 _LOG = logging.getLogger(__name__)
 _MOST_LABELS = 256  # of uint8, the background included
+
+
+@dataclass(slots=True)
+class _Record:
+    """What a run leaves beside its labels.
+
+    measured: agreement of the members of each part.
+    shares: by label number, the probabilities (as the network lies); None if they are not asked for.
+    """
+
+    measured: list[tuple[Part, Members]] = field(default_factory=list)
+    shares: dict[int, Shares] | None = None
 
 
 class NnunetEngine:
@@ -82,34 +96,57 @@ class NnunetEngine:
         ModelError
             If a graph fails.
         """
+        return self._segmented(volume, _Record())
+
+    def segment_with_probabilities(self, volume: Volume) -> Segmentation:
+        """Segment a CT and keep the probabilities; raises as `segment`, gives the same labels."""
+        why = too_many(len(self.card.labels) + 1, volume.voxels_hu.shape)
+        found = self._segmented(volume, _Record() if why else _Record(shares={}))
+        return replace(found, notes=(*found.notes, why)) if why else found
+
+    def _segmented(self, volume: Volume, record: _Record) -> Segmentation:
         turn = network_turn(volume, self.card.axes)
         z, y, x = (volume.spacing_mm[axis] for axis in turn.axes)
-        measured: list[tuple[Part, Members]] = []
-        labels = self._labels(turn.forward(volume.voxels_hu), (z, y, x), measured)
+        labels = self._labels(turn.forward(volume.voxels_hu), (z, y, x), record)
         labels = np.ascontiguousarray(turn.backward(labels))
         present = segments_present(labels, self.card.labels)
-        return Segmentation(labels, present, confidence=tuple(_confidence(measured, present)))
+        return Segmentation(
+            labels,
+            present,
+            confidence=tuple(_confidence(record.measured, present)),
+            probabilities=of_segments(record.shares or {}, present, turn),
+        )
 
-    def _labels(self, voxels_hu: Voxels, spacing_mm: Spacing, measured: list[tuple[Part, Members]]) -> Labels:
+    def _labels(self, voxels_hu: Voxels, spacing_mm: Spacing, record: _Record) -> Labels:
         """Compute the card's labels in the card's axes, and note the agreement of the members of each part."""
         frame = self._model.frame
         if frame is None:
-            return self._parts(voxels_hu, spacing_mm, measured)
+            return self._parts(voxels_hu, spacing_mm, record)
         framed = resample_to_frame(voxels_hu, spacing_mm, frame.spacing_mm, frame.order)
-        labels = self._parts(framed, (frame.spacing_mm, frame.spacing_mm, frame.spacing_mm), measured)
+        labels = self._parts(framed, (frame.spacing_mm, frame.spacing_mm, frame.spacing_mm), record)
+        for number, each in (record.shares or {}).items():
+            record.shares[number] = labels_from_frame(each, voxels_hu.shape).astype(np.uint8, copy=False)
         return labels_from_frame(labels, voxels_hu.shape).astype(np.uint8, copy=False)
 
-    def _parts(self, voxels_hu: Voxels, spacing_mm: Spacing, measured: list[tuple[Part, Members]]) -> Labels:
+    def _parts(self, voxels_hu: Voxels, spacing_mm: Spacing, record: _Record) -> Labels:
         labels = np.zeros(voxels_hu.shape, np.uint8)
         for part in self._model.parts:
             agreements = [_members(part, configuration) for configuration in part.configurations]
-            found = _card_numbers(part)[self._part(part, voxels_hu, spacing_mm, agreements)]
+            shares = None if record.shares is None else np.zeros((len(part.numbers), *voxels_hu.shape), np.uint8)
+            found = _card_numbers(part)[self._part(part, voxels_hu, spacing_mm, agreements, shares)]
             np.copyto(labels, found, where=found > 0)
-            measured += [(part, each) for each in agreements if each is not None]
+            if record.shares is not None and shares is not None:
+                record.shares |= {number: each for number, each in zip(part.numbers, shares, strict=True) if number}
+            record.measured += [(part, each) for each in agreements if each is not None]
         return labels
 
     def _part(
-        self, part: Part, voxels_hu: Voxels, spacing_mm: Spacing, agreements: Sequence[Members | None] = ()
+        self,
+        part: Part,
+        voxels_hu: Voxels,
+        spacing_mm: Spacing,
+        agreements: Sequence[Members | None] = (),
+        shares: Shares | None = None,
     ) -> Labels:
         """Compute postprocessed head numbers (plus 1 for regions) in the card's axes."""
         labels = np.zeros(voxels_hu.shape, np.uint8)
@@ -126,7 +163,10 @@ class NnunetEngine:
             strict=True,
         )
         forward = part.configurations[0].transpose_forward
-        restore(members, labels[boxes[0]].transpose(forward), regions=part.regions, threads=self._threads)
+        if shares is not None:
+            shares = shares[(slice(None), *boxes[0])].transpose(0, *(1 + axis for axis in forward))
+        out = labels[boxes[0]].transpose(forward)
+        restore(members, out, regions=part.regions, threads=self._threads, shares=shares)
         keep_largest(labels, part.postprocessing, float(np.prod(spacing_mm)))
         return labels
 

@@ -24,6 +24,7 @@ from orthanc_plugin.inference.grid import Field
 from orthanc_plugin.inference.nnunet.preprocess import Prepared
 from orthanc_plugin.inference.nnunet.resample import separate_axis
 from orthanc_plugin.inference.nnunet.window import Slab
+from orthanc_plugin.inference.probabilities import Shares, in_bytes
 
 _BAND_ROWS = 64
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)
@@ -125,7 +126,9 @@ def way_back(configuration: Configuration, prepared: Prepared) -> tuple[Taps, Ta
     return z, y, x
 
 
-def restore(members: Sequence[Member], out: Labels, *, regions: bool = False, threads: int = 1) -> None:
+def restore(
+    members: Sequence[Member], out: Labels, *, regions: bool = False, threads: int = 1, shares: Shares | None = None
+) -> None:
     """Write the labels that the heads give.
 
     Parameters
@@ -139,6 +142,8 @@ def restore(members: Sequence[Member], out: Labels, *, regions: bool = False, th
         Whether heads are independent masks.
     threads : int
         How many bands of a slice are processed at once.
+    shares : (heads, z, y, x) uint8, optional
+        Gets the probability of each head, 255 for certain; may be a view.
 
     Source
     ------
@@ -148,8 +153,10 @@ def restore(members: Sequence[Member], out: Labels, *, regions: bool = False, th
     bands = [_bands(member.taps[1]) for member in members]
     slices = zip(*(_between(*each) for each in zip(members, bands, strict=True)), strict=True)
     with CarryingPool(threads) as pool:
-        for plane, between in zip(out, slices, strict=True):
+        for z, (plane, between) in enumerate(zip(out, slices, strict=True)):
             list(pool.map(partial(_decide, members, between, bands, plane, regions), range(len(bands[0]))))
+            if shares is not None:
+                list(pool.map(partial(_share, members, between, bands, shares[:, z], regions), range(len(bands[0]))))
 
 
 def _bands(y: Taps) -> list[_Band]:
@@ -203,6 +210,23 @@ def _decide(
         _paint_regions(heads, values, labels, threshold)
     else:
         labels[...] = heads[0] if len(heads) == 1 else _highest(heads, values)
+
+
+def _share(
+    members: Sequence[Member],
+    between: Sequence[_Between],
+    bands: Sequence[Sequence[_Band]],
+    out: Shares,
+    regions: bool,
+    number: int,
+) -> None:
+    """Write the probabilities of one band of a slice."""
+    heads = range(len(between[0].low.values))
+    stacks = [
+        np.stack(list(_values(pair, each[number], member.taps[2], heads)))
+        for pair, each, member in zip(between, bands, members, strict=True)
+    ]
+    out[:, bands[0][number].rows] = in_bytes(_mean_probability(members, stacks, regions))
 
 
 def _contenders(pair: _Between, band: int, threshold: float | None) -> Sequence[int]:

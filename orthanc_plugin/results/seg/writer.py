@@ -71,8 +71,8 @@ def encode_seg(provenance: Provenance, segmentation: Segmentation, settings: Seg
     where = seg_frames.occupancy(_numbers(segments), counts)
     encoding = choose(settings, where.frames, labels.shape, int(series.headers[0].get("BitsAllocated") or _SOURCE_BITS))
     named = enumerate(_apart(segments), start=1)
-    descriptions = [_description(number, segment, provenance) for number, segment in named]
-    ds = highdicom_seg(_standin_headers(series), _standin_labels(where), descriptions[:2], encoding, provenance)
+    descriptions = [description(number, segment, provenance) for number, segment in named]
+    ds = highdicom_seg(standin_headers(series), standin_labels(where), descriptions[:2], encoding, provenance)
     complete(ds, provenance, Output.SEG)
     # highdicom's item for the background, which PS3.3 C.8.20.2.3.3 requires of a LABELMAP, comes last: OHIF 3.13.2
     # takes the colour of segment n from the n-th item.
@@ -104,16 +104,35 @@ def highdicom_seg(
     provenance : Provenance
         As for `encode_seg`.
     """
+    return shell(
+        headers,
+        labels,
+        descriptions,
+        "BINARY" if encoding is SegEncoding.BINARY else "LABELMAP",
+        provenance,
+        Output.SEG,
+    )
+
+
+def shell(
+    headers: Sequence[Dataset],
+    labels: Labels,
+    descriptions: Sequence[SegmentDescription],
+    kind: str,
+    provenance: Provenance,
+    output: Output,
+) -> highdicom.seg.Segmentation:
+    """Make highdicom's SEG of a SegmentationType; parameters as in `highdicom_seg`."""
     ds = highdicom.seg.Segmentation(
         headers,
         labels,
-        "BINARY" if encoding is SegEncoding.BINARY else "LABELMAP",
+        kind,
         descriptions,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         contributing_equipment=[provenance.equipment()],
         content_label="AI_RESEARCH",
         content_description=warning_of(provenance.card),
-        **provenance.sop_arguments(Output.SEG),
+        **provenance.sop_arguments(output),
     )
     ds.ContentCreatorName = ""  # type 2 (PS3.3 Table 10-12)
     _derive_dimension_uid(ds)
@@ -172,8 +191,8 @@ def _on_source(segmentation: Segmentation, series: CtSeries) -> Segmentation:
     return Segmentation(labels, kept, (*segmentation.notes, *notes))
 
 
-def _standin_headers(series: CtSeries) -> list[Dataset]:
-    """One small single-frame image a slice: highdicom takes one multi-frame instance only, and all of its frames."""
+def standin_headers(series: CtSeries) -> list[Dataset]:
+    """Make a small single-frame image of each slice: highdicom takes one multi-frame instance only, and all its frames."""
     headers = result_headers(series)
     for index, header in enumerate(headers):
         header.Rows, header.Columns = _STANDIN
@@ -182,7 +201,7 @@ def _standin_headers(series: CtSeries) -> list[Dataset]:
     return headers
 
 
-def _name_frames(ds: Dataset, groups: Sequence[Dataset], series: CtSeries) -> None:
+def name_frames(ds: Dataset, groups: Sequence[Dataset], series: CtSeries) -> None:
     """Name the frames of multi-frame sources in the place of their stand-ins."""
     named = {
         f"{_STANDIN_UID}.{index}": header
@@ -211,7 +230,7 @@ def _named(reference: Dataset, named: Mapping[str, Dataset]) -> Dataset:
     return reference
 
 
-def _standin_labels(where: Occupancy) -> Labels:
+def standin_labels(where: Occupancy) -> Labels:
     """Make tiny slices in which segment 1 is present wherever any segment is."""
     labels = np.zeros((len(where.there), *_STANDIN), np.uint8)
     labels[where.slices] = 1
@@ -221,7 +240,7 @@ def _standin_labels(where: Occupancy) -> Labels:
 def _with_frames(ds: Dataset, series: CtSeries, labels: Labels, where: Occupancy, encoding: SegEncoding) -> Dataset:
     """Replace the stand-in's frames by those of the label map."""
     groups = list(ds.PerFrameFunctionalGroupsSequence)
-    _name_frames(ds, groups, series)
+    name_frames(ds, groups, series)
     slices = seg_frames.slice_indices(series)
     order = [slices[seg_frames.source_slice(group)] for group in groups]
     del ds.PerFrameFunctionalGroupsSequence, ds.PixelData
@@ -262,7 +281,8 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     )
 
 
-def _description(number: int, segment: Segment, provenance: Provenance) -> SegmentDescription:
+def description(number: int, segment: Segment, provenance: Provenance) -> SegmentDescription:
+    """Describe a segment under its number in the object."""
     item = SegmentDescription(
         number,
         segment.label,

@@ -98,3 +98,22 @@ def test_mirrored_heads_exchange_left_and_right(tmp_path: Path) -> None:
     np.testing.assert_array_equal(exchanged.labels, plain.labels)
     assert [one.dice for one in exchanged.confidence] == [1, 1]
     assert all(one.dice < 0.9 for one in segmented(tmp_path, mirrored).confidence)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("framework", Framework)
+def test_probabilities_change_no_label_and_agree_with_it(tmp_path: Path, framework: Framework, regions: bool) -> None:
+    soft_and_hard(tmp_path)
+    configuration = replace(SAME_GRID, framework=framework)
+    part = Part((configuration,), (1, 2) if regions else (0, 1, 2), regions)
+    if regions:
+        nnunet_case.thresholds(tmp_path / "fold_0.onnx", PATCH, (20.0, 40.0), (-3.0, -18.0))
+        part = replace(part, configurations=(replace(configuration, heads=2),))
+    engine = NnunetEngine(nnunet_case.card(tmp_path, part), Provider.CPU)
+    plain, found = engine.segment(ct()), engine.segment_with_probabilities(ct())
+    np.testing.assert_array_equal(found.labels, plain.labels)
+    assert plain.probabilities == ()
+    assert [one.key for one in found.probabilities] == [segment.key for segment in found.segments]
+    if not regions:
+        for segment, one in zip(found.segments, found.probabilities, strict=True):
+            assert one.values[found.labels == segment.number].min() >= 255 / 3 - 1

@@ -9,12 +9,13 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from scipy.special import expit, softmax
 
 from orthanc_plugin.catalog.reader import read_card
 from orthanc_plugin.catalog.volume import Cleaning
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import ModelError, OutOfMemoryError
-from orthanc_plugin.inference.engine import open_engine
+from orthanc_plugin.inference.engine import Probabilistic, open_engine
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.inference.volume import VolumeEngine, clean
 from tests.support.cases.volume_case import installed, network
@@ -173,3 +174,27 @@ def test_values_that_are_not_finite_are_an_error_of_the_model(tmp_path: Path) ->
     proto = network([np.full((3, 1, 1, 1, 1), np.inf)], ("d", "h", "w"))
     with pytest.raises(ModelError, match="not finite"):
         open_engine(installed(tmp_path, proto), Provider.CPU).segment(CT)
+
+
+@pytest.mark.parametrize("values", ["logits", "softmax", "sigmoid", "sigmoid-logits"])
+def test_probabilities_are_those_of_the_runtime_and_change_no_label(tmp_path: Path, values: str) -> None:
+    end = {"softmax": "Softmax", "sigmoid": "Sigmoid"}.get(values, "")
+    proto = network(kernels(3, 3, 3), ("d", "h", "w"), end)
+    labels = {"1": "liver", "2": "spleen"}
+    engine = open_engine(installed(tmp_path, proto, labels, values=values), Provider.CPU)
+    assert isinstance(engine, Probabilistic)
+    found = engine.segment_with_probabilities(CT)
+    outputs = direct(proto, unit(HU)[None, None])[0]
+    expected = {"logits": softmax(outputs, axis=0), "sigmoid-logits": expit(outputs)}.get(values, outputs)
+    assert np.array_equal(found.labels, engine.segment(CT).labels)
+    assert [one.key for one in found.probabilities] == [segment.key for segment in found.segments] != []
+    for one in found.probabilities:
+        assert np.abs(one.values / 255 - expected[1 if one.key == "liver" else 2]).max() < 0.003
+
+
+def test_probabilities_beyond_memory_are_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orthanc_plugin.inference.probabilities.MOST_BYTES", 10)
+    engine = VolumeEngine(installed(tmp_path, network(kernels(1, 1, 1), ("d", "h", "w"))), Provider.CPU)
+    found = engine.segment_with_probabilities(CT)
+    assert found.probabilities == ()
+    assert "probabilities are not kept" in found.notes[-1]

@@ -11,8 +11,9 @@ import pytest
 
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.job import EnrichJob, JobState, StageOutcome, ending
-from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.domain.masks import Probability, Segmentation
 from orthanc_plugin.domain.plan import Location, Output, SegEncoding, SegSettings
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import Refusal
 from orthanc_plugin.jobs.record import summarise
 from orthanc_plugin.results.document.summary import NOT_CHECKED, pdf_of
@@ -168,3 +169,35 @@ def test_another_encoding_is_another_object(process: HandProcess) -> None:
     run(process, forced)
     assert len(process.stored) == 2
     assert plain.plan.digest != forced.plan.digest
+
+
+class SoftEngine(EllipsoidEngine):
+    """Also tells how sure it is: half, everywhere in a structure."""
+
+    def segment_with_probabilities(self, volume: Volume) -> Segmentation:
+        found = self.segment(volume)
+        masks = ((one.key, found.labels == one.number) for one in found.segments)
+        return replace(
+            found, probabilities=tuple(Probability(key, np.where(mask, 128, 0).astype(np.uint8)) for key, mask in masks)
+        )
+
+
+def test_probabilities_are_stored_where_the_rule_asks_for_them(process: HandProcess) -> None:
+    process.engine = SoftEngine()
+    what = checked_job(Output.PROBABILITIES)
+    once = run(process, what)
+    stored = once[f"weigh {CARD.name}"].stored
+    assert stored is not None
+    assert stored.kind is Output.PROBABILITIES
+    assert process.stored[stored.sop_instance_uid].SegmentationType == "FRACTIONAL"
+    assert len(process.engine.seen) == 1, "the model does not run again"
+    again = run(process, what)[f"weigh {CARD.name}"].stored
+    assert again == replace(stored, adopted=True)
+
+
+def test_a_model_without_probabilities_says_so_and_the_job_ends(process: HandProcess) -> None:
+    outcomes = run(process, checked_job(Output.PROBABILITIES))
+    outcome = outcomes[f"weigh {CARD.name}"]
+    assert outcome.stored is None
+    assert outcome.stage.notes[0] == f"{CARD.name} gives no probabilities"
+    assert ending([*outcomes.values()]).state is JobState.DONE

@@ -20,7 +20,7 @@ def test_each_kind_is_told_by_its_series_number(kind: Output, source: int | None
 
 
 def test_results_of_earlier_releases_are_told_too() -> None:
-    later = {Output.SECONDARY_CAPTURE, Output.SUMMARY_PDF, Output.KEY_OBJECTS}
+    later = {Output.SECONDARY_CAPTURE, Output.SUMMARY_PDF, Output.KEY_OBJECTS, Output.PROBABILITIES}
     assert sorted(map(kind_of, range(9801, 9811))) == sorted(set(Output) - later)
 
 
