@@ -124,8 +124,9 @@ class NnunetEngine:
             return self._parts(voxels_hu, spacing_mm, record)
         framed = resample_to_frame(voxels_hu, spacing_mm, frame.spacing_mm, frame.order)
         labels = self._parts(framed, (frame.spacing_mm, frame.spacing_mm, frame.spacing_mm), record)
-        for number, each in (record.shares or {}).items():
-            record.shares[number] = labels_from_frame(each, voxels_hu.shape).astype(np.uint8, copy=False)
+        if record.shares:
+            back = {number: labels_from_frame(each, voxels_hu.shape) for number, each in record.shares.items()}
+            record.shares = {number: each.astype(np.uint8, copy=False) for number, each in back.items()}
         return labels_from_frame(labels, voxels_hu.shape).astype(np.uint8, copy=False)
 
     def _parts(self, voxels_hu: Voxels, spacing_mm: Spacing, record: _Record) -> Labels:

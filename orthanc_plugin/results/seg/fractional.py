@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
 from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
@@ -61,7 +62,7 @@ def encode_fractional(
     DICOM PS3.3 C.8.20.2.3 (SegmentationFractionalType, MaximumFractionalValue).
     """
     series = provenance.series
-    of_key = {one.key: values for one in probabilities if (values := _whole(one, series)).any()}
+    of_key = {one.key: whole for one in probabilities if (whole := _whole(one, series)).any()}
     segments = [segment for segment in stored.segments if segment.key in of_key]
     if not segments:
         raise EncodingError("a FRACTIONAL SEG without a segment is never written")
@@ -88,7 +89,7 @@ def _whole(one: Probability, series: CtSeries) -> NDArray[np.uint8]:
     return values if series.placement is None else series.on_source(values)
 
 
-def _description(number: int, segment: Segment, provenance: Provenance, seg_uid: str) -> Dataset:
+def _description(number: int, segment: Segment, provenance: Provenance, seg_uid: str) -> SegmentDescription:
     item = description(number, segment, provenance)
     item.TrackingUID = identity.tracking_uid(seg_uid, str(segment.number))
     return item

@@ -192,7 +192,7 @@ def _on_source(segmentation: Segmentation, series: CtSeries) -> Segmentation:
 
 
 def standin_headers(series: CtSeries) -> list[Dataset]:
-    """Make a small single-frame image of each slice: highdicom takes one multi-frame instance only, and all its frames."""
+    """Make a small image of each slice: of multi-frame sources, highdicom takes one only, and all its frames."""
     headers = result_headers(series)
     for index, header in enumerate(headers):
         header.Rows, header.Columns = _STANDIN
