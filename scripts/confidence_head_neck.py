@@ -1,22 +1,24 @@
 """Ask whether the confidence of a model ranks its errors, on patients that training never saw and on spoiled images.
 
 The head-and-neck model runs with mirrored copies (left and right exchanged, the parotids with them), because the model
-as shipped has one pass only. Each patient is segmented as it is and spoiled in some ways. Writes `confidence.csv`,
-and with --page the table into docs/models/confidence.md.
+as shipped has one pass only. Each patient is segmented as it is and spoiled in some ways. Writes `confidence.jsonl`
+and `confidence.md`, and with --page the table into docs/models/confidence.md. A run that was stopped goes on; one that
+reaches its limit of minutes writes what it has, and a page only of all cases.
 
-Usage: .venv/bin/python scripts/confidence_head_neck.py DATA OUT [--patients N] [--page]
+Usage: .venv/bin/python scripts/confidence_head_neck.py DATA OUT [--patients N] [--minutes M] [--page]
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from head_neck_data import ORGANS, SEED, Patient, held_out, patient_files, read_patient, with_surroundings
+from measured_rows import measured
 from scipy import ndimage, stats
 
 from orthanc_plugin.catalog.card import ModelCard
@@ -104,6 +106,8 @@ def table(rows: list[Row]) -> list[str]:
     lines = ["| image | organs | Dice, mean | `members`, mean | `border`, mean, bit |", "|---|---|---|---|---|"]
     for spoiled in SPOILED:
         these = [row for row in rows if row.spoiled == spoiled]
+        if not these:
+            continue
         means = [np.mean([getattr(row, name) for row in these]) for name in ("dice", "members_dice", "border_bits")]
         lines.append(f"| {spoiled} | {len(these)} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
     lines += ["", "| Spearman's correlation with Dice | organs | `members` | `border` |", "|---|---|---|---|"]
@@ -117,7 +121,10 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def correlations(rows: Iterable[Row]) -> tuple[float, float]:
-    """Compute Spearman's rank correlation of Dice with both figures."""
+    """Compute Spearman's rank correlation of Dice with both figures; NaN of fewer than three organs."""
+    rows = list(rows)
+    if len(rows) < 3:
+        return float("nan"), float("nan")
     dice, members, border = zip(*((row.dice, row.members_dice, row.border_bits) for row in rows), strict=True)
     return float(stats.spearmanr(dice, members).statistic), float(stats.spearmanr(dice, border).statistic)
 
@@ -128,23 +135,26 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with the pt_*.npz files of OpenKBP")
     parser.add_argument("out", type=Path, help="folder for the table")
     parser.add_argument("--patients", type=int, default=6, help="the first so many patients of the held-out fold 0")
-    parser.add_argument("--page", action="store_true", help="write the page")
+    parser.add_argument("--minutes", type=float, default=15, help="no image begins after so many minutes")
+    parser.add_argument("--page", action="store_true", help="write the page, once all images are measured")
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    engine = NnunetEngine(with_mirrors(read_card(ROOT / "models" / "head_neck_oar")), Provider.CPU)
+    card = read_card(ROOT / "models" / "head_neck_oar")
+    engine = NnunetEngine(with_mirrors(card), Provider.CPU)
     files = {path.stem: path for path in patient_files(asked.data)}
-    rows: list[Row] = []
-    for name in held_out(list(files), 0)[: asked.patients]:
+
+    def measure(name: str, spoiled: str) -> list[dict[str, object]]:
         patient = with_surroundings(read_patient(files[name]), SEED)
-        for spoiled, change in SPOILED.items():
-            rows += rows_of(engine, spoiled, change(patient))
-    with (asked.out / "confidence.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    body = "\n".join(table(rows))
+        return [asdict(row) for row in rows_of(engine, spoiled, SPOILED[spoiled](patient))]
+
+    cases = {
+        f"{name}, {spoiled}": partial(measure, name, spoiled)
+        for name in held_out(list(files), 0)[: asked.patients]
+        for spoiled in SPOILED
+    }
+    found, whole = measured(asked.out / "confidence.jsonl", card.digest, cases, asked.minutes)
+    body = "\n".join(table([Row(**row) for row in found]))
     (asked.out / "confidence.md").write_text(body + "\n")
-    if asked.page:
+    if asked.page and whole:
         text = PAGE.read_text()
         before, after = text.split(_MARKS[0])[0], text.split(_MARKS[1])[1]
         PAGE.write_text(f"{before}{_MARKS[0]}\n\n{body}\n\n{_MARKS[1]}{after}")

@@ -2,12 +2,13 @@
 
 Each patient is segmented four times: as published, with drawn air and couch (`head_neck_data`), with the drawn
 surroundings removed again by a body mask, and with air and couch in the slices that the model sees in a job. Writes
-`validation.md`, `validation.csv` and overlays in PNG: the experts' outlines over the model's areas.
+`validation.md`, `validation.csv`, `validation.jsonl` and overlays in PNG: the experts' outlines over the model's areas.
+A run that was stopped, or that reached its limit of minutes, goes on with the same command.
 
 With --page the table and the pictures of two patients go into docs/models/head_neck_oar.md.
 
 Usage: .venv/bin/python scripts/validate_head_neck.py DATA OUT [--model FOLDER] [--fold F] [--patients N] [--pictures N]
-       [--only CONDITION ...] [--page]
+       [--only CONDITION ...] [--minutes M] [--page]
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import csv
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from head_neck_data import (
     slices_with_body,
     with_surroundings,
 )
+from measured_rows import measured
 from PIL import Image
 from scipy import ndimage
 
@@ -206,23 +209,34 @@ def main() -> None:
     parser.add_argument("--patients", type=int, help="only the first so many patients of the fold")
     parser.add_argument("--pictures", type=int, default=4, help="of how many patients")
     parser.add_argument("--only", nargs="+", choices=("published", "couch", "masked", "field"), help="some conditions")
+    parser.add_argument("--minutes", type=float, help="no patient begins after so many minutes")
     parser.add_argument("--page", action="store_true", help="write the page of the model")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     engine = NnunetEngine(read_card(asked.model.resolve()), Provider.CPU)
     files = {path.stem: path for path in patient_files(asked.data)}
     names = held_out(list(files), asked.fold)[: asked.patients]
-    rows: list[Score] = []
     measures = {
         "published": measure_published,
         "couch": measure_couch,
         "masked": measure_masked,
         "field": measure_field,
     }
-    for measure in (measures[name] for name in asked.only or measures):
-        for number, name in enumerate(names):
-            rows += measure(engine, files[name], asked.out if number < asked.pictures else None)
-            write(rows, asked.out)
+
+    def measure(kind: str, number: int) -> list[dict[str, object]]:
+        pictures = asked.out if number < asked.pictures else None
+        return [asdict(row) for row in measures[kind](engine, files[names[number]], pictures)]
+
+    cases = {
+        f"{kind}, {name}": partial(measure, kind, number)
+        for kind in asked.only or measures
+        for number, name in enumerate(names)
+    }
+    found, whole = measured(asked.out / "validation.jsonl", engine.card.digest, cases, asked.minutes)
+    rows = [Score(**row) for row in found]
+    write(rows, asked.out)
+    if not whole:
+        return
     if asked.page and asked.only:
         add_to_page(rows)
     elif asked.page:

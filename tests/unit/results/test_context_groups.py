@@ -14,7 +14,7 @@ from tests.conformance.kinds import KINDS
 from tests.conformance.table import PAGE
 from tests.support.cases.results_case import small_series
 
-WITHOUT_GROUPS = ("SEG", "RTSTRUCT", "preview", "secondary capture", "summary", "key objects")
+WITHOUT_GROUPS = ("probabilities", "SEG", "RTSTRUCT", "preview", "secondary capture", "summary", "key objects")
 REPORTS = [name for name in KINDS if not name.startswith(WITHOUT_GROUPS)]
 GROUP, MODIFIES, OBSERVES, CONTAINS = "125007", "HAS CONCEPT MOD", "HAS OBS CONTEXT", "CONTAINS"
 OF_A_GROUP = {
