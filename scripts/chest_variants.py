@@ -3,14 +3,17 @@
 Writes the table of docs/models/chest_variants.md: Dice of each structure where the change left it, and how much of
 what was drawn is labelled lung, airway or bone.
 
-Usage: .venv/bin/python -m scripts.chest_variants DATA [--series cip_ct64/dicom ...] [--write]
+With --only, just the named rows are measured, and --write replaces those in the page.
+
+Usage: .venv/bin/python -m scripts.chest_variants DATA [--series cip_ct64/dicom ...] [--only CHANGE ...] [--write]
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,22 +38,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--series", nargs="+", default=["cip_ct64/dicom", "lidc_0314_chest/dicom"])
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="CHANGE", help="beginnings of rows in the page")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     engine = open_engine(find_model("chest_structures", None), Provider.CPU)
-    lines = []
-    for line in (line for name in options.series for line in table(options.data / name, name, engine)):
-        lines.append(line)
-        if not options.write:
+    for name in options.series:
+        lines = []
+        for line in table(options.data / name, name, engine, options.only or tuple(VARIANTS)):
+            lines.append(line)
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-    if options.write:
-        kept = PAGE.read_text(encoding="utf-8").partition(START)[0]
-        PAGE.write_text(kept + START + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        if options.write:
+            page = PAGE.read_text(encoding="utf-8")
+            PAGE.write_text(merged(page, name, lines), encoding="utf-8")
 
 
-def table(folder: Path, name: str, engine: SegmentationEngine) -> Iterator[str]:
-    """Give the rows of one series."""
+def merged(page: str, name: str, lines: Sequence[str]) -> str:
+    """Put the rows of a series into the page: each in the place of the row of its change, new ones at the end.
+
+    Rows are known by their first cell; a series that the page does not have is added whole.
+    """
+    before, mark, tables = page.partition(START)
+    title = next(line for line in lines if line.startswith("## "))
+    sections = [part for part in re.split(r"(?=^## )", tables.strip("\n"), flags=re.MULTILINE) if part.strip()]
+    at = next((n for n, part in enumerate(sections) if part.startswith(f"## {name},")), None)
+    if at is None:
+        sections.append("\n".join(lines))
+    else:
+        new = {change_of(line): line for line in lines if line.startswith("| ")}
+        kept = [new.pop(change_of(line), line) for line in sections[at].strip("\n").splitlines()]
+        sections[at] = "\n".join([title, *kept[1:], *new.values()])
+    return before + mark + "\n\n" + "\n\n".join(part.strip("\n") for part in sections) + "\n"
+
+
+def change_of(line: str) -> str:
+    """Give the change of a row, its first cell; empty for other lines."""
+    return line.split("|")[1].strip() if line.startswith("| ") else ""
+
+
+def table(folder: Path, name: str, engine: SegmentationEngine, changes: Iterable[str]) -> Iterator[str]:
+    """Give the rows of some changes of one series."""
     archive = FolderArchive(folder, folder)
     one = archive.series[0]
     volume = read_series(archive.retrieve(one.study_instance_uid, one.series_instance_uid), ReadSettings()).volume
@@ -61,8 +88,8 @@ def table(folder: Path, name: str, engine: SegmentationEngine) -> Iterator[str]:
     scores = " | ".join(f"Dice {structure}" for structure in STRUCTURES)
     yield f"| change | {scores} | drawn, mL | of it labelled lung, airway / bone, mL | notes |"
     yield "|---|" + "---|" * (len(STRUCTURES) + 3)
-    for change, make in VARIANTS.items():
-        yield row(change, make(unchanged), engine)
+    for change in changes:
+        yield row(change, VARIANTS[change](unchanged), engine)
     yield ""
 
 

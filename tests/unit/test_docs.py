@@ -29,6 +29,7 @@ from orthanc_plugin.results.sr import (
 )
 from orthanc_plugin.results.sr.body_codes import LEVELS, REGIONS
 from orthanc_plugin.service import api, routes, schema, schema_pages, searching
+from scripts.chest_variants import merged
 from tests.support.cases.realct import ROOT
 
 CARDS = list_models(None)
@@ -143,3 +144,12 @@ def test_settings_that_the_plugin_reads() -> None:
     read = re.findall(r'_get\(\w+, "(\w+)", .*?, "(|Service\.)"\)', source)
     keys = {f"Enrichment.{prefix}{key}" for key, prefix in read} - {"Enrichment.Service"}
     assert set(first_cells("plugin.md", "Settings")) == keys
+
+
+def test_a_row_of_changed_chests_is_replaced_alone() -> None:
+    page = "text\n<!-- table -->\n\n## a, 1 x 1 voxels\n\n| change | x |\n|---|---|\n| one | 1 |\n| two | 2 |\n\n## b, 2\n\n| three | 3 |\n"
+    new = ["## a, 9 x 9 voxels", "", "| change | x |", "|---|---|", "| two | 5 |", "| four | 4 |", ""]
+    got = merged(page, "a", new)
+    assert got == page.replace("a, 1 x 1", "a, 9 x 9").replace("| two | 2 |", "| two | 5 |\n| four | 4 |")
+    assert merged(got, "a", new) == got
+    assert merged(page, "c", ["## c, 1", "", "| five | 5 |", ""]) == page + "\n## c, 1\n\n| five | 5 |\n"
