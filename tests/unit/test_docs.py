@@ -147,7 +147,8 @@ def test_settings_that_the_plugin_reads() -> None:
 
 
 def test_a_row_of_changed_chests_is_replaced_alone() -> None:
-    page = "text\n<!-- table -->\n\n## a, 1 x 1 voxels\n\n| change | x |\n|---|---|\n| one | 1 |\n| two | 2 |\n\n## b, 2\n\n| three | 3 |\n"
+    head = "| change | x |\n|---|---|\n"
+    page = f"text\n<!-- table -->\n\n## a, 1 x 1 voxels\n\n{head}| one | 1 |\n| two | 2 |\n\n## b, 2\n\n| three | 3 |\n"
     new = ["## a, 9 x 9 voxels", "", "| change | x |", "|---|---|", "| two | 5 |", "| four | 4 |", ""]
     got = merged(page, "a", new)
     assert got == page.replace("a, 1 x 1", "a, 9 x 9").replace("| two | 2 |", "| two | 5 |\n| four | 4 |")

@@ -67,12 +67,13 @@ class NnunetEngine:
         self._slices_at_once = SLICES_AT_ONCE
         # A graph may have two uses: a low-resolution model averaged with the cascade that starts with it.
         users = {graph: user for user in _configurations(self._model.parts) for graph in user.graphs}
-        self._device = open_device(wanted)
+        self._wanted, self._device = wanted, open_device(wanted)
         on_host = {graph for part in _all_parts(self._model.parts) if not self._fits(part) for graph in _graphs(part)}
         self._networks = {
             graph: Network(card.directory / graph, user, _channels(user), wanted, replayed=graph not in on_host)
             for graph, user in users.items()
         }
+        self._for_host = {graph: network for graph, network in self._networks.items() if graph in on_host}
         # Networks of one model usually run on one provider; name all of them if they do not (a GPU that is full).
         self.provider = "+".join(sorted({network.provider.value for network in self._networks.values()}))
 
@@ -152,7 +153,7 @@ class NnunetEngine:
         """Compute postprocessed head numbers (plus 1 for regions) in the card's axes."""
         labels = np.zeros(voxels_hu.shape, np.uint8)
         of_each = agreements or [None] * len(part.configurations)
-        if self._device is not None and self._fits(part):
+        if self._device is not None and shares is None and self._fits(part):  # probabilities come by the host
             self._on_device(self._device, part, voxels_hu, spacing_mm, of_each[0], labels)
             keep_largest(labels, part.postprocessing, float(np.prod(spacing_mm)))
             return labels
@@ -200,6 +201,15 @@ class NnunetEngine:
         _LOG.info("model %s: %s on %s voxels", self.card.name, configuration.name, prepared.data.shape)
         return prepared
 
+    def _host_network(self, graph: str, configuration: Configuration) -> Network:
+        """Give a network that takes its input from the host: a session that replays its run on the GPU cannot."""
+        if self._device is None:
+            return self._networks[graph]
+        if graph not in self._for_host:
+            path, channels = self.card.directory / graph, _channels(configuration)
+            self._for_host[graph] = Network(path, configuration, channels, self._wanted)
+        return self._for_host[graph]
+
     def _member(
         self,
         part: Part,
@@ -209,7 +219,7 @@ class NnunetEngine:
         agreement: Members | None,
     ) -> tuple[Member, Box]:
         prepared = self._prepared(configuration, voxels_hu, spacing_mm, resample_image)
-        networks = [self._networks[graph] for graph in configuration.graphs]
+        networks = [self._host_network(graph, configuration) for graph in configuration.graphs]
         slabs = predict(
             prepared.data,
             configuration,

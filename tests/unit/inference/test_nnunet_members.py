@@ -11,6 +11,8 @@ from scipy.special import logit
 
 from orthanc_plugin.catalog.nnunet import Configuration, Framework, Part
 from orthanc_plugin.domain.masks import Segmentation
+from orthanc_plugin.inference.nnunet import engine
+from orthanc_plugin.inference.nnunet.device import Device
 from orthanc_plugin.inference.nnunet.engine import NnunetEngine
 from orthanc_plugin.inference.nnunet.members import Members
 from orthanc_plugin.inference.providers import Provider
@@ -109,11 +111,26 @@ def test_probabilities_change_no_label_and_agree_with_it(tmp_path: Path, framewo
     if regions:
         nnunet_case.thresholds(tmp_path / "fold_0.onnx", PATCH, (20.0, 40.0), (-3.0, -18.0))
         part = replace(part, configurations=(replace(configuration, heads=2),))
-    engine = NnunetEngine(nnunet_case.card(tmp_path, part), Provider.CPU)
-    plain, found = engine.segment(ct()), engine.segment_with_probabilities(ct())
+    model = NnunetEngine(nnunet_case.card(tmp_path, part), Provider.CPU)
+    plain, found = model.segment(ct()), model.segment_with_probabilities(ct())
     np.testing.assert_array_equal(found.labels, plain.labels)
     assert plain.probabilities == ()
     assert [one.key for one in found.probabilities] == [segment.key for segment in found.segments]
     if not regions:
         for segment, one in zip(found.segments, found.probabilities, strict=True):
             assert one.values[found.labels == segment.number].min() >= 255 / 3 - 1
+
+
+def test_a_device_that_replays_its_runs_gives_probabilities_by_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graphs of the device decide on it and keep no probabilities; the CPU stands in for a GPU."""
+    soft_and_hard(tmp_path)
+    card = nnunet_case.card(tmp_path, Part((SAME_GRID,), (0, 1, 2), False))
+    expected = NnunetEngine(card, Provider.CPU).segment_with_probabilities(ct())
+    monkeypatch.setattr(engine, "open_device", lambda wanted: Device("cpu"))
+    found = NnunetEngine(card, Provider.CPU).segment_with_probabilities(ct())
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    for one, other in zip(found.probabilities, expected.probabilities, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+    assert len(found.probabilities) == 2
