@@ -127,16 +127,29 @@ def code_of(items: Sequence[Dataset] | None, instead: Code = ANATOMICAL_STRUCTUR
         value = str(item.get("CodeValue") or item.get("LongCodeValue") or "").strip()
         scheme, meaning = (str(item.get(k) or "").strip() for k in ("CodingSchemeDesignator", "CodeMeaning"))
         if value and scheme and max(len(value), len(scheme)) <= _SHORT:
-            return Code(value, scheme, plain_text(meaning or value)[:_MEANING])
+            return Code(value, scheme, plain_text(_as_meant(meaning or value))[:_MEANING])
     return instead
 
 
 def label_of(item: Dataset, keyword: str, number: int) -> str:
     """Read the name of a structure as a result can hold it; `Structure 4` if it has none."""
-    return plain_text(raw_text(item, keyword) or "").replace("\\", "/")[:_LABEL].strip() or f"Structure {number}"
+    text = plain_text(_as_meant(raw_text(item, keyword) or ""))
+    return text.replace("\\", "/")[:_LABEL].strip() or f"Structure {number}"
 
 
 def made_by(ds: Dataset) -> str:
     """Say which software made an object, without the names of people."""
-    parts = (plain_text(raw_text(ds, keyword) or "") for keyword in ("Manufacturer", "ManufacturerModelName"))
+    told = (raw_text(ds, keyword) or "" for keyword in ("Manufacturer", "ManufacturerModelName"))
+    parts = (plain_text(_as_meant(text)) for text in told)
     return " ".join(part for part in parts if part) or "unknown software"
+
+
+def _as_meant(text: str) -> str:
+    """Read text as UTF-8 that was taken for Latin-1, because its writer declares no character set.
+
+    dcmjs does so: OHIF 3.13.2 in a BINARY SEG. Latin-1 text with an accent is hardly ever valid UTF-8.
+    """
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeError:
+        return text

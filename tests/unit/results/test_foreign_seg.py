@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
@@ -243,6 +246,32 @@ def test_segments_keep_number_name_and_code() -> None:
     assert (second.number, second.label) == (2, "Lesion 2")
     assert first.type == Code("52988006", "SCT", "Lesion")
     assert first.modifier is None
+
+
+@pytest.mark.parametrize(
+    ("charset", "encoding"), [("ISO_IR 192", "utf-8"), ("ISO_IR 100", "latin-1"), ("", "utf-8"), ("", "latin-1")]
+)
+def test_names_of_any_script_are_read_though_no_character_set_is_declared(charset: str, encoding: str) -> None:
+    ds = highdicom_seg(SERIES, MASKS)
+    names = ["Läsion", "Läsion 病変" if encoding == "utf-8" else "Tumeur élevée"]
+    for item, name in zip(ds.SegmentSequence, names, strict=True):
+        item.SegmentLabel = "?" * (len(name.encode(encoding)))
+    buffer = BytesIO()
+    ds.SpecificCharacterSet = charset or "ISO_IR 6"
+    ds.save_as(buffer, enforce_file_format=True)
+    content = buffer.getvalue()
+    for name in names:
+        raw = name.encode(encoding)
+        content = content.replace(b"?" * len(raw), raw, 1)
+    read = dcmread(BytesIO(content))
+    if not charset:
+        del read.SpecificCharacterSet
+        buffer = BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read.save_as(buffer, enforce_file_format=True)
+        read = dcmread(BytesIO(buffer.getvalue()))
+    assert [one.label for one in read_foreign_seg(read, SERIES).segments] == names
 
 
 @pytest.mark.parametrize("spoil", ["no groups", "cut pixels", "no segment item", "no number", "unknown type"])
