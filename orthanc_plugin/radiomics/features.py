@@ -50,6 +50,7 @@ _TOO_MANY_CELLS = (
 _TOO_MANY_BINS = f"more than {MOST_BINS:,} grey levels; a larger BinWidth or a BinCount gives fewer"
 _TOO_MANY_IVH_BINS = f"more than {MOST_BINS:,} bins; a larger IvhBinWidth or an IvhBinCount gives fewer"
 _TOO_SMALL = "no radiomics: the segment has fewer than two voxels"
+_ONE_VOXEL = "not measured: only one voxel counts"
 _NOTHING_LEFT = "no radiomics: resampling and re-segmentation leave fewer than two voxels"
 _VOLUME, _VOLUME_ALONE = "shape_VoxelVolume", "volume"
 _DEPRECATED = frozenset(("shape_Compactness1", "shape_Compactness2", "shape_SphericalDisproportion"))
@@ -100,7 +101,7 @@ def measure_segments(
     Returns
     -------
     tuple of SegmentFeatures
-        One for each segment and image. A segment of fewer than two voxels, as stored or after resampling and
+        One for each segment and image. A segment of too few voxels (`_least_voxels`), as stored or after resampling and
         re-segmentation, has a note instead of features, and so has one whose resampling needs too much memory. A note
         also names each feature without a finite value. What is missing is named feature by feature, with the reason.
 
@@ -178,17 +179,32 @@ def _measure(
     if possible is None:
         return nothing_measured(segment, wanted, refusal)
     mask = replace(segmentation, labels=segmentation.labels[box]).mask(segment)
-    if np.count_nonzero(mask) < 2:
+    least = _least_voxels(wanted)
+    if np.count_nonzero(mask) < least:
         return nothing_measured(segment, wanted, _TOO_SMALL)
     region = prepare(volume.voxels_hu, mask, box, volume.spacing_mm, possible)
-    if np.count_nonzero(region.intensity) < 2:
+    if (left := np.count_nonzero(region.intensity)) < least:
         return nothing_measured(segment, wanted, _NOTHING_LEFT)
+    if left == 1:
+        possible = _of_one_voxel(possible)
     found = {
         group: _coded(segment, group, values, region, wanted, bins, highest)
         for group, values, bins, highest in _values(region, possible)
     }
-    absent = refusal or _SMALL_IMAGE
+    absent = refusal or (_ONE_VOXEL if left == 1 else _SMALL_IMAGE)
     return tuple(found.get(group) or _absent(segment, group, wanted, absent) for group in _groups(wanted))
+
+
+def _least_voxels(settings: RadiomicsSettings) -> int:
+    """Return how many voxels a segment needs; pyradiomics refuses one."""
+    alone = settings.mode is RadiomicsMode.IBSI and FeatureClass.FIRSTORDER in settings.classes
+    return 1 if alone else 2
+
+
+def _of_one_voxel(settings: RadiomicsSettings) -> RadiomicsSettings:
+    """Reduce the settings to what a single voxel has: a shape and an intensity."""
+    kept = (FeatureClass.SHAPE, FeatureClass.FIRSTORDER)
+    return replace(settings, classes=tuple(one for one in settings.classes if one in kept), aggregation=())
 
 
 def _groups(settings: RadiomicsSettings) -> list[_Group]:
@@ -313,7 +329,8 @@ def _coded(
 ) -> SegmentFeatures:
     undefined = tuple(name for name, value in values.items() if not math.isfinite(value))
     left_out = [name for name in _wanted_names(group, settings) if name not in values]
-    reasons = {name: _why_left_out(name, highest) for name in left_out}
+    alone = np.count_nonzero(region.intensity) == 1
+    reasons = {name: _ONE_VOXEL if alone else _why_left_out(name, highest) for name in left_out}
     image, further = group
     notes = [f"{_UNDEFINED}: {', '.join(undefined)}"] if undefined else []
     missing = [Missing(undefined, _UNDEFINED)] if undefined else []

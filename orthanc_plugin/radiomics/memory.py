@@ -65,7 +65,7 @@ def needed_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
         )
         used = max(used, reached * (growth if resampling else 1) * _FILTER_BYTES)
     if FeatureClass.SPATIAL in settings.classes:
-        used += spatial_bytes(tuple(round((axis.stop - axis.start) * growth ** (1 / 3)) for axis in box))
+        used += spatial_bytes(tuple(max(1, round((axis.stop - axis.start) * growth ** (1 / 3))) for axis in box))
     if settings.textures:
         used += min(MOST_LEVELS, settings.bin_count or _CT_RANGE_HU / settings.bin_width_hu) ** 2 * _LEVELS_BYTES
     return float(used / 2**20)

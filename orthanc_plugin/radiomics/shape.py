@@ -219,6 +219,8 @@ def _widest_in_plane(points: Floats, axis: int) -> float:
 def axis_lengths(mask: Mask, spacing_mm: Spacing, *, sample: bool = False) -> Floats:
     """Measure least, minor and major axis (mm): four standard deviations along the principal axes of voxel centres."""
     count = np.count_nonzero(mask) - sample
+    if not count:  # one voxel has no variance of a sample
+        return np.full(3, np.nan)
     covariance = np.empty((3, 3))
     for first, second in ((0, 1), (0, 2), (1, 2)):
         projection = np.count_nonzero(mask, axis=3 - first - second)

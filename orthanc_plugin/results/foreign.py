@@ -6,6 +6,7 @@ reference of the CT, and where it names a series it must name this one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -114,6 +115,18 @@ def check_object(mask: Dataset) -> None:
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         if not is_uid(str(mask.get(keyword) or "")):
             raise MaskError(Refusal.MASK_UNREADABLE, f"{keyword} of the object is missing or not a valid UID")
+
+
+def check_numbers(numbers: Collection[int], what: str) -> None:
+    """Refuse structures that share a number: the masks of one would be taken for those of the other.
+
+    Raises
+    ------
+    MaskError
+        If a number comes twice.
+    """
+    if twice := [number for number, count in Counter(numbers).items() if count > 1]:
+        raise MaskError(Refusal.MASK_UNREADABLE, f"two {what} have the number {min(twice)}")
 
 
 def _shown(uid: str) -> str:

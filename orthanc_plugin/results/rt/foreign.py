@@ -21,6 +21,7 @@ from orthanc_plugin.results.foreign import (
     OFF_SLICE,
     Grid,
     check_frame_of_reference,
+    check_numbers,
     check_series,
     code_of,
     label_of,
@@ -62,8 +63,8 @@ def read_foreign_rtstruct(structure_set: Dataset, series: CtSeries) -> FoundMask
     DICOM PS3.3 A.19, C.8.8.5, C.8.8.6.
     """
     try:
-        rois = {int(item.ROINumber): item for item in structure_set.get("StructureSetROISequence") or ()}
-        contours = {int(item.ReferencedROINumber): item for item in structure_set.get("ROIContourSequence") or ()}
+        rois = _by_number(structure_set, "StructureSetROISequence", "ROINumber")
+        contours = _by_number(structure_set, "ROIContourSequence", "ReferencedROINumber")
         kinds = _kinds(structure_set)
         notes = [
             f"masks of an RT structure set made by {made_by(structure_set)}",
@@ -94,6 +95,13 @@ def read_foreign_rtstruct(structure_set: Dataset, series: CtSeries) -> FoundMask
         raise frames[0]
     kept = (Segmentation(series.on_volume(labels), segments) for labels, segments in layers)
     return FoundMasks(tuple(kept), tuple(refused), tuple(notes))
+
+
+def _by_number(structure_set: Dataset, sequence: str, keyword: str) -> dict[int, Dataset]:
+    """Return the items of a sequence by the number of their ROI, which no two may share."""
+    items = [(int(item[keyword].value), item) for item in structure_set.get(sequence) or ()]
+    check_numbers([number for number, _ in items], f"items of {sequence}")
+    return dict(items)
 
 
 def _kinds(structure_set: Dataset) -> dict[int, Dataset]:

@@ -26,12 +26,14 @@ from orthanc_plugin.errors import MaskError, Refusal
 from orthanc_plugin.results.foreign import (
     Grid,
     check_frame_of_reference,
+    check_numbers,
     check_series,
     code_of,
     label_of,
     made_by,
 )
 from orthanc_plugin.results.seg.reader import frame_pixels
+from orthanc_plugin.results.source_text import whole_number
 
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 """Deflated Image Frame Compression (PS3.5 A.4.14), which pydicom 3.0 does not know."""
@@ -79,7 +81,7 @@ def read_foreign_seg(seg: Dataset, series: CtSeries) -> FoundMasks:
         notes.append("fractional masks count from one half")
     if seg.get("SegmentationType") not in _TYPES:
         raise MaskError(Refusal.MASK_UNREADABLE, f"the SEG is of no type of {', '.join(_TYPES)}")
-    structures = {one.number: one for one in map(_structure, seg.get("SegmentSequence") or ()) if one.number}
+    structures = _structures(seg)
     if own_frame:
         notes.append("the masks have a frame of reference of their own; each frame names the slice on which it lies")
     planes = _planes(seg, Grid.of(series), _source_slices(series) if own_frame else None)
@@ -98,8 +100,23 @@ def series_of_seg(seg: Dataset) -> set[str]:
     return {str(item.get("SeriesInstanceUID")) for item in seg.get("ReferencedSeriesSequence") or ()}
 
 
-def _structure(item: Dataset) -> Structure:
-    number = int(item.SegmentNumber)
+def _structures(seg: Dataset) -> dict[int, Structure]:
+    """Return what the SEG describes, by number, without a background.
+
+    Raises
+    ------
+    MaskError
+        If a segment has no number, or two have one: voxels of one would be taken for the other.
+    """
+    items = seg.get("SegmentSequence") or ()
+    numbers = [whole_number(item, "SegmentNumber") for item in items]
+    if None in numbers:
+        raise MaskError(Refusal.MASK_UNREADABLE, "a segment of the SEG has no number")
+    check_numbers([number for number in numbers if number is not None], "segments of the SEG")
+    return {number: _structure(item, number) for item, number in zip(items, numbers, strict=True) if number}
+
+
+def _structure(item: Dataset, number: int) -> Structure:
     kinds = item.get("SegmentedPropertyTypeCodeSequence")
     category = code_of(item.get("SegmentedPropertyCategoryCodeSequence"))
     modifiers = (kinds[0] if kinds else item).get("SegmentedPropertyTypeModifierCodeSequence")
@@ -149,7 +166,7 @@ def _planes(seg: Dataset, grid: Grid, source: tuple[str, ...] | None = None) -> 
                 found[number][index].append(pixels[numbers == number])
     except (AttributeError, ValueError, KeyError, IndexError, NotImplementedError, RuntimeError, zlib.error) as error:
         # Odd headers and pixels, which pydicom finds only when they are read.
-        syntax = seg.file_meta.get("TransferSyntaxUID", "unknown")
+        syntax = getattr(seg, "file_meta", Dataset()).get("TransferSyntaxUID", "unknown")
         text = f"the SEG (transfer syntax {syntax}) cannot be read: {type(error).__name__}"
         raise MaskError(Refusal.MASK_UNREADABLE, text) from error
     return {

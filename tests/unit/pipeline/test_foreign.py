@@ -29,6 +29,7 @@ def noisy(**attributes: object) -> CtSeries:
 
 
 SERIES = noisy(SeriesNumber=3)
+VOXEL_MM3 = np.prod(SERIES.volume.spacing_mm)
 MASKS = balls(SERIES, (0.2, 0.1, 0.4), (-0.3, 0.0, -0.5), radius=0.4)
 
 
@@ -120,15 +121,15 @@ def test_an_empty_segment_is_rows_with_a_reason() -> None:
     assert all(row.value is None for row in rows if row.segment_number == 2)
 
 
-def test_masks_without_any_voxel_still_give_a_report_that_says_so() -> None:
+def test_masks_of_no_and_of_one_voxel_give_a_report_that_says_what_is_there() -> None:
     empty = np.zeros(SERIES.source_shape, bool)
     one = empty.copy()
     one[3, 4, 5] = True
     _, rows = measured(highdicom_seg(SERIES, [empty, one], omit_empty_frames=False))
-    assert {row.reason for row in rows} == {
-        "the segment has no voxel",
-        "no radiomics: the segment has fewer than two voxels",
-    }
+    assert {row.reason for row in rows if row.segment_number == 1} == {"the segment has no voxel"}
+    alone = {row.feature: row.value for row in rows if row.segment_number == 2}
+    assert (alone["shape_VoxelVolume"], alone["firstorder_Range"]) == (pytest.approx(VOXEL_MM3), 0)
+    assert all(row.reason for row in rows if row.value is None)
 
 
 def test_a_report_that_is_there_is_adopted() -> None:

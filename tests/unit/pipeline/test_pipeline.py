@@ -14,11 +14,13 @@ from pydicom.dataset import Dataset
 from orthanc_plugin import identity, pipeline
 from orthanc_plugin.domain.masks import Segmentation
 from orthanc_plugin.domain.plan import ContourStyle, Output, StoredObject
+from orthanc_plugin.domain.radiomics_settings import RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import StoreError
 from orthanc_plugin.results import seg
 from orthanc_plugin.results.rt import structure_set as rtstruct
 from orthanc_plugin.results.sc import preview
+from orthanc_plugin.results.sr.radiomics_table import read_radiomics_sr
 from tests.support.cases.results_case import (
     AIRWAY,
     CARD,
@@ -205,14 +207,23 @@ def test_nothing_found_stores_nothing_and_says_why() -> None:
     assert store.objects == {}
 
 
-def test_organs_of_one_voxel_are_not_measured_and_named() -> None:
+@pytest.mark.parametrize("mode", RadiomicsMode)
+def test_organs_of_one_voxel_have_what_the_mode_defines_and_are_named(mode: RadiomicsMode) -> None:
     series, store = small_series(), Store()
     found = ellipsoids(series)
     found.labels[:] = 0
     found.labels[5, 5, 5], found.labels[6, 9, 9] = LUNG_LEFT.number, LUNG_RIGHT.number
     lungs = tuple(s for s in found.segments if s.key in (LUNG_LEFT.key, LUNG_RIGHT.key))
     stored = reference(run(series, Engine(replace(found, segments=lungs)), store))
-    result = pipeline.measure(series, CARD, stored, "cpu", context(store))
+    settings = RadiomicsSettings(mode=mode)
+    result = pipeline.measure(series, CARD, stored, "cpu", replace(context(store), radiomics=settings))
+    if mode is RadiomicsMode.IBSI:
+        assert result.stored is not None
+        assert {note.split(":")[0] for note in result.notes} == {LUNG_LEFT.label, LUNG_RIGHT.label}
+        rows = read_radiomics_sr(store.objects[result.stored.sop_instance_uid])
+        volumes = [row.value for row in rows if row.feature == "shape_VoxelVolume"]
+        assert volumes == [pytest.approx(np.prod(series.volume.spacing_mm))] * 2
+        return
     assert result.stored is None
     nothing, *organs = result.notes
     assert nothing == "radiomics: no structure could be measured"

@@ -84,3 +84,9 @@ def test_bins_far_below_the_noise_leave_out_what_counts_bins(mode: RadiomicsMode
 def test_lists_are_not_endless(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=r"too_long|at most"):
         Rule.model_validate({"Name": "a", "RadiomicsSettings": settings})
+
+
+def test_an_organ_smaller_than_a_new_voxel_has_an_estimate_of_its_pairs() -> None:
+    settings = RadiomicsSettings(classes=(FeatureClass.FIRSTORDER, FeatureClass.SPATIAL), spacing_mm=(30, 30, 30))
+    (measured,) = measure(settings, (2, 3, 3))
+    assert reasons(measured)["spatial_MoranI"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from orthanc_plugin.codes import ANATOMICAL_STRUCTURE, LUNG, Code
 from orthanc_plugin.domain.masks import Segment, Segmentation
 from orthanc_plugin.domain.measures import SegmentFeatures
-from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
+from orthanc_plugin.domain.radiomics_settings import Aggregation, FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.errors import ConfigError
 from orthanc_plugin.phantoms.phantom import LABELS, make_phantom
@@ -34,11 +34,14 @@ def segment(number: int, key: str, covers: tuple[int, ...] = ()) -> Segment:
 
 
 def measure(
-    voxels_hu: NDArray[np.floating], labels: NDArray[np.generic], shape_keys: Collection[str] = ("organ",)
+    voxels_hu: NDArray[np.floating],
+    labels: NDArray[np.generic],
+    shape_keys: Collection[str] = ("organ",),
+    settings: RadiomicsSettings = RadiomicsSettings(),  # noqa: B008  frozen
 ) -> SegmentFeatures:
     volume = Volume(np.asarray(voxels_hu, np.float32), SPACING_MM, np.eye(4))
     segmentation = Segmentation(np.asarray(labels, np.uint8), (segment(1, "organ"),))
-    return measure_segments(volume, segmentation, shape_keys)[0]
+    return measure_segments(volume, segmentation, shape_keys, settings)[0]
 
 
 def by_name(features: SegmentFeatures) -> dict[str, float]:
@@ -117,13 +120,43 @@ def test_without_shape_a_segment_gets_its_volume_and_first_order() -> None:
     assert all(name.startswith("firstorder_") for name in names[1:])
 
 
-@pytest.mark.parametrize("voxels", [0, 1])
-def test_a_segment_of_no_or_one_voxel_gets_a_note_and_no_features(voxels: int) -> None:
+@pytest.mark.parametrize(("voxels", "mode"), [(0, "ibsi"), (0, "pyradiomics"), (1, "pyradiomics")])
+def test_a_segment_of_no_voxel_and_one_of_pyradiomics_gets_a_note_and_no_features(voxels: int, mode: str) -> None:
     labels = np.zeros((3, 3, 3))
     labels[1, 1, :voxels] = 1
-    features = measure(np.zeros(labels.shape), labels)
+    features = measure(np.zeros(labels.shape), labels, settings=RadiomicsSettings(mode=RadiomicsMode(mode)))
     assert features.features == ()
     assert features.notes == ("no radiomics: the segment has fewer than two voxels",)
+
+
+def test_one_voxel_has_a_volume_and_an_intensity_and_reasons_for_the_rest() -> None:
+    labels = np.zeros((3, 3, 3), np.uint8)
+    labels[0, 2, 1] = 1
+    settings = RadiomicsSettings(
+        classes=tuple(FeatureClass), aggregation=tuple(Aggregation), log_sigma_mm=(2.0,), deprecated=True
+    )
+    volume = Volume(np.full(labels.shape, 40, np.float32), SPACING_MM, np.eye(4))
+    first, *others = measure_segments(volume, Segmentation(labels, (segment(1, "organ"),)), {"organ"}, settings)
+    values = {feature.name: feature.value for feature in first.features}
+    assert values["shape_VoxelVolume"] == pytest.approx(np.prod(SPACING_MM))
+    assert (values["firstorder_Mean"], values["firstorder_Variance"], values["firstorder_Maximum"]) == (40, 0, 40)
+    assert not any(name.startswith(("gl", "ngtdm", "ivh")) for name in values)
+    reasons = {name: one.reason for group in (first, *others) for one in group.missing for name in one.names}
+    assert reasons["glcm_Contrast"] == reasons["ivh_V10"] == "not measured: only one voxel counts"
+    assert reasons["shape_Elongation"] == "undefined in this segment"
+    filtered = next(group for group in others if group.image != "original" and not group.aggregation)
+    assert len(filtered.features) == 18
+    assert all(group.features or group.missing for group in others)
+
+
+def test_one_voxel_that_resegmentation_leaves_keeps_the_shape_of_all() -> None:
+    voxels, labels = np.zeros((4, 4, 4)), np.ones((4, 4, 4))
+    voxels[1, 1, 1] = 700
+    settings = RadiomicsSettings(resegment_hu=(500, 900))
+    values = {feature.name: feature.value for feature in measure(voxels, labels, settings=settings).features}
+    assert values["firstorder_Mean"] == 700
+    assert values["shape_VoxelVolume"] == pytest.approx(64 * np.prod(SPACING_MM))
+    assert values["shape_MajorAxisLength"] > 0
 
 
 @pytest.mark.parametrize(
@@ -176,7 +209,7 @@ def test_several_organs_at_a_time_give_the_same_numbers(mode: RadiomicsMode, mem
         (2, "original", True),
         (2, "log-sigma-1-5-mm-3D", True),
         (3, "original", True),
-        (4, "original", False),
+        (4, "original", mode is RadiomicsMode.IBSI),  # one voxel
         (5, "original", False),
     ]
 

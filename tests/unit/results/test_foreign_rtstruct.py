@@ -248,5 +248,16 @@ def test_a_structure_set_that_cannot_be_read_is_refused(spoil: str) -> None:
     assert refused.value.reason is Refusal.MASK_UNREADABLE
 
 
+@pytest.mark.parametrize("sequence", ["StructureSetROISequence", "ROIContourSequence"])
+def test_rois_that_share_a_number_are_refused(sequence: str) -> None:
+    """One of them would have vanished, or have had the contours of the other."""
+    ds = rtstruct(SERIES, {"A": {4: HOLE}, "B": {5: HOLE}})
+    for item in ds[sequence].value:
+        setattr(item, "ROINumber" if sequence == "StructureSetROISequence" else "ReferencedROINumber", 1)
+    with pytest.raises(MaskError, match=f"two items of {sequence} have the number 1") as refused:
+        read_foreign_rtstruct(ds, SERIES)
+    assert refused.value.reason is Refusal.MASK_UNREADABLE
+
+
 def test_an_empty_structure_set_has_no_structure() -> None:
     assert read_foreign_rtstruct(rtstruct(SERIES, {}), SERIES).segments == ()

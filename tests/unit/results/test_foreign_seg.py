@@ -274,6 +274,24 @@ def test_names_of_any_script_are_read_though_no_character_set_is_declared(charse
     assert [one.label for one in read_foreign_seg(read, SERIES).segments] == names
 
 
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(1, "two segments of the SEG have the number 1"), (None, "has no number")],
+    ids=["twice", "none"],
+)
+def test_segments_without_a_number_of_their_own_are_refused(kind: str, number: int | None, said: str) -> None:
+    ds = highdicom_seg(SERIES, MASKS, kind)
+    ds.SegmentSequence[-1].SegmentNumber = number
+    with pytest.raises(MaskError, match=said) as refused:
+        read_foreign_seg(ds, SERIES)
+    assert refused.value.reason is Refusal.MASK_UNREADABLE
+    if number is None:
+        del ds.SegmentSequence[-1].SegmentNumber
+        with pytest.raises(MaskError, match=said):
+            read_foreign_seg(ds, SERIES)
+
+
 @pytest.mark.parametrize("spoil", ["no groups", "cut pixels", "no segment item", "no number", "unknown type"])
 def test_a_seg_that_cannot_be_read_is_refused(spoil: str) -> None:
     ds = highdicom_seg(SERIES, MASKS)
