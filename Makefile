@@ -90,7 +90,7 @@ scaling-figures: setup ## Measure queue, workers and STOW, and simulate sites; w
 	$(RUN)python -m tests.benchmarks.simulator --write
 
 bench-radiomics: setup ## Measure CPU seconds of radiomics beside pyradiomics and MIRP; ORGAN=lungs (run it alone)
-	test -x .bench/mirp/bin/python || { $$(./scripts/find-python) -m venv .bench/mirp && .bench/mirp/bin/pip install --quiet mirp==2.7.0; }
+	test -e .bench/mirp/installed || { $$(./scripts/find-python) -m venv .bench/mirp && .bench/mirp/bin/pip install --quiet mirp==2.7.0 && touch .bench/mirp/installed; } || rm -rf .bench/mirp
 	$(RUN)python -m tests.benchmarks.radiomics_against_peers --organ $(or $(ORGAN),heart)
 
 bench: setup ## Measure every stage and the whole job beside peers (15 minutes; run it alone); WRITE=1 writes docs/performance.md

@@ -3,8 +3,9 @@
     make bench-radiomics                    heart, three runs of each side; ORGAN=lungs for 11.5 million voxels
 
 Sides take turns, so that a busy minute hits all of them. The organ is that of `bench_radiomics`. MIRP runs in an
-environment of its own, because it needs other versions than ours; without it, its row says so. Peers measure the
-families that ours has: morphology, statistics, co-occurrence, runs, zones, dependence and neighbourhood differences.
+environment of its own, because it needs other versions than ours. A side that is missing, fails or takes too long is a
+row that says so: the table always has all sides, and the benchmark ends within --seconds for each of them. Peers have
+the families that ours has: morphology, statistics, co-occurrence, runs, zones, dependence and neighbours.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,7 @@ def measure():
         base_feature_families=["mrp", "stat", "cm", "rlm", "szm", "tdm", "ldm"])
     return [name for name in found[0].columns if not name.startswith(("sample", "image", "roi"))]
 """
+PICTOLOGICS = "not installable on Python 3.11 (0.9.0)"
 SIDES = {"ours": _OWN.format(side="_ours"), "pyradiomics": _OWN.format(side="_extractor"), "mirp": _MIRP}
 _RUN = """
 import json, sys, time
@@ -50,43 +54,74 @@ print(json.dumps([cold, time.process_time() - start, len(found)]))
 """
 
 
+@dataclass
+class Side:
+    """What one side took, run by run: CPU seconds cold and again, and the number of features; or why it has none."""
+
+    python: Path
+    prepare: str
+    seconds_left: float
+    runs: list[list[float]] = field(default_factory=list)
+    absent: str = ""
+
+    def run(self, image: Path, mask: Path) -> None:
+        """Run once, unless the side has failed or its time is up."""
+        if self.absent or self.seconds_left <= 0:
+            return
+        start = time.monotonic()
+        command = [str(self.python), "-c", _RUN.format(prepare=self.prepare), str(image), str(mask)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=self.seconds_left)
+            if done.returncode:
+                self.absent = f"failed: {(done.stderr.strip() or f'status {done.returncode}').splitlines()[-1][:120]}"
+            else:
+                self.runs.append(json.loads(done.stdout.splitlines()[-1]))
+        except (OSError, ValueError, IndexError) as error:
+            self.absent = f"failed: {type(error).__name__}"
+        except subprocess.TimeoutExpired:
+            # Runs before this one count.
+            self.absent = "" if self.runs else f"longer than {self.seconds_left:.0f} s"
+        self.seconds_left -= time.monotonic() - start
+
+    def cells(self) -> list[str]:
+        """Return the cells of its row: medians, features, runs."""
+        if self.absent or not self.runs:
+            return [self.absent or "no time", "", "", str(len(self.runs))]
+        cold, again, features = (statistics.median(one) for one in zip(*self.runs, strict=True))
+        return [f"{cold:.2f}", f"{again:.2f}", f"{features:.0f}", str(len(self.runs))]
+
+
 def main() -> None:
     """Print the medians of all sides."""
     arguments = _arguments()
-    pythons = {"ours": sys.executable, "pyradiomics": sys.executable, "mirp": arguments.mirp}
+    own = Path(sys.executable)
+    pythons = {"ours": own, "pyradiomics": own, "mirp": Path(arguments.mirp)}
+    sides = {name: Side(pythons[name], SIDES[name], arguments.seconds) for name in arguments.sides}
+    for side in sides.values():
+        side.absent = "" if side.python.is_file() else "not installed"
     with tempfile.TemporaryDirectory() as folder:
         image, mask = Path(folder, "image.npy"), Path(folder, "mask.npy")
         voxels_hu, inside = _make(ORGANS[arguments.organ])
         np.save(image, voxels_hu)
         np.save(mask, inside.astype(np.uint8))
         del voxels_hu
-        found: dict[str, list[list[float]]] = {side: [] for side in arguments.sides}
         for _ in range(arguments.runs):
-            for side in arguments.sides:
-                if Path(pythons[side]).is_file():
-                    found[side].append(_once(pythons[side], SIDES[side], image, mask))
-    print(f"{arguments.organ}, {int(inside.sum())} voxels, {SPACING_MM} mm, {arguments.runs} runs of each side\n")
-    print("| side | CPU s, cold start included | CPU s, again | features |")
-    print("|---|---|---|---|")
-    for side, runs in found.items():
-        cells = [f"{statistics.median(one):.2f}" for one in list(zip(*runs, strict=True))[:2]]
-        print(f"| {side} | {' | '.join(cells)} | {runs[0][2]:.0f} |" if runs else f"| {side} | not installed | | |")
+            for side in sides.values():
+                side.run(image, mask)
+    print(f"{arguments.organ}, {int(inside.sum())} voxels, {SPACING_MM} mm\n")
+    print("| side | CPU s, cold start included | CPU s, again | features | runs |")
+    print("|---|---|---|---|---|")
+    for name, side in sides.items():
+        print(f"| {name} | {' | '.join(side.cells())} |")
+    print(f"| pictologics | {PICTOLOGICS} | | | 0 |")
     print(f"\nload {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
-
-
-def _once(python: str, prepare: str, image: Path, mask: Path) -> list[float]:
-    command = [python, "-c", _RUN.format(prepare=prepare), str(image), str(mask)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    measured: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--organ", choices=ORGANS, default="heart")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=600, help="for all runs of a side")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=[*SIDES])
     parser.add_argument("--mirp", default=".bench/mirp/bin/python", metavar="PYTHON", help="Python that has MIRP")
     return parser.parse_args()
