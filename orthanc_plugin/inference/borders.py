@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orthanc_plugin.correlation import CarryingPool
-from orthanc_plugin.domain.masks import Labels, Mask
+from orthanc_plugin.domain.masks import Labels, Mask, box_of
 from orthanc_plugin.inference.airway import Airway
 from orthanc_plugin.inference.contrast import Contrast
 from orthanc_plugin.inference.grid import CoarseGrid, Field, Spacing
@@ -55,9 +55,9 @@ class Found:
 def _distance(mask: Mask, spacing_mm: Spacing) -> Field:
     """Compute the signed distance to the border in mm, negative inside; exact near the mask, `_FAR_MM` far from it."""
     field = np.full(mask.shape, _FAR_MM, np.float32)
-    if not mask.any():
+    box = box_of(mask)
+    if box is None:
         return field
-    (box,) = ndimage.find_objects(mask.astype(np.uint8))
     grown = tuple(slice(max(0, s.start - 4), s.stop + 4) for s in box)
     part, half = mask[grown], min(spacing_mm) / 2
     outside = ndimage.distance_transform_edt(~part, spacing_mm) - half
@@ -136,10 +136,10 @@ def _remove_islands(labels: Labels, voxel_ml: float, number: Callable[[str], int
 
 def _islands(mask: Mask, least_voxels: float) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:
     """Find the box of a mask and, in it, the parts below `least_voxels`; the largest part is never one of them."""
-    boxes = ndimage.find_objects(mask.view(np.uint8))
-    if not boxes:
+    box = box_of(mask)
+    if box is None:
         return (slice(0),) * 3, np.zeros((0, 0, 0), bool)
-    part = np.ascontiguousarray(mask[boxes[0]])
+    part = np.ascontiguousarray(mask[box])
     del mask  # of the whole volume
     labels, count = cc3d.connected_components(part, connectivity=26, return_N=True)
     del part
@@ -148,4 +148,4 @@ def _islands(mask: Mask, least_voxels: float) -> tuple[tuple[slice, ...], NDArra
     sizes[0] = 0
     small = sizes < min(least_voxels, sizes.max())
     small[0] = False
-    return boxes[0], small[labels]
+    return box, small[labels]

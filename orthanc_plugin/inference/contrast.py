@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from orthanc_plugin.domain.evenness import BLOOD_HU, even_as_blood
-from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.domain.masks import Mask, box_of
 from orthanc_plugin.inference.grid import Field, Spacing
 
 _SEED_ML = 4.0  # measured: even parts of bone have 2 mL at most, contrast in heart and aorta 65 to 90 mL
@@ -50,10 +50,9 @@ def find_contrast(hu: Field, bone: Mask, body: Mask, spacing_mm: Spacing) -> Con
         (z, y, x).
     """
     nothing = np.zeros(hu.shape, bool)
-    boxes = ndimage.find_objects((body & (hu > BLOOD_HU)).view(np.uint8))
-    if not boxes:
+    box = box_of(body & (hu > BLOOD_HU))
+    if box is None:
         return Contrast(nothing, 0.0)
-    box = boxes[0]
     voxel_ml = float(np.prod(spacing_mm)) / 1000.0
     even = body[box] & even_as_blood(hu[box])
     pools, levels = _pools(hu[box], even, voxel_ml)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from orthanc_plugin.domain.body import BodyLocation, Region
 from orthanc_plugin.domain.input_quality import InputCheck, InputFigure
-from orthanc_plugin.domain.masks import Mask, Segmentation
+from orthanc_plugin.domain.masks import Mask, Segmentation, box_of
 from orthanc_plugin.domain.volume import CtSeries, Voxels
 from orthanc_plugin.quality.scan import HU, RATIO
 
@@ -96,9 +96,9 @@ def _blood_pool(series: CtSeries, masks: Sequence[Segmentation]) -> tuple[str, f
 
 
 def _inside(series: CtSeries, mask: Mask) -> Voxels:
-    box = ndimage.find_objects(mask.astype(np.uint8))
-    if not box:
+    box = box_of(mask)
+    if box is None:
         return np.empty(0, np.float32)
     rounds = max(1, round(_EROSION_MM / max(series.volume.spacing_mm)))
-    core = ndimage.binary_erosion(mask[box[0]], iterations=rounds)
-    return np.asarray(series.volume.voxels_hu[box[0]][core])
+    core = ndimage.binary_erosion(mask[box], iterations=rounds)
+    return np.asarray(series.volume.voxels_hu[box][core])

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from orthanc_plugin.domain.image_filters import parse_filter
-from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.domain.masks import Mask, box_of
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, Interpolation, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Voxels
 from orthanc_plugin.radiomics import local_intensity
@@ -184,9 +183,7 @@ def _filter_reach(settings: RadiomicsSettings, spacing_mm: Spacing) -> int:
 
 def _box_of(mask: Mask) -> Box:
     """Return the smallest box around the mask; an empty box for an empty mask."""
-    found = ndimage.find_objects(mask.view(np.uint8))
-    z, y, x = found[0] if found else (slice(0, 0),) * 3
-    return z, y, x
+    return box_of(mask) or (slice(0, 0), slice(0, 0), slice(0, 0))
 
 
 def _nested(outer: Box, inner: Box) -> Box:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import cc3d
 import numpy as np
-from scipy import ndimage
 
 from orthanc_plugin.catalog.nnunet import LargestComponent
-from orthanc_plugin.domain.masks import Labels
+from orthanc_plugin.domain.masks import Labels, box_of
 
 
 def keep_largest(labels: Labels, rules: Sequence[LargestComponent], voxel_mm3: float) -> None:
@@ -39,11 +38,11 @@ def keep_largest(labels: Labels, rules: Sequence[LargestComponent], voxel_mm3: f
 
 def _keep_largest(labels: Labels, rule: LargestComponent, voxel_mm3: float) -> None:
     chosen = labels == rule.numbers[0] if len(rule.numbers) == 1 else np.isin(labels, rule.numbers)
-    boxes = ndimage.find_objects(chosen.view(np.uint8))
-    if not boxes:
+    box = box_of(chosen)
+    if box is None:
         return
-    part = labels[boxes[0]]
-    components, count = cc3d.connected_components(chosen[boxes[0]], connectivity=6, return_N=True)
+    part = labels[box]
+    components, count = cc3d.connected_components(chosen[box], connectivity=6, return_N=True)
     if count == 1:
         return
     sizes = np.bincount(components.ravel())
