@@ -61,7 +61,7 @@ def box_of(mask: Mask) -> tuple[slice, slice, slice] | None:
     if not z.size:
         return None
     planes = slice(int(z[0]), int(z[-1]) + 1)
-    flat = mask[planes].any(axis=0)
+    flat: NDArray[np.bool_] = np.logical_or.reduce(mask[planes], axis=0)
     y, x = (np.flatnonzero(flat.any(axis=axis)) for axis in (1, 0))
     return planes, slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
 
