@@ -200,7 +200,7 @@ def _levels(scan: Scan, location: BodyLocation | None, of_masks: Sequence[tuple[
         "marks": spread({key: round(100 * (1 - (index + 0.5) / count), 3) for key, index in slices.items()}),
         "bands": {region: runs(tuple(sorted(map(from_feet, found)))) for region, found in regions.items()},
         "of_masks": frozenset(heights),
-        "models_of_masks": models if len(models) > 1 else (),
+        "models_of_masks": models if {*names} != {name for name, _, _ in of_masks} else (),
     }
 
 
