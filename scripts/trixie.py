@@ -21,6 +21,7 @@ TESTS = (
     "tests/unit/radiomics",
     "tests/integration/test_plugin_in_orthanc.py",
     "tests/integration/test_main_job.py",
+    "tests/integration/test_cohort_archive.py",
 )
 """What touches Orthanc itself, its interpreter, or what is compiled for this Python."""
 

@@ -14,6 +14,11 @@ from orthanc_plugin.cli.main import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, main
 from tests.support.cases.cohort_case import built, our_results, rows, write
 from tests.support.servers.orthanc_server import PASSWORD, USER, OrthancServer
 
+# highdicom leaves the database in memory of each image to the garbage collector, and Python 3.13 says so.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <sqlite3.Connection:pytest.PytestUnraisableExceptionWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def pacs(orthanc_installed: None) -> Iterator[OrthancServer]:
@@ -122,8 +127,12 @@ def test_cohort_is_marked_in_orthanc(tables: Path, settings: Path, pacs: Orthanc
         series = client.post(
             "/tools/find", json={"Level": "Series", "Query": {"SeriesInstanceUID": "2.25.200"}}
         ).json()[0]
-        if client.get("/system").json().get("HasLabels"):
+        version = tuple(int(part) for part in client.get("/system").json()["Version"].split(".")[:2])
+        if version >= (1, 12):  # Debian 13: make test-trixie
             assert client.get(f"/series/{series}/labels").json() == ["hearts", "lungs"]
+            found = client.post("/tools/find", json={"Level": "Series", "Query": {}, "Labels": ["lungs"]}).json()
+            assert found == [series]
+            assert client.get(f"/series/{series}/metadata/4216").status_code == 404
         else:
             assert client.get(f"/series/{series}/metadata/4216").text == "lungs hearts"
 
