@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedSRStorage,
+    ExtensibleSRStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    SegmentationStorage,
+)
 
 from orthanc_plugin.archive.part10 import BROKEN
 from orthanc_plugin.cohort import items
@@ -17,6 +28,7 @@ from orthanc_plugin.cohort.report_rows import Group, measurement_rows
 from orthanc_plugin.cohort.seg_rows import algorithm_of, rows_of_seg, series_of
 from orthanc_plugin.cohort.unit import Row, Unit
 from orthanc_plugin.domain.plan import Output
+from orthanc_plugin.domain.uids import LABEL_MAP_SEGMENTATION
 from orthanc_plugin.results.kinds import kind_of
 from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.validation.timeline import TIMELINE
@@ -25,6 +37,20 @@ READER = 2
 """Raised when objects give other rows than before: a build then reads them all again."""
 SEG, REPORT, CT = "SEG", "SR", "CT"
 _DIGEST = "model_sha256"
+_KINDS: Mapping[str, str] = {
+    SegmentationStorage: SEG,
+    LABEL_MAP_SEGMENTATION: SEG,
+    BasicTextSRStorage: REPORT,
+    EnhancedSRStorage: REPORT,
+    ComprehensiveSRStorage: REPORT,
+    Comprehensive3DSRStorage: REPORT,
+    ExtensibleSRStorage: REPORT,
+    CTImageStorage: CT,
+    EnhancedCTImageStorage: CT,
+    LegacyConvertedEnhancedCTImageStorage: CT,
+}
+"""What an object is by its SOP class; where that does not tell, its Modality counts."""
+_NOTHING_TOLD = "the file is DICOM, and neither its SOP class nor its Modality can be read"
 _NO_UID = "a UID of the object is missing or not valid"
 _OVER_TIME = "values of several studies; the reports of each study state them"
 _VIEWER = "Unspecified"
@@ -57,8 +83,16 @@ def unit_of(ds: Dataset, place: str, patient: Patient, instances: int = 1) -> Un
         return Unit.unreadable(place, f"the object cannot be read: {type(error).__name__}", *known)
 
 
+def modality_of(ds: Dataset) -> str:
+    """Return SEG, SR or CT by the SOP class, and else the Modality that the object states."""
+    return _KINDS.get(str(ds.get("SOPClassUID") or "")) or text_of(ds.get("Modality"))
+
+
 def _read(ds: Dataset, place: str, patient: Patient, instances: int) -> Unit | None:
-    modality = str(ds.get("Modality") or "")
+    modality = modality_of(ds)
+    if not modality and not ds.get("SOPClassUID"):
+        known = (uid_of(ds.get(f"{level}InstanceUID")) for level in ("SOP", "Study", "Series"))
+        return Unit.unreadable(place, _NOTHING_TOLD, *known)
     if modality == CT:
         return ct_unit(ds, place, instances, patient)
     if modality == SEG:

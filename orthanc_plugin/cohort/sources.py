@@ -18,7 +18,7 @@ from orthanc_plugin.archive.dicomweb import DicomWebArchive
 from orthanc_plugin.archive.part10 import Damaged, NotDicom, read_instance
 from orthanc_plugin.archive.protocol import CutShort
 from orthanc_plugin.cohort.ct_rows import TAGS
-from orthanc_plugin.cohort.reading import CT, REPORT, SEG, Patient, unit_of
+from orthanc_plugin.cohort.reading import CT, REPORT, SEG, Patient, modality_of, unit_of
 from orthanc_plugin.cohort.unit import Unit
 from orthanc_plugin.errors import InputError, TransientError
 
@@ -80,7 +80,7 @@ class FolderSource:
         def read() -> Unit | None:
             try:
                 ds = read_instance(file, tags=TAGS, stop_before_pixels=True)
-                if ds.get("Modality") in (SEG, REPORT):
+                if modality_of(ds) in (SEG, REPORT):
                     ds = read_instance(file, stop_before_pixels=True)
                 return unit_of(ds, place, self._patient)
             except NotDicom:

@@ -308,3 +308,26 @@ def test_edits_by_ohif_stay_current_beside_the_result_and_each_other(tmp_path: P
     built(write([*ct, ours, *edits], tmp_path / "in"), tmp_path / "out")
     objects = {row["sop_instance_uid"]: row["current"] for row in rows(tmp_path / "out", "objects")}
     assert objects == dict.fromkeys((str(ds.SOPInstanceUID) for ds in (ours, *edits)), True)
+
+
+@pytest.mark.parametrize("modality", [None, "", "OT"])
+def test_an_object_without_its_modality_is_read_by_its_sop_class(modality: str | None, tmp_path: Path) -> None:
+    objects = our_results()
+    for ds in objects:
+        if modality is None:
+            del ds.Modality
+        else:
+            ds.Modality = modality
+    whole = built(write(our_results(), tmp_path / "whole"), tmp_path / "all").rows
+    assert built(write(objects, tmp_path / "in"), tmp_path / "out").rows == whole
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(range(7, 255)) * 3], ids=["nothing", "rubbish"])
+def test_a_dicom_file_that_tells_nothing_is_a_row_with_a_reason(rest: bytes, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.dcm").write_bytes(b"\0" * 128 + b"DICM" + rest)
+    (tmp_path / "in" / "notes.txt").write_text("no DICOM")
+    built(tmp_path / "in", tmp_path / "out")
+    (row,) = rows(tmp_path / "out", "objects")
+    assert row["place"] == "x.dcm"
+    assert "DICOM" in str(row["reason"])
