@@ -21,7 +21,7 @@ REQUEST_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}
 """A UUID, with or without hyphens, as nginx and Envoy make them: no value of a patient looks like one."""
 _FORMS = {
     "request": REQUEST_ID,
-    "job": re.compile(r"[0-9a-f]{16,64}"),
+    "job": re.compile(r"[0-9a-f]{64}"),
     "series": re.compile(r"[0-9.]{1,64}"),
     "archive": re.compile(r"[\w-]{1,32}", re.ASCII),
 }

@@ -21,6 +21,11 @@ def is_uid(text: str) -> bool:
     return len(text) <= UID_LENGTH and _UID.fullmatch(text) is not None
 
 
+def loggable_uid(uid: str) -> str:
+    """Return a UID as a log may hold it: any other text could be a value of a patient, or forge a line."""
+    return uid if is_uid(uid) or not uid else "(not a valid UID)"
+
+
 def check_uids(*uids: str) -> None:
     """Raise InputError (`bad-uid`) unless all texts are UIDs; its message does not repeat them."""
     if not all(map(is_uid, uids)):

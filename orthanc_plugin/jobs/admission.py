@@ -23,7 +23,7 @@ from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.correlation import about
 from orthanc_plugin.domain.job import EnrichJob
 from orthanc_plugin.domain.plan import Measure
-from orthanc_plugin.domain.uids import UID_LENGTH, is_uid
+from orthanc_plugin.domain.uids import loggable_uid
 from orthanc_plugin.errors import (
     EnrichError,
     IncompleteError,
@@ -263,7 +263,9 @@ class Admission:
                 self._drop(key, watch)
                 return True
             said = _loggable(error)
-            logger.warning("series %s waits: %s", loggable_uid((sight or watch).hint.series_instance_uid) or key, said)
+            seen = (sight or watch).hint
+            name = loggable_uid(seen.series_instance_uid) or seen.orthanc_series_id or "without a UID"
+            logger.warning("series %s waits: %s", name, said)
             due = now + min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**watch.failures)
             failures = min(watch.failures + 1, 10)
             self._replace(key, watch, replace(watch, due=due, failures=failures, refusals=refusals, why=said))
@@ -398,11 +400,6 @@ class Admission:
         with self._lock:
             if self._watched.get(key) is watch:
                 self._watched[key] = successor
-
-
-def loggable_uid(uid: str) -> str:
-    """Return a UID as a log may hold it: a text that is not a UID could forge a line."""
-    return uid if is_uid(uid) or not uid else ascii(uid[:UID_LENGTH])
 
 
 def _loggable(error: Exception) -> str:

@@ -19,7 +19,7 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.domain.job import EnrichJob, JobState, Priority
 from orthanc_plugin.domain.plan import Plan
-from orthanc_plugin.domain.uids import check_uids
+from orthanc_plugin.domain.uids import check_uids, loggable_uid
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.identity import SeriesIdentity
 from orthanc_plugin.jobs.hint import Hint
@@ -140,7 +140,7 @@ class Judge:
             check_uids(*_uids(headers))
             plan = decide(self.rules, self._tags(headers, hint), self.models, self.test_models)
             if isinstance(plan, Skip) and plan.in_error:
-                logger.error("series %s: %s", hint.series_instance_uid, plan.sentence)
+                logger.error("series %s: %s", loggable_uid(hint.series_instance_uid), plan.sentence)
             judged = Refused(plan.reason, plan.sentence) if isinstance(plan, Skip) else plan
             return _identity(headers, hint, sops, judged)
         except InputError as error:

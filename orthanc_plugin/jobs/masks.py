@@ -17,7 +17,7 @@ from orthanc_plugin.archive.protocol import MASKS, Archive
 from orthanc_plugin.correlation import about
 from orthanc_plugin.domain.job import OPEN_STATES
 from orthanc_plugin.domain.plan import MaskObject
-from orthanc_plugin.domain.uids import is_uid
+from orthanc_plugin.domain.uids import is_uid, loggable_uid
 from orthanc_plugin.errors import EnrichError, InputError, MaskError, Refusal, TransientError
 from orthanc_plugin.jobs.queue import JobQueue
 from orthanc_plugin.pipeline.foreign import named_series
@@ -47,7 +47,7 @@ class ArchiveMasks:
                 named = named_series(header)
                 uid = str(header.get("SOPInstanceUID") or "")
                 if not is_uid(uid):
-                    logger.warning("series %s holds masks without a valid SOPInstanceUID", masks_uid)
+                    logger.warning("series %s holds masks without a valid SOPInstanceUID", loggable_uid(masks_uid))
                 elif header.get("Manufacturer") != MANUFACTURER and (not named or series_uid in named):
                     yield MaskObject(study_uid, masks_uid, uid)
 
@@ -93,7 +93,7 @@ class ArrivedMasks:
         try:
             others = [h for h in place.headers(study_uid, series_uid) if h.get("Manufacturer") != MANUFACTURER]
         except InputError as error:
-            logger.warning("masks %s arrived and cannot be read: %s", series_uid, error)
+            logger.warning("masks %s arrived and cannot be read: %s", loggable_uid(series_uid), error)
             return ()
         named = {uid for header in others for uid in named_series(header) or place.ct_series(study_uid)}
         arrived = {str(header.get("SOPInstanceUID")) for header in others}

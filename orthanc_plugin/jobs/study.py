@@ -17,6 +17,7 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.rule import SeriesPerStudy
 from orthanc_plugin.correlation import about
 from orthanc_plugin.domain.job import OPEN_STATES, JobState
+from orthanc_plugin.domain.uids import loggable_uid
 from orthanc_plugin.errors import IncompleteError, InputError, Refusal
 from orthanc_plugin.jobs.decision import Judge, Refused
 from orthanc_plugin.jobs.hint import Hint
@@ -132,7 +133,7 @@ class Studies:
             for row in self._queue.ledger.of_series(hint.archive, series_uid):
                 if row.state is JobState.QUEUED and self._queue.withdraw(row.job_id, Refusal.BETTER_SERIES, why):
                     with about(job=row.job_id, series=series_uid):
-                        logger.info("series %s: skipped %s", series_uid, Refusal.BETTER_SERIES)
+                        logger.info("series %s: skipped %s", loggable_uid(series_uid), Refusal.BETTER_SERIES)
 
     def rank_again(self) -> None:
         """Make the series wait again that were skipped for a better one which a worker refused afterwards."""

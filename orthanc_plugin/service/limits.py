@@ -19,6 +19,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orthanc_plugin.config.base import is_loopback
+from orthanc_plugin.service.lockout import network_of
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ _NO_BODY = b"content-length: 0\r\nconnection: close\r\n\r\n"
 class Limits:
     """What connections may cost.
 
-    connections: in all. per_address: of one address, except of this computer and of trusted proxies.
+    connections: in all. per_address: of one address (IPv6: of a /64), except of this computer and of trusted
+    proxies.
     head_bytes: request line and headers. head_s: until they are complete.
     pace_bytes, pace_s: the least that must come of a body, or be taken of an answer, in that time.
     pipelined: requests that wait for an earlier one of the same connection.
@@ -87,29 +89,30 @@ class Doorkeeper:
         self.limits, self.clock = limits, clock
         self._is_proxy = is_proxy
         self._open: dict[LimitedProtocol, None] = {}
-        self._of_address = Counter[str]()
+        self._of_network = Counter[str]()
         self._swept = self._complained = -_COMPLAIN_S
         self._turned_away = 0
 
     def admit(self, newcomer: LimitedProtocol) -> bool:
         """Count a new connection; make room for it, or return False."""
-        address = newcomer.address
-        crowd = self._of_address[address] >= self.limits.per_address and not self._stands_for_many(address)
-        if crowd and not self._make_room(address):
+        network = network_of(newcomer.address)
+        crowd = self._of_network[network] >= self.limits.per_address and not self._stands_for_many(newcomer.address)
+        if crowd and not self._make_room(network):
             return self._complain()
         if len(self._open) >= self.limits.connections and not self._make_room(""):
             return self._complain()
         self._open[newcomer] = None
-        self._of_address[address] += 1
+        self._of_network[network] += 1
         return True
 
     def forget(self, leaver: LimitedProtocol) -> None:
         """No longer count a connection."""
         if leaver in self._open:
             del self._open[leaver]
-            self._of_address[leaver.address] -= 1
-            if not self._of_address[leaver.address]:
-                del self._of_address[leaver.address]
+            network = network_of(leaver.address)
+            self._of_network[network] -= 1
+            if not self._of_network[network]:
+                del self._of_network[network]
 
     def sweep(self) -> None:
         """Close what broke a limit of time; called often, does something twice a second."""
@@ -119,9 +122,9 @@ class Doorkeeper:
             for connection in tuple(self._open):
                 connection.look(now)
 
-    def _make_room(self, address: str) -> bool:
-        """Close the oldest connection (of this address) that nobody works for."""
-        idle = (one for one in self._open if one.is_idle and address in ("", one.address))
+    def _make_room(self, network: str) -> bool:
+        """Close the oldest connection (of this network) that nobody works for."""
+        idle = (one for one in self._open if one.is_idle and (not network or network == network_of(one.address)))
         if (oldest := next(idle, None)) is None:
             return False
         self._complain()

@@ -6,6 +6,7 @@ results), and the one route by which a person asks who a patient is.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -65,6 +66,7 @@ class Site(EnrichedOrthanc):
         node = {"Dimse": {"Host": "127.0.0.1", "Port": self.dicom_port, "AET": "ORTHANC"}}
         archives: dict[str, object] = self.enrichment["Archives"]  # type: ignore[assignment]
         self.enrichment["Archives"] = {**archives, "node": node}
+        self.enrichment["Log"] = {"Format": "json"}
         self.states: list[str] = []
         self.whole: list[Path] = []
 
@@ -123,6 +125,16 @@ def test_no_file_of_the_service_holds_a_token(site: Site) -> None:
     assert {"service.log", "worker-0.log", "jobs.db", "service.stderr.log"} <= {path.name for path in files}
     found = {path.name: hits(path.read_bytes()) for path in files}
     assert {name: some[:3] for name, some in found.items() if some} == {}
+
+
+@pytest.mark.parametrize("name", ["service.log", "worker-0.log"])
+def test_every_line_of_the_logs_is_json_and_tells_its_job(site: Site, name: str) -> None:
+    lines = [json.loads(line) for line in (site.state_directory / name).read_text().splitlines()]
+    known = ("time", "level", "process", "logger", "message", "error", "request", "job", "series", "archive")
+    assert {key for line in lines for key in line} <= set(known)
+    of_jobs = [line for line in lines if line["message"].startswith("job ")]
+    assert of_jobs or name == "service.log"
+    assert [line for line in of_jobs if line["job"] not in line["message"] or not line["series"]] == []
 
 
 def test_the_plugin_writes_no_token_into_orthancs_log(site: Site) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orthanc_plugin.domain.uids import check_uids, is_uid
+from orthanc_plugin.domain.uids import check_uids, is_uid, loggable_uid
 from orthanc_plugin.errors import InputError, Refusal
 
 
@@ -23,3 +23,9 @@ def test_anything_else_is_not_and_the_message_does_not_repeat_it(uid: str) -> No
         check_uids("1.2", uid)
     assert refused.value.reason is Refusal.BAD_UID
     assert not uid.strip("1.") or uid not in str(refused.value)
+
+
+@pytest.mark.parametrize("uid", ["Planted^Name", "1.2\n2026 ERROR forged", "1.2." + "9" * 61, "4711"])
+def test_a_log_holds_uids_and_no_other_text_in_their_place(uid: str) -> None:
+    assert loggable_uid(uid) == "(not a valid UID)"
+    assert [loggable_uid(text) for text in ("1.2.3", "")] == ["1.2.3", ""]

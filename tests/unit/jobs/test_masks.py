@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.errors import EnrichError, TransientError
-from orthanc_plugin.jobs.masks import ArrivedMasks
+from orthanc_plugin.jobs.masks import ArchiveMasks, ArrivedMasks
 from tests.support.cases.foreign_case import balls, highdicom_seg, rtstruct
 from tests.support.cases.results_case import ellipsoids, encode
 from tests.support.fakes.hand_job import SERIES
@@ -123,3 +123,12 @@ def test_a_job_whose_worker_still_ends_it_runs_again_later() -> None:
 def test_a_database_that_is_away_is_asked_again() -> None:
     with pytest.raises(TransientError):
         look(drawn(), Queue(refuses=TransientError("away")), "expert")
+
+
+@pytest.mark.parametrize("uid", ["Planted^Name", "1.2\n2026-01-01 ERROR forged"])
+def test_what_stands_in_the_place_of_a_uid_reaches_no_log(uid: str, caplog: pytest.LogCaptureFixture) -> None:
+    header = Dataset()
+    archive: Any = SimpleNamespace(mask_series=lambda study: [uid], headers=lambda study, series: [header])
+    assert ArchiveMasks(archive).list("1.2.3", "1.2.4") == ()
+    (record,) = caplog.records
+    assert record.getMessage() == "series (not a valid UID) holds masks without a valid SOPInstanceUID"

@@ -24,6 +24,7 @@ from orthanc_plugin.jobs.database import open_engine
 from orthanc_plugin.jobs.tokens import Tokens
 from orthanc_plugin.service.callers import caller_of
 from orthanc_plugin.service.gate import Entrance, Gate, OrthancLogin
+from orthanc_plugin.service.lockout import network_of
 from orthanc_plugin.service.login import LoginPages
 from orthanc_plugin.service.permissions import API, PERMISSIONS, RIGHTS, Permission
 from orthanc_plugin.service.same_origin import SameOrigin
@@ -196,6 +197,33 @@ def test_many_users_at_one_address_close_it_for_all() -> None:
         assert door.ask(authorization=basic(f"user{number}", "x")).status_code == 401
     assert door.ask(authorization=basic("ada")).status_code == 429
     assert door.ask(peer="192.0.2.1", authorization=basic("ada")).status_code == 200
+
+
+def test_all_addresses_of_one_ipv6_network_count_as_one() -> None:
+    door = Door(MaxFailures=3)
+    for number in range(3):
+        assert door.ask(peer=f"2001:db8:0:1::{number + 1:x}", authorization=basic("ada", "x")).status_code == 401
+    assert door.ask(peer="2001:db8:0:1:ffff::9", authorization=basic("ada")).status_code == 429
+    assert door.ask(peer="2001:db8:0:2::1", authorization=basic("ada")).status_code == 200
+
+
+def test_a_port_that_a_proxy_adds_makes_no_new_address() -> None:
+    door = Door(MaxFailures=3, TrustedProxies=["192.0.2.9"])
+    hops = ["203.0.113.5:1001", "203.0.113.5:1002", "203.0.113.5"]
+    assert [door.ask(authorization=basic("ada", "x"), x_forwarded_for=hop).status_code for hop in hops] == [401] * 3
+    assert door.ask(authorization=basic("ada"), x_forwarded_for="203.0.113.5:1003").status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("192.0.2.7:80", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::/64"), ("[2001:db8::1]:80", "2001:db8::/64"), ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"), ("", ""), ("[", "["), ("a:b", "a:b"),
+    ],
+)  # fmt: skip
+def test_what_stands_for_one_computer(address: str, network: str) -> None:
+    assert network_of(address) == network
 
 
 def test_behind_a_proxy_the_callers_own_address_is_locked_out() -> None:
