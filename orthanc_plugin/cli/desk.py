@@ -124,6 +124,11 @@ class Commands:
         return Commands(sub.add_subparsers(required=True, metavar="COMMAND"))
 
 
+def unseen(text: str) -> str:
+    """Return the value of an option, or a line of stdin for `-`: every user of a computer can see options of others."""
+    return sys.stdin.readline().strip() if text == "-" else text
+
+
 def models_option(sub: argparse.ArgumentParser, flag: str = "--models") -> None:
     """Add the option that names the folder of models."""
     text = "folder of models (default: ModelsDirectory)"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.ct_source import opened, source_options
-from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
+from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk, unseen
 
 
 def add_commands(commands: Commands) -> None:
@@ -15,7 +15,8 @@ def add_commands(commands: Commands) -> None:
     command = commands.add("export", export, "write studies with their results as a folder without identities")
     command.add_argument("--deidentified", action="store_true", required=True, help="remove identities (needed)")
     command.add_argument("--study", nargs="+", default=[], metavar="UID", help="these studies")
-    command.add_argument("--patient", nargs="+", default=[], metavar="ID", help="all studies of these patients")
+    text = "all studies of these patients (-: one from stdin)"
+    command.add_argument("--patient", nargs="+", default=[], type=unseen, metavar="ID", help=text)
     source_options(command)
     command.add_argument("--layout", choices=["dicom", "bids"], default="dicom", help="of the folder (default: dicom)")
     text = "what becomes of dates: removed, or shifted by one number of days for each patient (default: remove)"

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from orthanc_plugin.audit.event import What, subject
-from orthanc_plugin.cli.desk import Desk
+from orthanc_plugin.cli.desk import Desk, unseen
 from orthanc_plugin.cli.recording import record_now
 from orthanc_plugin.errors import ConfigError, EnrichError
 
@@ -29,8 +29,8 @@ OPTIONS = {
     "until": "only what was decided on before this time, or up to this day",
 }
 PEOPLE = {
-    "accession_number": "only studies with this accession number, as the archive says; the look-up is recorded",
-    "patient_id": "only studies of this PatientID, as the archive says; the look-up is recorded",
+    "accession_number": "only studies with this accession number (-: from stdin); look-ups are recorded",
+    "patient_id": "only studies of this PatientID (-: from stdin), as the archive says; look-ups are recorded",
 }
 
 
@@ -48,6 +48,8 @@ def _checked(name: str, value: str) -> str:
 
     from orthanc_plugin.service.searching import search_of
 
+    if name in PEOPLE:
+        value = unseen(value)
     try:
         search_of({name: value})
     except HTTPException as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orthanc_plugin.audit.event import What, subject
-from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
+from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk, unseen
 from orthanc_plugin.cli.filters import add_filters, chosen, found_studies, in_words, search_for
 from orthanc_plugin.cli.recording import record_now
 from orthanc_plugin.errors import EnrichError
@@ -29,8 +29,8 @@ def add_commands(commands: Commands) -> None:
     add_filters(acting)
     finding = commands.add("find", find, "find studies by accession number or PatientID; the look-up is recorded")
     finding.add_argument("--archive", default="", help="name of the archive (default: the first)")
-    finding.add_argument("--accession-number", default="", help="AccessionNumber of the study")
-    finding.add_argument("--patient-id", default="", help="PatientID of the study")
+    for name, keyword in (("--accession-number", "AccessionNumber"), ("--patient-id", "PatientID")):
+        finding.add_argument(name, default="", type=unseen, help=f"{keyword} of the study (-: from stdin)")
     shown = commands.add("patient", show_patient, "show the patient of a series; the look-up is recorded")
     shown.add_argument("series", metavar="ARCHIVE/SERIES", help="an archive and a SeriesInstanceUID")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.ct_source import chosen_rule, opened, source_options
-from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
+from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk, unseen
 
 if TYPE_CHECKING:
     from orthanc_plugin.archive.protocol import Archive
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add `timeline`."""
     command = commands.add("timeline", timeline, "show volumes and features of a patient over several studies")
-    command.add_argument("--patient", required=True, metavar="ID", help="PatientID, exactly as in the archive")
+    text = "PatientID, exactly as in the archive (-: from stdin)"
+    command.add_argument("--patient", required=True, type=unseen, metavar="ID", help=text)
     source_options(command)
     text = "features beside the volume, by pyradiomics' names, such as firstorder_Mean"
     command.add_argument("--feature", nargs="+", default=[], metavar="NAME", help=text)

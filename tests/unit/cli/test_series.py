@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -130,6 +131,19 @@ def test_people_are_looked_up_and_the_log_says_by_whom(
     ]
     assert told("audit", "verify")[0] == EXIT_DONE
     assert "P1" not in json.dumps(lines)
+
+
+def test_a_patient_id_need_not_stand_in_the_list_of_processes(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = MemoryArchive()
+    archive.put(*ct_series(2, series="1.2.100", study="1.2.3"))
+    monkeypatch.setattr(people.People, "_open", lambda self, name: archive)
+    for words in (("series", "find"), ("series", "list")):
+        monkeypatch.setattr("sys.stdin", io.StringIO("P1\nP2\n"))
+        code, answer = told(*words, "--patient-id", "-")
+        assert (code, bool(answer)) == (EXIT_DONE, True)
+        monkeypatch.setattr("sys.stdin", io.StringIO("nobody\n"))
+        code, answer = told(*words, "--patient-id", "-")
+        assert code == EXIT_FAILED or answer == {"studies": []}
 
 
 def test_a_copy_of_the_rules_is_compared_and_a_series_is_explained(
