@@ -1,16 +1,19 @@
 """The stages of a job as sides that can be timed: this project's, and a peer's on the same data where there is one.
 
 A stage prepares its data once and gives a function for each side. Functions return nothing; what they compute is
-compared by tests, not here. `Size.CI` takes seconds; `Size.FULL` is a chest of 300 slices of 512 x 512.
+compared by tests, not here. `Size.CI` takes seconds; `Size.FULL` is a real chest of 275 slices of 512 x 512, or arrays
+of that size (where the chest is missing, a phantom stands in).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,7 @@ from orthanc_plugin.phantoms.phantom import make_phantom
 from orthanc_plugin.series.read import read_series
 from tests.benchmarks import bench_radiomics, bench_seg, reading_against_peers
 from tests.support.cases import results_case
+from tests.support.cases.realct import ROOT
 from tests.support.servers.orthanc_server import PASSWORD, USER, OrthancServer, wait_until
 
 OURS = "ours"
@@ -60,7 +64,10 @@ def _waves(*shape: int) -> NDArray[np.float32]:
 
 
 def _contents(size: Size) -> list[bytes]:
-    shape = (60, 128, 128) if size is Size.CI else (300, 512, 512)
+    chest = Path(os.environ.get("ENRICH_TEST_DATA", ROOT.parent / "shared" / "data"), "lidc_0314_chest", "dicom")
+    if size is Size.FULL and chest.is_dir():
+        return [file.read_bytes() for file in sorted(chest.iterdir())]
+    shape = (60, 128, 128) if size is Size.CI else (120, 384, 384)
     contents = []
     for ds in encode_phantom(make_phantom(shape)):
         ds.save_as(content := BytesIO(), enforce_file_format=True)
