@@ -43,9 +43,23 @@ class Table:
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def write_page(self, page: Path = PAGE) -> None:
-        """Put the table between its markers."""
+        """Put the table between its markers; cells that did not run, of series of the page, stay as they are."""
+        text = page.read_text()
+        self._keep(text.split(BEGIN)[1].split(END)[0])
         versions = ", ".join(f"{name} {metadata.version(name)}" for name in TOOLS)
         head = f"{datetime.now(UTC).date().isoformat()}, {versions}.\n\n"
         old = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
         new = f"{BEGIN}\n{head}{self.text()}{END}"
-        page.write_text(old.sub(lambda _: new, page.read_text()))
+        page.write_text(old.sub(lambda _: new, text))
+
+    def _keep(self, part: str) -> None:
+        """Take over the cells of a table that this run did not fill, in its order of rows and columns."""
+        lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line[:1] == "|"]
+        if not lines:
+            return
+        (_, *kinds), _, *rows = lines
+        known = {(row, kind): said for row, *cells in rows for kind, said in zip(kinds, cells, strict=True)}
+        self._cells = known | self._cells
+        self._files = {row: f"{number:04}" for number, (row, *_) in enumerate(rows)} | {
+            row: file for row, file in self._files.items() if row not in {row for row, *_ in rows}
+        }

@@ -13,7 +13,7 @@ from orthanc_plugin.results import seg
 from tests.conformance.cases import FEW, Case
 from tests.conformance.kinds import KINDS
 from tests.conformance.private_codes import ROOMS, private_codes
-from tests.conformance.table import BEGIN, END, PAGE
+from tests.conformance.table import BEGIN, END, PAGE, Table
 from tests.support.cases.realct import ROOT
 from tests.support.cases.results_case import small_series
 
@@ -74,3 +74,16 @@ def test_the_table_of_the_matrix_has_a_column_for_every_kind() -> None:
 
 def test_the_page_is_linked() -> None:
     assert "conformance.md" in (ROOT / "docs" / "results.md").read_text()
+
+
+def test_a_part_of_the_matrix_fills_its_cells_and_keeps_the_others(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    rows = "| series | SEG | summary |\n| --- | --- | --- |\n| one | 0 | - |\n| two | 0 | - |\n"
+    page.write_text(f"before\n{BEGIN}\nold, tools\n\n{rows}{END}\nafter\n")
+    table = Table()
+    table.add("b", "two", "summary", "0", failed=False)
+    table.add("a", "three", "SEG", "0", failed=True)
+    table.write_page(page)
+    text = page.read_text()
+    assert text.endswith("| one | 0 | - |\n| two | 0 | 0 |\n| three | FAILED | - |\n" + END + "\nafter\n")
+    assert "old, tools" not in text
