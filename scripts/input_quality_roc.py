@@ -1,7 +1,7 @@
 """Measure how well the checks of the input tell a fault: inject each fault into real CT and into phantoms.
 
 Usage: python -m scripts.input_quality_roc [--write] (`--write` puts the table into docs/input-quality.md). The real CT
-lies in ../shared/data or in $ENRICH_TEST_DATA.
+lies in the folder ENRICH_TEST_DATA.
 """
 
 from __future__ import annotations
