@@ -38,6 +38,8 @@ _ADULT_MM, _SMALL, _SMALLEST_SIZE = 340.0, 0.7, 0.3  # width of the trunk, and s
 _SMALLEST_CHILD_ML = 50.0
 _AIR_SHARE = 0.08  # of a body; both lungs are a tenth of a trunk and more
 _SHARE_BEYOND = 0.03  # of a lung that is kept although the edge of the image cuts it
+_OPEN_MM2, _LUNG_ABOVE_HU = 500.0, -940.0
+_OPENINGS = "a gap in the skin, streaks of metal"
 _SPINE_VOXELS, _HALF_MM = 11, 60.0
 _LARYNX_ABOVE_APEX_MM = 35.0
 
@@ -73,9 +75,8 @@ class ClassicalChestEngine:
         scan, found, notes = self._look(turn.forward(volume.voxels_hu), (z, y, x))
         labels = fine_labels(scan.fine_hu, scan.grid, scan.airway_grid, found, self._number)
         labels = np.ascontiguousarray(turn.backward(labels))
-        return Segmentation(
-            labels, segments_present(labels, self.card.labels), (*notes, *self._gas_notes(volume, labels))
-        )
+        notes = (*notes, *_open_notes(scan, found), *self._gas_notes(volume, labels))
+        return Segmentation(labels, segments_present(labels, self.card.labels), notes)
 
     def _gas_notes(self, volume: Volume, labels: Labels) -> Iterator[str]:
         boxes = dict(enumerate(ndimage.find_objects(labels), start=1))
@@ -202,7 +203,7 @@ def _size(body: Mask, spacing_mm: Spacing) -> float:
 
 def _holds_air(hu: Field, body: Mask) -> bool:
     """Check whether enough air for two lungs lies between the sides of a body; a head or a leg holds less."""
-    between = np.logical_or.accumulate(body, axis=2) & np.logical_or.accumulate(body[:, :, ::-1], axis=2)[:, :, ::-1]
+    between = _between(body, 2)
     return bool((between & (hu < AIR_HU)).sum() > _AIR_SHARE * between.sum())
 
 
@@ -267,6 +268,32 @@ def _with_cut_lungs(
     notes = [f"the {side} lung is cut by the edge of the image: not segmented" for side in cut]
     notes += [f"the {side} lung touches the edge of the image and may be incomplete" for side in kept if beyond[side]]
     return replace(found, body=body), (*notes, *_notes(found))
+
+
+def _open_notes(scan: _Scan, found: Found) -> Iterator[str]:
+    """Tell of a lung that goes on as air around the body in the next slice, and of a missing one in that air."""
+    around = (scan.hu < AIR_HU) & ~found.body
+    pixel_mm2 = scan.grid.spacing_mm[1] * scan.grid.spacing_mm[2]
+    for side, lung in found.lungs.sides.items():
+        opens = (lung[1:] & around[:-1]).sum() + (lung[:-1] & around[1:]).sum()
+        if opens * pixel_mm2 >= _OPEN_MM2:
+            yield f"the {side} lung opens to the air around the body ({_OPENINGS}): incomplete"
+    if found.lung_count < 2 and _is_open_lung(scan, around & _between(found.body, 1) & _between(found.body, 2)):
+        yield f"air like that of a lung opens to the air around the body ({_OPENINGS}): not segmented"
+
+
+def _is_open_lung(scan: _Scan, air: Mask) -> bool:
+    """Check whether air holds a part as large, dense and uneven as a lung."""
+    labels, count = ndimage.label(ndimage.binary_erosion(air & (scan.hu > _LUNG_ABOVE_HU), iterations=2))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * float(np.prod(scan.grid.spacing_mm)) / 1000.0
+    parts = (labels == number for number in 1 + np.flatnonzero(sizes >= scan.least_ml))
+    return any(has_vessels(scan.hu, part) for part in parts)
+
+
+def _between(body: Mask, axis: int) -> Mask:
+    """Find what has body on both sides along an axis."""
+    there, back = (np.flip(np.logical_or.accumulate(np.flip(body, flips), axis), flips) for flips in ((), axis))
+    return np.asarray(there & back)
 
 
 def _notes(found: Found) -> tuple[str, ...]:

@@ -279,6 +279,22 @@ def with_couch_air(made: Chest) -> Chest:
     return changed(made, np.where(inner & outside, np.float32(-955) + _noise(made.hu.shape, 12.0), voxels))
 
 
+def opened(made: Chest, number: int, mm: float = 60.0) -> Chest:
+    """Cut a gap of air from a lung through the skin beside it, as streaks of metal do, in its middle slices."""
+    lung = made.labels == number
+    zs = np.flatnonzero(lung.any(axis=(1, 2)))
+    first = int(zs.mean() - mm / made.mm[0] / 2)
+    half = max(1, round(4.0 / made.mm[1]))
+    gap = np.zeros(made.hu.shape, bool)
+    for z in range(first, first + round(mm / made.mm[0])):
+        rows, columns = np.nonzero(lung[z])
+        y, x = int(np.median(rows)), int(np.median(columns))
+        beside = slice(x, None) if number == LEFT else slice(None, x)
+        gap[z, y - half : y + half, beside] = True
+    cut = changed(made, np.where(gap & ~lung, -1000.0, made.hu), np.where(gap & ~lung, 0, made.labels))
+    return replace(cut, labels=cut.labels.astype(made.labels.dtype))
+
+
 def quality_cylinder(noise_hu: float = 12.0) -> Volume:
     """A cylinder of water with rods: lung-like -850 HU, air, and one of 900 HU; 60 slices of 3 mm."""
     shape = (60, 120, 120)
@@ -342,6 +358,7 @@ VARIANTS: Mapping[str, Callable[[Chest], Chest]] = {
     "reconstruction circle of 150 mm, 40 mm to the left": lambda made: in_circle(made, 150.0, 40.0),
     "reconstruction circle of 130 mm, 60 mm to the right": lambda made: in_circle(made, 130.0, -60.0),
     "couch of foam under the back": with_couch_air,
+    "a gap in the skin beside the left lung": lambda made: opened(made, LEFT),
     "patient of 45 % of the size": lambda made: smaller(made, 0.45),
     "patient of 60 % of the size": lambda made: smaller(made, 0.6),
     "slices upside down": upside_down,
