@@ -66,12 +66,24 @@ def walk(page: Page) -> list[dict[str, Any]]:
     return stops
 
 
+def test_a_part_that_comes_late_keeps_the_focus(page: Page, door: FrontDoor) -> None:
+    job = door.queue.ledger.of_series("local", "1.2.10")[0].job_id
+    opened(page, door, f"jobs/{job}")
+    for focused in ("object-1-viewer", "objects-said"):
+        page.reload(wait_until="load")
+        page.evaluate(f"document.getElementById('{focused}').focus()")
+        until(page, "document.querySelector('.described')", 90)
+        assert page.evaluate("document.activeElement.id") == focused
+
+
 @pytest.mark.parametrize("address", ["", "jobs/JOB", "series/1.2.30", "deliveries", "backfill", "rules", "system"])
 def test_tab_reaches_every_control_in_the_order_of_the_page_and_shows_where_it_is(
     page: Page, door: FrontDoor, address: str
 ) -> None:
     job = door.queue.ledger.of_series("local", "1.2.10")[0].job_id
     opened(page, door, address.replace("JOB", job))
+    page.evaluate("document.querySelectorAll('[hx-trigger*=intersect]').forEach((late) => late.scrollIntoView())")
+    until(page, "!document.querySelector('.htmx-request, [hx-trigger*=intersect]')", 90)
     stops = walk(page)
     assert stops[0]["name"] == "Skip to the content"
     assert 5 < len(stops) < MOST_STOPS
