@@ -99,9 +99,9 @@ def _shadow(decision: Decision, shadow: PlannedModel, seen: set[tuple[str, str]]
         "ended_at": _text(decision.ended_at),
         "current": not decision.superseded_by and key not in seen,
     }
-    seen.add(key)
-    if not stage.compared:
+    if not stage.compared:  # an older comparison stays the current one
         return [row | {"reason": "; ".join(stage.notes) or "no structure to compare"}]
+    seen.add(key)
     note = "\n".join(stage.notes)
     return [row | _of_structure(one, digests) | {"note": note} for one in stage.compared]
 

@@ -277,9 +277,9 @@ def _open_notes(scan: _Scan, found: Found) -> Iterator[str]:
     for side, lung in found.lungs.sides.items():
         opens = (lung[1:] & around[:-1]).sum() + (lung[:-1] & around[1:]).sum()
         if opens * pixel_mm2 >= _OPEN_MM2:
-            yield f"the {side} lung opens to the air around the body ({_OPENINGS}): incomplete"
+            yield f"the {side} lung is open to the air around the body ({_OPENINGS}): incomplete"
     if found.lung_count < 2 and _is_open_lung(scan, around & _between(found.body, 1) & _between(found.body, 2)):
-        yield f"air like that of a lung opens to the air around the body ({_OPENINGS}): not segmented"
+        yield f"a lung seems to be open to the air around the body ({_OPENINGS}): not segmented"
 
 
 def _is_open_lung(scan: _Scan, air: Mask) -> bool:

@@ -107,8 +107,7 @@ def build_app(backstage: Backstage) -> ASGIApp:
     metrics.start()
     api = Api(queue, health, backstage.take_hint, results, archives)
     models = [card.name for card in backstage.readiness.models]
-
-    viewer = Viewer(backstage.configuration.viewer)
+    viewer = Viewer(configuration.viewer)
     orthanc, entrance = OrthancLogin(login, front.orthanc_url), entrance_of(backstage, front)
 
     @asynccontextmanager

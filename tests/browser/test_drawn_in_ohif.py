@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -72,13 +71,6 @@ def archive(ready: None) -> Iterator[EnrichedOrthanc]:
         yield orthanc
 
 
-def send(archive: EnrichedOrthanc, instances: list[Dataset]) -> None:
-    for ds in instances:
-        buffer = BytesIO()
-        ds.save_as(buffer, enforce_file_format=True)
-        archive.client.post("/instances", content=buffer.getvalue()).raise_for_status()
-
-
 def reports(archive: EnrichedOrthanc, study_uid: str) -> list[Dataset]:
     return [ds for ds in archive.results(study_uid) if ds.Modality == "SR"]
 
@@ -94,7 +86,7 @@ def test_what_ohif_stored_is_measured(
 ) -> None:
     instances = encode_phantom(make_phantom((SLICES, ROWS, COLUMNS), STEPS_MM), uid_seed=modality + mode)
     study_uid, series_uid = str(instances[0].StudyInstanceUID), str(instances[0].SeriesInstanceUID)
-    send(archive, instances)
+    archive.send(*instances)
     assert archive.await_final(series_uid)["reason"] == "no-masks"
 
     with open_ohif(browser, archive, study_uid, series_uid) as ohif:

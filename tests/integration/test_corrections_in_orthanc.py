@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import httpx
@@ -45,10 +44,7 @@ def test_edits_stand_beside_the_result(
     instances = encode_phantom(small_chest())
     series = read_series(iter(instances))
     study_uid, series_uid = series.identity.study_instance_uid, series.identity.series_instance_uid
-    for ds in instances:
-        buffer = BytesIO()
-        ds.save_as(buffer, enforce_file_format=True)
-        server.client.post("/instances", content=buffer.getvalue()).raise_for_status()
+    server.send(*instances)
     row = server.await_final(series_uid)
     assert row["state"] == "done"
     (ours,) = (ds for ds in server.results(study_uid) if ds.Modality == "SEG")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import BytesIO
 
 import numpy as np
 import pytest
@@ -31,13 +30,6 @@ def server(orthanc_installed: None) -> Iterator[EnrichedOrthanc]:
         yield orthanc
 
 
-def send(server: EnrichedOrthanc, *instances: Dataset) -> None:
-    for ds in instances:
-        buffer = BytesIO()
-        ds.save_as(buffer, enforce_file_format=True)
-        server.client.post("/instances", content=buffer.getvalue()).raise_for_status()
-
-
 def reports(server: EnrichedOrthanc, study_uid: str) -> list[Dataset]:
     return [ds for ds in server.results(study_uid) if ds.Modality == "SR"]
 
@@ -46,19 +38,19 @@ def test_masks_drawn_after_the_ct_arrived_are_measured(server: EnrichedOrthanc) 
     instances = encode_phantom(make_phantom((24, 32, 32), (5, 12, 12)))
     series = read_series(iter(instances))
     study_uid, series_uid = series.identity.study_instance_uid, series.identity.series_instance_uid
-    send(server, *instances)
+    server.send(*instances)
     row = server.await_final(series_uid)
     assert (row["state"], row["reason"]) == ("skipped", "no-masks")
 
     mask = np.zeros(series.source_shape, bool)
     mask[8:14, 10:20, 10:20] = True
-    send(server, highdicom_seg(series, [mask]))
+    server.send(highdicom_seg(series, [mask]))
     wait_until(lambda: len(reports(server, study_uid)) == 1, 120, "the report on the SEG")
     wait_until(lambda: server.rows(series_uid)[0]["state"] == "done", 60, "the end of the job")
 
     contours = rtstruct(series, {"GTV": {z: [square(4.6, 4.6, 12.4, 12.4)] for z in range(5, 9)}})
     contours.SOPInstanceUID = contours.file_meta.MediaStorageSOPInstanceUID = "2.25.7009"
-    send(server, contours)
+    server.send(contours)
     wait_until(lambda: len(reports(server, study_uid)) == 2, 120, "the report on the RT structure set")
 
     rows = [row for report in reports(server, study_uid) for row in read_radiomics_sr(report)]

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import pytest
 
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from tests.support.cases.enriched import EnrichedOrthanc, small_chest
-from tests.support.servers.orthanc_server import free_port, wait_until
+from tests.support.servers.orthanc_server import free_port, listens, wait_until
 from tests.support.servers.tls import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +53,7 @@ def proxy(folder: Path, site: EnrichedOrthanc) -> Iterator[httpx.Client]:
     (folder / "nginx.conf").write_text(_AROUND.format(folder=folder, site=text))
     with subprocess.Popen([binary, "-c", str(folder / "nginx.conf"), "-p", str(folder)]) as process:
         try:
-            wait_until(lambda: _listens(port), 20, "nginx")
+            wait_until(lambda: listens(port), 20, "nginx")
             context = ssl.create_default_context(cafile=str(authority.file))
             with httpx.Client(
                 base_url=f"https://localhost:{port}", verify=context, auth=(site.user, site.password), trust_env=False,
@@ -63,12 +62,6 @@ def proxy(folder: Path, site: EnrichedOrthanc) -> Iterator[httpx.Client]:
                 yield client
         finally:
             process.terminate()
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 def test_pages_changes_and_addresses_behind_the_proxy_of_the_docs(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from orthanc_plugin.audit.message import audit_message
 from orthanc_plugin.audit.syslog import SyslogSender
 from orthanc_plugin.audit.trail import Trail
 from tests.support.cases.audit_schema import faults
-from tests.support.servers.orthanc_server import free_port, wait_until
+from tests.support.servers.orthanc_server import free_port, listens, wait_until
 from tests.support.servers.tls import Authority
 
 AT = datetime(2026, 11, 30, 13, 7, 5, 123000, tzinfo=UTC)
@@ -72,16 +71,10 @@ def server(tmp_path: Path, authority: Authority) -> Iterator[dict[str, int]]:
     command = [binary, "-n", "-f", str(file), "-i", str(tmp_path / "pid")]
     with (tmp_path / "said").open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         try:
-            wait_until(lambda: all(_listens(ports[kind]) for kind in ("tcp", "tls")), 20, "rsyslog")
+            wait_until(lambda: all(listens(ports[kind]) for kind in ("tcp", "tls")), 20, "rsyslog")
             yield ports
         finally:
             process.terminate()
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 def _got(folder: Path) -> list[dict[str, str]]:

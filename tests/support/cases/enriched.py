@@ -71,6 +71,13 @@ class EnrichedOrthanc(OrthancServer):
             return []
         return [row for row in rows if row["series_instance_uid"] == series_uid]
 
+    def send(self, *instances: Dataset) -> None:
+        """Store instances by Orthanc's own REST."""
+        for ds in instances:
+            buffer = BytesIO()
+            ds.save_as(buffer, enforce_file_format=True)
+            self.client.post("/instances", content=buffer.getvalue()).raise_for_status()
+
     def await_final(self, series_uid: str, within_s: float = 120, rows: int = 1) -> dict[str, Any]:
         """The newest row of a series, once it has that many rows and the newest is final."""
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from orthanc_plugin.cohort.build import build, read_manifest
 from orthanc_plugin.cohort.drift import drift_report
 from orthanc_plugin.cohort.job_rows import rows_of_jobs
@@ -79,12 +81,14 @@ def heart(shadow_ml: float, model_ml: float | None, dice: float | None) -> Compa
     return Compared("Heart", "80891009", "", "chest_structures", shadow_ml, model_ml, dice)
 
 
-def test_shadow_runs_become_rows_and_stand_side_by_side_in_the_report(tmp_path: Path) -> None:
+@pytest.fixture
+def shadow_tables(tmp_path: Path) -> Path:
+    """Tables of shadow runs; the third one found nothing out, so the second stays the current one."""
     decisions = (
         DONE,
         shadowed(1, heart(600.0, 610.0, 0.97), Compared("Esophagus", "32849002", "", "", 31.0), notes=("a note",)),
         shadowed(2, heart(0.0, 580.0, 0.0)),
-        shadowed(3, notes=("not run: 1 worker(s) died in this job",)),
+        shadowed(3, series="2.25.302", notes=("not run: 1 worker(s) died in this job",)),
         replace(shadowed(4, heart(1.0, 2.0, 0.5)), superseded_by="s5"),
         shadowed(6, heart(500.0, 590.0, 0.8), series="2.25.301"),
     )
@@ -94,8 +98,12 @@ def test_shadow_runs_become_rows_and_stand_side_by_side_in_the_report(tmp_path: 
                 queue.ledger.add(connection, decision)
         source = FolderSource(write(our_results()[:1], tmp_path / "in"), str)
         build(source, tmp_path / "out", jobs=lambda: rows_of_jobs(queue, "local"))
+    return tmp_path / "out"
+
+
+def test_shadow_runs_become_rows(shadow_tables: Path) -> None:
     told = [(r["job_id"], r["label"], r["shadow_ml"], r["model_ml"], r["dice"], r["current"]) for r in rows(
-        tmp_path / "out", "shadow"
+        shadow_tables, "shadow"
     )]  # fmt: skip
     assert told == [
         ("s1", "Heart", 600.0, 610.0, 0.97, False),
@@ -105,19 +113,21 @@ def test_shadow_runs_become_rows_and_stand_side_by_side_in_the_report(tmp_path: 
         ("s4", "Heart", 1.0, 2.0, 0.5, False),
         ("s6", "Heart", 500.0, 590.0, 0.8, True),
     ]
-    by_job = {(r["job_id"], r["label"]): r for r in rows(tmp_path / "out", "shadow")}
+    by_job = {(r["job_id"], r["label"]): r for r in rows(shadow_tables, "shadow")}
     first, alone = by_job["s1", "Heart"], by_job["s1", "Esophagus"]
     assert (first["shadow"], first["shadow_digest"], first["model_digest"]) == ("new_model", "ef", "ab")
     assert (first["note"], first["reason"]) == ("a note", "")
     assert alone["reason"] == "no model of the rule stored this structure"
     assert by_job["s3", ""]["reason"] == "not run: 1 worker(s) died in this job"
 
-    with opened(tmp_path / "out") as connection:
+
+def test_shadow_models_stand_beside_those_of_the_rule(shadow_tables: Path) -> None:
+    with opened(shadow_tables) as connection:
         found = run(connection, named_query("shadow-compared").sql).to_pylist()
     assert [(row["series_instance_uid"], row["difference_ml"]) for row in found] == [
         ("2.25.302", -580.0), ("2.25.301", -90.0)
     ]  # fmt: skip
-    report = drift_report(tmp_path / "out", lambda study, series: f"viewer/{series}")
+    report = drift_report(shadow_tables, lambda study, series: f"viewer/{series}")
     (summary,) = [one for one in report.summaries if one.title == "Shadow runs"]
     values = dict(zip(summary.heads, summary.rows[0], strict=True))
     assert (values["structure"], values["series"], values["only model"]) == ("Heart", "2", "1")
