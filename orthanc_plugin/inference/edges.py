@@ -50,18 +50,23 @@ class ImageEdge:
 
     hu: (z, y, x) float32, the scan on its coarse grid.
     valid: (y, x) bool, inside the edge.
-    lung: (z, y, x) bool, air on the outermost valid voxels that may be lung.
-    cuts_lung: whether a patch of it is large enough to be a cut lung.
+    lung: (z, y, x) bool, air on the outermost valid voxels that may be cut lung.
+    thin_wall: (z, y, x) bool, air there in patches too small for that: the edge shows a wall only in part of a voxel.
     """
 
     hu: Field
     valid: Mask
     lung: Mask
-    cuts_lung: bool
+    thin_wall: Mask
+
+    @property
+    def cuts_lung(self) -> bool:
+        """Whether a patch of air on the edge is large enough to be a cut lung."""
+        return bool(self.lung.any())
 
     def framed(self, *, close_lung: bool) -> Framed:
         """Continue tissue beyond the edge; with `close_lung`, close what may be a cut lung by tissue, too."""
-        solid = self.hu >= AIR_HU
+        solid = (self.hu >= AIR_HU) | self.thin_wall
         if close_lung:
             solid = solid | self.lung
         valid = np.pad(self.valid, _MARGIN)
@@ -112,8 +117,9 @@ def image_edge(fine_hu: Field, hu: Field, body: Mask, grid: CoarseGrid) -> Image
     # A single gap would let the outside flood the lung, so whole patches count, and what is mostly lung around a voxel.
     lung = _lung_patches(hu, air) | air & ndimage.binary_dilation(air & _mostly(hu > _AIR_ABOVE_HU, air), iterations=2)
     labels, count = ndimage.label(lung, np.ones((3, 3, 3)))
-    area = np.bincount(labels.ravel(), minlength=count + 1)[1:] * grid.spacing_mm[0] * grid.spacing_mm[1]
-    return ImageEdge(hu, valid, lung, bool((area >= _CUT_MM2).any()))
+    area = np.bincount(labels.ravel(), minlength=count + 1) * grid.spacing_mm[0] * grid.spacing_mm[1]
+    large = lung & (area >= _CUT_MM2)[labels]
+    return ImageEdge(hu, valid, large, lung & ~large)
 
 
 def _lung_patches(hu: Field, air: Mask) -> Mask:

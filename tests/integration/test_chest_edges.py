@@ -70,12 +70,17 @@ def test_lungs_that_only_touch_the_edge_stay_with_a_note() -> None:
 
 
 @pytest.mark.real_ct
-def test_an_image_of_250_mm_that_shows_both_lungs_whole_keeps_them() -> None:
-    """The experts' lungs lie in rows 9 to 51 and columns 4 to 60, inside this crop."""
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [((2, 62), (2, 62)), ((3, 62), (3, 62)), ((2, 64), (2, 62)), ((0, 64), (0, 62)), ((0, 64), (3, 64))],
+)
+def test_an_image_that_shows_both_lungs_whole_keeps_them(rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    """The experts' lungs lie in rows 9 to 51 and columns 4 to 60; the wall beside them is at times part of a voxel."""
     name, volume = "cip_ct64/dicom", volume_of("cip_ct64/dicom")
-    found = engine().segment(with_voxels(volume, volume.voxels_hu[:, 2:62, 2:62]))
-    for number in (LEFT, RIGHT, AIRWAY):
-        assert dice(found.labels == number, segmented(name).labels[:, 2:62, 2:62] == number) > 0.97
+    inside = (slice(None), slice(*rows), slice(*columns))
+    found = engine().segment(with_voxels(volume, volume.voxels_hu[inside]))
+    for number, least in ((LEFT, 0.998), (RIGHT, 0.998), (AIRWAY, 0.97)):
+        assert dice(found.labels == number, segmented(name).labels[inside] == number) > least
     assert found.notes == ()
 
 
