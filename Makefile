@@ -77,7 +77,7 @@ conformance: setup ## Read every object of every real series by independent read
 fuzz: setup ## Read 10,000 seeded mutations of CT series as `run` does; writes docs/input-quality.md
 	$(RUN)python -m tests.faults.fuzzing.campaign --write
 
-faults: setup ## Kill, freeze and starve the system in eleven ways; writes docs/faults.md (an hour)
+faults: setup ## Kill, freeze and starve the system in eleven ways; writes docs/faults.md (two hours)
 	./scripts/install-system postgresql
 	./scripts/in-loopback $(RUN)python -m tests.faults.campaign --write
 
@@ -85,6 +85,7 @@ scaling-figures: setup ## Measure queue, workers and STOW, and simulate sites; w
 	./scripts/install-system postgresql
 	./scripts/in-loopback $(RUN)python -m tests.benchmarks.stow_throughput --write
 	./scripts/in-loopback $(RUN)python -m tests.benchmarks.two_workers --write
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.neighbouring_jobs --cores 2 --write
 	./scripts/in-loopback $(RUN)python -m tests.benchmarks.stage_times --write
 	./scripts/in-loopback $(RUN)python -m tests.benchmarks.queue_scale --write
 	$(RUN)python -m tests.benchmarks.simulator --write

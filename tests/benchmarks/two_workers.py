@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Sequence
 from datetime import datetime
 
-from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.ledger import Decision
 from tests.benchmarks.scaling_page import markdown, write_part
 from tests.benchmarks.simulator import Site as Simulated
 from tests.benchmarks.simulator import Stages, backfill, simulate
@@ -34,11 +35,11 @@ def measure(workers: int, series: int, seconds: float) -> float:
             wait_until(lambda: len(queue.ledger.open_jobs()) == series, 120, "the decisions")
             queue.pause(False)
             site.await_done(queue, 120 + 4 * series * seconds)
-            return _span_s(queue)
+            return span_s(queue.ledger.decisions(limit=1000))
 
 
-def _span_s(queue: JobQueue) -> float:
-    rows = queue.ledger.decisions(limit=1000)
+def span_s(rows: Sequence[Decision]) -> float:
+    """Count the seconds from the first begin to the last end of jobs."""
     begins = [row.started_at for row in rows if row.started_at is not None]
     ends: list[datetime] = [row.ended_at for row in rows if row.ended_at is not None]
     return (max(ends) - min(begins)).total_seconds()
