@@ -49,6 +49,7 @@ class EnrichJob(JsonRecord):
     """A job as a worker receives it: `archive` holds the series, and results go to `plan.home_archive`.
 
     voxels: pixels of all instances, as the headers say; 0 if not known.
+    extent_mm: size of the CT along (z, y, x), as the headers say; None if not known.
     """
 
     archive: str
@@ -58,6 +59,7 @@ class EnrichJob(JsonRecord):
     generation: int
     plan: _PlanText
     voxels: Annotated[int, Field(exclude_if=operator.not_)] = 0
+    extent_mm: Annotated[tuple[float, float, float] | None, Field(exclude_if=operator.not_)] = None
 
 
 FIND_MASKS = "find masks"

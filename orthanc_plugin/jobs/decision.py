@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from orthanc_plugin import identity
@@ -30,6 +31,7 @@ from orthanc_plugin.rules.decide import Skip, decide
 from orthanc_plugin.rules.tags import OrthancMetadata, SeriesTags, series_tags
 from orthanc_plugin.series.identify import identity_of
 
+_LARGEST_MM = 5000
 GONE_AT_MOST = 5
 """Jobs of one series that may end as `gone` while the archive still has the series; then it gets no further one."""
 
@@ -107,7 +109,7 @@ class Judge:
             raise InputError(Refusal.GONE, f"archive {hint.archive} does not find the series")
         series, plan = self._judged(headers, hint)
         judged = instead if instead and isinstance(plan, Plan) else plan
-        return self._row(hint, series, received, judged, _voxels(headers))
+        return self._row(hint, series, received, judged, headers)
 
     def candidate(self, hint: Hint, archive: Archive) -> Candidate | None:
         """Return the figures that rank a series in its study; None if no rule takes it that ranks series."""
@@ -156,7 +158,7 @@ class Judge:
         return next((rule.priority for rule in self.rules if rule.name == plan.rule), Priority.NORMAL)
 
     def _row(
-        self, hint: Hint, series: SeriesIdentity, received: str, plan: Plan | Refused, voxels: int = 0
+        self, hint: Hint, series: SeriesIdentity, received: str, plan: Plan | Refused, headers: Sequence[Dataset] = ()
     ) -> tuple[Decision, EnrichJob | None] | None:
         rows = self.ledger.of_series(hint.archive, hint.series_instance_uid)
         generation = generation_of(series, received, rows)
@@ -172,7 +174,7 @@ class Judge:
                 reason=plan.reason, detail=plan.sentence, rule=plan.rule, ended_at=self.now(),
             )  # fmt: skip
             return decision, None
-        job = EnrichJob(*place, plan, voxels)
+        job = EnrichJob(*place, plan, _voxels(headers), extent_mm(headers))
         job_id = identity.job_id(hint.archive, fingerprint, plan.digest)
         decision = Decision(
             *place, received, self.now(), Verdict.ENRICH, JobState.QUEUED,
@@ -215,6 +217,19 @@ def _voxels(headers: Sequence[Dataset]) -> int:
         )
     except (ValueError, TypeError):
         return 0
+
+
+def extent_mm(headers: Sequence[Dataset]) -> tuple[float, float, float] | None:
+    """Measure the series along (z, y, x); None if a header is odd or tells no place, as those of multi-frame CT."""
+    try:
+        size = np.array([(float(h["Rows"].value), float(h["Columns"].value)) for h in headers])
+        y, x = (size * [[float(mm) for mm in h["PixelSpacing"].value] for h in headers]).max(axis=0)
+        places = np.array([[float(mm) for mm in h["ImagePositionPatient"].value] for h in headers])
+        z = np.linalg.norm(np.ptp(places, axis=0)) * (1 + 1 / max(1, len(headers) - 1))
+    except (ValueError, TypeError, KeyError):
+        return None
+    found = round(float(z), 1), round(float(y), 1), round(float(x), 1)
+    return found if all(0 < mm < _LARGEST_MM for mm in found) else None
 
 
 def _uids(headers: Sequence[Dataset]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Memory admission: a job that does not fit into the memory of its worker waits; one that never fits ends.
 
-The estimate is deliberately simple. Two runs gave its figures (docs/figures.md): lidc_0314_chest needed 1.8 GiB with
-the built-in model, and a network of 118 classes on 512 x 512 x 600 voxels 5.2 GiB; it says 2.0 and 5.6.
+The estimate is the larger of what the stages around the models need, and what the largest model needs beside the CT.
+docs/decisions/0055-what-limits-a-job.md compares it with measured peaks.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ from pathlib import Path
 
 from orthanc_plugin.catalog.card import ModelCard
 from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.inference.nnunet.footprint import Extent, network_bytes
+from orthanc_plugin.inference.probabilities import MOST_BYTES
 
 BASE_BYTES = 700 << 20
 """Of a worker with the libraries and a small model."""
-BYTES_A_VOXEL = 20
-"""Of the series as stored, in HU, and of the masks, over all stages."""
-_LARGEST_SLAB, _PLANE, _FLOAT32 = 2 << 30, 512 * 512, 4
+BYTES_A_VOXEL = 14
+"""Of the series as stored, in HU, and of the masks, over all stages without a large model."""
+_BESIDE_A_MODEL = 6
+"""Bytes a voxel beside a model that runs: the CT in HU, and two label maps."""
+UNKNOWN_EXTENT = (1000.0, 500.0, 500.0)
+"""Size in millimetres that is assumed of a CT whose headers do not tell it: a whole body in a usual field of view."""
 LOOK_S = 5.0
 LONGEST_WAIT_S = 900.0
 """After that the job goes back to the queue, so that it does not hold the worker while others wait."""
@@ -43,28 +48,40 @@ class Memory:
     free: int
 
 
-def needed_bytes(voxels: int, cards: Iterable[ModelCard]) -> int:
-    """Estimate the peak of a job; 0 if the number of voxels is not known."""
+def needed_bytes(
+    voxels: int, cards: Iterable[ModelCard], extent_mm: Extent | None = None, *, probabilities: bool = False
+) -> int:
+    """Estimate the peak of a job; 0 if the number of voxels is not known.
+
+    Parameters
+    ----------
+    voxels : int
+        Pixels of all instances.
+    cards : iterable of ModelCard
+        The models of the job.
+    extent_mm : tuple of float, optional
+        Size of the CT along (z, y, x).
+    probabilities : bool
+        Whether the probabilities of the structures are kept.
+    """
     if not voxels:
         return 0
-    return (
-        BASE_BYTES
-        + BYTES_A_VOXEL * voxels
-        + sum(map(_weights, known := tuple(cards)))
-        + max(map(_slab, known), default=0)
-    )
+    known = tuple(cards)
+    models = (network_bytes(card, extent_mm or UNKNOWN_EXTENT) for card in known)
+    if probabilities:
+        models = (needed + _shares(card, voxels) for needed, card in zip(models, known, strict=True))
+    stages = max(BYTES_A_VOXEL * voxels, _BESIDE_A_MODEL * voxels + max(models, default=0))
+    return BASE_BYTES + stages + sum(map(_weights, known))
 
 
 def _weights(card: ModelCard) -> int:
     return sum((card.directory / graph.file).stat().st_size for graph in card.graphs)
 
 
-def _slab(card: ModelCard) -> int:
-    """Return the class values of one patch's depth, which the sliding window holds (at most 2 GiB)."""
-    if card.nnunet is None:
-        return 0
-    spatial = [c for part in card.nnunet.parts for c in part.configurations if not c.planar]
-    return min(_LARGEST_SLAB, max((c.heads * c.patch_size[0] * _PLANE * _FLOAT32 for c in spatial), default=0))
+def _shares(card: ModelCard, voxels: int) -> int:
+    """Return the bytes of the probabilities of a model, which are copied once; 0 if they are too many to be kept."""
+    needed = (len(card.labels) + 1) * voxels
+    return 2 * needed if needed <= MOST_BYTES else 0
 
 
 def memory_here(

@@ -5,7 +5,7 @@ The pipeline knows neither archives nor configuration; it gets loader, store and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.archive.removal import OrthancRemoval, open_removal
 from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob
+from orthanc_plugin.domain.plan import Output, PlannedModel
 from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal
 from orthanc_plugin.inference.providers import Provider
@@ -165,10 +166,11 @@ def warm_sessions(
     def room(job: EnrichJob) -> None:
         plan = job.plan
         models = (*plan.models, *([plan.location.model] if plan.location and plan.location.model else []))
+        weigh = partial(_needed, job, engines)
         with suppress(ModelError, OSError):  # the stage that needs the model says what is wrong with it
-            needed = needed_bytes(job.voxels, map(engines.card, models))
+            needed = weigh(models)
             with suppress(ModelError):
-                needed = _with_shadow(needed, needed_bytes(job.voxels, map(engines.card, (*models, *plan.shadow))))
+                needed = _with_shadow(needed, weigh((*models, *plan.shadow)))
             if promises is None:
                 wait_for_room(needed, tell)
             else:
@@ -177,6 +179,11 @@ def warm_sessions(
     waits = room if configuration.wait_for_memory else (lambda job: None)
     leave = promises.end if promises is not None else (lambda: None)
     return Sessions(configuration, archives, engines, feeds=feeds, removals=removals, room=waits, leave=leave)
+
+
+def _needed(job: EnrichJob, engines: Engines, models: Iterable[PlannedModel]) -> int:
+    weighed = Output.PROBABILITIES in job.plan.outputs
+    return needed_bytes(job.voxels, map(engines.card, models), job.extent_mm, probabilities=weighed)
 
 
 def _with_shadow(needed: int, more: int) -> int:

@@ -115,8 +115,7 @@ def _window(
 
 def _slabs(data: Field, window: _Window, passes: _Passes, pool: CarryingPool) -> Iterator[Slab]:
     shape = (passes.heads, window.depth, *data.shape[2:])
-    kind = np.float32 if 4 * np.prod(shape, dtype=np.int64) <= _FLOAT32_BYTES else np.float16
-    total = np.zeros(shape, kind)
+    total = np.zeros(shape, slab_type(shape))
     for row, following in zip(window.rows, (*window.rows[1:], None), strict=True):
         for y, x in window.columns:
             share: Field = row.share[:, None, None] * y.share[:, None] * x.share
@@ -127,6 +126,11 @@ def _slabs(data: Field, window: _Window, passes: _Passes, pool: CarryingPool) ->
         done = (following.start if following else row.stop) - row.start
         yield Slab(row.start, total[:, :done])
         _move_up(total, done, pool)
+
+
+def slab_type(shape: Sequence[int]) -> type[np.float32 | np.float16]:
+    """Return the type of the values of a slab (heads, slices, y, x)."""
+    return np.float32 if 4 * np.prod(shape, dtype=np.int64) <= _FLOAT32_BYTES else np.float16
 
 
 def _add(total: Values, values: Field, share: Field, pool: CarryingPool) -> None:

@@ -322,6 +322,6 @@ CASES: Mapping[str, tuple[Callable[[], Outcome], Callable[[], Outcome]]] = {
     "series at one byte a second": (lambda: slow(6, 30.0), lambda: slow(2, 3.0)),
     "disk full: job database and scratch": (lambda: full_disk(5, 12.0), lambda: full_disk(1, 6.0)),
     "PostgreSQL restarted under load": (lambda: restarted_database(60, 6), lambda: restarted_database(4, 1)),
-    "soak": (lambda: soak(150), lambda: soak(30, 10, 10 * MOST_MIB_A_JOB)),
+    "soak": (lambda: soak(500), lambda: soak(30, 10, 10 * MOST_MIB_A_JOB)),
 }
 """Each case in full, and reduced as `.ci/run` runs it."""

@@ -15,6 +15,7 @@ from orthanc_plugin.config.sections import Configuration
 from orthanc_plugin.domain.job import EnrichJob, JobState, Priority, StageOutcome, StageView
 from orthanc_plugin.errors import EnrichError, InputError, Refusal
 from orthanc_plugin.jobs.admission import Admission
+from orthanc_plugin.jobs.decision import extent_mm
 from orthanc_plugin.jobs.hint import Hint
 from orthanc_plugin.jobs.ledger import Decision, Verdict
 from orthanc_plugin.jobs.queue import JobQueue
@@ -462,4 +463,25 @@ def test_a_job_knows_how_many_voxels_it_will_read(house: House) -> None:
     house.archive.put(*ct_series())
     house.hint()
     (row,) = house.rows()
-    assert EnrichJob.from_json(row.argument).voxels == 20 * 8 * 8
+    job = EnrichJob.from_json(row.argument)
+    assert (job.voxels, job.extent_mm) == (20 * 8 * 8, (20.0, 8.0, 8.0))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PixelSpacing", None),
+        ("PixelSpacing", [1e9, 1]),
+        ("PixelSpacing", [1]),
+        ("ImagePositionPatient", None),
+        ("ImagePositionPatient", [0, 0]),
+        ("Rows", None),
+    ],
+)
+def test_headers_that_do_not_tell_the_size_of_the_ct_leave_it_unknown(keyword: str, value: object) -> None:
+    headers = ct_series()
+    for header in headers[7:]:
+        setattr(header, keyword, value)
+    assert extent_mm(headers) is None
+    assert extent_mm(headers[:1]) is None  # the way from slice to slice is missing
+    assert extent_mm([]) is None
