@@ -24,7 +24,7 @@ from orthanc_plugin.domain.volume import CtSeries
 from orthanc_plugin.errors import ConfigError, InputError, ModelError, Refusal
 from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.jobs.masks import ArchiveMasks
-from orthanc_plugin.jobs.memory import memory_here, needed_bytes, wait_for_room
+from orthanc_plugin.jobs.memory import give_back, memory_here, needed_bytes, wait_for_room
 from orthanc_plugin.jobs.promises import Promises
 from orthanc_plugin.jobs.source import GuardedStore, Names, NoNames, Predecessors, Source, no_predecessors
 from orthanc_plugin.jobs.withdrawal import Rejecting
@@ -177,7 +177,12 @@ def warm_sessions(
                 wait_for_room(needed, tell, partial(promises.ask, needed))
 
     waits = room if configuration.wait_for_memory else (lambda job: None)
-    leave = promises.end if promises is not None else (lambda: None)
+
+    def leave() -> None:
+        give_back()
+        if promises is not None:
+            promises.end()
+
     return Sessions(configuration, archives, engines, feeds=feeds, removals=removals, room=waits, leave=leave)
 
 

@@ -19,6 +19,8 @@ Extent = tuple[float, float, float]
 _FLOAT32 = 4
 _COPIES = 2
 """Of the CT on the network's grid: `preprocess` stacks the channels."""
+_THINNEST_MM = 0.5
+"""Of slices; a planar network keeps the slices of the CT, whose number a card does not tell."""
 _PLANES = 3
 """Slices of class values that `restore` holds."""
 _SEVERAL_PASSES = 3
@@ -42,9 +44,11 @@ def network_bytes(card: ModelCard, extent_mm: Extent) -> int:
     """
     if card.nnunet is None:
         return 0
+    along = dict(zip("zyx", extent_mm, strict=True))
+    z, y, x = (along[axis[0]] for axis in card.axes)
     frame = card.nnunet.frame
     framed = 0 if frame is None else round((_FLOAT32 + 1) * math.prod(mm / frame.spacing_mm for mm in extent_mm))
-    return framed + max((_part_bytes(card, part, extent_mm) for part in _parts(card.nnunet.parts)), default=0)
+    return framed + max((_part_bytes(card, part, (z, y, x)) for part in _parts(card.nnunet.parts)), default=0)
 
 
 def _parts(parts: tuple[Part, ...]) -> Iterator[Part]:
@@ -62,8 +66,9 @@ def _part_bytes(card: ModelCard, part: Part, extent_mm: Extent) -> int:
 def _held_bytes(configuration: Configuration, extent_mm: Extent) -> int:
     """Estimate the network's grid, a slab of class values, and the slices that are on their way back."""
     patch = _patch(configuration)
-    steps = [step or extent_mm[0] for step in configuration.spacing_mm]
-    z, y, x = (max(math.ceil(mm / step), side) for mm, step, side in zip(extent_mm, steps, patch, strict=True))
+    extent = [extent_mm[axis] for axis in configuration.transpose_forward]
+    steps = [step or _THINNEST_MM for step in configuration.spacing_mm]
+    z, y, x = (max(math.ceil(mm / step), side) for mm, step, side in zip(extent, steps, patch, strict=True))
     previous = configuration.previous
     channels = 1 if previous is None else previous.part.configurations[0].heads
     slab = (configuration.heads, patch[0], y, x)

@@ -142,6 +142,8 @@ def test_the_estimate_counts_folds_cascades_slices_and_frames(tmp_path: Path) ->
     assert needed(whole, nnunet_case.planar(whole)) > needed(whole)
     assert needed(nnunet_case.planar(whole)) < needed(whole)
     assert needed(whole, frame=Frame(1.5)) > needed(whole)
+    flat, turned = (replace(whole, patch_size=(64, 64, 64), transpose_forward=axes) for axes in ((0, 1, 2), (1, 0, 2)))
+    assert needed(turned) < needed(flat)  # its slabs span z and x, which is shorter
     small = replace(whole, heads=3, patch_size=(8, 16, 16))
     cascade = replace(small, previous=Previous(part))
     assert needed(small) < needed(cascade)
@@ -240,3 +242,18 @@ def test_a_worker_asks_before_it_reads_the_series(monkeypatch: pytest.MonkeyPatc
         with closing(sessions.open(wanted)) as session, pytest.raises(Exception, match="full" if setting else None):
             session.retrieve()
         assert asked == expected
+
+
+def test_what_a_job_freed_goes_back_to_linux() -> None:
+    blocks = [bytes(100_000) for _ in range(2000)]
+    kept = blocks[::50]  # the heap does not shrink by itself while its end is in use
+    del blocks
+    before = _resident()
+    archives = {"local": HandProcess(CHEST).archive}
+    warm_sessions(parse_section({}, {}), archives).leave()
+    assert _resident() < before - 100 * 2**20
+    assert len(kept) == 40
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
