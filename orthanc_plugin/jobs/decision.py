@@ -31,6 +31,7 @@ from orthanc_plugin.rules.decide import Skip, decide
 from orthanc_plugin.rules.tags import OrthancMetadata, SeriesTags, series_tags
 from orthanc_plugin.series.identify import identity_of
 
+_ODD_VALUES = (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError)
 _LARGEST_MM = 5000
 GONE_AT_MOST = 5
 """Jobs of one series that may end as `gone` while the archive still has the series; then it gets no further one."""
@@ -147,7 +148,7 @@ class Judge:
             return _identity(headers, hint, sops, judged)
         except InputError as error:
             return _unknown(hint, sops), Refused(error.reason, str(error))
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
+        except _ODD_VALUES as error:
             # Odd values in a header, which pydicom finds only when they are read.
             said = f"its headers cannot be read: {type(error).__name__} {whereabouts(error)}"
             return _unknown(hint, sops), Refused(Refusal.UNREADABLE, said)
@@ -225,8 +226,9 @@ def extent_mm(headers: Sequence[Dataset]) -> tuple[float, float, float] | None:
         size = np.array([(float(h["Rows"].value), float(h["Columns"].value)) for h in headers])
         y, x = (size * [[float(mm) for mm in h["PixelSpacing"].value] for h in headers]).max(axis=0)
         places = np.array([[float(mm) for mm in h["ImagePositionPatient"].value] for h in headers])
-        z = np.linalg.norm(np.ptp(places, axis=0)) * (1 + 1 / max(1, len(headers) - 1))
-    except (ValueError, TypeError, KeyError):
+        with np.errstate(invalid="ignore"):
+            z = np.linalg.norm(np.ptp(places, axis=0)) * (1 + 1 / max(1, len(headers) - 1))
+    except _ODD_VALUES:
         return None
     found = round(float(z), 1), round(float(y), 1), round(float(x), 1)
     return found if all(0 < mm < _LARGEST_MM for mm in found) else None
