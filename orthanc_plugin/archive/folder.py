@@ -24,6 +24,9 @@ from orthanc_plugin.archive.part10 import DAMAGE, Damaged, NotDicom, read_instan
 from orthanc_plugin.archive.protocol import MASKS
 from orthanc_plugin.errors import InputError, Refusal, StoreError
 
+_MOST_HEADERS = 2048
+"""So many are kept, of the series that were asked for last: rules, identity and ranking ask one after the other."""
+
 _IDENTITY = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "Modality", "SeriesDescription"]
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class FolderArchive:
         self.series, self.skipped, self.damaged = scan(sorted(p for p in source.rglob("*") if p.is_file()))
         if self.skipped:
             logger.info("%d files of the folder belong to no series and are passed over", len(self.skipped))
+        self._headers: dict[tuple[str, str], tuple[Dataset, ...]] = {}
         self._stored: dict[str, Path] = {}
         for file in sorted(out.glob("*.dcm")):
             with suppress(Damaged, NotDicom, AttributeError):  # not an object of ours
@@ -99,8 +103,15 @@ class FolderArchive:
         return tuple(dict.fromkeys(series.series_instance_uid for series in found))
 
     def headers(self, study_uid: str, series_uid: str) -> tuple[Dataset, ...]:
-        """Read the headers of the files, up to the pixels."""
-        return tuple(_read(file, stop_before_pixels=True) for file in self._files(study_uid, series_uid))
+        """Read the headers of the files, up to the pixels, or give those that were read before."""
+        files = self._files(study_uid, series_uid)
+        found = self._headers.pop((study_uid, series_uid), None)
+        if found is None:
+            found = tuple(_read(file, stop_before_pixels=True) for file in files)
+        self._headers[study_uid, series_uid] = found  # at the end
+        while sum(map(len, self._headers.values())) > _MOST_HEADERS:
+            del self._headers[next(iter(self._headers))]
+        return found
 
     def retrieve(self, study_uid: str, series_uid: str) -> Iterator[Dataset]:
         """Read the files one by one."""

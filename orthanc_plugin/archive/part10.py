@@ -8,10 +8,12 @@ whether its deflated part stays within bounds, and whether the elements asked fo
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -45,9 +47,12 @@ BROKEN = (
 DAMAGE = (*BROKEN, MemoryError, OSError)
 
 _PIXEL_DATA, _UNDEFINED_LENGTH = 0x7FE00010, 0xFFFFFFFF
+_PIXEL_TAGS = tuple(struct.pack(f"{order}HH", 0x7FE0, element) for order in "<>" for element in (8, 9, 0x10))
 _PREAMBLE_BYTES, _PREFIX = 128, b"DICM"
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 _CHUNK_BYTES = 1 << 16
+_HEADER_BYTES = 1 << 16
+"""Hold the header of almost every CT instance, also one with an overlay of 512 x 512 pixels."""
 
 
 class Damaged(Exception):
@@ -64,9 +69,12 @@ class NotDicom(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
+    """The bytes of a file. is_cut_off: whether it goes on behind them."""
+
     content: bytes
     has_prefix: bool
     meta: FileMetaDataset
+    is_cut_off: bool = False
 
 
 def parse_instance(content: bytes) -> Dataset:
@@ -89,7 +97,7 @@ def read_instance(file: Path, *, tags: Sequence[str] = (), stop_before_pixels: b
     tags : sequence of str
         Keywords to read; none reads all.
     stop_before_pixels : bool
-        Leave pixel data in the file.
+        Leave pixel data in the file. Mostly, only the first bytes are read: a network share delivers pixels slowly.
 
     Raises
     ------
@@ -98,6 +106,9 @@ def read_instance(file: Path, *, tags: Sequence[str] = (), stop_before_pixels: b
     Damaged
         It is DICOM, but it, or one of `tags`, cannot be read whole.
     """
+    if stop_before_pixels:
+        with suppress(Damaged):  # or the header is longer
+            return _read(_open(file, _HEADER_BYTES), list(tags), stop_before_pixels)
     return _read(_open(file), list(tags), stop_before_pixels)
 
 
@@ -119,21 +130,24 @@ def _read(opened: _Opened, tags: list[str], stop_before_pixels: bool) -> Dataset
     return ds
 
 
-def _open(file: Path) -> _Opened:
+def _open(file: Path, most: int = -1) -> _Opened:
+    """Read a file, or its first `most` bytes."""
     try:
         with file.open("rb") as stream:
-            _has_prefix(stream.read(_PREAMBLE_BYTES + len(_PREFIX)))
-        if file.stat().st_size > LARGEST_FILE_BYTES:
-            raise Damaged
-        content = file.read_bytes()
+            head = stream.read(_PREAMBLE_BYTES + len(_PREFIX))
+            _has_prefix(head)
+            size = os.fstat(stream.fileno()).st_size
+            if size > LARGEST_FILE_BYTES:
+                raise Damaged
+            content = head + stream.read(-1 if most < 0 else most - len(head))
     except OSError:
         raise Damaged from None
-    return _opened(content)
+    return _opened(content, is_cut_off=0 <= most < size)
 
 
-def _opened(content: bytes) -> _Opened:
+def _opened(content: bytes, *, is_cut_off: bool = False) -> _Opened:
     has_prefix = _has_prefix(content)
-    return _Opened(content, has_prefix, _meta(content) if has_prefix else FileMetaDataset())
+    return _Opened(content, has_prefix, _meta(content) if has_prefix else FileMetaDataset(), is_cut_off)
 
 
 def _has_prefix(content: bytes) -> bool:
@@ -165,12 +179,15 @@ def _parse(opened: _Opened, tags: list[str], stop_before_pixels: bool) -> Datase
         if not whole:
             raise ValueError("the deflated part is damaged or too large")
         return _inflated_dataset(opened, inflated, tags, stop_before_pixels)
+    stream = BytesIO(opened.content)
     ds = dcmread(
-        BytesIO(opened.content),
+        stream,
         force=not opened.has_prefix,
         specific_tags=list(tags) or None,
         stop_before_pixels=stop_before_pixels,
     )
+    if opened.is_cut_off and stream.read(len(_PIXEL_TAGS[0])) not in _PIXEL_TAGS:
+        raise ValueError("the header goes on behind the bytes that were read")
     if not opened.has_prefix:
         _name_syntax(ds)
     return ds

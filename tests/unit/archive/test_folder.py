@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
-from orthanc_plugin.archive import part10
+from orthanc_plugin.archive import folder, part10
 from orthanc_plugin.archive.folder import FolderArchive
 from orthanc_plugin.errors import InputError, Refusal, StoreError
 from tests.support.fakes.memory_archive import ct_series, ct_slice
@@ -53,6 +54,34 @@ def test_headers_and_instances_are_read(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refusal:
         list(archive.retrieve("1.2", "9.9"))
     assert refusal.value.reason is Refusal.GONE
+
+
+@pytest.mark.parametrize("most", [5, 4, 0])
+def test_headers_are_read_once_while_few_are_kept(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    read = list[Path]()
+
+    def count(file: Path, **options: bool) -> Dataset:
+        read.append(file)
+        return part10.read_instance(file, **options)
+
+    archive = FolderArchive(source, tmp_path / "out")
+    monkeypatch.setattr(folder, "_MOST_HEADERS", most)
+    monkeypatch.setattr(folder, "read_instance", count)
+    for series, files in [("1.2.3", 3), ("1.2.3", 3), ("1.2.4", 2), ("1.2.4", 2), ("1.2.3", 3)]:
+        assert len(archive.headers("1.2", series)) == files
+    assert len(read) == {5: 3 + 2, 4: 3 + 2 + 3, 0: 3 + 3 + 2 + 2 + 3}[most]
+
+
+def test_a_file_that_is_gone_has_no_kept_header(source: Path, tmp_path: Path) -> None:
+    """Headers are those of the files as the folder was opened; reading the series itself tells the difference."""
+    archive = FolderArchive(source, tmp_path / "out")
+    assert len(archive.headers("1.2", "1.2.3")) == 3
+    (source / "deeper" / "IM0").unlink()
+    with pytest.raises(InputError) as refusal:
+        list(archive.retrieve("1.2", "1.2.3"))
+    assert refusal.value.reason is Refusal.UNREADABLE
 
 
 def test_results_get_readable_names_and_come_back(source: Path, tmp_path: Path) -> None:

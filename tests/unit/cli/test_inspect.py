@@ -72,6 +72,22 @@ def test_people_read_the_criterion_that_is_not_met(
         assert told in shown
 
 
+def test_pixels_are_read_once(tmp_path: Path) -> None:
+    """On a network share, the time of an inspection is that of its reading."""
+    write_instances(tmp_path / "ct", encode_phantom(make_phantom((8, 512, 512), (40.0, 0.8, 0.8))))
+    size = sum(file.stat().st_size for file in (tmp_path / "ct").iterdir())
+    cli.main(["inspect", str(tmp_path / "ct")])  # loads the libraries
+    before = bytes_read()
+    cli.main(["inspect", str(tmp_path / "ct")])
+    assert size <= bytes_read() - before < 1.5 * size
+
+
+def bytes_read() -> int:
+    """How many bytes this process has read from files so far."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["rchar"])
+
+
 def test_machines_read_stable_codes(folder: Path, inspect: Inspect) -> None:
     code, found = inspect(folder)
     ((uid, inspection),) = found.items()
