@@ -39,7 +39,7 @@ demo: setup ## Run the main job on a phantom, or on your own: CT=FOLDER MODEL=NA
 
 test: setup parity-env ## Run all tests and print the minutes of each tier; TIERS="unit integration" for some
 	./scripts/install-system postgresql chromium nginx prometheus rsyslog rsyslog-gnutls libxml2-utils
-	./scripts/in-loopback ./scripts/test-tiers $(TIERS)
+	./scripts/in-loopback $(RUN)python -m scripts.tiers $(TIERS)
 
 check: setup ## Check format, lint, types, import directions, dependencies, unused code, spelling, documentation
 	$(RUN)ruff format --check .

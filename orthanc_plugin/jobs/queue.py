@@ -42,6 +42,9 @@ from orthanc_plugin.jobs.views import view_of, waits_for_backfill
 from orthanc_plugin.jobs.withdrawal import Withdrawals
 
 POLL_S = 1.0
+PATIENT_POLL_S, OLD_POLL_S = 2.0, 15.0
+"""An idle worker spends its time on polls. Nobody waits for a copy or a notice by the second, and only 0.1.0 filled the
+old queue of deliveries."""
 OLD_DELIVERIES_AT_ONCE = 2
 MOST_LOOKED_AT = 200
 """Waiting workflows whose version one look checks; there may be a hundred thousand."""
@@ -89,9 +92,9 @@ class JobQueue:
         self._client = DBOSClient(system_database_url=database_url, serializer=DBOSPortableJSONSerializer())
         # The database holds the limits, and a worker needs them when it first asks for jobs.
         self._register_jobs()
-        self._client.register_queue(DELIVER, worker_concurrency=OLD_DELIVERIES_AT_ONCE, polling_interval_sec=POLL_S)
-        self._client.register_queue(DELIVER_TO, partition_worker_concurrency=1, polling_interval_sec=POLL_S)
-        self._client.register_queue(NOTIFY, partition_worker_concurrency=1, polling_interval_sec=POLL_S)
+        self._client.register_queue(DELIVER, worker_concurrency=OLD_DELIVERIES_AT_ONCE, polling_interval_sec=OLD_POLL_S)
+        self._client.register_queue(DELIVER_TO, partition_worker_concurrency=1, polling_interval_sec=PATIENT_POLL_S)
+        self._client.register_queue(NOTIFY, partition_worker_concurrency=1, polling_interval_sec=PATIENT_POLL_S)
         self.deliveries = Deliveries(self._client)
         self.withdrawals = Withdrawals(self.ledger, self.deliveries)
         self.custody = Custody(self._client, self.ledger, self._progress)

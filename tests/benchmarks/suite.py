@@ -130,6 +130,14 @@ def waiting_rows(limit_s: float) -> list[Row]:
     return rows
 
 
+def idle_rows() -> list[Row]:
+    """Measure what service and worker spend in a second in which there is nothing to do."""
+    found, why = _asked([sys.executable, "-m", "tests.benchmarks.idle"], 3 * LIMIT_S)
+    if found is None:
+        return [{"stage": "a second without work", "side": OURS, "why": why}]
+    return [{"stage": f"{name}: a second without work", "side": OURS, "cpu_s": spent} for name, spent in found.items()]
+
+
 def job_row(folder: Path) -> list[Row]:
     """Run the demo on the phantom: a whole job with Orthanc, service and worker."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -202,7 +210,7 @@ def whole(folder: Path) -> dict[str, Any]:
     for name in STAGES:
         rows += stage_rows(name, Size.FULL)
         print(table(rows[-2:]), file=sys.stderr, flush=True)
-    rows += [*job_row(folder), *framework_rows(), *growth_rows(names), *waiting_rows(LIMIT_S)]
+    rows += [*job_row(folder), *idle_rows(), *framework_rows(), *growth_rows(names), *waiting_rows(LIMIT_S)]
     return {**about_machine(), "load": os.getloadavg()[0], "rows": rows, "ratios": ratios(rows)}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -32,6 +33,8 @@ USER, PASSWORD = "pacs", "pacs-test"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
 
+_ports = random.SystemRandom()  # no two processes of tests draw the same, whatever seeds a test
+
 Answer = TypeVar("Answer")
 
 
@@ -42,10 +45,14 @@ def missing_orthanc() -> str:
 
 
 def free_port() -> int:
-    """A loopback TCP port that nothing listens on now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback TCP port that nothing listens on now, below those that Linux gives to connections by itself.
+
+    One of these could be taken by a connection of a neighbouring test before the server starts.
+    """
+    while True:
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", _ports.randrange(20_000, 32_000)))
+            return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:
