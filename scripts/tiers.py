@@ -1,10 +1,11 @@
 """Run tiers of tests, print the minutes of each, and fail if any failed.
 
-Usage: python -m scripts.tiers TIER... A tier is a folder below `tests`.
+Usage: python -m scripts.tiers [--serial] TIER... A tier is a folder below `tests`.
 
-Tiers that mostly wait (for Orthanc, a job, a page) leave cores free. Those that compute run beside them at a lower
-priority: they take what is left, and delay nothing that a test waits for. The output of a tier is printed when it
-ends, so that the lines of two tiers do not mix.
+Tiers that mostly wait (for Orthanc, a job, a page) leave cores free. So tiers run in lanes, side by side, and `nice`
+says who goes first: tests that break where something comes late, then those that wait long enough, then those that
+only compute, which take what is left. The output of a tier is printed when it ends, so that lines do not mix.
+`--serial` runs one tier after the other.
 
 Tests against the original frameworks have an environment of their own. Coverage is measured over the unit tier, which
 has to reach the floor that pyproject.toml states.
@@ -24,11 +25,11 @@ from dataclasses import dataclass
 
 from tests.support.cases.realct import ROOT
 
-WAITING = (("integration",), ("faults", "security", "browser"))
-"""Each group runs one tier after the other, beside the other group. Browser tests go to the end: they are the most
-sensitive to load, and by then most others are done."""
+LANES = {("faults", "security", "browser"): 0, ("integration",): 5}
+"""The niceness of each. Browser tests come last: they are the most sensitive to load, and by then less is left."""
+COMPUTING = 10
+"""The niceness of the lane with all other tiers."""
 
-_NICE = ("nice", "-n", "10")
 _OWN_FOLDERS = ("nnunet", "bpr", "ibsi2")
 _MORE_TIME = ("-o", "timeout=900")
 """A test that computes may have to wait for a core; the limit is there to end what hangs."""
@@ -45,35 +46,40 @@ class Ran:
     seconds: float
 
 
-def command_of(tier: str) -> list[str]:
+def command_of(tier: str, niceness: int = 0) -> list[str]:
     """Give the command that runs a tier."""
     python = ".parity/bin/python" if tier.startswith("parity/") else ".venv/bin/python"
-    command = [python, "-m", "pytest", f"tests/{tier}", "-q", "--dist", "loadfile"]
+    command = ["nice", "-n", str(niceness), python, "-m", "pytest", f"tests/{tier}", "-q", "--dist", "loadfile"]
     command += ["-n", "0" if tier == "browser" else "auto"]  # two browsers would draw each other's pages late
     if tier == "parity":
         command += [word for folder in _OWN_FOLDERS for word in ("--ignore", f"tests/parity/{folder}")]
     if tier == "unit":
         command += ["--cov", "--cov-report="]
-    return command if is_waiting(tier) else [*_NICE, *command, *_MORE_TIME]
+    return [*command, *_MORE_TIME] if niceness == COMPUTING else command
 
 
-def is_waiting(tier: str) -> bool:
-    """Tell whether a tier mostly waits."""
-    return any(tier in group for group in WAITING)
+def lanes(tiers: Sequence[str]) -> list[tuple[list[str], int]]:
+    """Tell which tiers run one after the other, and their niceness; the lanes run side by side."""
+    waiting = [tier for lane in LANES for tier in lane]
+    found = [([tier for tier in lane if tier in tiers], niceness) for lane, niceness in LANES.items()]
+    found += [([tier for tier in tiers if tier not in waiting], COMPUTING)]
+    return [(lane, niceness) for lane, niceness in found if lane]
 
 
-def lanes(tiers: Sequence[str]) -> list[list[str]]:
-    """Tell which tiers run one after the other; the lanes run side by side."""
-    computing = [tier for tier in tiers if not is_waiting(tier)]
-    return [lane for lane in (computing, *([t for t in group if t in tiers] for group in WAITING)) if lane]
+def run_lane(lane: tuple[Sequence[str], int]) -> list[Ran]:
+    """Run the tiers of a lane, one after the other."""
+    tiers, niceness = lane
+    return [run(tier, niceness) for tier in tiers]
 
 
-def run(tier: str) -> Ran:
+def run(tier: str, niceness: int) -> Ran:
     """Run a tier and print its output."""
     say(f"== {tier} begins")
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
-        done = subprocess.run(command_of(tier), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        done = subprocess.run(
+            command_of(tier, niceness), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
         output.seek(0)
         text = output.read().decode(errors="replace")
     seconds = time.monotonic() - began
@@ -107,13 +113,15 @@ def main() -> int:
     """Run the tiers that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tiers", nargs="+", choices=sorted(tiers_here()))
-    asked = parser.parse_args().tiers
+    parser.add_argument("--serial", action="store_true", help="one tier after the other")
+    options = parser.parse_args()
+    asked = list(dict.fromkeys(options.tiers))
     for file in (ROOT / ".coverage", *ROOT.glob(".coverage.*")):
         file.unlink(missing_ok=True)
     began = time.monotonic()
-    rows = lanes(list(dict.fromkeys(asked)))
-    with ThreadPoolExecutor(len(rows)) as pool:
-        ran = [one for lane in pool.map(lambda row: [run(tier) for tier in row], rows) for one in lane]
+    side_by_side = [(asked, 0)] if options.serial else lanes(asked)
+    with ThreadPoolExecutor(len(side_by_side)) as pool:
+        ran = [one for lane in pool.map(run_lane, side_by_side) for one in lane]
     say(f"\nminutes per tier\n{table(ran, coverage() if 'unit' in asked else '')}")
     say(table([Ran("all", True, time.monotonic() - began)], ""))
     if failed := [one.tier for one in ran if not one.passed]:

@@ -127,7 +127,12 @@ def _check_bits(ds: Dataset, syntax: uid.UID) -> None:
     if ds.BitsAllocated != 16 or ds.BitsStored >= 16 or any(ds.get((group, 0x0102)) for group in _OVERLAY_GROUPS):
         return
     words = np.frombuffer(ds.PixelData, ">u2" if syntax == uid.ExplicitVRBigEndian else "<u2")
-    signed, above = ds.PixelRepresentation == 1, words >> ds.BitsStored
+    signed, half = ds.PixelRepresentation == 1, 1 << (ds.BitsStored - 1)
+    if words.max(initial=0) < 2 * half:
+        return
+    if signed and -half <= (values := words.view(words.dtype.str.replace("u", "i"))).min() and values.max() < half:
+        return
+    above = words >> ds.BitsStored
     top = (words >> (ds.BitsStored - 1)) & 1 == 1
     extended, empty = above == 0xFFFF >> ds.BitsStored, above == 0
     odd = ~(extended | empty) | (extended & ~top) if signed else ~empty

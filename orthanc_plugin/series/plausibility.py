@@ -49,6 +49,7 @@ _BLANK_SHARE = 0.9
 _FEWEST_SLICES = 3
 _PADDING_WIDTH_HU = 100.0
 _STEP_HU = 5
+_SORTED_SPAN_HU = 1e6
 _PLACES_HU, _PLACE_WIDTH_HU = (-1000.0, -100.0, 45.0), 30.0
 
 
@@ -98,7 +99,7 @@ def figures_of(sample: Sample) -> Figures:
     return Figures(
         lowest_hu=lowest,
         highest_hu=highest,
-        values=len(np.unique(sample)),
+        values=_distinct(sample, lowest, highest),
         air_share=float((sample < _AIR_TOP_HU).mean()),
         gap_share=float(((sample > _AIR_TOP_HU) & (sample < _GAP_TOP_HU)).mean()),
         bone_hu=float(np.quantile(sample, 0.999)),
@@ -253,6 +254,17 @@ def _cut_above_share(body: Sample, highest: float) -> float:
     return count / len(body) if count >= _LEAST_CUT_VOXELS else 0.0
 
 
+def _distinct(sample: Sample, lowest: float, highest: float) -> int:
+    """Count the different values; those of most CT are whole numbers, which need not be sorted."""
+    if highest - lowest < _SORTED_SPAN_HU:
+        whole = sample.astype(np.int64)
+        if np.array_equal(whole, sample):
+            seen = np.zeros(int(highest - lowest) + 1, np.bool_)
+            seen[whole - int(lowest)] = True
+            return int(np.count_nonzero(seen))
+    return len(np.unique(sample))
+
+
 def _below_share(sample: Sample) -> float:
     """Measure the part far below air, without the padding value that most of it has (lossy coding blurs it)."""
     below = sample[sample < _LOWEST_HU]
@@ -270,7 +282,7 @@ def _offset_hu(sample: Sample) -> int:
     """Find the shift at which air, fat and soft tissue of a sample fit best to -1000, -100 and 45 HU; 0 without air."""
     edges = np.arange(-1600.0, 801.0, _STEP_HU)
     inside = _without_border(sample)
-    shares = np.histogram(inside, edges)[0] / len(sample)
+    shares = np.histogram(inside, len(edges) - 1, (edges[0], edges[-1]))[0] / len(sample)  # given edges are searched
     centres = edges[:-1] + _STEP_HU / 2
     shifts = np.arange(-400, 401, _STEP_HU)
     air, fat, soft = (

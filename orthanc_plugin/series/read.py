@@ -58,6 +58,8 @@ TILT_NOTED_DEGREES = 1.0
 
 _AS_IT_IS = ReadSettings()
 _PIXEL_DATA_GROUP = 0x7FE00000
+_TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"})
+"""Values that pydicom can always read: any bytes are a text. Headers hold mostly these, and few are asked for."""
 _THREADS = min(4, len(os.sched_getaffinity(0)))
 
 
@@ -230,6 +232,8 @@ def _header(ds: Dataset) -> Dataset:
     with _readable():
         header = ds[:_PIXEL_DATA_GROUP]
     for tag in [tag for tag in header.keys() if not tag.is_private]:  # noqa: SIM118 - iteration would read values
+        if header.get_item(tag).VR in _TEXTS:
+            continue
         try:
             header[tag]
         except (NotImplementedError, BytesLengthException):

@@ -19,16 +19,23 @@ def default_tiers() -> list[str]:
 def test_every_tier_runs_once() -> None:
     asked = default_tiers()
     lanes = tiers.lanes(asked)
-    assert sorted(tier for lane in lanes for tier in lane) == sorted(asked)
+    assert sorted(tier for lane, _ in lanes for tier in lane) == sorted(asked)
     assert set(asked) >= tiers.tiers_here() - {"benchmarks", "trixie"}
-    assert tiers.lanes(["unit"]) == [["unit"]]
+    assert tiers.lanes(["unit"]) == [(["unit"], 10)]
 
 
 def test_what_computes_gives_way_to_what_waits() -> None:
-    assert tiers.command_of("unit")[:3] == ["nice", "-n", "10"]
+    niceness = {tier: nice for lane, nice in tiers.lanes(default_tiers()) for tier in lane}
+    assert niceness["browser"] < niceness["integration"] < niceness["unit"] == niceness["parity/nnunet"]
+    assert tiers.command_of("unit", 10)[:3] == ["nice", "-n", "10"]
+    assert "timeout=900" in tiers.command_of("unit", 10)
+    assert "timeout=900" not in tiers.command_of("integration", 5)
+
+
+def test_tiers_run_as_they_need() -> None:
     assert "--cov" in tiers.command_of("unit")
-    assert "nice" not in tiers.command_of("browser")
-    assert tiers.command_of("parity/nnunet")[3] == ".parity/bin/python"
+    assert tiers.command_of("browser")[-2:] == ["-n", "0"]
+    assert ".parity/bin/python" in tiers.command_of("parity/nnunet")
     assert "tests/parity/nnunet" in tiers.command_of("parity")  # left out there
 
 
@@ -46,6 +53,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+@pytest.mark.parametrize("serial", [[], ["--serial"]])
 @pytest.mark.parametrize(("asked", "status"), [(["unit", "security"], 0), (["unit", "faults", "security"], 1)])
 def test_one_tier_that_fails_fails_the_run_and_stops_no_other(
     ran: list[str],
@@ -53,8 +61,9 @@ def test_one_tier_that_fails_fails_the_run_and_stops_no_other(
     capsys: pytest.CaptureFixture[str],
     asked: list[str],
     status: int,
+    serial: list[str],
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["tiers", *asked])
+    monkeypatch.setattr("sys.argv", ["tiers", *serial, *asked])
     monkeypatch.setattr(tiers, "ROOT", ROOT / "tests" / "support")  # keeps the coverage of this run
     monkeypatch.setattr(tiers, "tiers_here", lambda: {*asked})
     assert tiers.main() == status
