@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.uid import CTImageStorage
@@ -232,7 +234,7 @@ def _header(ds: Dataset) -> Dataset:
     with _readable():
         header = ds[:_PIXEL_DATA_GROUP]
     for tag in [tag for tag in header.keys() if not tag.is_private]:  # noqa: SIM118 - iteration would read values
-        if header.get_item(tag).VR in _TEXTS:
+        if _is_text(header.get_item(tag)):
             continue
         try:
             header[tag]
@@ -241,6 +243,13 @@ def _header(ds: Dataset) -> Dataset:
     if hasattr(ds, "file_meta"):
         header.file_meta = ds.file_meta
     return header
+
+
+def _is_text(element: DataElement | RawDataElement) -> bool:
+    """Tell whether a value is a text; implicit VR leaves that to the dictionary."""
+    if element.VR is None and dictionary_has_tag(element.tag):
+        return dictionary_VR(element.tag) in _TEXTS
+    return element.VR in _TEXTS
 
 
 def _slice(ds: Dataset) -> _Slice:
