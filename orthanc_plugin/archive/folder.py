@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +69,7 @@ class FolderArchive:
         if self.skipped:
             logger.info("%d files of the folder belong to no series and are passed over", len(self.skipped))
         self._headers: dict[tuple[str, str], tuple[Dataset, ...]] = {}
+        self._failed: set[Path] = set()
         self._stored: dict[str, Path] = {}
         for file in sorted(out.glob("*.dcm")):
             with suppress(Damaged, NotDicom, AttributeError):  # not an object of ours
@@ -83,7 +84,9 @@ class FolderArchive:
     def studies(self, query: Mapping[str, str], offset: int) -> tuple[str, ...]:
         """List the studies that match by the header of the first file of a series."""
         found = (
-            s.study_instance_uid for s in self.series if matches(_read(s.files[0], stop_before_pixels=True), query)
+            s.study_instance_uid
+            for s in self.series
+            if matches(next(self._each(s.files[:1], stop_before_pixels=True)), query)
         )
         return tuple(dict.fromkeys(found))[offset:]
 
@@ -107,7 +110,7 @@ class FolderArchive:
         files = self._files(study_uid, series_uid)
         found = self._headers.pop((study_uid, series_uid), None)
         if found is None:
-            found = tuple(_read(file, stop_before_pixels=True) for file in files)
+            found = tuple(self._each(files, stop_before_pixels=True))
         self._headers[study_uid, series_uid] = found  # at the end
         while sum(map(len, self._headers.values())) > _MOST_HEADERS:
             del self._headers[next(iter(self._headers))]
@@ -118,8 +121,11 @@ class FolderArchive:
         files = self._files(study_uid, series_uid)
         if not files:
             raise InputError(Refusal.GONE, "the folder does not hold the series")
-        for file in files:
-            yield _read(file)
+        yield from self._each(files)
+
+    def unread_of(self, series: FolderSeries) -> tuple[Path, ...]:
+        """Name the files that may belong to a series and could not be read, whenever that was found."""
+        return (*series.unreadable, *(file for file in series.files if file in self._failed))
 
     def find(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset | None:
         """Read a result from the out folder."""
@@ -157,6 +163,17 @@ class FolderArchive:
             message = f"{count} file(s) that may belong to the series cannot be read; copy the folder again"
             raise InputError(Refusal.UNREADABLE, message)
         return tuple(file for series in same for file in series.files)
+
+    def _each(self, files: Sequence[Path], *, stop_before_pixels: bool = False) -> Iterator[Dataset]:
+        """Read files one by one; the first that cannot be read ends it, after a look at those behind it."""
+        for number, file in enumerate(files):
+            try:
+                yield read_instance(file, stop_before_pixels=stop_before_pixels)
+            except (Damaged, NotDicom):
+                self._failed |= {file, *filter(_is_damaged, files[number + 1 :])}
+                count = len(self._failed.intersection(files))
+                message = f"{count} file(s) of the series cannot be read; copy the folder again"
+                raise InputError(Refusal.UNREADABLE, message) from None
 
     def _free_name(self, description: str) -> Path:
         slug = re.sub(r"[^a-z0-9]+", "-", description.lower()).strip("-")[:60] or "object"
@@ -237,8 +254,9 @@ def _syntax(ds: Dataset) -> str:
     return str(ds.file_meta.get("TransferSyntaxUID") or "")
 
 
-def _read(file: Path, *, stop_before_pixels: bool = False) -> Dataset:
+def _is_damaged(file: Path) -> bool:
     try:
-        return read_instance(file, stop_before_pixels=stop_before_pixels)
+        read_instance(file)
     except (Damaged, NotDicom):
-        raise InputError(Refusal.UNREADABLE, "a file of the series cannot be read; copy the folder again") from None
+        return True
+    return False

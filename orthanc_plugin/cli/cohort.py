@@ -211,7 +211,9 @@ def _asked(desk: Desk) -> tuple[str, dict[str, object]]:
     values: dict[str, object] = dict(named.parameters) if named else {}
     for text in options.set:
         name, equals, value = text.partition("=")
-        if not equals or (named and name not in values):
+        if not equals:
+            raise ConfigError(f"--set {text}: write it as NAME=VALUE")
+        if named and name not in values:
             raise ConfigError(f"--set {name}: the query has no such value; it has {', '.join(values) or 'none'}")
         values[name] = _value(value)
     return (named.sql if named else options.sql), values

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -61,16 +62,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = True
     try:
         code = command(desk) or EXIT_DONE
+        sys.stdout.flush()
         failed = False
         return code
     except ConfigError as error:
         return _fail(desk, error, EXIT_CONFIG)
     except (EnrichError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return EXIT_FAILED
         return _fail(desk, error, EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_FAILED
     finally:
         record_deeds(desk, failed=failed)
+
+
+def _nobody_reads() -> bool:
+    """Tell whether the reader of stdout has left, as `head` does; then drop what it did not take."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _fail(desk: Desk, error: Exception, code: int) -> int:

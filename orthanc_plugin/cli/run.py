@@ -129,16 +129,16 @@ def check_rules(directory: Path, configuration: Configuration) -> tuple[SeriesVe
 def _verdict(
     series: FolderSeries, archive: FolderArchive, rules: Sequence[Rule], installed: Installed, studies: Studies
 ) -> SeriesVerdict:
-    uid, description, unread = series.series_instance_uid, series.description, unread_files(series, archive)
+    uid, description = series.series_instance_uid, series.description
     try:
         told = explain(rules, _tags(series, archive), installed.test_models)
     except InputError as error:
-        return SeriesVerdict(uid, description, "", (), error.reason, str(error), unread)
+        return SeriesVerdict(uid, description, "", (), error.reason, str(error), unread_files(series, archive))
     takes = next((verdict.rule for verdict in told if verdict.matches), "")
     study = studies.get((series.study_instance_uid, takes), ())
     better = skip_for_better(uid, study)
     reason, detail = (better.reason, better.sentence) if better else ("", "")
-    return SeriesVerdict(uid, description, takes, told, reason, detail, unread, study)
+    return SeriesVerdict(uid, description, takes, told, reason, detail, unread_files(series, archive), study)
 
 
 def inspect_folder(

@@ -44,7 +44,7 @@ def unread_files(series: FolderSeries, archive: FolderArchive) -> UnreadFiles:
     """Give the files that were not read, as one series of the folder sees them."""
     damaged = set(archive.damaged)
     return UnreadFiles(
-        of_series=tuple(map(str, series.unreadable)),
+        of_series=tuple(map(str, archive.unread_of(series))),
         damaged=tuple(map(str, archive.damaged)),
         passed_over=tuple(str(file) for file in archive.skipped if file not in damaged),
     )

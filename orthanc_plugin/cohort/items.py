@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin.domain.uids import is_uid
 from orthanc_plugin.results.source_text import plain_text
 
-MEASUREMENTS, GROUP = "126010", "125007"
+MEASUREMENTS, DERIVED, GROUP = "126010", "126011", "125007"
 TRACKING_IDENTIFIER, TRACKING_UID = "112039", "112040"
 FINDING, SITE, MODIFIER_CODES = "121071", ("363698007", "G-C0E3"), ("106233006", "272741003", "G-A1F8", "G-C171")
 TARGET_REGION, DERIVATION, METHOD = "123014", ("121401",), ("370129005", "G-C036")
@@ -117,7 +117,24 @@ def parameters_in(item: Dataset) -> dict[str, str]:
 
 def groups_of(report: Dataset) -> list[Dataset]:
     """List the measurement groups of a report."""
-    return [group for part in children(report, MEASUREMENTS) for group in children(part, GROUP)]
+    return [group for part in _parts(report) for group in children(part, GROUP)]
+
+
+def loose_numbers(report: Dataset) -> list[Dataset]:
+    """List the numbers that stand beside the measurement groups, in none of them."""
+    return [number for part in _parts(report) for number in _loose(part)]
+
+
+def _parts(report: Dataset) -> Iterator[Dataset]:
+    return children(report, MEASUREMENTS, DERIVED)
+
+
+def _loose(item: Dataset) -> Iterator[Dataset]:
+    for kind, code, child in _named_children(item):
+        if kind == "NUM":
+            yield child
+        elif kind == "CONTAINER" and code != GROUP:
+            yield from _loose(child)
 
 
 def images_in(group: Dataset) -> Iterator[str]:

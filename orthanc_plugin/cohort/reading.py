@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
 from pydicom.uid import (
     BasicTextSRStorage,
     Comprehensive3DSRStorage,
@@ -24,7 +25,7 @@ from orthanc_plugin.cohort.body_rows import is_about_body, is_landmarks, landmar
 from orthanc_plugin.cohort.ct_rows import ct_unit
 from orthanc_plugin.cohort.items import Evidence, text_of, uid_of
 from orthanc_plugin.cohort.quality_rows import check_rows, input_rows, is_checks, is_input
-from orthanc_plugin.cohort.report_rows import Group, measurement_rows
+from orthanc_plugin.cohort.report_rows import Group, loose_rows, measurement_rows
 from orthanc_plugin.cohort.seg_rows import algorithm_of, rows_of_seg, series_of
 from orthanc_plugin.cohort.unit import Row, Unit
 from orthanc_plugin.domain.plan import Output
@@ -33,7 +34,7 @@ from orthanc_plugin.results.kinds import kind_of
 from orthanc_plugin.results.provenance import MANUFACTURER
 from orthanc_plugin.validation.timeline import TIMELINE
 
-READER = 2
+READER = 3
 """Raised when objects give other rows than before: a build then reads them all again."""
 SEG, REPORT, CT = "SEG", "SR", "CT"
 _DIGEST = "model_sha256"
@@ -127,6 +128,11 @@ def _report_unit(ds: Dataset, place: str) -> Unit:
     kind = _kind(ds)
     over_time = name == TIMELINE and text_of(ds.get("Manufacturer")) == MANUFACTURER
     rows = {} if over_time else {table: [*found] for table, found in _tables(groups, kind).items()}
+    if loose := items.loose_numbers(ds):
+        beside = Dataset()
+        beside.ContentSequence = Items(loose)
+        group = Group.of(beside, evidence, shared, (name, version))
+        rows["measurements"] = [*rows.get("measurements", ()), *loose_rows(group)]
     series = next((group.series for group in groups if group.series), next(iter(evidence.sources), ""))
     model = next(((g.model, g.version) for g in groups if g.model), (name, version))
     reason = "" if groups else "the report holds no measurement group of TID 1500"

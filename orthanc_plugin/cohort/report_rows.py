@@ -98,6 +98,12 @@ def measurement_rows(group: Group) -> Iterator[Row]:
         yield common | {"feature": "", "reason": _joined(common["reason"], "the group holds no measurement")}
 
 
+def loose_rows(group: Group) -> Iterator[Row]:
+    """Give a row for each number that stands outside the measurement groups, which would say what it is about."""
+    for row in measurement_rows(group):
+        yield row | {"reason": _joined(row["reason"], "the number stands in no measurement group")}
+
+
 def feature_of(concept: Coded, derivation: str) -> str:
     """Name a feature: pyradiomics' name with its class where the concept has one, otherwise scheme and code."""
     if (known := names_by_concept().get((concept.scheme, concept.value))) is not None:
@@ -116,14 +122,15 @@ def _number_cells(item: Dataset, name: Coded, before: str) -> Row:
         stated = measured.get("FloatingPointValue")
         value = number_of(measured.get("NumericValue") if stated is None else stated)
         unit = items.coded_of(measured.get("MeasurementUnitsCodeSequence"))
-        why = "" if value is not None else "the value is not a finite number"
+        whys = [(value is None, "the value is not a finite number"), (not unit.value, "the value has no unit")]
+        why = _joined(*(text for is_so, text in whys if is_so))
     return coded_cells("concept", name) | {
         "feature": feature_of(name, derivation.value),
         "derivation": derivation.meaning,
         "method": concept_in(item, *items.METHOD).meaning,
         "value": value,
         "unit": unit.value,
-        "reason": _joined(before, why),
+        "reason": _joined(before, why, "" if name.value else "the measurement has no name"),
     }
 
 

@@ -26,7 +26,8 @@ def rows_of_seg(seg: Dataset) -> list[Row]:
     """Give a row for each segment; the background of a LABELMAP (0) is none."""
     frames = _frames(seg)
     described = [item for item in seg.get("SegmentSequence") or () if item.get("SegmentNumber") != 0]
-    return [_row(item, frames) for item in described]
+    numbers = Counter(whole_of(item.get("SegmentNumber")) for item in described)
+    return [_row(item, frames, numbers) for item in described]
 
 
 def algorithm_of(item: Dataset) -> tuple[str, str, str]:
@@ -36,7 +37,7 @@ def algorithm_of(item: Dataset) -> tuple[str, str, str]:
     return name, text_of(stated.get("AlgorithmVersion")), text_of(stated.get("AlgorithmParameters"))
 
 
-def _row(item: Dataset, frames: Counter[int] | None) -> Row:
+def _row(item: Dataset, frames: Counter[int] | None, numbers: Counter[int | None]) -> Row:
     number = whole_of(item.get("SegmentNumber"))
     kinds = item.get("SegmentedPropertyTypeCodeSequence")
     structure = coded_of(kinds)
@@ -44,6 +45,7 @@ def _row(item: Dataset, frames: Counter[int] | None) -> Row:
     modifier = coded_of(within or item.get("SegmentedPropertyTypeModifierCodeSequence"))
     model, version, _ = algorithm_of(item)
     missing = ["the segment has no number"] if number is None else []
+    missing += ["another segment has the same number"] if number is not None and numbers[number] > 1 else []
     missing += [] if structure.value else ["the segment has no code"]
     return {
         "segment_number": number,

@@ -58,6 +58,12 @@ MIN_SLICES = 3
 TILT_NOTED_DEGREES = 1.0
 """GantryDetectorTilt is nominal (PS3.3 C.8.2.1). A smaller one beside upright planes is not worth a note."""
 
+NARROW_FIELD_MM, LONG_IN_FIELDS = 60.0, 2.0
+"""Only an inner ear or a few teeth are shown in so narrow a field, and such a scan is short."""
+
+THICK_IN_STEPS = 5.0
+"""Slices that overlap are two or three steps thick; contiguous ones ten where positions were written in cm."""
+
 _AS_IT_IS = ReadSettings()
 _PIXEL_DATA_GROUP = 0x7FE00000
 _TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"})
@@ -283,9 +289,20 @@ def _note_geometry(slices: Sequence[_Slice], grid: Grid, notes: list[str]) -> No
     if grid.drift_mm:
         placed = f"they are placed within {grid.drift_mm / 2:.2f} mm"
         notes.append(f"slices drift sideways by {grid.drift_mm:.2f} mm (table sag); {placed}")
-    tilt = max(_tilt_degrees(s.header) for s in slices)
+    tilt = max(abs(_number(s.header, "GantryDetectorTilt")) for s in slices)
     if tilt > TILT_NOTED_DEGREES and is_upright(grid):
         notes.append(f"GantryDetectorTilt says {tilt:g} degrees, the slices stand upright; it is taken for nominal")
+    notes += _doubtful_lengths(grid, float(np.median([_number(s.header, "SliceThickness") for s in slices])))
+
+
+def _doubtful_lengths(grid: Grid, thickness_mm: float) -> Iterator[str]:
+    """Note lengths that do not fit each other: some may have been written in cm."""
+    length, *sides = np.multiply(grid.shape, grid.spacing_mm)
+    if max(sides) < NARROW_FIELD_MM and length > LONG_IN_FIELDS * max(sides):
+        yield f"slices are only {max(sides):.0f} mm wide in a scan of {length:.0f} mm; check that PixelSpacing is in mm"
+    if thickness_mm > THICK_IN_STEPS * grid.spacing_mm[0]:
+        step = grid.spacing_mm[0]
+        yield f"slices are {thickness_mm:g} mm thick but lie every {step:.2f} mm; check that positions are in mm"
 
 
 def _note_pixels(headers: Sequence[Dataset], notes: list[str]) -> None:
@@ -341,9 +358,10 @@ def _phases_message(slices: int, positions: int) -> str:
     return f"{slices} different images at {positions} positions; split the series"
 
 
-def _tilt_degrees(ds: Dataset) -> float:
+def _number(ds: Dataset, keyword: str) -> float:
+    """Read a number that only notes ask for; 0 where there is none."""
     try:
-        return abs(float(ds.get("GantryDetectorTilt") or 0.0))
+        return float(ds.get(keyword) or 0.0)
     except (TypeError, ValueError):
         return 0.0
 

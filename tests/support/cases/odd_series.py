@@ -247,6 +247,8 @@ ODD: dict[str, Odd] = {
     # limits
     "pixels of 50 mm": Odd(tagged(PixelSpacing=[50, 50]), Refusal.TOO_LARGE),
     "pixels of 42 mm": Odd(tagged(PixelSpacing=[41.7, 41.7]), Refusal.TOO_LARGE),
+    "pixels of 0.4 mm": Odd(tagged(PixelSpacing=[0.417, 0.417]), note="only 27 mm wide in a scan of 315 mm"),
+    "steps in cm": Odd(placed(lambda n, x, y, z: (x, y, z / 10)), note="4 mm thick but lie every 0.40 mm"),
     "steps of 40 mm": Odd(placed(lambda n, x, y, z: (x, y, 40.0 * n)), Refusal.TOO_LARGE),
     "rows of 65535": Odd(tagged(Rows=65535, Columns=65535), Refusal.TOO_LARGE),
     "a billion frames": Odd(tagged(NumberOfFrames=10**9), Refusal.MULTI_FRAME),

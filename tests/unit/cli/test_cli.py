@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -38,6 +40,16 @@ def test_wrong_use_is_exit_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.main(words)
     assert exit_.value.code == cli.EXIT_USAGE
+
+
+@pytest.mark.parametrize("words", [["models", "list", "--json"], ["models", "list"]], ids=["json", "text"])
+def test_a_reader_that_leaves_early_ends_a_command_without_a_word(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "orthanc_plugin.cli", *words]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (cli.EXIT_FAILED, b"")
 
 
 def test_a_broken_configuration_is_exit_78_and_names_the_key(

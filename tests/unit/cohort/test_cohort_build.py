@@ -140,6 +140,32 @@ class TestOddObjects:
             "the value is not a finite number",
         }
 
+    def test_number_without_name_unit_or_group_says_so_in_its_row(self, tmp_path: Path) -> None:
+        series = small_series()
+        report = radiomics_report(series, encode(series, ellipsoids(series)))
+        part = report.ContentSequence[-1]
+        numbers = [item for group in part.ContentSequence for item in group.ContentSequence if item.ValueType == "NUM"]
+        part.ContentSequence.append(copy.deepcopy(numbers[2]))
+        del numbers[0].ConceptNameCodeSequence
+        del numbers[1].MeasuredValueSequence[0].MeasurementUnitsCodeSequence
+        write([report], tmp_path / "in")
+        built(tmp_path / "in", tmp_path / "out")
+        found = [row for row in rows(tmp_path / "out", "measurements") if row["reason"] and row["value"] is not None]
+        assert sorted(str(row["reason"]) for row in found) == [
+            "the measurement has no name",
+            "the number stands in no measurement group",
+            "the value has no unit",
+        ]
+
+    def test_segments_that_share_a_number_say_so(self, tmp_path: Path) -> None:
+        series = small_series()
+        seg = encode(series, ellipsoids(series))
+        seg.SegmentSequence.append(copy.deepcopy(seg.SegmentSequence[0]))
+        write([seg], tmp_path / "in")
+        built(tmp_path / "in", tmp_path / "out")
+        reasons = [row["reason"] for row in rows(tmp_path / "out", "segments")]
+        assert reasons.count("another segment has the same number") == 2
+
     def test_damaged_file_and_copy_are_rows_with_a_reason(self, tmp_path: Path) -> None:
         series = small_series()
         seg = encode(series, ellipsoids(series))
