@@ -175,7 +175,7 @@ def _wide_rows(stored: Stored, column: dict[str, int]) -> Iterator[list[Cell]]:
     gathered: dict[tuple[Cell, ...], list[Cell]] = {}
     volumes: dict[tuple[Cell, ...], dict[Cell, float]] = {}
     for row in stored.cells.get("measurements", ()):
-        if row[_VALUE] is None or row[_IMAGE] not in ("", "original"):
+        if row[_VALUE] is None or not row[_FEATURE] or row[_IMAGE] not in ("", "original"):
             continue
         key = tuple(row[number] for number in _WIDE_KEYS)
         cells = gathered.setdefault(key, [None] * len(column))

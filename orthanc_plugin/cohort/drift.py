@@ -10,6 +10,7 @@ threshold is chosen by simulation, see `THRESHOLD`.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -114,7 +115,11 @@ def cusum(scores: Iterable[float], threshold: float = THRESHOLD, allowance: floa
 
 
 def watch(what: str, by: str, group: str, values: Sequence[Value], reference: int = REFERENCE) -> Watched | None:
-    """Look for drift in one group; None if it has too few values, or its reference does not vary."""
+    """Look for drift in one group; None if it has too few values, or all are equal.
+
+    Where most values of the reference are equal, as the share of metal is, mean and standard deviation stand in for the
+    robust ones. Where all are, any other value counts for as much as a single one may.
+    """
     ordered = sorted(values, key=lambda one: (one.date, one.series))
     before, after = ordered[:reference], ordered[reference:]
     if len(before) < reference or len(after) < FEWEST_NEW:
@@ -122,9 +127,16 @@ def watch(what: str, by: str, group: str, values: Sequence[Value], reference: in
     middle = statistics.median(one.value for one in before)
     sd = _MAD_TO_SD * statistics.median(abs(one.value - middle) for one in before)
     if sd == 0:
+        middle = statistics.fmean(one.value for one in before)
+        sd = statistics.pstdev(one.value for one in before)
+    if sd == 0 and all(one.value == before[0].value for one in after):
         return None
-    scores = [(one.value - middle) / sd for one in after]
+    scores = [_score(one.value - middle, sd) for one in after]
     return Watched(what, by, group, len(before), len(after), middle, sd, tuple(ordered), _alarm(after, scores))
+
+
+def _score(deviation: float, sd: float) -> float:
+    return deviation / sd if sd else math.copysign(_CLIP, deviation) * (deviation != 0)
 
 
 def _alarm(values: Sequence[Value], scores: Sequence[float]) -> Alarm | None:

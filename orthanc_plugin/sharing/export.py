@@ -194,10 +194,10 @@ def refusal(ds: Dataset) -> str:
     """Say why an object is not exported; empty if it is."""
     if ds.get("SOPClassUID") not in _CLASSES:
         return "an object of this kind is not exported"
-    if ds.get("BurnedInAnnotation") == "YES":
+    if str(ds.get("BurnedInAnnotation") or "").strip().upper() == "YES":
         return "the object says that words are burned into its pixels"
-    kinds = [str(one).upper() for one in ds.get("ImageType") or ()]
-    if ds.SOPClassUID in _IMAGES and any(screen in kind for kind in kinds for screen in _SCREENS):
+    kinds = str(ds.get("ImageType") or "").upper()  # one value or several
+    if ds.SOPClassUID in _IMAGES and any(screen in kinds for screen in _SCREENS):
         return "the image is a localizer, a screen or a derived picture"
     if not str(ds.get("PatientID") or "").strip():
         return "the object has no PatientID"

@@ -78,6 +78,22 @@ def test_group_that_says_too_little_is_left_out() -> None:
     assert watch("heart", "all", "all", [Value("20260101", 1.0, str(n), "") for n in range(200)]) is None
 
 
+def in_order(sizes: list[float]) -> list[Value]:
+    return [Value(f"2026{n // 28 + 1:02d}{n % 28 + 1:02d}", size, f"2.{n}", "") for n, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("before", [[0.0] * 100, [0.0, 0.0, 0.0, 0.01] * 25], ids=["all equal", "mostly equal"])
+def test_figures_that_were_mostly_zero_raise_an_alarm_when_they_no_longer_are(before: list[float]) -> None:
+    shifted = watch("input: metal", "scanner", "A", in_order([*before, *before[:40], *[0.02] * 20]))
+    assert shifted is not None
+    assert shifted.alarm is not None
+    assert "20260601" <= shifted.alarm.date <= "20260605"
+    assert shifted.alarm.shift > 1
+    still = watch("input: metal", "scanner", "A", in_order([*before, *before, 0.02]))
+    assert still is not None
+    assert still.alarm is None
+
+
 class TwoScanners:
     """Hearts of two scanners by two versions of a model; the second scanner changes in the middle of the year."""
 

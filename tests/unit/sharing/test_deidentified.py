@@ -11,6 +11,7 @@ import highdicom
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.config import disable_value_validation
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as SrCode
@@ -19,7 +20,7 @@ from orthanc_plugin.archive.folder import FolderArchive
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.pipeline.foreign import read_masks
 from orthanc_plugin.series.read import read_series
-from orthanc_plugin.sharing.export import Export, Layout
+from orthanc_plugin.sharing.export import Export, Layout, refusal
 from orthanc_plugin.sharing.profile import Dates, Deidentifier
 from orthanc_plugin.sharing.pseudonyms import Pseudonyms
 from orthanc_plugin.validation.cases import compare_objects
@@ -217,6 +218,21 @@ def test_what_may_show_words_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     rows = list(csv.DictReader((tmp_path / "out" / "refused.csv").read_text().splitlines()))
     assert len({row["reason"] for row in rows}) == 4
     assert str(burned.SeriesInstanceUID) not in (tmp_path / "out" / "refused.csv").read_text() + told.err
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "word"),
+    [
+        ("ImageType", "SCREEN SAVE", "screen"),
+        ("ImageType", "localizer", "localizer"),
+        ("BurnedInAnnotation", "Yes", "burned"),
+    ],
+)
+def test_one_value_or_another_spelling_is_enough_to_refuse_a_picture(keyword: str, value: str, word: str) -> None:
+    ds = as_read(OBJECTS[0])
+    with disable_value_validation():
+        setattr(ds, keyword, value)
+    assert word in refusal(ds)
 
 
 def test_names_that_are_words_of_anatomy_or_numbers_break_no_codes() -> None:
