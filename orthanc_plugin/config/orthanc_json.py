@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,8 @@ JsonObject = dict[str, Any]
 
 _VARIABLE = re.compile(r"""\$\{([^:}]+)(?::-(?:"([^"]*)"|'([^']*)'|([^}]*)))?\}""")
 _UNSET = re.compile("\ue000([^\ue001]*)\ue001")  # marks the place of an unset variable until its key is known
+_TWICE = "\ue002"  # in an object, the name of a key that it has twice
+_SECTION = "Enrichment"
 _COMMENT = r"//[^\n]*|/\*.*?\*/"
 _TEXT_OR_EXTRA = re.compile(rf'("(?:[^"\\]|\\.)*")|{_COMMENT}|,(?=(?>\s|{_COMMENT})*+[}}\]])', re.DOTALL)
 
@@ -40,7 +43,8 @@ def read_orthanc_json(path: Path, environ: Mapping[str, str]) -> tuple[JsonObjec
     Raises
     ------
     ConfigError
-        If a file cannot be read or is not valid JSON, or if two files have the same key.
+        If a file cannot be read or is not valid JSON, if two files have the same key, or if the section Enrichment, or
+        an object in it, has a key twice. Orthanc lets the last one win, and so it stays elsewhere.
 
     Source
     ------
@@ -50,7 +54,7 @@ def read_orthanc_json(path: Path, environ: Mapping[str, str]) -> tuple[JsonObjec
     merged: JsonObject = {}
     for file in files:
         document = _read_file(file, environ)
-        for key in document.keys() & merged.keys():
+        for key in document.keys() & merged.keys() - {_TWICE}:
             raise ConfigError(f'{path}: the key "{key}" is in more than one file')
         merged |= document
     notes: dict[str, str] = {}
@@ -66,6 +70,13 @@ def parse_json(text: str) -> Any:
         If the text is not valid JSON.
     """
     return json.loads(without_comments(text), strict=False, parse_constant=_refuse_constant)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found[_TWICE] = Counter(key for key, _ in pairs).most_common(1)[0][0]
+    return found
 
 
 def without_comments(text: str) -> str:
@@ -89,7 +100,9 @@ def _is_json_file(path: Path) -> bool:
 def _read_file(file: Path, environ: Mapping[str, str]) -> JsonObject:
     try:
         text = _substitute(file.read_text(encoding="utf-8"), environ)
-        document = parse_json(text)
+        document = json.loads(
+            without_comments(text), strict=False, parse_constant=_refuse_constant, object_pairs_hook=_pairs
+        )
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -116,6 +129,9 @@ def _substitute(text: str, environ: Mapping[str, str]) -> str:
 
 def _without_marks(value: Any, path: str, notes: dict[str, str]) -> Any:
     if isinstance(value, dict):
+        twice = value.pop(_TWICE, None)
+        if twice is not None and (twice == _SECTION or path.partition(".")[0] == _SECTION):
+            raise ConfigError(f"{path}.{twice}: is written twice; keep one of the two".lstrip("."))
         return {key: _without_marks(item, f"{path}.{key}".lstrip("."), notes) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_marks(item, f"{path}[{number}]", notes) for number, item in enumerate(value)]

@@ -325,6 +325,23 @@ class TestFiles:
         with pytest.raises(ConfigError, match='the key "Enrichment" is in more than one file'):
             load_configuration(tmp_path, {})
 
+    @pytest.mark.parametrize(
+        ("text", "key"),
+        [
+            ('{"Enrichment": {"StableAge": 5, "StableAge": 6}}', "Enrichment.StableAge"),
+            ('{"Enrichment": {"Service": {"Port": 1, "Host": "a", "Port": 2}}}', "Enrichment.Service.Port"),
+            ('{"Enrichment": {"Rules": [{"Name": "a", "Name": "b"}]}}', r"Enrichment.Rules\[0\].Name"),
+            ('{"Enrichment": {}, "Enrichment": {"StableAge": 6}}', "Enrichment"),
+        ],
+    )
+    def test_a_key_that_is_written_twice_in_the_section_is_refused(self, tmp_path: Path, text: str, key: str) -> None:
+        with pytest.raises(ConfigError, match=f"^{key}: is written twice"):
+            load_configuration(write(tmp_path / "orthanc.json", text), {})
+
+    def test_a_key_that_is_written_twice_elsewhere_stays_orthancs_matter(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "orthanc.json", '{"HttpPort": 1, "HttpPort": 9000, "Enrichment": {}}')
+        assert load_configuration(path, {}).archives["local"].orthanc_url.endswith(":9000")
+
     @pytest.mark.parametrize(("text", "message"), [("{}", 'no section "Enrichment"'), ("[]", "is not a JSON object")])
     def test_file_without_the_section_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
         with pytest.raises(ConfigError, match=message):
