@@ -5,7 +5,9 @@ It needs httpx only. Rows are plain dicts, so that `pandas.DataFrame(client.volu
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,11 +34,33 @@ class Client:
         A user of Orthanc.
     timeout_s : float
         Limit between two bytes of an answer.
+    token : str
+        A token of the API, in place of user and password.
+    ca_file : Path or str
+        Certificate (PEM) of a private CA, where the service or its proxy has one.
+
+    Raises
+    ------
+    ValueError
+        If both a token and a user are given.
     """
 
-    def __init__(self, url: str, user: str = "", password: str = "", timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        user: str = "",
+        password: str = "",
+        timeout_s: float = 60.0,
+        *,
+        token: str = "",
+        ca_file: Path | str = "",
+    ) -> None:
+        if user and token:
+            raise ValueError("log in as a user or with a token, not with both")
         auth = httpx.BasicAuth(user, password) if user else None
-        self._http = httpx.Client(base_url=url.rstrip("/"), auth=auth, timeout=timeout_s)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        trust = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+        self._http = httpx.Client(base_url=url.rstrip("/"), auth=auth, headers=headers, timeout=timeout_s, verify=trust)
 
     def __enter__(self) -> Client:
         """Return the client."""

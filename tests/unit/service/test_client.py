@@ -9,13 +9,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from orthanc_plugin.domain.job import JobState
 from orthanc_plugin.service import client
 from orthanc_plugin.service.client import ApiError, Client
 from tests.support.cases.realct import ROOT
+from tests.support.servers.asgi_server import serving
 from tests.support.servers.front_door import PASSWORD, USER, FrontDoor, enqueue, finish, front_door, skipped
+from tests.support.servers.tls import Authority, tls_front
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,23 @@ def test_acts_reach_the_service(asked: Client, door: FrontDoor) -> None:
 def test_what_the_service_refuses_is_an_error_with_its_text(asked: Client, filters: dict[str, str], said: str) -> None:
     with pytest.raises(ApiError, match=said):
         list(asked.series(**filters))
+
+
+async def tells_its_login(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every request with the login that came with it."""
+    given = Headers(scope=scope).get("authorization", "")
+    await JSONResponse({"id": given})(scope, receive, send)
+
+
+def test_a_token_and_a_private_ca_are_enough(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with serving(tells_its_login) as url, tls_front(int(url.rpartition(":")[2]), authority.sign()) as port:
+        with Client(f"https://127.0.0.1:{port}", token="enrich_1_2", ca_file=authority.file) as asked:
+            assert asked.job("1") == {"id": "Bearer enrich_1_2"}
+        with Client(f"https://127.0.0.1:{port}", token="enrich_1_2") as asked, pytest.raises(httpx.ConnectError):
+            asked.job("1")
+    with pytest.raises(ValueError, match="not with both"):
+        Client("https://127.0.0.1", USER, PASSWORD, token="enrich_1_2")
 
 
 def test_a_wrong_password_says_so(door: FrontDoor) -> None:
