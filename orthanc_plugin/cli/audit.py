@@ -6,11 +6,13 @@ import argparse
 import csv
 import json
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
+from orthanc_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from orthanc_plugin.audit.trail import Entry, Head, Trail
@@ -38,7 +40,13 @@ def add_commands(commands: Commands) -> None:
 
 def verify(desk: Desk) -> int:
     """Check the log."""
-    verdict = _trail(desk).verify(desk.options.head)
+    trail = _trail(desk)
+    if not trail.files() and trail.last_number() == 0 and desk.options.head is None:
+        raise ConfigError(
+            f"{desk.configuration.state_directory} holds no audit log: is this the right --config? If a service has run"
+            " with these settings, the log was removed"
+        )
+    verdict = trail.verify(desk.options.head)
     facts = {"entries": verdict.entries, "head": str(verdict.head), "problems": list(verdict.problems)}
     lines = [f"{verdict.entries} lines, head {verdict.head}", *(f"problem: {text}" for text in verdict.problems)]
     desk.say(facts, *lines)
@@ -87,9 +95,18 @@ def export(desk: Desk) -> None:
 
 def _filters(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--who", default="", metavar="NAME", help="only of this user or token")
-    sub.add_argument("--what", default="", metavar="KIND", help="only this kind of act, such as view or export")
+    sub.add_argument(
+        "--what", default="", choices=[*What], metavar="KIND", help="only this kind of act, such as view or export"
+    )
     sub.add_argument("--series", default="", metavar="UID", help="only about this series, study or job")
-    sub.add_argument("--since", default="", metavar="DATE", help="only from this day on, as 2026-01-31")
+    sub.add_argument("--since", type=_day, metavar="DATE", help="only from this day on, as 2026-01-31")
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError("write a day as 2026-01-31") from None
 
 
 def _chosen(desk: Desk) -> Iterator[Entry]:
@@ -101,7 +118,7 @@ def _chosen(desk: Desk) -> Iterator[Entry]:
             options.who in ("", event.who)
             and options.what in ("", event.what)
             and (not options.series or options.series in about)
-            and event.at.date().isoformat() >= options.since
+            and event.at.date().isoformat() >= (options.since or "")
         ):
             yield entry
 

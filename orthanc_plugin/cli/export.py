@@ -14,9 +14,9 @@ def add_commands(commands: Commands) -> None:
     """Add `export`."""
     command = commands.add("export", export, "write studies with their results as a folder without identities")
     command.add_argument("--deidentified", action="store_true", required=True, help="remove identities (needed)")
-    command.add_argument("--study", nargs="+", default=[], metavar="UID", help="these studies")
+    command.add_argument("--study", nargs="+", action="extend", default=[], metavar="UID", help="these studies")
     text = "all studies of these patients (-: one from stdin)"
-    command.add_argument("--patient", nargs="+", default=[], type=unseen, metavar="ID", help=text)
+    command.add_argument("--patient", nargs="+", action="extend", default=[], type=unseen, metavar="ID", help=text)
     source_options(command)
     command.add_argument("--layout", choices=["dicom", "bids"], default="dicom", help="of the folder (default: dicom)")
     text = "what becomes of dates: removed, or shifted by one number of days for each patient (default: remove)"
@@ -29,10 +29,10 @@ def add_commands(commands: Commands) -> None:
 
 
 def export(desk: Desk) -> int:
-    """Export, and say what was refused; fail if nothing was written or something was refused."""
+    """Export, and say what was refused; fail if nothing was written, or something was refused or is not there."""
     from orthanc_plugin.archive.patients import studies_of_patient
     from orthanc_plugin.errors import ConfigError
-    from orthanc_plugin.sharing.export import Export, Layout
+    from orthanc_plugin.sharing.export import MODALITIES, Export, Layout
     from orthanc_plugin.sharing.profile import Dates, Deidentifier
     from orthanc_plugin.sharing.pseudonyms import Pseudonyms
 
@@ -49,6 +49,9 @@ def export(desk: Desk) -> int:
                 if study not in options.study:
                     made.add_study(archive, study, patient)
     made.finish()
+    absent = [study for study in dict.fromkeys(options.study) if study not in made.sources]
+    for study in absent:
+        desk.tell(f"not exported: study {study} is not there, or holds none of {', '.join(MODALITIES)}")
     name = options.archive if options.ct is None else ""
     for study, series in made.sources.items():
         desk.acts(What.EXPORT, *series, study=study, archive=name)
@@ -56,7 +59,7 @@ def export(desk: Desk) -> int:
         desk.tell(f"not exported: {one.modality} series {one.series_instance_uid}: {one.reason}")
     facts = {"written": len(made.written), "refused": len(made.refused), "out": str(options.out)}
     desk.say(facts)
-    return EXIT_DONE if made.written and not made.refused else EXIT_FAILED
+    return EXIT_DONE if made.written and not (made.refused or absent) else EXIT_FAILED
 
 
 def _key(file: Path | None) -> bytes:

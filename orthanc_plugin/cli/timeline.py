@@ -23,7 +23,7 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--patient", required=True, type=unseen, metavar="ID", help=text)
     source_options(command)
     text = "features beside the volume, by pyradiomics' names, such as firstorder_Mean"
-    command.add_argument("--feature", nargs="+", default=[], metavar="NAME", help=text)
+    command.add_argument("--feature", nargs="+", action="extend", default=[], metavar="NAME", help=text)
     text = "CSV with the columns structure, measure, wcv_percent and source (default: the limits of this project)"
     command.add_argument("--limits", type=Path, metavar="FILE", help=text)
     command.add_argument("--viewer", default="", metavar="URL", help="address of the service, for links to the viewer")

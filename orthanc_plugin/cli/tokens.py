@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from orthanc_plugin.jobs.tokens import Tokens
 
 _LONGEST_NAME = 64
+_MOST_DAYS = 36_500
 
 
 def add_commands(commands: Commands) -> None:
@@ -33,7 +34,9 @@ def create(desk: Desk) -> None:
     desk.acts(What.SETTINGS)
     options = desk.options
     unknown = sorted(set(options.right) - set(Right))
-    if not options.right or unknown or options.days < 0 or not 1 <= len(options.name) <= _LONGEST_NAME:
+    if not 0 <= options.days <= _MOST_DAYS:
+        raise ConfigError(f"--days {options.days}: a token is valid for 1 to {_MOST_DAYS} days, or 0 for ever")
+    if not options.right or unknown or not 1 <= len(options.name) <= _LONGEST_NAME:
         raise ConfigError(
             f"a token needs a name of 1 to {_LONGEST_NAME} characters and at least one --right of {', '.join(Right)}"
         )

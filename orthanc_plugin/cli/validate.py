@@ -24,11 +24,17 @@ def add_commands(commands: Commands) -> None:
     text = "compare masks of models with masks of experts, or with what people made of them"
     command = commands.add("validate", validate, text)
     named = "folders, files, or STUDY/SERIES/SOP (UIDs) in the archive"
-    command.add_argument("--ai", nargs="+", default=[], metavar="OBJECT", help=f"SEG, RTSTRUCT, SR of models: {named}")
-    command.add_argument("--expert", nargs="+", default=[], metavar="OBJECT", help=f"SEG, RTSTRUCT of experts: {named}")
+    command.add_argument(
+        "--ai", nargs="+", action="extend", default=[], metavar="OBJECT", help=f"SEG, RTSTRUCT, SR of models: {named}"
+    )
+    command.add_argument(
+        "--expert", nargs="+", action="extend", default=[], metavar="OBJECT", help=f"SEG, RTSTRUCT of experts: {named}"
+    )
     command.add_argument("--pairs", type=Path, metavar="FILE", help="CSV with the columns ai and expert, instead")
     command.add_argument("--corrections", action="store_true", help="compare our SEGs with what people made of them")
-    command.add_argument("--study", nargs="+", default=[], metavar="UID", help="only these, with --corrections")
+    command.add_argument(
+        "--study", nargs="+", action="extend", default=[], metavar="UID", help="only these, with --corrections"
+    )
     source_options(command)
     command.add_argument("--rule", default="", metavar="NAME", help="rule that says how to read a CT (default: first)")
     command.add_argument("--mapping", type=Path, metavar="FILE", help="CSV with the columns expert and ai: equal names")

@@ -52,6 +52,18 @@ def test_a_wrong_configuration_is_no_tampering(tmp_path: Path) -> None:
     assert main(["audit", "verify", "--config", str(tmp_path / "wrong.json")]) == EXIT_CONFIG
 
 
+def test_a_log_that_is_not_there_is_not_a_good_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "orthanc.json").write_text(json.dumps({"Enrichment": {"StateDirectory": str(tmp_path)}}))
+    assert main(["audit", "verify", "--config", str(tmp_path / "orthanc.json")]) == EXIT_CONFIG
+    assert "holds no audit log" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("wrong", [["--since", "yesterday"], ["--since", "31.01.2026"], ["--what", "views"]])
+def test_a_filter_that_could_never_match_is_wrong_use(wrong: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["audit", "show", *wrong])
+
+
 def test_show_and_its_filters(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for filters, count in (
         ([], 4),

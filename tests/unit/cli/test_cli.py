@@ -35,6 +35,27 @@ def test_every_command_has_its_section_and_every_section_its_command() -> None:
     assert set(re.findall(r"^## (.+)$", page, re.MULTILINE)) == set(commands(cli._parser()))
 
 
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                yield from parsers(sub)
+
+
+def test_an_option_with_several_values_may_come_several_times() -> None:
+    """By default argparse keeps the values of the last time only, and the others are lost without a word."""
+    several = [
+        action
+        for parser in parsers(cli._parser())
+        for action in parser._actions
+        if action.option_strings and action.nargs in ("+", "*")
+    ]
+    assert len(several) >= 6
+    lost = [action.option_strings for action in several if not isinstance(action, argparse._ExtendAction)]
+    assert lost == []
+
+
 @pytest.mark.parametrize("words", [["run"], ["jobs", "list", "--state", "finished"], ["no-such-command"], []])
 def test_wrong_use_is_exit_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_:

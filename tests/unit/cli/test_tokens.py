@@ -47,3 +47,9 @@ def test_made_listed_and_revoked(settings: list[str], tmp_path: Path, capsys: py
 )
 def test_a_token_without_name_or_rights_is_refused(settings: list[str], wrong: list[str]) -> None:
     assert main(["tokens", "create", *wrong, *settings]) == EXIT_CONFIG
+
+
+@pytest.mark.parametrize("days", ["-1", "99999999999"])
+def test_a_wrong_number_of_days_is_named(settings: list[str], days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tokens", "create", "x", "--right", "view", "--days", days, *settings]) == EXIT_CONFIG
+    assert f"--days {days}: a token is valid for 1 to" in " ".join(capsys.readouterr().err.split())

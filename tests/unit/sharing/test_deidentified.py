@@ -220,6 +220,25 @@ def test_what_may_show_words_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert str(burned.SeriesInstanceUID) not in (tmp_path / "out" / "refused.csv").read_text() + told.err
 
 
+def test_a_study_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = as_read(OBJECTS[0])
+    folder = write(tmp_path / "in", there)
+    words = [
+        "export",
+        "--deidentified",
+        "--study",
+        str(there.StudyInstanceUID),
+        "--study",
+        "1.2.3",
+        "--ct",
+        str(folder),
+    ]
+    assert cli.main([*words, "--out", str(tmp_path / "out"), "--json"]) == cli.EXIT_FAILED
+    told = capsys.readouterr()
+    assert json.loads(told.out)["written"] == 1
+    assert "study 1.2.3 is not there" in " ".join(told.err.split())
+
+
 @pytest.mark.parametrize(
     ("keyword", "value", "word"),
     [
