@@ -141,7 +141,8 @@ class LogFilter:
     """The Laplacian of a Gaussian, whose kernel ends at four standard deviations; or a Riesz transform of it.
 
     sigma: mm. riesz: orders of a Riesz transform of the response along x, y and z (or x and y), such as `1,0,0`; empty:
-    none.
+    none. steer: mm, the sigma of the window of a structure tensor, along whose eigenvectors (largest eigenvalue first)
+    the orders then are; 0: along the axes.
     """
 
     kind: ClassVar = "log"
@@ -149,6 +150,7 @@ class LogFilter:
     reach: Reach = Reach.VOLUME
     boundary: Boundary = Boundary.MIRROR
     riesz: str = ""
+    steer: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a Gaussian without a width, and orders that are not one for each axis."""
@@ -156,6 +158,7 @@ class LogFilter:
         # Its transform reads the whole image and what the kernel reaches around it.
         _require(self.sigma <= 10 or not self.riesz, "the sigma of a Riesz transform must be above 0 to 10 mm")
         _require_orders(self.riesz, self.reach)
+        _require_window(self.steer, self.orders)
 
     @property
     def orders(self) -> tuple[int, ...]:
@@ -167,18 +170,20 @@ class LogFilter:
 class SimoncelliFilter:
     """Simoncelli's wavelet, which is not separable and has no direction; beyond the image lies the image again.
 
-    riesz: orders of a Riesz transform of the response along x, y and z (or x and y), such as `1,0,0`; empty: none.
+    riesz, steer: as of `LogFilter`.
     """
 
     kind: ClassVar = "simoncelli"
     level: int = 1
     reach: Reach = Reach.VOLUME
     riesz: str = ""
+    steer: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse levels that leave no frequency, and orders that are not one for each axis."""
         _require(1 <= self.level <= 5, "the level of a wavelet must be from 1 to 5")
         _require_orders(self.riesz, self.reach)
+        _require_window(self.steer, self.orders)
 
     @property
     def orders(self) -> tuple[int, ...]:
@@ -237,6 +242,11 @@ def _require_orders(riesz: str, reach: Reach) -> None:
     axes = 2 if reach is Reach.SLICE else 3
     fits = re.fullmatch(rf"[0-9](,[0-9]){{{axes - 1}}}", riesz) and 0 < sum(_orders(riesz)) < 10
     _require(bool(fits) or not riesz, f"Riesz orders are {axes} digits such as 1,0,0, of a sum from 1 to 9")
+
+
+def _require_window(steer: float, orders: tuple[int, ...]) -> None:
+    _require(0 <= steer <= 20, "the window of a steered Riesz transform must be above 0 to 20 mm, or 0")
+    _require(not steer or 0 < sum(orders) < 5, "only Riesz transforms of orders of a sum from 1 to 4 are steered")
 
 
 def _require(holds: bool, message: str) -> None:

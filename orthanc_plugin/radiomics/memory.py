@@ -8,7 +8,7 @@ from orthanc_plugin.domain.image_filters import parse_filter
 from orthanc_plugin.domain.radiomics_settings import FeatureClass, RadiomicsMode, RadiomicsSettings
 from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.radiomics.ibsi2.laplacian import LOG_CUTOFF_SIGMA
-from orthanc_plugin.radiomics.ibsi2.responses import padding, reach
+from orthanc_plugin.radiomics.ibsi2.responses import is_steered, padding, reach
 from orthanc_plugin.radiomics.resample import Box
 from orthanc_plugin.radiomics.spatial import spatial_bytes
 
@@ -26,6 +26,8 @@ _WAVELET_MARGIN, _NEAR_AN_END = 6, 16
 
 _FILTER_BYTES = 64
 """Bytes per voxel of what a filter of IBSI 2 reads."""
+_STEERED_BYTES, _STEERED_BOX_BYTES = 120, 160
+"""The same for a steered Riesz transform, and in addition bytes per voxel of the box."""
 _LOG_BOX_BYTES = 40
 """Bytes per voxel of the box and what the kernel reaches, for IBSI's Laplacian of Gaussian."""
 
@@ -63,7 +65,10 @@ def needed_mib(volume: Volume, box: Box, settings: RadiomicsSettings) -> float:
             min(size, axis.stop - axis.start + 2 * edge) + 2 * added
             for axis, size, edge in zip(box, volume.voxels_hu.shape, edges, strict=True)
         )
-        used = max(used, reached * (growth if resampling else 1) * _FILTER_BYTES)
+        filtering = reached * _FILTER_BYTES
+        if is_steered(chosen):
+            filtering = reached * _STEERED_BYTES + _STEERED_BOX_BYTES * math.prod(one.stop - one.start for one in box)
+        used = max(used, filtering * (growth if resampling else 1))
     if FeatureClass.SPATIAL in settings.classes:
         used += spatial_bytes(tuple(max(1, round((axis.stop - axis.start) * growth ** (1 / 3))) for axis in box))
     if settings.textures:

@@ -7,18 +7,21 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from orthanc_plugin.domain.image_filters import LogFilter, Reach
 from orthanc_plugin.radiomics.ibsi2.boundaries import PADDING, SCIPY_MODES
 from orthanc_plugin.radiomics.ibsi2.riesz import riesz_transform
-from orthanc_plugin.radiomics.resample import Spacing
+from orthanc_plugin.radiomics.ibsi2.steering import steered_transform
+from orthanc_plugin.radiomics.resample import Box, Spacing
 
 LOG_CUTOFF_SIGMA = 4.0
 """Where IBSI's kernel of the Laplacian of Gaussian ends."""
 
 
-def laplacian_response(voxels: NDArray[np.float64], spacing_mm: Spacing, chosen: LogFilter) -> NDArray[np.float64]:
+def laplacian_response(
+    voxels: NDArray[np.float64], spacing_mm: Spacing, chosen: LogFilter, within: Box
+) -> NDArray[np.float64]:
     """Filter an image, or transform the response of its surroundings, which is then periodic.
 
     Source
@@ -28,12 +31,16 @@ def laplacian_response(voxels: NDArray[np.float64], spacing_mm: Spacing, chosen:
     axes = (1, 2) if chosen.reach is Reach.SLICE else (0, 1, 2)
     if not chosen.orders:
         mode = SCIPY_MODES[chosen.boundary]
-        return laplacian_of_gaussian(voxels, spacing_mm, chosen.sigma, axes=axes, boundary=mode)
+        return laplacian_of_gaussian(voxels, spacing_mm, chosen.sigma, axes=axes, boundary=mode)[within]
     edges = [laplacian_reach(chosen.sigma, mm) if axis in axes else 0 for axis, mm in enumerate(spacing_mm)]
     around = np.pad(voxels, [(edge, edge) for edge in edges], mode=PADDING[chosen.boundary])  # type: ignore[call-overload]
     filtered = laplacian_of_gaussian(around, spacing_mm, chosen.sigma, axes=axes, boundary="wrap")
-    inner = tuple(slice(edge, edge + size) for edge, size in zip(edges, voxels.shape, strict=True))
-    return riesz_transform(filtered, axes, chosen.orders[::-1])[inner]
+    z, y, x = (slice(part.start + edge, part.stop + edge) for part, edge in zip(within, edges, strict=True))
+    orders = chosen.orders[::-1]
+    if chosen.steer:
+        sigmas = [chosen.steer / spacing_mm[axis] for axis in axes]
+        return steered_transform(fft.fftn(filtered, axes=axes), axes, orders, sigmas, (z, y, x))
+    return riesz_transform(filtered, axes, orders)[z, y, x]
 
 
 def laplacian_reach(sigma_mm: float, step_mm: float) -> int:

@@ -33,18 +33,26 @@ WHOLE_AXIS = 1_000_000
 
 def response(voxels: NDArray[np.floating], spacing_mm: Spacing, chosen: ImageFilter) -> NDArray[np.float64]:
     """Filter a whole image (z, y, x)."""
+    z, y, x = (slice(0, size) for size in voxels.shape)
+    return _response(voxels, spacing_mm, chosen, (z, y, x))
+
+
+def _response(
+    voxels: NDArray[np.floating], spacing_mm: Spacing, chosen: ImageFilter, within: Box
+) -> NDArray[np.float64]:
+    """Filter an image, and return a part of it. Steering is made for no more than the part."""
     given = np.asarray(voxels, np.float64)
     if isinstance(chosen, MeanFilter):
-        return mean_response(given, chosen)
+        return mean_response(given, chosen)[within]
     if isinstance(chosen, LogFilter):
-        return laplacian_response(given, spacing_mm, chosen)
+        return laplacian_response(given, spacing_mm, chosen, within)
     if isinstance(chosen, LawsFilter):
-        return laws_response(given, chosen)
+        return laws_response(given, chosen)[within]
     if isinstance(chosen, GaborFilter):
-        return gabor_response(given, spacing_mm, chosen)
+        return gabor_response(given, spacing_mm, chosen)[within]
     if isinstance(chosen, SimoncelliFilter):
-        return simoncelli_response(given, chosen)
-    return wavelet_response(given, chosen)
+        return simoncelli_response(given, spacing_mm, chosen, within)
+    return wavelet_response(given, chosen)[within]
 
 
 def response_within(voxels: Voxels, spacing_mm: Spacing, box: Box, chosen: ImageFilter) -> Voxels:
@@ -63,14 +71,16 @@ def response_within(voxels: Voxels, spacing_mm: Spacing, box: Box, chosen: Image
     ndarray, float32
         Of the size of the box.
     """
-    around, inner = [], []
+    around: list[slice] = []
+    inner: list[slice] = []
     for part, size, edge in zip(box, voxels.shape, reach(spacing_mm, chosen), strict=True):
         start, stop = part.start - edge, part.stop + edge
         if edge and is_periodic(chosen) and (start < 0 or stop > size):
             start, stop = 0, size
         around.append(slice(max(0, start), min(size, stop)))
         inner.append(slice(part.start - around[-1].start, part.stop - around[-1].start))
-    return response(voxels[tuple(around)], spacing_mm, chosen)[tuple(inner)].astype(np.float32)
+    z, y, x = inner
+    return _response(voxels[tuple(around)], spacing_mm, chosen, (z, y, x)).astype(np.float32)
 
 
 def reach(spacing_mm: Spacing, chosen: ImageFilter) -> tuple[int, int, int]:
@@ -94,6 +104,11 @@ def padding(spacing_mm: Spacing, chosen: ImageFilter) -> int:
     if isinstance(chosen, LogFilter) and chosen.orders:
         return laplacian_reach(chosen.sigma, min(spacing_mm))
     return 0
+
+
+def is_steered(chosen: ImageFilter) -> bool:
+    """Say whether a filter follows the directions of the image."""
+    return isinstance(chosen, LogFilter | SimoncelliFilter) and chosen.steer > 0
 
 
 def is_periodic(chosen: ImageFilter) -> bool:

@@ -8,11 +8,13 @@ from scipy import fft
 
 from orthanc_plugin.domain.image_filters import Reach, SimoncelliFilter
 from orthanc_plugin.radiomics.ibsi2.riesz import frequencies, riesz_weights
+from orthanc_plugin.radiomics.ibsi2.steering import steered_transform
+from orthanc_plugin.radiomics.resample import Box, Spacing
 
 Floats = NDArray[np.float64]
 
 
-def simoncelli_response(voxels: Floats, chosen: SimoncelliFilter) -> Floats:
+def simoncelli_response(voxels: Floats, spacing_mm: Spacing, chosen: SimoncelliFilter, within: Box) -> Floats:
     """Keep the frequencies of the level: a cosine of their logarithm between a quarter and all of the highest.
 
     IBSI's reference maps were made with frequencies that run from -1 to 1 over the voxels of an axis, both included.
@@ -27,12 +29,16 @@ def simoncelli_response(voxels: Floats, chosen: SimoncelliFilter) -> Floats:
     shape = [voxels.shape[axis] for axis in axes]
     if chosen.orders:
         grid = np.meshgrid(*(frequencies(size) for size in shape), indexing="ij", sparse=True)
-        kernel = riesz_weights(shape, chosen.orders[::-1]) * _band(np.sqrt(sum(one**2 for one in grid)), chosen.level)
-        return np.asarray(fft.ifftn(fft.fftn(voxels, axes=axes) * kernel, axes=axes).real)
+        band, orders = _band(np.sqrt(sum(one**2 for one in grid)), chosen.level), chosen.orders[::-1]
+        if chosen.steer:
+            sigmas = [chosen.steer / spacing_mm[axis] for axis in axes]
+            return steered_transform(fft.fftn(voxels, axes=axes) * band, axes, orders, sigmas, within)
+        kernel = riesz_weights(shape, orders) * band
+        return np.asarray(fft.ifftn(fft.fftn(voxels, axes=axes) * kernel, axes=axes).real)[within]
     squares = [frequencies(size) ** 2 for size in shape]
     opposite = [np.roll(one[::-1], 1) for one in squares]
     weight = (_weights(squares, chosen.level) + _weights(opposite, chosen.level)) / 2
-    return np.asarray(fft.irfftn(fft.rfftn(voxels, axes=axes) * weight, s=shape, axes=axes))
+    return np.asarray(fft.irfftn(fft.rfftn(voxels, axes=axes) * weight, s=shape, axes=axes))[within]
 
 
 def _weights(squares: list[Floats], level: int) -> Floats:

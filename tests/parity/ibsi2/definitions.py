@@ -57,8 +57,39 @@ def _log(image: Floats, pad: str, options: dict[str, str]) -> Floats:
     around = np.pad(image, reach, mode=pad)  # type: ignore[call-overload]
     middle = np.zeros(around.shape)
     middle[tuple(slice(0, size) for size in kernel.shape)] = kernel
-    spectrum = _fourier(np.roll(middle, -reach, (0, 1, 2))) * _riesz(around.shape, options["riesz"])
+    spectrum = _fourier(np.roll(middle, -reach, (0, 1, 2)))
+    if "steer" in options:
+        return _steered(_fourier(around) * spectrum, options)[(slice(reach, -reach),) * 3]
+    spectrum = spectrum * _riesz(around.shape, options["riesz"])
     return _inverse(_fourier(around) * spectrum).real[(slice(reach, -reach),) * 3]
+
+
+def _steered(spectrum: NDArray[np.complex128], options: dict[str, str]) -> Floats:
+    """Turn the tensor of all transforms of one order into the frame of the voxel, one index after the other."""
+    orders = [int(one) for one in options["riesz"].split(",")]
+
+    def transformed(axes: tuple[int, ...]) -> Floats:
+        """The transform along axes (0: x) that may repeat, without the factor of its order."""
+        counts = [axes.count(axis) for axis in range(3)]
+        factor = math.sqrt(math.factorial(len(axes)) / math.prod(math.factorial(one) for one in counts))
+        return _inverse(spectrum * _riesz(spectrum.shape, ",".join(map(str, counts)))).real / factor
+
+    gradient = np.stack([transformed((axis,)) for axis in range(3)], -1)
+    sigma = float(options["steer"]) / STEP_MM
+    line = np.arange(-math.floor(4 * sigma + 0.5), math.floor(4 * sigma + 0.5) + 1)
+    bell = np.exp(-(line**2) / (2 * sigma**2))
+    window = _product([bell / bell.sum()] * 3)
+    tensor = np.empty((*gradient.shape, 3))
+    for a, b in np.ndindex(3, 3):
+        tensor[..., a, b] = _convolved(gradient[..., a] * gradient[..., b], window, "wrap")
+    frame = np.linalg.svd(tensor)[0]  # columns by descending singular value, which are eigenvalues here
+    frame = frame * np.where(np.einsum("...ad,...a->...d", frame, gradient) < 0, -1, 1)[..., None, :]
+    total = sum(orders)
+    whole = np.stack([transformed(axes) for axes in np.ndindex((3,) * total)], -1)
+    whole = whole.reshape(*spectrum.shape, *(3,) * total)
+    for direction in [at for at, order in enumerate(orders) for _ in range(order)]:
+        whole = np.einsum("zyxa...,zyxa->zyx...", whole, frame[..., direction])
+    return whole * math.sqrt(math.factorial(total) / math.prod(math.factorial(one) for one in orders))
 
 
 def _laws(image: Floats, pad: str, options: dict[str, str]) -> Floats:
@@ -162,6 +193,8 @@ def _simoncelli(image: Floats, pad: str, options: dict[str, str]) -> Floats:
     inside = (length >= 1 / 4) & (length <= 1)
     weights = np.zeros(image.shape, complex)
     weights[inside] = np.cos(math.pi / 2 * np.log(2 * length[inside]) / math.log(2))
+    if "steer" in options:
+        return _steered(_fourier(image) * weights, options)
     if "riesz" in options:
         weights *= _riesz(image.shape, options["riesz"])
     return _inverse(_fourier(image) * weights).real

@@ -38,6 +38,9 @@ TEXTS = (
     "log sigma=2",
     "log sigma=2 reach=slice boundary=zero",
     "log sigma=1.5 boundary=nearest riesz=1,0,1",
+    "log sigma=1.5 riesz=0,2,0 steer=2",
+    "simoncelli riesz=1,1,0 steer=1.5",
+    "simoncelli reach=slice riesz=2,0 steer=1.5",
 )
 UNITS = (1.0, 1.0, 1.0)
 
@@ -93,6 +96,10 @@ def test_a_default_that_is_spelled_out_makes_no_other_filter() -> None:
         ("log sigma=nan", "above 0 to 50 mm"),
         ("log sigma=20 riesz=1,0,0", "above 0 to 10 mm"),
         ("log sigma=2 reach=slice riesz=1,0,0", "Riesz orders are 2 digits"),
+        ("log sigma=2 steer=1", "orders of a sum from 1 to 4"),
+        ("simoncelli riesz=2,2,1 steer=1", "orders of a sum from 1 to 4"),
+        ("simoncelli riesz=1,0,0 steer=-1", "above 0 to 20 mm"),
+        ("simoncelli riesz=1,0,0 steer=nan", "above 0 to 20 mm"),
     ],
 )
 def test_what_is_no_filter_is_refused_in_words(text: str, message: str) -> None:
@@ -189,6 +196,40 @@ def test_riesz_transforms_of_one_order_hold_the_energy_of_the_wavelet() -> None:
     inside = response(voxels, (1, 1, 1), parse_filter("simoncelli reach=slice riesz=1,0"))
     again = response(voxels[3:4], (1, 1, 1), parse_filter("simoncelli reach=slice riesz=1,0"))
     np.testing.assert_allclose(inside[3:4], again, atol=1e-12)
+
+
+@pytest.mark.parametrize("filter_", ["simoncelli", "log sigma=2"])
+@pytest.mark.parametrize("orders", ["1,0,0", "0,2,0", "1,1,1", "0,1,3"])
+def test_a_steered_response_turns_with_the_image(filter_: str, orders: str) -> None:
+    chosen = parse_filter(f"{filter_} riesz={orders} steer=1.5")
+    cube = np.random.default_rng(4).normal(0, 1, (15, 15, 15))
+    found = response(cube, UNITS, chosen)
+    assert found.std() > 1e-3
+    for axes in ((0, 1), (1, 2), (0, 2)):
+        turned = response(np.rot90(cube, axes=axes), UNITS, chosen)
+        assert np.rot90(found, axes=axes) == pytest.approx(turned, abs=1e-9)
+    assert np.flip(found, 2) == pytest.approx(response(np.flip(cube, 2), UNITS, chosen), abs=1e-9)
+
+
+def test_a_steered_response_follows_an_oblique_wave_and_the_first_direction_is_across_it() -> None:
+    """Along the wave lies all of its second derivative, and none in the two directions within its fronts."""
+    size = 65
+    z, y, x = np.mgrid[:size, :size, :size]
+    wave = np.cos(2 * np.pi * (10 * x + 8 * y + 6 * z) / size)
+    plain = response(wave, UNITS, parse_filter("simoncelli"))
+    middle = (slice(25, 40),) * 3
+    first, second, third = (
+        response(wave, UNITS, parse_filter(f"simoncelli riesz={orders} steer=3"))[middle]
+        for orders in ("2,0,0", "0,2,0", "0,0,2")
+    )
+    np.testing.assert_allclose(first, -plain[middle], atol=1e-9)
+    assert max(np.abs(second).max(), np.abs(third).max()) < 1e-9
+
+
+def test_the_window_of_a_steered_response_is_in_millimetres() -> None:
+    chosen, coarser = parse_filter("simoncelli riesz=2,0,0 steer=2"), parse_filter("simoncelli riesz=2,0,0 steer=4")
+    assert response(VOXELS, UNITS, chosen) == pytest.approx(response(VOXELS, (2.0, 2.0, 2.0), coarser))
+    assert response(VOXELS, UNITS, chosen) != pytest.approx(response(VOXELS, UNITS, coarser))
 
 
 @pytest.mark.parametrize("orders", ["1,0", "0,0,0", "1,0,0,0", "a,0,0", "5,5,0", "-1,0,0"])
