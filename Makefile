@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-ci bench-compare bench-job bench-radiomics bench-front-door bench-ohif parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean bench-cohort audit-pins try-containers try-install try-install-uv test-trixie
+.PHONY: help setup demo test check docs docs-tables input-tables ibsi-tables changelog conformance fuzz faults security-tests scaling-figures bench bench-ci bench-compare bench-job bench-radiomics bench-front-door bench-ohif bench-long-report parity-env parity parity-small bench-nnunet bench-bpr bench-segthor pins clean bench-cohort audit-pins try-containers try-install try-install-uv test-trixie
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,8 +90,9 @@ scaling-figures: setup ## Measure queue, workers and STOW, and simulate sites; w
 	./scripts/in-loopback $(RUN)python -m tests.benchmarks.queue_scale --write
 	$(RUN)python -m tests.benchmarks.simulator --write
 
-bench-radiomics: setup ## Measure CPU seconds of radiomics beside pyradiomics and MIRP; ORGAN=lungs (run it alone)
+bench-radiomics: setup ## Measure CPU seconds of radiomics beside pyradiomics, MIRP and pictologics; ORGAN=lungs (run it alone)
 	test -e .bench/mirp/installed || { $$(./scripts/find-python) -m venv .bench/mirp && .bench/mirp/bin/pip install --quiet mirp==2.7.0 && touch .bench/mirp/installed; } || rm -rf .bench/mirp
+	test -e .bench/pictologics/installed || { $(RUN)uv venv --quiet --clear --python "$(or $(PYTHON312),>=3.12)" .bench/pictologics && $(RUN)uv pip install --quiet --python .bench/pictologics/bin/python pictologics==0.9.0 && touch .bench/pictologics/installed; } || rm -rf .bench/pictologics
 	$(RUN)python -m tests.benchmarks.radiomics_against_peers --organ $(or $(ORGAN),heart)
 
 bench: setup ## Measure every stage and the whole job beside peers (15 minutes; run it alone); WRITE=1 writes docs/performance.md
@@ -126,6 +127,10 @@ bench-front-door: setup ## Measure WADO-RS through the front door against nginx 
 bench-ohif: setup ## Measure OHIF's opening of a real CT through the front door against nginx and Orthanc (run it alone)
 	./scripts/install-system nginx chromium
 	./scripts/in-loopback $(RUN)python -m tests.benchmarks.ohif_opening
+
+bench-long-report: setup ## Measure when OHIF shows a report of 116 structures (run it alone); WRITE=1 writes docs/results.md
+	./scripts/install-system chromium
+	./scripts/in-loopback $(RUN)python -m tests.benchmarks.long_report $(if $(WRITE),--write)
 
 bench-nnunet: setup parity-env ## Measure seconds and memory against nnunetv2's own predictor
 	.parity/bin/python -m tests.benchmarks.nnunet_against_peer total-fast

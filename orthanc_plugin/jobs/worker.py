@@ -36,6 +36,7 @@ from orthanc_plugin.jobs.steps import Steps
 from orthanc_plugin.jobs.watch import Pace, Watch
 from orthanc_plugin.jobs.webhooks import Webhooks
 from orthanc_plugin.jobs.workflow import Retries, register_workflows, tell_wait
+from orthanc_plugin.radiomics.reference import load_pyradiomics
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def run_worker(
     """
     os.umask(0o077)
     be_nice()
+    load_pyradiomics()
     lock_slot(configuration.state_directory, slot)
     stopping = _stop_event(parent_is_stdin)
     me = executor_id(configuration.state_directory, slot)

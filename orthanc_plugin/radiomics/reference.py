@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from contextlib import suppress
 from functools import cache
 from types import ModuleType
 
@@ -20,6 +21,12 @@ _MISSING = (
     '`pip install "setuptools<80" wheel versioneer cython numpy` and then '
     f"`pip install --no-build-isolation pyradiomics=={VERSION}` (needs a C compiler)"
 )
+
+
+def load_pyradiomics() -> None:
+    """Import pyradiomics before the first organ needs it, if it is installed."""
+    with suppress(ConfigError):
+        pyradiomics()
 
 
 @cache
