@@ -24,6 +24,9 @@ from tests.support.cases.results_case import CARD, RADIOMICS_UID, provenance_of
 pytestmark = pytest.mark.timeout(900)
 
 STRUCTURES = 116
+WHAT = f"from click to a report of {STRUCTURES} structures"
+MOST_SECONDS = 60.0
+"""It takes a sixth of it on a busy machine. A report that repeats itself, or a viewer that got slower, takes longer."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,8 @@ def test_a_report_of_116_structures_lists_its_numbers_without_an_odd_1(
     link = f"/viewer?StudyInstanceUIDs={ds.StudyInstanceUID}&initialSeriesInstanceUID={ds.SeriesInstanceUID}"
     page.goto(f"{logged_in(site)}{link}", wait_until="domcontentloaded")
     ohif.await_text(f"Structure {STRUCTURES}")
-    keep_time(f"from click to a report of {STRUCTURES} structures", ohif.seconds)
+    keep_time(WHAT, shown_s := ohif.seconds)
+    assert shown_s < MOST_SECONDS
     page.screenshot(path=picture("ohif-long-report"))
     text = page.locator("body").inner_text()
     assert text.count("Sphericity:") == STRUCTURES
