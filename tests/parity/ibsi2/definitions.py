@@ -89,7 +89,8 @@ def _steered(spectrum: NDArray[np.complex128], options: dict[str, str]) -> Float
     whole = whole.reshape(*spectrum.shape, *(3,) * total)
     for direction in [at for at, order in enumerate(orders) for _ in range(order)]:
         whole = np.einsum("zyxa...,zyxa->zyx...", whole, frame[..., direction])
-    return whole * math.sqrt(math.factorial(total) / math.prod(math.factorial(one) for one in orders))
+    factor = math.sqrt(math.factorial(total) / math.prod(math.factorial(one) for one in orders))
+    return np.asarray(whole * factor)
 
 
 def _laws(image: Floats, pad: str, options: dict[str, str]) -> Floats:
