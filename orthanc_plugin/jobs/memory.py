@@ -21,7 +21,7 @@ from orthanc_plugin.inference.probabilities import MOST_BYTES
 
 BASE_BYTES = 700 << 20
 """Of a worker with the libraries and a small model."""
-BYTES_A_VOXEL = 14
+BYTES_A_VOXEL = 13
 """Of the series as stored, in HU, and of the masks, over all stages without a large model."""
 _BESIDE_A_MODEL = 6
 """Bytes a voxel beside a model that runs: the CT in HU, and two label maps."""
