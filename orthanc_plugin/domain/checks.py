@@ -33,6 +33,8 @@ class Check(StrEnum):
     """Bone holds no contrast medium."""
     IN_IMAGE = "in-image"
     """The edge of the image plane, or of the reconstruction circle, does not cut the organ."""
+    CLOSED = "closed"
+    """No lung goes on as air around the body in the next slice."""
     UPRIGHT = "upright"
     """The airway lies higher than the lungs."""
     MEMBERS = "members"

@@ -22,7 +22,7 @@ from orthanc_plugin.domain.checks import Check, CheckResult
 from orthanc_plugin.domain.evenness import LEAST_GAS_ML, contrast_ml, even_gas_ml
 from orthanc_plugin.domain.masks import Mask, Segment, Segmentation
 from orthanc_plugin.domain.volume import Volume
-from orthanc_plugin.quality import image_edge
+from orthanc_plugin.quality import image_edge, open_air
 from orthanc_plugin.quality.profile import Profile, profiles
 from orthanc_plugin.quality.structures import (
     AIRWAYS,
@@ -46,6 +46,8 @@ CONTRAST_ML = 4.0
 """Even parts of bone count from 4 mL."""
 EDGE_MM2 = 100.0
 """From this area of contact with the edge of the image, an organ is cut."""
+OPEN_MM2 = 500.0
+"""From this area of contact with air around the body in the next slice, a lung is open."""
 
 SLICES = Code("{slices}", "UCUM", "slices")
 PIECES = Code("{pieces}", "UCUM", "pieces")
@@ -90,6 +92,11 @@ class _Case:
     def padding(self) -> Mask:
         """Pixels (y, x) that hold no image."""
         return image_edge.padding(self.volume)
+
+    @cached_property
+    def around(self) -> open_air.Around:
+        """Air around the body."""
+        return open_air.around(self.volume)
 
     @cached_property
     def enclosed(self) -> NDArray[np.intp]:
@@ -299,6 +306,15 @@ def _in_image(case: _Case, segment: Segment) -> _Finding | None:
     return _Finding(Check.IN_IMAGE, area < EDGE_MM2, area, MM2, detail)
 
 
+def _closed(case: _Case, segment: Segment) -> _Finding | None:
+    """Only for lungs and lobes."""
+    if not _is_lung(segment):
+        return None
+    area = open_air.contact_mm2(case.volume, case.around, case.segmentation.labels, segment.covers)
+    detail = f"{area:.0f} mm2 go on as air around the body in the next slice" if area else "closed on all sides"
+    return _Finding(Check.CLOSED, area < OPEN_MM2, area, MM2, detail)
+
+
 def _upright(case: _Case, segment: Segment) -> _Finding | None:
     """Only for airways of models that find lungs."""
     lungs = [lung for side in (LEFT, RIGHT) if (lung := case.lung(side)) is not None]
@@ -329,5 +345,6 @@ _ASKED: tuple[Callable[[_Case, Segment], _Finding | None], ...] = (
     _gas,
     _contrast,
     _in_image,
+    _closed,
     _upright,
 )

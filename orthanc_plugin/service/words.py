@@ -18,6 +18,7 @@ _CHECKS = {
     Check.GAS: "Is lung, not gas",
     Check.CONTRAST: "Is bone, not contrast medium",
     Check.IN_IMAGE: "Is not cut by the edge of the image",
+    Check.CLOSED: "Is closed against the air around the body",
     Check.UPRIGHT: "Lies above the middle of the lungs",
     Check.MEMBERS: "The passes of the model agree on it",
     Check.BORDER: "The model is sure of its border",

@@ -9,6 +9,7 @@ import pytest
 
 from orthanc_plugin.domain.checks import Check
 from orthanc_plugin.domain.masks import Mask, Segmentation
+from orthanc_plugin.domain.volume import Volume
 from orthanc_plugin.quality.masks import check_masks
 from tests.integration.test_chest_engine import (
     AIRWAY,
@@ -25,6 +26,7 @@ from tests.integration.test_chest_engine import (
 from tests.support.cases import chest_variants
 from tests.support.cases.chest_variants import VARIANTS, Chest
 
+OPEN = {(f"lung_{side}", Check.CLOSED) for side in ("left", "right")}
 GAS = [name for name in VARIANTS if name.startswith(("stomach", "colon"))]
 
 
@@ -36,6 +38,11 @@ def unchanged() -> Chest:
 def found_in(name: str) -> tuple[Chest, Segmentation]:
     made = VARIANTS[name](unchanged())
     return made, engine().segment(made.volume)
+
+
+def failed_checks(volume: Volume, found: Segmentation) -> set[tuple[str, Check]]:
+    results = check_masks(volume, found, engine().card)
+    return {(result.key, result.check) for result in results if not result.passed}
 
 
 def ml(made: Chest, mask: Mask) -> float:
@@ -81,18 +88,22 @@ def test_a_lung_that_a_gap_in_the_skin_cuts_short_says_so() -> None:
     made, found = found_in("a gap in the skin beside the left lung")
     assert ml(made, found.labels == LEFT) < 0.8 * ml(made, made.labels == LEFT)
     assert any("the left lung is open to the air around the body" in note for note in found.notes)
-    assert not any("right lung opens" in note for note in found.notes)
+    assert not any("the right lung is open" in note for note in found.notes)
+    assert failed_checks(made.volume, found) & OPEN == {("lung_left", Check.CLOSED)}
 
 
 def test_a_lung_that_is_lost_through_a_gap_in_the_skin_says_so() -> None:
     found = engine().segment(chest_variants.opened(unchanged(), LEFT, 200.0).volume)
     assert not (found.labels == LEFT).any()
     assert any("a lung seems to be open to the air around the body" in note for note in found.notes)
+    assert ("lung_right", Check.PARTNER) in failed_checks(unchanged().volume, found)
 
 
 def test_no_whole_lung_opens_to_the_air() -> None:
     for name in ("couch of foam under the back", "right lung filled with fluid", "right lung filled, body at the edge"):
-        assert not any("open to the air" in note for note in found_in(name)[1].notes)
+        made, found = found_in(name)
+        assert not any("open to the air" in note for note in found.notes)
+        assert not failed_checks(made.volume, found) & OPEN
 
 
 def test_a_cylinder_with_a_rod_as_light_as_lung_is_no_chest() -> None:
@@ -145,9 +156,7 @@ def test_a_narrow_circle_costs_one_real_lung_and_says_why(name: str, kept: int, 
 def test_a_pneumothorax_is_noted_and_fails_its_check(side: str) -> None:
     made, found = real(f"pneumothorax {side}")
     assert any(note.startswith(f"the {side} lung holds gas without vessels") for note in found.notes)
-    failed = {
-        (result.key, result.check) for result in check_masks(made.volume, found, engine().card) if not result.passed
-    }
+    failed = failed_checks(made.volume, found)
     assert (f"lung_{side}", Check.GAS) in failed
     assert (f"lung_{'right' if side == 'left' else 'left'}", Check.GAS) not in failed
 

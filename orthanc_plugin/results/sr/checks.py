@@ -78,6 +78,10 @@ CONCEPTS: Mapping[Check, tuple[Code, Code]] = MappingProxyType(
             _private("QC_IN_IMAGE", "Edge of the image plane does not cut the structure"),
             _private("QC_EDGE_AREA", "Area of contact with the edge of the image plane"),
         ),
+        Check.CLOSED: (
+            _private("QC_CLOSED", "Lung is closed against the air around the body"),
+            _private("QC_OPEN_AREA", "Area of contact with air around the body in the adjacent slice"),
+        ),
         Check.UPRIGHT: (
             _private("QC_UPRIGHT", "Airway lies higher than the lungs"),
             _private("QC_ABOVE_LUNGS", "Height of the airway above the lungs"),

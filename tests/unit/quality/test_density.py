@@ -1,4 +1,4 @@
-"""Gas in a lung, contrast medium in bone, a missing lung, a cut, a scan upside down: each fails its check."""
+"""Gas in a lung, contrast medium in bone, a missing, cut or open lung, a scan upside down: each fails its check."""
 
 from __future__ import annotations
 
@@ -74,6 +74,39 @@ def test_the_edge_of_the_image_and_of_the_circle_cut_a_lung() -> None:
     circled.volume.voxels_hu[:, :, 60:] = -2000
     assert not asked(circled, "lung_left", Check.IN_IMAGE).passed
     assert asked(circled, "lung_right", Check.IN_IMAGE).passed
+
+
+def with_gap(slices: slice) -> Chest:
+    """Open the left lung through its wall in some slices; a model then takes it for air around the body there."""
+    voxels = GOOD.volume.voxels_hu.copy()
+    voxels[slices, 26:30, 60:] = -1000.0
+    opened = replace(GOOD, volume=replace(GOOD.volume, voxels_hu=voxels))
+    return opened.relabelled((np.s_[slices, 14:44, 45:60], 0))
+
+
+def test_a_lung_that_goes_on_as_air_around_the_body_is_open() -> None:
+    case = with_gap(slice(14, 22))
+    result = asked(case, "lung_left", Check.CLOSED)
+    assert (result.passed, result.value) == (False, pytest.approx(2 * 30 * 15 * 4.0 * 4.0))
+    assert "go on as air around the body" in result.detail
+    assert asked(case, "lung_right", Check.CLOSED).passed
+
+
+def test_a_lung_found_in_spite_of_a_gap_is_closed() -> None:
+    case = replace(with_gap(slice(14, 22)), labels=GOOD.labels)
+    assert asked(case, "lung_left", Check.CLOSED).passed
+
+
+def test_a_gap_is_seen_in_fine_voxels_and_a_lung_at_the_last_slice_is_closed() -> None:
+    """A voxel in three is looked at there."""
+    coarse = with_gap(slice(14, 40))
+    fine = Volume(coarse.volume.voxels_hu.repeat(2, axis=1).repeat(2, axis=2), (5.0, 2.0, 2.0), GOOD.volume.affine)
+    labels = coarse.labels.repeat(2, axis=1).repeat(2, axis=2)
+    result = asked(replace(coarse, volume=fine, labels=labels), "lung_left", Check.CLOSED)
+    assert result.value == pytest.approx(30 * 15 * 4.0 * 4.0, rel=0.1)
+    assert not result.passed
+    top = replace(GOOD, volume=replace(GOOD.volume, voxels_hu=GOOD.volume.voxels_hu[:20]), labels=GOOD.labels[:20])
+    assert asked(top, "lung_left", Check.CLOSED).value == 0
 
 
 def test_an_airway_below_the_lungs_is_upside_down() -> None:

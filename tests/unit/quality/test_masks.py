@@ -23,6 +23,7 @@ LUNG_CHECKS = {
     Check.PARTNER,
     Check.GAS,
     Check.IN_IMAGE,
+    Check.CLOSED,
 }
 BLOB = np.s_[32:35, 14:18, 30:34]
 """48 voxels, 3.84 mL, far from the rest."""

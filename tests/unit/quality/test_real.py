@@ -35,7 +35,7 @@ def test_lungs_of_the_built_in_model_pass_every_check_and_mirrored_ones_do_not(v
     found = engine.segment(ct)
     results = {(result.key, result.check): result for result in check_masks(ct, found, engine.card)}
     whole = (Check.COMPLETE, Check.ONE_PIECE, Check.SIDE, Check.VOLUME, Check.INSIDE_BODY)
-    asked = (*whole, Check.PARTNER, Check.GAS, Check.IN_IMAGE)
+    asked = (*whole, Check.PARTNER, Check.GAS, Check.IN_IMAGE, Check.CLOSED)
     assert all(results[key, check].passed for key in ("lung_left", "lung_right") for check in asked)
     assert not results["airway", Check.COMPLETE].passed  # the scan ends in the neck, or below
     assert set(results) == {(key, check) for key in ("lung_left", "lung_right") for check in asked} | {

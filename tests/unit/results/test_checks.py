@@ -56,7 +56,7 @@ def test_each_check_is_a_coded_answer_a_number_and_a_sentence(one: Dataset) -> N
     left = groups(one)[f"{CARD.name}: Left lung"]
     said = [item.TextValue for item in values(left, "121106")]
     asked = (Check.COMPLETE, Check.ONE_PIECE, Check.SIDE, Check.VOLUME, Check.INSIDE_BODY)
-    for check in (*asked, Check.PARTNER, Check.GAS, Check.IN_IMAGE):
+    for check in (*asked, Check.PARTNER, Check.GAS, Check.IN_IMAGE, Check.CLOSED):
         assert answers(left, check) == [NO if check is Check.VOLUME else YES]
         assert len(values(left, CONCEPTS[check][1].value)) == 1
         assert sum(text.startswith(f"{check.value} ") for text in said) == 1
@@ -73,7 +73,7 @@ def test_the_first_comments_say_how_many_failed_and_which(one: Dataset) -> None:
     assert said[0].startswith("Research use only, not for diagnosis")
     assert said[len(statements_of(CARD)) :] == [
         "a note",
-        "17 of 20 checks passed. Passing every check does not mean that a mask is correct.",
+        "19 of 22 checks passed. Passing every check does not mean that a mask is correct.",
         f"FAILED in {CARD.name}: Left lung: volume; Right lung: volume; Trachea and main bronchi: complete",
     ]
 
