@@ -30,6 +30,7 @@ from orthanc_plugin.inference.providers import Provider
 from orthanc_plugin.inference.segments import segments_present
 
 _LOW_HU, _HIGH_HU = -1024.0, 3071.0
+_NO_LUNG = "no lung of plausible size and place: no lungs, no airways"
 _CUT_NOTE = "the lungs are cut by the edge of the image: no lungs, no airways"
 _SIDES_NOTE = "the middle of the body lies at the edge of the image: no lungs, no airways"
 _UPSIDE_DOWN_NOTE = "the scan is upside down (its airway forks toward the head): no lungs, no airways"
@@ -75,7 +76,7 @@ class ClassicalChestEngine:
         scan, found, notes = self._look(turn.forward(volume.voxels_hu), (z, y, x))
         labels = fine_labels(scan.fine_hu, scan.grid, scan.airway_grid, found, self._number)
         labels = np.ascontiguousarray(turn.backward(labels))
-        notes = (*notes, *_open_notes(scan, found), *self._gas_notes(volume, labels))
+        notes = (*_with_open_lungs(notes, scan, found), *self._gas_notes(volume, labels))
         return Segmentation(labels, segments_present(labels, self.card.labels), notes)
 
     def _gas_notes(self, volume: Volume, labels: Labels) -> Iterator[str]:
@@ -270,16 +271,24 @@ def _with_cut_lungs(
     return replace(found, body=body), (*notes, *_notes(found))
 
 
-def _open_notes(scan: _Scan, found: Found) -> Iterator[str]:
-    """Tell of a lung that goes on as air around the body in the next slice, and of a missing one in that air."""
+def _with_open_lungs(notes: tuple[str, ...], scan: _Scan, found: Found) -> tuple[str, ...]:
+    """Add what is open to the air around the body; it is the reason where no lung was found."""
     around = (scan.hu < AIR_HU) & ~found.body
+    is_lost = found.lung_count < 2 and _is_open_lung(scan, around & _between(found.body, 1) & _between(found.body, 2))
+    if is_lost and _NO_LUNG in notes:
+        reason = f"the lungs seem to be open to the air around the body ({_OPENINGS}): no lungs, no airways"
+        return tuple(reason if note == _NO_LUNG else note for note in notes)
+    lost = f"a lung seems to be open to the air around the body ({_OPENINGS}): not segmented"
+    return (*notes, *_open_notes(scan, found, around), *([lost] if is_lost else ()))
+
+
+def _open_notes(scan: _Scan, found: Found, around: Mask) -> Iterator[str]:
+    """Tell of a lung that goes on as air around the body in the next slice."""
     pixel_mm2 = scan.grid.spacing_mm[1] * scan.grid.spacing_mm[2]
     for side, lung in found.lungs.sides.items():
         opens = (lung[1:] & around[:-1]).sum() + (lung[:-1] & around[1:]).sum()
         if opens * pixel_mm2 >= _OPEN_MM2:
             yield f"the {side} lung is open to the air around the body ({_OPENINGS}): incomplete"
-    if found.lung_count < 2 and _is_open_lung(scan, around & _between(found.body, 1) & _between(found.body, 2)):
-        yield f"a lung seems to be open to the air around the body ({_OPENINGS}): not segmented"
 
 
 def _is_open_lung(scan: _Scan, air: Mask) -> bool:
@@ -301,7 +310,7 @@ def _notes(found: Found) -> tuple[str, ...]:
         (f"contrast medium of about {found.contrast.hu:.0f} HU is not part of bone",) if found.contrast.hu else ()
     )
     if not found.lung_count:
-        return ("no lung of plausible size and place: no lungs, no airways", *contrast)
+        return (_NO_LUNG, *contrast)
     lungs = found.lungs.left | found.lungs.right
     seen = "left" if found.lungs.left.any() else "right"
     checks = (

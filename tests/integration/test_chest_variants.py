@@ -99,6 +99,14 @@ def test_a_lung_that_is_lost_through_a_gap_in_the_skin_says_so() -> None:
     assert ("lung_right", Check.PARTNER) in failed_checks(unchanged().volume, found)
 
 
+def test_lungs_that_are_both_lost_through_gaps_have_that_reason() -> None:
+    both = chest_variants.opened(chest_variants.opened(unchanged(), LEFT, 200.0), RIGHT, 200.0)
+    found = engine().segment(both.volume)
+    assert not any(key.startswith("lung") for key in keys(found))
+    assert any(note.startswith("the lungs seem to be open to the air around the body") for note in found.notes)
+    assert not any("plausible" in note for note in found.notes)
+
+
 def test_no_whole_lung_opens_to_the_air() -> None:
     for name in ("couch of foam under the back", "right lung filled with fluid", "right lung filled, body at the edge"):
         made, found = found_in(name)
