@@ -37,9 +37,9 @@ parity-env: .parity/.installed
 demo: setup ## Run the main job on a phantom, or on your own: CT=FOLDER MODEL=NAME|FOLDER|ZIP EXIT=1
 	$(RUN)orthanc-enrich demo $(if $(CT),"$(CT)") $(if $(MODEL),--model "$(MODEL)") $(if $(EXIT),--exit)
 
-test: setup parity-env ## Run all tests and print the minutes of each tier; TIERS="unit integration" for some, SERIAL=1 one by one
+test: setup parity-env ## Run all tests and print the minutes of each tier; TIERS="unit integration" for some
 	./scripts/install-system postgresql chromium nginx prometheus rsyslog rsyslog-gnutls libxml2-utils
-	./scripts/in-loopback $(RUN)python -m scripts.tiers $(if $(SERIAL),--serial) $(TIERS)
+	./scripts/in-loopback ./scripts/test-tiers $(TIERS)
 
 check: setup ## Check format, lint, types, import directions, dependencies, unused code, spelling, documentation
 	$(RUN)ruff format --check .
