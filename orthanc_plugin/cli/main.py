@@ -10,8 +10,10 @@ import argparse
 import json
 import logging
 import os
+import select
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rich.markup import escape
 
@@ -79,11 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _nobody_reads() -> bool:
     """Tell whether the reader of stdout has left, as `head` does; then drop what it did not take."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
+    with suppress(OSError, ValueError):  # a stdout without a file
+        stdout = sys.stdout.fileno()
+        ends = select.poll()
+        ends.register(stdout, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+            return True
     return False
 
 

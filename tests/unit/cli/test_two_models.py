@@ -25,7 +25,8 @@ def test_an_outcome_keeps_volumes_and_files_of_both() -> None:
     stored = [StoredObject(Output.SEG, "1", "1.2", f"2.25.{n}", f"2.25.1{n}", False) for n in range(2)]
     checks = StoredObject(Output.CHECKS, "1", "1.2", "2.25.3", "2.25.13", False)
     outcomes = tuple(map(StageOutcome, STAGES, (*stored, checks)))
-    archive = SimpleNamespace(stored_file=lambda uid: Path(f"{uid}.dcm"), damaged=(), skipped=())
+    read = {"damaged": (), "skipped": (), "unread_of": lambda _: ()}
+    archive = SimpleNamespace(stored_file=lambda uid: Path(f"{uid}.dcm"), **read)
     series = FolderSeries("1.2", "1.2.3", "", "CT", "", ())
     outcome = run._outcome(series, cast(FolderArchive, archive), JobState.DONE, "", "", "all", outcomes)
     assert outcome.volumes_ml == {
