@@ -3,8 +3,8 @@
 Each side of a stage has a process of its own, whose peak memory counts, and which is ended after a minute; sides take
 turns. CPU seconds (medians) make the ratio, since other programs hardly change them. A side that is missing, fails or
 takes too long is a row that says so. `--ci` measures the small stages that have a peer, both sides in one process by
-turns, and fails if a ratio is 30 % below the one in stated_ratios.json in three tries. `--write` keeps the result and puts the table
-into docs/performance.md.
+turns, and fails if a ratio is 30 % below the one in stated_ratios.json in three tries. `--write` keeps the result and
+puts the table into docs/performance.md.
 """
 
 from __future__ import annotations
