@@ -83,3 +83,15 @@ def _set_up_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _: object) 
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     cursor.close()
+
+
+def create_tables(engine: sa.Engine, tables: sa.MetaData) -> None:
+    """Create what is missing. Another process may create a table after our look; then look again."""
+    for _ in tables.sorted_tables:
+        try:
+            tables.create_all(engine)
+            return
+        except sa.exc.DatabaseError as error:
+            if "already exists" not in str(error):
+                raise
+    tables.create_all(engine)

@@ -18,7 +18,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from orthanc_plugin.jobs.database import database_time
+from orthanc_plugin.jobs.database import create_tables, database_time
 
 _schema = sa.MetaData()
 _workers = sa.Table(
@@ -114,7 +114,7 @@ class Heartbeats:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        _schema.create_all(engine)
+        create_tables(engine, _schema)
 
     def beat(self, executor_id: str, version: str, works_on: Iterable[str]) -> None:
         """Write a sign of life."""

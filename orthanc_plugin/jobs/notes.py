@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from orthanc_plugin.jobs.database import open_engine
+from orthanc_plugin.jobs.database import create_tables, open_engine
 from orthanc_plugin.jobs.rows import notes as _notes
 from orthanc_plugin.jobs.rows import schema, text_of_time
 
@@ -24,7 +24,7 @@ class Notes:
 
     def __init__(self, database_url: str) -> None:
         self.engine = open_engine(database_url)
-        schema.create_all(self.engine)
+        create_tables(self.engine, schema)
 
     def close(self) -> None:
         """Close the connections."""

@@ -18,6 +18,7 @@ from orthanc_plugin.jobs.database import open_engine
 from orthanc_plugin.jobs.ledger import Ledger
 from orthanc_plugin.jobs.migrations import SCHEMA_NUMBER, Schema, read_schema
 from orthanc_plugin.jobs.queue import JobQueue
+from orthanc_plugin.jobs.rows import schema as schema_tables
 
 WRITTEN_BY_0_1_0 = Path(__file__).with_name("written_by_0_1_0") / "jobs.sql"
 
@@ -58,6 +59,21 @@ def test_a_database_of_0_1_0_is_brought_up_to_date(tmp_path: Path) -> None:
         models = list(connection.execute(sa.text("SELECT models FROM enrichment_decisions WHERE job_id != ''")))
     assert models
     assert all(row.models for row in models)
+    assert schema(tmp_path).number == SCHEMA_NUMBER
+
+
+def test_a_table_that_another_process_creates_after_the_look_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = schema_tables.create_all
+
+    def late(engine: sa.Engine) -> None:
+        monkeypatch.setattr(schema_tables, "create_all", create)
+        create(engine)
+        create(engine, checkfirst=False)
+
+    monkeypatch.setattr(schema_tables, "create_all", late)
+    Ledger(url(tmp_path)).close()
     assert schema(tmp_path).number == SCHEMA_NUMBER
 
 
