@@ -12,10 +12,11 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 
 from pydicom import dcmread
@@ -38,6 +39,9 @@ LARGEST_SERIES_BYTES = 2**32
 LARGEST_INFLATED_BYTES = 2**28
 """A CT slice of 4096 x 4096 pixels takes 2**25 bytes."""
 
+MOST_INFLATED_ELEMENTS = 50_000
+"""Ten times what a header with large private groups has. Zeros unfold to millions, and each costs microseconds."""
+
 BROKEN = (
     InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, LookupError, AttributeError,
     NotImplementedError, ArithmeticError, RecursionError, struct.error, zlib.error,
@@ -46,7 +50,7 @@ BROKEN = (
 
 DAMAGE = (*BROKEN, MemoryError, OSError)
 
-_PIXEL_DATA, _UNDEFINED_LENGTH = 0x7FE00010, 0xFFFFFFFF
+_PIXEL_DATA, _LAST_TAG, _UNDEFINED_LENGTH = 0x7FE00010, 0xFFFFFFFF, 0xFFFFFFFF
 _PIXEL_TAGS = tuple(struct.pack(f"{order}HH", 0x7FE0, element) for order in "<>" for element in (8, 9, 0x10))
 _PREAMBLE_BYTES, _PREFIX = 128, b"DICM"
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
@@ -225,11 +229,12 @@ def _inflated(deflated: bytes) -> tuple[bytes, bool]:
 
 
 def _inflated_dataset(opened: _Opened, inflated: bytes, tags: list[str], stop_before_pixels: bool) -> FileDataset:
+    last = _PIXEL_DATA - 1 if stop_before_pixels else _LAST_TAG
     ds = read_dataset(
         BytesIO(inflated),
         is_implicit_VR=False,
         is_little_endian=True,
-        stop_when=(lambda tag, *_: tag >= _PIXEL_DATA) if stop_before_pixels else None,
+        stop_when=_behind(last),
         specific_tags=[Tag(keyword) for keyword in tags] or None,
     )
     return FileDataset(
@@ -272,4 +277,16 @@ def _head(opened: _Opened) -> Dataset:
         stream.seek(_meta_end(opened) if opened.has_prefix else 0)
         implicit = opened.meta.get("TransferSyntaxUID") == ImplicitVRLittleEndian
         little = opened.meta.get("TransferSyntaxUID") != ExplicitVRBigEndian
-    return read_dataset(stream, implicit, little, stop_when=lambda tag, *_: tag > 0x0020000E)
+    return read_dataset(stream, implicit, little, stop_when=_behind(0x0020000E))
+
+
+def _behind(last: int) -> Callable[[BaseTag, str | None, int], bool]:
+    """Stop behind this tag; raise ValueError if too many elements come before it."""
+    elements = count()
+
+    def stop(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+        if next(elements) > MOST_INFLATED_ELEMENTS:
+            raise ValueError("more elements than an instance has")
+        return bool(tag > last)
+
+    return stop

@@ -74,6 +74,13 @@ def _set(**values: object) -> Callable[[Dataset], Dataset]:
     return change
 
 
+def zeros(mib: int) -> bytes:
+    """End a deflated part with so many MiB of zeros; a block that was flushed can be repeated."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return block * mib + packer.flush()
+
+
 def _deflated(begin: Callable[[bytes], bytes], zeros_mib: int) -> Callable[[], Files]:
     """Let one file unfold to so many zeros behind its beginning."""
 
@@ -85,9 +92,8 @@ def _deflated(begin: Callable[[bytes], bytes], zeros_mib: int) -> Callable[[], F
         end = 132 + 12 + int.from_bytes(file[140:144], "little")
         head = 132 + 12 + int.from_bytes(plain[140:144], "little")
         packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-        parts = [packer.compress(begin(plain[head:]))]
-        parts += [packer.compress(bytes(1 << 20)) for _ in range(zeros_mib)]
-        return [file[:end] + b"".join(parts) + packer.flush(), *map(encoded, made[1:])]
+        first = packer.compress(begin(plain[head:])) + packer.flush(zlib.Z_FULL_FLUSH)
+        return [file[:end] + first + zeros(zeros_mib), *map(encoded, made[1:])]
 
     return files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +23,7 @@ from orthanc_plugin.archive import part10
 from orthanc_plugin.archive.part10 import Damaged, read_instance
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
+from tests.support.cases.hostile_folders import zeros
 
 KEYWORDS = ["PatientID", "StudyInstanceUID", "SOPInstanceUID"]
 
@@ -97,3 +99,16 @@ def test_a_header_that_is_cut_is_damaged_wherever_the_first_bytes_end(
         monkeypatch.setattr(part10, "_HEADER_BYTES", count)
         with pytest.raises(Damaged):
             read_instance(file, stop_before_pixels=True)
+
+
+@pytest.mark.parametrize("mib", [60, 1000])
+@pytest.mark.parametrize("header", [True, False], ids=["the header", "the whole"])
+def test_zeros_are_damaged_before_they_cost_minutes(tmp_path: Path, mib: int, header: bool) -> None:
+    """Unfolded, each eight bytes of zeros are an element."""
+    file = written(tmp_path, ct(), DeflatedExplicitVRLittleEndian)
+    content = file.read_bytes()
+    file.write_bytes(content[: 132 + 12 + int.from_bytes(content[140:144], "little")] + zeros(mib))
+    began = time.process_time()
+    with pytest.raises(Damaged):
+        read_instance(file, stop_before_pixels=header)
+    assert time.process_time() - began < 15

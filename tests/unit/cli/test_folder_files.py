@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, MediaStorageDirectoryStorage
 
 from orthanc_plugin.cli import main as cli
 from orthanc_plugin.phantoms.dicom import encode_phantom
 from orthanc_plugin.phantoms.phantom import make_phantom
 from tests.support.cases.compressed import compressed
+from tests.support.cases.hostile_folders import encoded, zeros
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
 
 PHANTOM = make_phantom((24, 16, 16), (5, 20, 20))
-
-
-def encoded(ds: FileDataset) -> bytes:
-    out = io.BytesIO()
-    ds.save_as(out, enforce_file_format=True)
-    return out.getvalue()
 
 
 def files_of(seed: str, syntax: str = "") -> list[bytes]:
@@ -56,9 +48,7 @@ def deflated(damage: Callable[[bytes], bytes]) -> Callable[[list[bytes]], list[b
 def bomb(file: bytes) -> bytes:
     """A file whose deflated part unfolds to a gigabyte."""
     end = 132 + 12 + int.from_bytes(file[140:144], "little")
-    deflater = zlib.compressobj(wbits=-15)
-    zeros = bytes(1 << 24)
-    return file[:end] + b"".join(deflater.compress(zeros) for _ in range(64)) + deflater.flush()
+    return file[:end] + zeros(1024)
 
 
 def nested(_: bytes) -> bytes:
