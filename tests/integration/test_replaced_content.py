@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from tests.support.servers.orthanc_server import OrthancServer, wait_until
 
 Site = tuple[OrthancServer, DicomWebArchive, OrthancFeed]
 OVERWRITTEN = 5
+LAG = timedelta(seconds=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,13 @@ def send(server: OrthancServer, ds: Dataset) -> None:
 
 
 def overwrite(site: Site, ds: Dataset, *, header: bool) -> None:
-    """Send a slice again with other pixels, in a second of its own: Orthanc's clock shows whole seconds."""
+    """Send a slice again with other pixels, in a second of its own: Orthanc's clock shows whole seconds, and may lag."""
     server, _, feed = site
     found = feed.series(feed.lookup(str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)))
     assert found is not None
-    wait_until(lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}" > found.received, what="the next second of LastUpdate")
+    wait_until(
+        lambda: f"{datetime.now(UTC) - LAG:%Y%m%dT%H%M%S}" > found.received, what="the next second of LastUpdate"
+    )
     pixels = np.frombuffer(ds.PixelData, "<i2").reshape(ds.Rows, ds.Columns)
     ds.PixelData = pixels[::-1].tobytes()
     if header:
