@@ -56,7 +56,7 @@ def send(server: OrthancServer, ds: Dataset) -> None:
 
 
 def overwrite(site: Site, ds: Dataset, *, header: bool) -> None:
-    """Send a slice again with other pixels, in a second of its own: Orthanc's clock shows whole seconds, and may lag."""
+    """Send a slice again with other pixels, in a second of its own: Orthanc's clock shows seconds, and may lag."""
     server, _, feed = site
     found = feed.series(feed.lookup(str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)))
     assert found is not None
