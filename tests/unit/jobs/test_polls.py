@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orthanc_plugin.jobs.engine import DELIVER, DELIVER_TO, ENRICH, NOTIFY
 from tests.support.cases.results_place import Place
+
+
+@pytest.fixture(autouse=True)
+def _impatient_polls() -> None:
+    """Leave the intervals as they are, unlike in other tests."""
 
 
 def test_queues_are_looked_at_twice_a_second_at_most(place: Place) -> None:
