@@ -1,8 +1,8 @@
 """What rules look at: the tags of one series as a whole, from its headers and from Orthanc's own metadata.
 
 Headers are instances, or WADO-RS metadata of all of them; classic and multi-frame CT give the same tags. A value that
-differs between instances keeps all its values. Localizers among the slices are set aside, as the loader does: rules
-judge the slices without them. A series of localizers only is judged as such.
+differs between instances keeps all its values. What lies beside the slices (localizers, pictures, other objects) is set
+aside, as the loader does: rules judge the slices without it. A series of nothing else is judged as such.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from pydicom.multival import MultiValue
 
 from orthanc_plugin.domain.hounsfield import rescale_unit
 from orthanc_plugin.domain.image_kind import ImageKind, image_kinds
-from orthanc_plugin.domain.instances import distinct_instances, few_enough, says_localizer
+from orthanc_plugin.domain.instances import Beside, beside_slices, distinct_instances, few_enough
 from orthanc_plugin.errors import InputError, Refusal
 
 Vector = NDArray[np.float64]
 
+_KIND_KEYWORDS = ("ImageType", "FrameType")
 _IMAGE_TYPE_KEYWORDS = ("ImageType", "FrameType", "VolumeBasedCalculationTechnique")
 
 # An obliquity of 37 degrees: gantries tilt up to 30 (the loader then says "gantry tilt"), coronal and sagittal are 90.
@@ -149,7 +150,7 @@ def series_tags(
 
 def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: str, today: date) -> SeriesTags:
     instances = distinct_instances(headers)
-    kept, frames = _without_localizers(instances)
+    kept, frames, localizers = _slices(instances)
     geometry, layout = _geometry(frames), _layout(frames)
     return SeriesTags(
         archive=archive,
@@ -174,7 +175,7 @@ def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: 
         phantom=all(_values(_whole(header), "QualityControlImage") == ("YES",) for header in kept),
         anonymized=orthanc.anonymized if orthanc else None,
         modified=orthanc.modified if orthanc else None,
-        localizers=len(instances) - len(kept),
+        localizers=localizers,
         images_per_position=layout.images_per_position,
         orientations=layout.orientations,
         pixel_spacings=layout.pixel_spacings,
@@ -184,12 +185,17 @@ def _tags(headers: Sequence[Dataset], orthanc: OrthancMetadata | None, archive: 
     )
 
 
-def _without_localizers(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[_Frame]]:
-    """Headers and frames without localizers: by ImageType, or across the others; all where nothing else is there."""
+def _slices(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[_Frame], int]:
+    """Headers and frames of slices, and how many localizers there are; all headers where none is that of a slice."""
     frames = {id(header): list(_frames(header)) for header in headers}
-    told = [h for h in headers if not any(says_localizer(_values(f, "ImageType")) for f in frames[id(h)])]
+    kinds = [
+        beside_slices(h, (value for f in frames[id(h)] for key in _KIND_KEYWORDS for value in _values(f, key)))
+        for h in headers
+    ]
+    told = [header for header, kind in zip(headers, kinds, strict=True) if kind is None]
     kept = _without_odd(told or list(headers), frames)
-    return kept, [frame for header in kept for frame in frames[id(header)]]
+    localizers = (kinds.count(Beside.LOCALIZER) if told else 0) + len(told or headers) - len(kept)
+    return kept, [frame for header in kept for frame in frames[id(header)]], localizers
 
 
 def _without_odd(headers: list[Dataset], frames: Mapping[int, list[_Frame]]) -> list[Dataset]:

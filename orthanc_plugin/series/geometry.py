@@ -135,6 +135,15 @@ def slice_plane(ds: Dataset) -> SlicePlane:
     return SlicePlane(position, row, column, (rows_mm, columns_mm), (rows, columns))
 
 
+def plane_place(ds: Dataset) -> tuple[Vector, Vector] | None:
+    """Give position and normal of an image that is not a slice; None where it does not tell them."""
+    try:
+        position, orientation = _numbers(ds, "ImagePositionPatient", 3), _numbers(ds, "ImageOrientationPatient", 6)
+        return position, np.cross(*_orthonormal(orientation[:3], orientation[3:]))
+    except InputError:
+        return None
+
+
 def odd_planes(planes: Sequence[SlicePlane]) -> frozenset[int]:
     """Find the few planes that stand across the others (localizers), by index; empty where they are not few."""
     normals = np.array([plane.normal for plane in planes])

@@ -26,6 +26,7 @@ AIR_HU = -1024.0
 TISSUE_HU = (-500.0, 3000.0)
 """Between these a declared padding value is not believed: real pixels have it (0 is declared where water is 0)."""
 
+_GREY = ("MONOCHROME1", "MONOCHROME2")
 _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 _SEND = "send the CT reconstruction"
 _SLOPES = (1e-3, 1000.0)
@@ -71,9 +72,9 @@ def decode(ds: Dataset) -> Stored:
         raise InputError(Refusal.NO_PIXELS, "an instance has no pixel data; send the series again")
     syntax = getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID")
     try:
-        if ds.get("SamplesPerPixel") != 1 or ds.get("PhotometricInterpretation") != "MONOCHROME2":
+        if ds.get("SamplesPerPixel") != 1 or ds.get("PhotometricInterpretation") not in _GREY:
             raise InputError(
-                Refusal.NOT_HU, f"an instance is not a MONOCHROME2 image: it is a picture without CT values; {_SEND}"
+                Refusal.NOT_HU, f"an instance is not a grey image (MONOCHROME2): it holds no CT values; {_SEND}"
             )
         _check_length(ds, uid.UID(str(syntax or "")))
         with _Panics():

@@ -12,23 +12,31 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
-from pydicom.uid import CTImageStorage
 
 from orthanc_plugin import identity
 from orthanc_plugin.correlation import CarryingPool
 from orthanc_plugin.domain.hounsfield import HOUNSFIELD
-from orthanc_plugin.domain.instances import frame_count, frame_number, same_content, says_localizer, two_contents
+from orthanc_plugin.domain.instances import (
+    CT_IMAGES,
+    Beside,
+    beside_slices,
+    frame_count,
+    frame_number,
+    same_content,
+    two_contents,
+)
 from orthanc_plugin.domain.reading import MissingSlices, Phase, ReadSettings
 from orthanc_plugin.domain.volume import CtSeries, Volume, Voxels
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.identity import SeriesIdentity
+from orthanc_plugin.series.beside import Aside
 from orthanc_plugin.series.damage import check_slices_whole
 from orthanc_plugin.series.decoders import MAY_LOSE
 from orthanc_plugin.series.frames import check_concatenations, image_types, is_multi_frame, single_frames
@@ -51,18 +59,13 @@ from orthanc_plugin.series.pixels import Rescale, Stored, decode, fill_hu, paddi
 from orthanc_plugin.series.plausibility import check_plausible, fills_11_bits, sampling_step, wrapped
 from orthanc_plugin.series.resampling import in_place, resample
 from orthanc_plugin.series.rows import SLICES_LOOKED_AT, check_row_length
+from orthanc_plugin.series.scale import check_scale, doubtful_lengths
 
 MIN_SLICES = 3
 """Fewer give no volume; the default rule asks for more."""
 
 TILT_NOTED_DEGREES = 1.0
 """GantryDetectorTilt is nominal (PS3.3 C.8.2.1). A smaller one beside upright planes is not worth a note."""
-
-NARROW_FIELD_MM, LONG_IN_FIELDS = 60.0, 2.0
-"""Only an inner ear or a few teeth are shown in so narrow a field, and such a scan is short."""
-
-THICK_IN_STEPS = 5.0
-"""Slices that overlap are two or three steps thick; contiguous ones ten where positions were written in cm."""
 
 _AS_IT_IS = ReadSettings()
 _PIXEL_DATA_GROUP = 0x7FE00000
@@ -98,14 +101,6 @@ class _Slice:
         return bool(distance <= SAME_POSITION_MM and same_scale and np.array_equal(self.stored, other.stored))
 
 
-@dataclass(slots=True, eq=False)
-class _Aside:
-    """Headers of instances that are no slices themselves: localizers, and multi-frame instances."""
-
-    localizers: list[Dataset] = field(default_factory=list)
-    multi_frame: list[Dataset] = field(default_factory=list)
-
-
 def read_series(instances: Iterable[Dataset], settings: ReadSettings = _AS_IT_IS) -> CtSeries:
     """Read one CT series, or refuse it.
 
@@ -127,17 +122,17 @@ def read_series(instances: Iterable[Dataset], settings: ReadSettings = _AS_IT_IS
     InputError
         With the `Refusal` that docs/geometry.md lists.
     """
-    aside = _Aside()
+    aside = Aside()
     notes: list[str] = []
     slices = _without_repeats(sorted(_decoded(instances, aside), key=_key), notes)
-    who = identity_of(
-        [*(s.header for s in slices if not is_multi_frame(s.header)), *aside.multi_frame, *aside.localizers]
-    )
+    who = identity_of([*(s.header for s in slices if not is_multi_frame(s.header)), *aside.headers])
     check_concatenations(aside.multi_frame)
     if not slices:
-        raise InputError(Refusal.NOT_CT, "the series holds localizers only; send the CT series")
-    slices = _without_odd(slices, len({str(ds.SOPInstanceUID) for ds in aside.localizers}), notes)
+        raise InputError(Refusal.NOT_CT, "the series holds localizers or pictures only; send the CT series")
+    slices = _without_odd(slices, aside.count(Beside.LOCALIZER), notes)
+    notes += aside.notes()
     stack = stack_of([s.plane for s in slices])
+    aside.check_ends(stack, [s.plane for s in slices])
     slices, phase_mark = _one_phase(stack, slices, settings.phase)
     slices = _without_duplicates(stack, slices, notes)
     if len(slices) < MIN_SLICES:
@@ -152,10 +147,12 @@ def read_series(instances: Iterable[Dataset], settings: ReadSettings = _AS_IT_IS
     _note_pixels(headers, notes)
     samples = _samples(slices)
     notes += check_plausible(samples, [s.rescale for s in slices])
+    notes += _inverted(slices, samples)
     if fills_11_bits(samples):
         notes += wrapped(_rows(slices))
     del samples
     voxels = _voxels(slices, notes)
+    notes += check_scale(headers, slices[0].plane.size, stack.pixel_spacing_mm, voxels)
     check_row_length(voxels[:: len(voxels) // SLICES_LOOKED_AT + 1])
     notes += check_slices_whole(in_place(voxels, grid.placement, grid.shape))
     if grid.placement is not None:
@@ -172,8 +169,8 @@ def _key(s: _Slice) -> tuple[str, int]:
     return s.key
 
 
-def _decoded(instances: Iterable[Dataset], aside: _Aside) -> Iterator[_Slice]:
-    """Slices in the order of arrival, a few decoded at a time; localizers are set aside by their ImageType."""
+def _decoded(instances: Iterable[Dataset], aside: Aside) -> Iterator[_Slice]:
+    """Slices in the order of arrival, a few decoded at a time; what its header tells from a slice is set aside."""
     with CarryingPool(_THREADS, thread_name_prefix="decode") as pool:
         pending: deque[Future[_Slice]] = deque()
         voxels = 0
@@ -188,14 +185,15 @@ def _decoded(instances: Iterable[Dataset], aside: _Aside) -> Iterator[_Slice]:
             yield pending.popleft().result()
 
 
-def _single_slices(instances: Iterable[Dataset], aside: _Aside) -> Iterator[Dataset]:
+def _single_slices(instances: Iterable[Dataset], aside: Aside) -> Iterator[Dataset]:
     for ds in instances:
         with _readable():
-            _check_kind(ds)
-            is_localizer, has_frames = says_localizer((*_image_type(ds), *image_types(ds))), is_multi_frame(ds)
-        if is_localizer:
-            aside.localizers.append(_header(ds))
-        elif has_frames:
+            kind = beside_slices(ds, (*_image_type(ds), *image_types(ds)))
+            if kind is None:
+                _check_kind(ds)
+        if kind is not None:
+            aside.beside.append((kind, _header(ds)))
+        elif is_multi_frame(ds):
             aside.multi_frame.append(_header(ds))
             yield from single_frames(ds)
         else:
@@ -220,13 +218,12 @@ def _voxel_count(ds: Dataset) -> int:
 
 
 def _check_kind(ds: Dataset) -> None:
-    sop_class = str(ds.get("SOPClassUID") or "")
     if ds.get("Modality") != "CT":
         raise InputError(Refusal.NOT_CT, "Modality is not CT; send the CT series")
     if not is_multi_frame(ds) and frame_count(ds) > 1:
         message = "several frames in an instance that is not Enhanced CT; send it as single-frame CT Image Storage"
         raise InputError(Refusal.MULTI_FRAME, message)
-    if sop_class != CTImageStorage and not is_multi_frame(ds):
+    if str(ds.get("SOPClassUID") or "") not in CT_IMAGES:
         raise InputError(Refusal.NOT_CT, "SOPClassUID is missing or not a CT image; send the CT series")
 
 
@@ -292,17 +289,8 @@ def _note_geometry(slices: Sequence[_Slice], grid: Grid, notes: list[str]) -> No
     tilt = max(abs(_number(s.header, "GantryDetectorTilt")) for s in slices)
     if tilt > TILT_NOTED_DEGREES and is_upright(grid):
         notes.append(f"GantryDetectorTilt says {tilt:g} degrees, the slices stand upright; it is taken for nominal")
-    notes += _doubtful_lengths(grid, float(np.median([_number(s.header, "SliceThickness") for s in slices])))
-
-
-def _doubtful_lengths(grid: Grid, thickness_mm: float) -> Iterator[str]:
-    """Note lengths that do not fit each other: some may have been written in cm."""
-    length, *sides = np.multiply(grid.shape, grid.spacing_mm)
-    if max(sides) < NARROW_FIELD_MM and length > LONG_IN_FIELDS * max(sides):
-        yield f"slices are only {max(sides):.0f} mm wide in a scan of {length:.0f} mm; check that PixelSpacing is in mm"
-    if thickness_mm > THICK_IN_STEPS * grid.spacing_mm[0]:
-        step = grid.spacing_mm[0]
-        yield f"slices are {thickness_mm:g} mm thick but lie every {step:.2f} mm; check that positions are in mm"
+    thickness_mm = float(np.median([_number(s.header, "SliceThickness") for s in slices]))
+    notes += doubtful_lengths(grid.shape, grid.spacing_mm, thickness_mm)
 
 
 def _note_pixels(headers: Sequence[Dataset], notes: list[str]) -> None:
@@ -387,6 +375,19 @@ def _frame_of_reference(headers: Sequence[Dataset], who: SeriesIdentity, notes: 
 def _samples(slices: Sequence[_Slice]) -> list[Voxels]:
     step = sampling_step(len(slices) * slices[0].stored.size)
     return [sample_hu(s.stored[::step, ::step], s.rescale, padding_of(s.header, s.rescale)) for s in slices]
+
+
+def _inverted(slices: Sequence[_Slice], samples: Sequence[Voxels]) -> Iterator[str]:
+    """Note slices that are shown inverted, and refuse them where their values themselves are inverted.
+
+    Source
+    ------
+    DICOM PS3.3 C.7.6.3.1.2: MONOCHROME1 says how values are shown, after the transformation to HU and to the window.
+    """
+    some = [n for n, s in enumerate(slices) if s.header.get("PhotometricInterpretation") == "MONOCHROME1"]
+    if some:
+        check_plausible([samples[n] for n in some])
+        yield f"{len(some)} slice(s) are MONOCHROME1, which viewers show inverted; their values are HU as they are"
 
 
 def _rows(slices: Sequence[_Slice]) -> list[Voxels]:
