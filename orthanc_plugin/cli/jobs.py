@@ -178,7 +178,8 @@ def decide_again(desk: Desk) -> int:
 
 def list_deliveries(desk: Desk) -> None:
     """List deliveries, newest first."""
-    found = _queue(desk).deliveries.list(desk.options.state, desk.options.limit)
+    states = [desk.options.state] if desk.options.state else []
+    found = _queue(desk).deliveries.list(*states, limit=desk.options.limit)
     if desk.options.json:
         desk.print_json([dataclasses.asdict(delivery) for delivery in found])
         return

@@ -99,11 +99,14 @@ class Deliveries:
         runs = (_parts(view.workflow_id)[3] for view in withdrawals if view.state is not JobState.CANCELLED)
         return any(not run or _start(other) >= _start(run) for other in runs)
 
-    def list(self, state: JobState | None = None, limit: int = 50, offset: int = 0) -> tuple[DeliveryView, ...]:
-        """Return deliveries of one state, or all, newest first."""
+    def list(self, *states: JobState, limit: int = 50, offset: int = 0) -> tuple[DeliveryView, ...]:
+        """Return deliveries of some states, or all, newest first."""
+        words = [word for state in states for word in statuses_of(state)]
+        if states and not words:
+            return ()  # no delivery is ever skipped or superseded
         found = self._client.list_workflows(
             name=[*KINDS],
-            status=statuses_of(state),
+            status=words or None,
             limit=limit,
             offset=offset,
             sort_desc=True,
@@ -119,7 +122,7 @@ class Deliveries:
 
     def counts(self) -> dict[JobState, int]:
         """Count the deliveries that are not done, by state, in one query: it looks at all jobs that wait."""
-        words = [word for state in UNFINISHED for word in statuses_of(state) or ()]
+        words = [word for state in UNFINISHED for word in statuses_of(state)]
         found = self._client.list_workflows(
             name=[*KINDS], status=words, limit=MOST_COUNTED, sort_desc=True, load_input=False
         )

@@ -46,10 +46,8 @@ def engine_workflows(engine: sa.Engine) -> sa.TableClause:
     return sa.table("workflow_status", sa.column("workflow_uuid", sa.Text), sa.column("status", sa.Text), schema=schema)
 
 
-def statuses_of(state: JobState | None) -> list[str] | None:
-    """Return the engine's words for a state; None for all."""
-    if state is None:
-        return None
+def statuses_of(state: JobState) -> list[str]:
+    """Return the engine's words for a state."""
     return _FAILED if state is JobState.FAILED else [word for word, same in STATE_OF.items() if same is state]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import uuid
 from calendar import monthrange
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,10 @@ PAGE = 500
 """Studies in one note."""
 ENDED_KEPT = 20
 """Orders that have ended and are still shown."""
+_LONGEST_YEARS = 200
+"""Years of a StudyDate in a query: the archive is asked for each month."""
+_PLACING = threading.RLock()
+"""Requests that ask for the same at the same time get the same order."""
 _ORDER, _PAGE, _STOP = "backfill:", "backfill-page:", "backfill-stop:"
 _PATIENT_GROUP = 0x0010
 _PERSONAL = ("AccessionNumber", "StudyID")
@@ -137,10 +142,12 @@ class Orders:
         check_query(query)
         asked = ", ".join(f"{key}={value}" for key, value in query.items())
         wanted = (archive, asked, again, limit)
-        same = (o for o in self.all() if o.state in OPEN_ORDERS and (o.archive, o.asked, o.again, o.limit) == wanted)
-        return next(same, None) or self._keep(
-            Order(_new_id(), archive, asked, _now(), tuple(query.items()), again=again, limit=limit)
-        )
+        with _PLACING:
+            opened = (o for o in self.all() if o.state in OPEN_ORDERS)
+            same = (o for o in opened if (o.archive, o.asked, o.again, o.limit) == wanted)
+            return next(same, None) or self._keep(
+                Order(_new_id(), archive, asked, _now(), tuple(query.items()), again=again, limit=limit)
+            )
 
     def place_list(
         self,
@@ -163,13 +170,14 @@ class Orders:
         if not wanted:
             raise EnrichError("there is nothing to do: no study or series was named")
         same = same or digest(*(f"{study_uid} {series_uid}" for study_uid, series_uid in wanted))
-        if (order := self._open(archive, same, again=again, limit=limit)) is not None:
-            return order
-        order = Order(
-            _new_id(), archive, asked, _now(), again=again, limit=limit, state=OrderState.RUNNING,
-            cancelled_too=cancelled_too, same=same,
-        )  # fmt: skip
-        return self._keep(self.add(order, wanted))
+        with _PLACING:
+            if (order := self._open(archive, same, again=again, limit=limit)) is not None:
+                return order
+            order = Order(
+                _new_id(), archive, asked, _now(), again=again, limit=limit, state=OrderState.RUNNING,
+                cancelled_too=cancelled_too, same=same,
+            )  # fmt: skip
+            return self._keep(self.add(order, wanted))
 
     def place_again(self, archive: str, reason: str = "", text: str = "") -> Order:
         """Order new decisions on all series that were decided on, or on those with a reason whose detail has a text.
@@ -180,6 +188,8 @@ class Orders:
         if (order := self._open(archive, same, again=True, limit=0)) is not None:
             return order  # the decisions that it has changed already no longer have the reason
         items = self._ledger.standing(archive, reason, text)
+        if not items:
+            raise EnrichError("there is nothing to do: no decision that stands has this reason and text")
         asked = " ".join(filter(None, ("decisions", f"with reason {reason}" if reason else "", "again")))
         cancelled_too = reason == JobState.CANCELLED
         return self.place_list(archive, items, asked, again=True, cancelled_too=cancelled_too, same=same)
@@ -290,16 +300,21 @@ def check_query(query: Mapping[str, str]) -> None:
             raise EnrichError(f"{key[:64]!r} is not a DICOM keyword: {_NOT_A_KEY}")
         if tag >> 16 == _PATIENT_GROUP or dictionary_VR(tag) == "PN" or key in _PERSONAL:
             raise EnrichError(f"{key} names a patient, and the job database keeps queries: name the studies in a list")
-    if not parts_of(query):
-        raise EnrichError("StudyDate ends before it begins: write the earlier date first")
+    if (dates := _dates(query)) is not None:
+        first, last = dates
+        if first > last:
+            raise EnrichError("StudyDate ends before it begins: write the earlier date first")
+        if int(last[:4]) - int(first[:4]) > _LONGEST_YEARS:
+            raise EnrichError(
+                f"StudyDate spans more than {_LONGEST_YEARS} years: write the years that the archive holds"
+            )
 
 
 def parts_of(query: Mapping[str, str]) -> list[dict[str, str]]:
     """Divide a query by the months of its StudyDate, so that no answer of an archive becomes endless."""
-    found = re.fullmatch(r"(\d{8})-(\d{8})", query.get("StudyDate", ""))
-    if found is None:
+    if (dates := _dates(query)) is None:
         return [dict(query)]
-    first, last = found.groups()
+    first, last = dates
     if not 1 <= int(first[4:6]) <= 12:
         return [dict(query)]  # the archive says what is wrong with it
     parts, start = [], first
@@ -310,6 +325,12 @@ def parts_of(query: Mapping[str, str]) -> list[dict[str, str]]:
         parts.append({**query, "StudyDate": f"{start}-{end}"})
         start = following
     return parts
+
+
+def _dates(query: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the first and the last day of a query's StudyDate, where it has both."""
+    found = re.fullmatch(r"([0-9]{8})-([0-9]{8})", query.get("StudyDate", ""))
+    return (found[1], found[2]) if found is not None else None
 
 
 def items_of_lines(lines: Iterable[str]) -> Iterator[Item]:

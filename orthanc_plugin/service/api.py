@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TypeVar
 
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -28,10 +27,10 @@ from orthanc_plugin.service.routes import (
     answer,
     archive_errors,
     body_of,
-    broken_rules,
     guarded,
     in_thread,
     known_job,
+    parsed,
     problem,
 )
 from orthanc_plugin.service.schema import (
@@ -162,7 +161,7 @@ class Api:
     def deliveries(self, request: Request) -> Response:
         """List deliveries, newest first."""
         page = page_of(request.query_params)
-        found = self._queue.deliveries.list(next(iter(page.search.states), None), page.limit, page.offset)
+        found = self._queue.deliveries.list(*page.search.states, limit=page.limit, offset=page.offset)
         deliveries = tuple(Delivery.model_validate(delivery) for delivery in found)
         return answer(DeliveryList(deliveries=deliveries, limit=page.limit, offset=page.offset))
 
@@ -196,13 +195,11 @@ class Api:
     async def _ordered(
         self, request: Request, shape: type[OrderBodyT], place: Callable[[Orders, OrderBodyT], Order]
     ) -> Response:
+        body = parsed(shape, await body_of(request, ORDER_BYTES) or b"{}")
         try:
-            body = shape.model_validate_json(await body_of(request, ORDER_BYTES) or b"{}")
             if body.archive not in self._archives:
                 return problem(400, "archive: the configuration has no such archive")
             order = await run_in_threadpool(place, self._orders, body)
-        except ValidationError as error:
-            return problem(400, broken_rules(error))
         except EnrichError as error:
             return problem(400, str(error))
         return answer(Backfill.model_validate(order), 202)
@@ -256,12 +253,9 @@ class Api:
 
     async def hints(self, request: Request) -> Response:
         """Store a hint. 202 means that the hint is in the database; the decision on it comes later."""
-        body = await body_of(request, HINT_BYTES)
+        body = parsed(HintBody, await body_of(request, HINT_BYTES))
         try:
-            hint = Hint(**HintBody.model_validate_json(body).model_dump())
-            read = await run_in_threadpool(self._keep_hint, hint)
-        except ValidationError as error:
-            return problem(400, broken_rules(error))
+            read = await run_in_threadpool(self._keep_hint, Hint(**body.model_dump()))
         except EnrichError as error:
             return problem(400, str(error))
         return answer(Accepted(changes_read=read), 202)

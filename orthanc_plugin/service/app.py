@@ -136,10 +136,10 @@ def build_app(backstage: Backstage) -> ASGIApp:
             Route(f"{PREFIX}{{path:path}}", PassThrough(transfers, front.url), methods=list(METHODS)),
             *viewer.routes(),
         ],
-        exception_handlers={HTTPException: http_problem},
+        exception_handlers={HTTPException: http_problem, Exception: http_problem},
         lifespan=lifespan,
     )
-    inside.router.default = OhifFiles(viewer)
+    inside.router.redirect_slashes, inside.router.default = False, OhifFiles(viewer)
     audited = AuditTrail(inside, backstage.recorder, lambda job_id: queue.ledger.of_job(job_id))
     door = SameOrigin(Gate(audited, orthanc, backstage.secret, entrance))
     return RequestIds(Signs(door, queue.ledger.engine, backstage.stopping))

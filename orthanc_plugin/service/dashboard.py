@@ -109,14 +109,14 @@ class Dashboard:
 
     def deliveries(self, request: Request) -> Response:
         """Render the deliveries, by default those that failed."""
-        state, page = request.query_params.get("state", "failed"), page_of(request.query_params)
-        chosen = JobState(state) if state in list(JobState) else None
-        found = self._queue.deliveries.list(chosen, page.limit + 1, page.offset)
+        query = {"state": "failed", **request.query_params}
+        page = page_of(query)
+        found = self._queue.deliveries.list(*page.search.states, limit=page.limit + 1, offset=page.offset)
         jobs = self._queue.ledger.jobs_among(d.job_id for d in found)
         notices = self._queue.deliveries.arguments(d for d in found if d.kind == NOTIFY and d.job_id not in jobs)
         return render(
             "deliveries.html", active="deliveries", deliveries=found[: page.limit], more=len(found) > page.limit,
-            state=state, states=("failed", "cancelled", "queued", "running", "done"), page=page,
+            state=query["state"], states=("failed", "cancelled", "queued", "running", "done"), page=page,
             counts=self._queue.deliveries.counts(), jobs=jobs,
             skips={workflow_id: Notice.from_json(text) for workflow_id, text in notices.items()},
         )  # fmt: skip

@@ -64,6 +64,8 @@ class Events:
         if self._listeners >= MOST_LISTENERS:
             return problem(503, "too many pages listen to events")
         headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+        if request.method == "HEAD":  # nobody would read the stream
+            return Response(media_type="text/event-stream", headers=headers)
         return StreamingResponse(self._told(), media_type="text/event-stream", headers=headers)
 
     async def _told(self) -> AsyncIterator[str]:

@@ -60,8 +60,8 @@ def wanted_of(request: Request) -> Wanted:
     sort, page = query.get("sort", ""), query.get("page", "") or "1"
     if sort.removeprefix("-") not in _COLUMNS:
         raise HTTPException(400, f"sort: must be one of {', '.join(name for name in _COLUMNS if name)}")
-    if not (page.isascii() and page.isdigit() and 0 < int(page) < 100_000):
-        raise HTTPException(400, "page: must be a number from 1")
+    if not (page.isascii() and page.isdigit() and len(page) < 6 and int(page) > 0):
+        raise HTTPException(400, "page: must be a number from 1 to 99999")
     return Wanted(query.get("text", ""), query.get("structure", ""), query.get("image", ""), sort, int(page))
 
 

@@ -5,12 +5,12 @@ Pages and addresses hold UIDs. A search by accession number or PatientID goes to
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from urllib.parse import parse_qs, urlencode
 
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,10 +20,10 @@ from starlette.routing import Route
 from orthanc_plugin.archive.opening import open_archive
 from orthanc_plugin.archive.protocol import Archive
 from orthanc_plugin.config.archives import ArchiveSettings
-from orthanc_plugin.domain.uids import check_uids
+from orthanc_plugin.domain.uids import is_uid
 from orthanc_plugin.service.auditing import note
 from orthanc_plugin.service.callers import caller_of
-from orthanc_plugin.service.routes import answer, archive_errors, body_of, broken_rules, guarded, problem
+from orthanc_plugin.service.routes import answer, archive_errors, body_of, guarded, parsed
 from orthanc_plugin.service.schema_pages import FindBody, FoundStudies, Patient, PatientBody
 from orthanc_plugin.service.searching import MOST_STUDIES
 
@@ -61,10 +61,7 @@ class People:
 
     async def patient(self, request: Request) -> Response:
         """Return who the patient of a series is, as its archive says. The log records who asked."""
-        try:
-            wanted = PatientBody.model_validate_json(await body_of(request, _BODY_BYTES))
-        except ValidationError as error:
-            return problem(400, broken_rules(error))
+        wanted = parsed(PatientBody, await body_of(request, _BODY_BYTES))
         who = caller_of(request).name
         uids = (wanted.series_instance_uid,)
         note(
@@ -80,19 +77,15 @@ class People:
 
     async def find(self, request: Request) -> Response:
         """Return the studies with an accession number or a PatientID. The log records who asked."""
-        try:
-            wanted = FindBody.model_validate_json(await body_of(request, _BODY_BYTES))
-        except ValidationError as error:
-            return problem(400, broken_rules(error))
+        wanted = parsed(FindBody, await body_of(request, _BODY_BYTES))
         return answer(FoundStudies(studies=await self._found(request, wanted)))
 
     async def find_and_show(self, request: Request) -> Response:
         """Redirect to the list of the studies that match: the address there names studies and no patient."""
         fields = parse_qs((await body_of(request, _BODY_BYTES)).decode("utf-8", "replace"))
-        try:
-            wanted = FindBody.model_validate({name: values[0] for name, values in fields.items()})
-        except ValidationError as error:
-            raise HTTPException(400, broken_rules(error)) from None
+        if any(len(values) > 1 for values in fields.values()):
+            raise HTTPException(400, "a field is given twice")
+        wanted = parsed(FindBody, json.dumps({name: values[0] for name, values in fields.items()}).encode())
         studies = await self._found(request, wanted)
         if not studies:
             raise HTTPException(404, "the archive has no study with this accession number or PatientID")
@@ -106,10 +99,11 @@ class People:
         return studies
 
     def patient_of(self, wanted: PatientBody) -> Patient:
-        """Return who the patient of a series is; raise HTTPException 404 or 503."""
+        """Return who the patient of a series is; raise HTTPException 400, 404 or 503."""
         uids = wanted.study_instance_uid, wanted.series_instance_uid
+        if not all(map(is_uid, uids)):
+            raise HTTPException(400, "study_instance_uid and series_instance_uid must be UIDs (DICOM PS3.5 9.1)")
         with archive_errors(), closing(self._open(wanted.archive)) as archive:
-            check_uids(*uids)
             headers = archive.headers(*uids)
         if not headers:
             raise HTTPException(404, "the archive has no such series")
@@ -127,7 +121,7 @@ class People:
 
     def studies(self, wanted: FindBody) -> tuple[str, ...]:
         """Return the studies that match; raise HTTPException 400, 404 or 503."""
-        query = {keyword: value for name, keyword in _KEYS.items() if (value := getattr(wanted, name))}
+        query = {keyword: value for name, keyword in _KEYS.items() if (value := getattr(wanted, name).strip())}
         if not query:
             raise HTTPException(400, "accession_number or patient_id must be given")
         with archive_errors(), closing(self._open(wanted.archive)) as archive:

@@ -55,7 +55,7 @@ class Permission:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        parts = re.split(r"(\{[a-z]+(?::[a-z]+)?\})", self.path)
+        parts = re.split(r"(\{[a-z]+(?::path)?\})", self.path)
         return re.compile("".join(_part(part) for part in parts))
 
     def fits(self, method: str, path: str) -> bool:
@@ -91,7 +91,7 @@ PERMISSIONS = (
         "/enrichment/backfill", "/enrichment/system", "/enrichment/rules", "/enrichment/rules/verdicts",
         "/enrichment/rules/comparison", "/enrichment/static/{path:path}", "/enrichment/api/",
         "/enrichment/api/openapi.json", "/enrichment/open", f"{API}/events", f"{API}/jobs",
-        f"{API}/jobs/{{id}}", f"{API}/jobs/{{id}}/scan", f"{API}/jobs/{{id}}/slices/{{plane}}/{{index:int}}.png",
+        f"{API}/jobs/{{id}}", f"{API}/jobs/{{id}}/scan", f"{API}/jobs/{{id}}/slices/{{plane}}/{{index}}.png",
         f"{API}/jobs/{{id}}/preview.png", f"{API}/deliveries", f"{API}/backfills", f"{API}/series",
         f"{API}/webhooks",
     ),

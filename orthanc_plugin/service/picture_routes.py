@@ -34,7 +34,7 @@ class PictureRoutes:
         """Return the routes."""
         return [
             Route(f"{root}/jobs/{{id}}/scan", in_thread(self.scan)),
-            Route(f"{root}/jobs/{{id}}/slices/{{plane}}/{{index:int}}.png", in_thread(self.picture, QUERY)),
+            Route(f"{root}/jobs/{{id}}/slices/{{plane}}/{{index}}.png", in_thread(self.picture, QUERY)),
         ]
 
     def scan(self, request: Request) -> Response:
@@ -57,10 +57,19 @@ class PictureRoutes:
         if window not in WINDOWS or outlines not in ("yes", "no"):
             raise HTTPException(400, f"window must be one of {', '.join(WINDOWS)}, and outlines yes or no")
         hidden = None if outlines == "no" else frozenset(filter(None, query.get("hide", "").split(",")))
-        plane, index = str(request.path_params["plane"]), int(request.path_params["index"])
+        plane, index = str(request.path_params["plane"]), str(request.path_params["index"])
         with archive_errors():
             try:
-                png = self._scans.png(job_id, plane, index, window, hidden)
+                png = self._scans.png(job_id, plane, _number(index), window, hidden)
             except LookupError:
-                raise HTTPException(404, "the scan has no such plane") from None
+                raise HTTPException(
+                    404, "the scan has no such plane; /scan of this job names those that it has"
+                ) from None
         return Response(png, media_type="image/png")
+
+
+def _number(index: str) -> int:
+    """Read the number of a plane; raise LookupError where no scan has so many."""
+    if not (index.isascii() and index.isdigit() and len(index) < 10):
+        raise LookupError(index)
+    return int(index)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match, Route
 
 from orthanc_plugin.correlation import about
 from orthanc_plugin.errors import EnrichError, TransientError
@@ -34,8 +39,11 @@ _CODES = {
     409: "wrong-state",
     413: "too-large",
     500: "internal",
+    501: "not-installed",
     503: "unavailable",
 }
+_UNEXPECTED = "unexpected error; the log of the service shows where it happened"
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 def answer(shape: Shape, status: int = 200) -> Response:
@@ -45,7 +53,11 @@ def answer(shape: Shape, status: int = 200) -> Response:
 
 def problem(status: int, message: str) -> Response:
     """Answer with the error body that all routes of the API share."""
-    return answer(Error(error=Problem(code=_CODES[status], message=message)), status)
+    return answer(Error(error=Problem(code=_code(status), message=message)), status)
+
+
+def _code(status: int) -> str:
+    return _CODES.get(status) or HTTPStatus(status).phrase.lower().replace(" ", "-")
 
 
 def told(request: Request, status: int, message: str) -> Response:
@@ -56,11 +68,42 @@ def told(request: Request, status: int, message: str) -> Response:
 
 
 def http_problem(request: Request, error: Exception) -> Response:
-    """Answer for Starlette's own refusals (unknown route, wrong method)."""
-    status, said = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "unexpected")
+    """Answer for what no handler answers: refusals, unknown routes and wrong methods, and unexpected errors."""
+    if not isinstance(error, HTTPException):
+        return told(request, 500, _UNEXPECTED)
+    status, said, headers = error.status_code, error.detail, dict(error.headers or {})
+    if status == 404 and said == HTTPStatus.NOT_FOUND.phrase:
+        if (found := _other_spelling(request)) is not None:
+            return RedirectResponse(found, 307)
+        said = "there is nothing at this address; /enrichment/ leads to all pages, /enrichment/api/ lists the API"
+    if status == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+        said = f"this address takes only {headers['Allow']}"
     response = told(request, status, said)
-    response.headers.update((error.headers or {}) if isinstance(error, HTTPException) else {})
+    response.headers.update(headers)
     return response
+
+
+def _other_spelling(request: Request) -> str | None:
+    """Return the address with or without a slash at its end, if there is a page; never one of another host or scheme.
+
+    Starlette's own redirect names a scheme, which is the wrong one behind a TLS proxy.
+    """
+    path = request.url.path
+    other = path[:-1] if path.endswith("/") else f"{path}/"
+    scope = {**request.scope, "path": other}
+    if request.method not in ("GET", "HEAD") or all(r.matches(scope)[0] is not Match.FULL for r in _routes(request)):
+        return None
+    return quote(other) + (f"?{request.url.query}" if request.url.query else "")
+
+
+def _methods(request: Request) -> list[str]:
+    fitting = (route for route in _routes(request) if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in fitting for method in route.methods or ()}) or ["GET", "HEAD"]
+
+
+def _routes(request: Request) -> list[Route]:
+    return [route for route in request.app.routes if isinstance(route, Route)]
 
 
 def known_job(queue: JobQueue, request: Request) -> str:
@@ -124,7 +167,7 @@ def guarded(handler: Handler, query: tuple[str, ...] = ()) -> Handler:
                 return told(request, 503, "the job database does not respond")
             except Exception as error:
                 _log.error("%s: %s", _route(request), describe(error))
-                return told(request, 500, "unexpected error; the log of the service shows where it happened")
+                return told(request, 500, _UNEXPECTED)
 
     return handle
 
@@ -145,7 +188,25 @@ async def body_of(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
-def broken_rules(error: ValidationError) -> str:
-    """Name fields and broken rules but no values: the JSON library's own text may quote the body."""
+def parsed(shape: type[BodyT], content: bytes) -> BodyT:
+    """Read a body of that shape; raise 400 if it is not one."""
+    try:
+        return shape.model_validate_json(content)
+    except ValidationError as error:
+        raise HTTPException(400, broken_rules(error, shape)) from None
+
+
+def broken_rules(error: ValidationError, shape: type[BaseModel]) -> str:
+    """Name fields and broken rules but nothing that the body holds: neither its values nor names of its own."""
     details = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, d['loc'])) or 'body'}: {d['type'].replace('_', ' ')}" for d in details)
+    rules = (_rule(str(d["type"]), tuple(map(str, d["loc"])), d["msg"], shape) for d in details)
+    return "; ".join(dict.fromkeys(rules))
+
+
+def _rule(kind: str, place: tuple[str, ...], said: str, shape: type[BaseModel]) -> str:
+    if kind in ("json_invalid", "model_type"):
+        return "body: must be a JSON object"
+    if kind == "extra_forbidden":
+        return f"body: has a field that this route does not know; it knows {', '.join(shape.model_fields)}"
+    rule = "is missing" if kind == "missing" else re.sub(r"^\w+ should ", "must ", said)
+    return f"{'.'.join(place) or 'body'}: {rule}"

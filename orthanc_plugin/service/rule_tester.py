@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -26,6 +25,7 @@ from orthanc_plugin.archive.part10 import BROKEN
 from orthanc_plugin.config.read import parse_section
 from orthanc_plugin.config.rule import Rule
 from orthanc_plugin.config.sections import Configuration, section_json
+from orthanc_plugin.domain.uids import is_uid
 from orthanc_plugin.errors import EnrichError, InputError, Refusal, TransientError
 from orthanc_plugin.jobs.comparison import MOST, Comparer
 from orthanc_plugin.jobs.inspector import Explained, Inspector, Place
@@ -34,7 +34,7 @@ from orthanc_plugin.jobs.search import Search
 from orthanc_plugin.rules.installed import check_rules, installed_models
 from orthanc_plugin.rules.tags import series_tags
 from orthanc_plugin.service.pages import is_part, render
-from orthanc_plugin.service.routes import answer, body_of, broken_rules, guarded, in_thread, problem
+from orthanc_plugin.service.routes import answer, body_of, guarded, in_thread, parsed, problem
 from orthanc_plugin.service.schema_pages import RuleComparison, RulesBody
 
 VERDICTS = ("archive", "study", "series")
@@ -124,11 +124,9 @@ class RuleTester:
 
     async def compare(self, request: Request) -> Response:
         """Begin to compare a copy of the rules with those in use; 202 means that it has begun."""
+        body = parsed(RulesBody, await body_of(request, _RULES_BYTES))
         try:
-            body = RulesBody.model_validate_json(await body_of(request, _RULES_BYTES))
             await run_in_threadpool(self._start, body)
-        except ValidationError as error:
-            return problem(400, broken_rules(error))
         except EnrichError as error:
             return problem(400, str(error))
         return answer(self._state(), 202)
@@ -157,12 +155,15 @@ class RuleTester:
                 continue
             try:
                 ds = dcmread(io.BytesIO(content), stop_before_pixels=True)
-                groups.setdefault(str(ds.SeriesInstanceUID), []).append(ds)
+                uid = str(ds.SeriesInstanceUID)
+                groups.setdefault(uid if is_uid(uid) else "", []).append(ds)
             except (InvalidDicomError, *BROKEN):
                 unread += 1
         return [self._judged(uid, headers) for uid, headers in groups.items()], unread
 
     def _judged(self, uid: str, headers: Sequence[Dataset]) -> Dropped:
+        if not uid:
+            return Dropped(uid, len(headers), None, "its SeriesInstanceUID is missing or not valid (DICOM PS3.5 9.1)")
         archive = next(iter(self._configuration.archives))
         try:
             tags = series_tags(headers, None, archive=archive, today=date.today())

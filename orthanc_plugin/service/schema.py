@@ -13,7 +13,7 @@ import sys
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from pydantic.json_schema import models_json_schema
 
 from orthanc_plugin.domain.body import Region
@@ -23,7 +23,7 @@ from orthanc_plugin.jobs.orders import OrderState
 from orthanc_plugin.service import schema_pages as pages
 from orthanc_plugin.service.schema_health import Health
 from orthanc_plugin.service.schema_inspected import Inspected
-from orthanc_plugin.service.shape import Name, Shape, Uid, Unit
+from orthanc_plugin.service.shape import Body, Name, Shape, Uid, Unit
 
 OrthancId = Annotated[str, Field(pattern=r"^([0-9a-f]{8}(-[0-9a-f]{8}){4})?$")]
 
@@ -229,13 +229,11 @@ class SeriesList(Shape):
     offset: int
 
 
-class HintBody(BaseModel):
+class HintBody(Body):
     """A hint of Orthanc's plugin about a series that became stable (fields of `jobs.hint.Hint`).
 
     again: a person asks for it: it is decided on by the current rules, whatever was decided before.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     archive: Name
     study_instance_uid: Uid
@@ -250,13 +248,11 @@ class HintBody(BaseModel):
     again: bool = False
 
 
-class BackfillBody(BaseModel):
+class BackfillBody(Body):
     """Studies to enrich: those that match a `query` such as `StudyDate=20200101-20201231`, or those of a list.
 
     limit: most studies; 0 for all. again: also what was decided on before.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     archive: Name
     query: Annotated[str, Field(max_length=1000)] = ""
@@ -265,10 +261,8 @@ class BackfillBody(BaseModel):
     again: bool = False
 
 
-class DecideAgainBody(BaseModel):
+class DecideAgainBody(Body):
     """Decisions to make again: all of an archive, those with a `reason` and a `text`, or those that match a `query`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     archive: Name
     reason: Name = ""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from orthanc_plugin.domain.job import JobState
-from orthanc_plugin.service.shape import Name, Shape, Uid
+from orthanc_plugin.service.shape import Body, Name, Shape, Uid
 
 
 class DrawnPlane(Shape):
@@ -157,20 +157,16 @@ class Changed(Shape):
     paused: bool
 
 
-class PatientBody(BaseModel):
+class PatientBody(Body):
     """The series whose patient is looked up."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     archive: Name
     study_instance_uid: Uid
     series_instance_uid: Uid
 
 
-class FindBody(BaseModel):
+class FindBody(Body):
     """What studies are looked up by."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     archive: Name
     accession_number: Name = ""
@@ -188,18 +184,18 @@ class Act(StrEnum):
     LATER = "backfill"
 
 
-class RulesBody(BaseModel):
+class RulesBody(Body):
     """A copy of the rules, as the key `Rules` of the configuration holds them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=False)
 
     rules: tuple[dict[str, Any], ...]
 
 
-class ActBody(BaseModel):
+class ActBody(Body):
     """Series to act on: `series` names them as `ARCHIVE/SeriesInstanceUID`, `search` finds them as the list does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=False)
 
     act: Act
     series: Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(max_length=1000)] = ()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from starlette.exceptions import HTTPException
 
@@ -18,7 +17,6 @@ PAGE = (*FILTERS, "limit", "offset")
 """Query parameters of the lists."""
 DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 50, 500, 1_000_000
 MOST_STUDIES = 100
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,8 @@ def page_of(query: Mapping[str, str]) -> Page:
 def search_of(query: Mapping[str, str]) -> Search:
     """Read the filters; a filter that is empty is not asked for."""
     states = tuple(filter(None, query.get("state", "").split(",")))
-    if unknown := [state for state in states if state not in list(JobState)]:
-        raise HTTPException(400, f"state: {unknown[0]!r} is not one of {', '.join(JobState)}")
+    if not set(states) <= set(JobState):
+        raise HTTPException(400, f"state: must be one or more of {', '.join(JobState)}, separated by commas")
     studies = tuple(filter(None, query.get("study", "").split(",")))
     if len(studies) > MOST_STUDIES or not all(map(is_uid, studies)):
         raise HTTPException(400, f"study: must be at most {MOST_STUDIES} StudyInstanceUIDs, separated by commas")
@@ -76,9 +74,19 @@ def _time(query: Mapping[str, str], name: str, *, whole_day: bool = False) -> da
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise HTTPException(400, f"{name}: must be a date or a time such as 2026-01-31 or 2026-01-31T12:00") from None
-    if whole_day and _DAY.fullmatch(text):
-        moment += timedelta(days=1)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment + timedelta(days=1) if whole_day and _is_day(text) else moment
+    except OverflowError:  # the first or the last day there is
+        raise HTTPException(400, f"{name}: must be a time of the years 2 to 9998") from None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

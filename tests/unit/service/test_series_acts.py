@@ -43,9 +43,9 @@ class TestActing:
         open_job = enqueue(door.queue, "1.2.103")
         names = [f"local/1.2.{number}" for number in (100, 102, 103, 999)]
         answer = acted(door, act="retry", series=names).json()
-        assert (answer["done"], answer["not_done"]) == (1, 2)
-        assert [problem["series_instance_uid"] for problem in answer["problems"]] == ["1.2.102", "1.2.103"]
-        assert "so it has no job" in answer["problems"][0]["message"]
+        assert (answer["done"], answer["not_done"]) == (1, 3)
+        assert [problem["series_instance_uid"] for problem in answer["problems"]] == ["1.2.999", "1.2.102", "1.2.103"]
+        assert "so it has no job" in answer["problems"][1]["message"]
         assert [door.queue.show(job).state for job in (failed, open_job)] == ["queued", "queued"]
 
     def test_a_search_acts_on_all_that_it_finds_and_never_on_everything(self, door: FrontDoor) -> None:
