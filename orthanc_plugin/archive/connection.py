@@ -6,7 +6,9 @@ Proxies and .netrc are ignored, and redirects are not followed: credentials go t
 from __future__ import annotations
 
 import base64
+import http.client
 import re
+import socket
 from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -15,7 +17,7 @@ import httpx
 import requests
 
 from orthanc_plugin.archive.pace import PacedAdapter, PacedTransport, TooSlowError, TooSlowTransportError
-from orthanc_plugin.archive.tls import client_context, tls_problem
+from orthanc_plugin.archive.tls import causes_of, client_context, tls_problem
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import ConfigError, TransientError
 
@@ -116,7 +118,7 @@ def account_of(settings: ArchiveSettings) -> bytes:
 
 
 def told(error: BaseException) -> str:
-    """Say what went wrong with a connection: the remedy where TLS failed, otherwise only the kind of error."""
+    """Say what went wrong with a connection, and what to do."""
     if problem := tls_problem(error):
         return problem
     if isinstance(error, TooSlowError | TooSlowTransportError):
@@ -127,7 +129,34 @@ def told(error: BaseException) -> str:
         return "it redirects to another address: set Url to that one"
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
         return "a file of CaFile, ClientCertificate or ClientKey cannot be read any more"
-    return type(error).__name__
+    if isinstance(error, requests.ReadTimeout | httpx.ReadTimeout | httpx.WriteTimeout):
+        return "it took the request and does not answer in time: its log may say why"
+    if isinstance(error, requests.ConnectTimeout | httpx.ConnectTimeout):
+        return _NOT_REACHED
+    return _unconnected(error)
+
+
+_NOT_REACHED = "it cannot be reached: check its address, that it runs, and firewalls on the way"
+
+
+def _unconnected(error: BaseException) -> str:
+    """Say why there is no connection, or why it ended."""
+    causes = tuple(causes_of(error))
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return "the name of its host is not known: check its address and the name server"
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return "nothing listens at its address: check the address, and that it runs"
+    if any(isinstance(cause, _BROKEN_OFF) for cause in causes):
+        return "it broke off the connection: its log may say why"
+    if isinstance(error, requests.ConnectionError | httpx.ConnectError):
+        return _NOT_REACHED
+    return f"the connection failed ({type(error).__name__}): its log may say why"
+
+
+_BROKEN_OFF = (
+    ConnectionResetError, BrokenPipeError, http.client.HTTPException, httpx.RemoteProtocolError, httpx.ReadError,
+    httpx.WriteError, requests.exceptions.ChunkedEncodingError,
+)  # fmt: skip
 
 
 def _auth(name: str, settings: ArchiveSettings) -> httpx.Auth | _Bearer | None:

@@ -31,7 +31,7 @@ from orthanc_plugin.archive.part10 import (
     parse_instance,
 )
 from orthanc_plugin.archive.protocol import MASKS, CutShort
-from orthanc_plugin.archive.stow import AWAY, is_confirmed, status_of, stow_request
+from orthanc_plugin.archive.stow import AWAY, is_confirmed, remedy, status_of, stow_request
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.domain.uids import check_uids
 from orthanc_plugin.errors import InputError, Refusal, StoreError, TransientError
@@ -104,10 +104,17 @@ class DicomWebArchive:
         self._session = session or plain_session()
         if user:
             self._session.auth = (user, password)
-        self._session.hooks["response"].append(self._limits.note)
+        self._session.hooks["response"] += [self._limits.note, self._refuse_page]
         self._timeouts_s = timeouts_s
         self._client = DICOMwebClient(url.rstrip("/"), session=self._session, timeout=timeouts_s, permissive_uid=True)
         self._client.set_http_retry_params(retry=False)
+
+    def _refuse_page(self, answer: requests.Response, **_: object) -> None:
+        """Tell a page of a proxy or a portal from an archive: it says nothing of any object, and may go away."""
+        if answer.ok and not answer.is_redirect and answer.headers.get("Content-Type", "").startswith("text/html"):
+            raise TransientError(
+                f"archive {self.name} answered a web page: check its Url, and whether a proxy on the way asks to log in"
+            )
 
     def close(self) -> None:
         """Close the connections."""
@@ -322,7 +329,8 @@ def _reading(archive: str) -> Iterator[None]:
             raise FileNotFoundError(archive) from None
         if response is not None and _is_final(response.status_code):
             raise InputError(Refusal.ARCHIVE_REFUSED, f"archive {archive} answered {_status(response)}") from error
-        raise TransientError(f"archive {archive} answered {_status(response)}") from error
+        what_to_do = remedy(response.status_code) if response is not None else ""
+        raise TransientError(f"archive {archive} answered {_status(response)}{what_to_do}") from error
     except OSError as error:  # of requests, or a certificate that is missing now
         raise TransientError(f"archive {archive}: {told(error)}") from error
     except BrokenOff as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import httpx
 
-from orthanc_plugin.archive.connection import open_client
+from orthanc_plugin.archive.connection import open_client, told
 from orthanc_plugin.archive.orthanc import TIMEOUT
 from orthanc_plugin.config.archives import ArchiveSettings
 from orthanc_plugin.errors import RefusedError, TransientError
@@ -81,7 +81,7 @@ class OrthancRemoval:
         try:
             answer = self._http.request(method, path, content=body)
         except httpx.HTTPError as error:
-            raise TransientError(f"archive {self.name}: {type(error).__name__}") from error
+            raise TransientError(f"archive {self.name}: {told(error)}") from error
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         if answer.is_server_error or answer.status_code in _LATER:

@@ -34,6 +34,24 @@ _IDENTIFYING = (
     "InstitutionName",
 )  # fmt: skip
 _KNOWN = frozenset(HTTPStatus)
+_REMEDIES = {
+    HTTPStatus.UNAUTHORIZED: "check User and Password, or Token, of this archive",
+    HTTPStatus.FORBIDDEN: "its account needs the right to do this there",
+    HTTPStatus.NOT_FOUND: "check its Url",
+    HTTPStatus.METHOD_NOT_ALLOWED: "check its Url",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "raise the limit of a request there, or of the proxy before it",
+    HTTPStatus.INSUFFICIENT_STORAGE: "make room there, then try again",
+}
+_REASONS = {
+    0x0110: "processing failure",
+    0x0111: "it has another object of this UID",
+    0x0122: "it does not support this kind of object",
+    0x0124: "its account may not store this",
+    0xA700: "it has no room or memory left",
+    0xA900: "the object does not fit its SOP class",
+    0xC000: "it does not understand the object",
+}
+"""PS3.4 Table B.2-1 and PS3.18 Table I.2-2."""
 _STORED, _FAILED = "00081199", "00081198"
 _REFERENCED, _FAILURE, _WARNING = "00081155", "00081197", "00081196"
 logger = logging.getLogger(__name__)
@@ -91,11 +109,11 @@ def _refused(archive: str, ds: Dataset, answer: requests.Response, said: Mapping
     if answer.status_code in AWAY or answer.is_redirect:
         return TransientError(f"archive {archive} answered {status}")
     codes = [_code(item, _FAILURE) for item in _items(said, _FAILED)]
-    reasons = ", ".join(f"failure reason 0x{code:04X}" for code in codes)
+    reasons = ", ".join(map(_reason, codes))
     if codes:
         sop_class = str(ds.get("SOPClassUID") or "")
         return refusal(archive, sop_class, codes[0], f"answered {status}: {reasons} for {ds.SOPInstanceUID}")
-    text = f"archive {archive} answered {status}{_explanation(said, ds)}"
+    text = f"archive {archive} answered {status}{_explanation(said, ds)}{remedy(answer.status_code)}"
     is_media_type = answer.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     return NotSupportedError(text) if is_media_type else StoreError(text)
 
@@ -106,7 +124,7 @@ def _said(answer: requests.Response) -> Mapping[str, object] | None:
         return None
     try:
         body = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(body, list):  # some archives put the one object into a list
         body = body[0] if body else {}
@@ -128,6 +146,16 @@ def without_patient(text: str, ds: Dataset) -> str:
     for word in sorted((word for word in words if len(word) >= _SHORTEST), key=len, reverse=True):
         text = re.sub(re.escape(word), "***", text, flags=re.IGNORECASE)
     return text
+
+
+def remedy(code: int) -> str:
+    """Say what to do about a status, after `: `; empty where only the archive knows."""
+    return f": {_REMEDIES[code]}" if code in _REMEDIES else ""
+
+
+def _reason(code: int) -> str:
+    known = _REASONS.get(code & 0xFF00 if code & 0xF000 in (0xA000, 0xC000) else code)
+    return f"failure reason 0x{code:04X}" + (f" ({known})" if known else "")
 
 
 def status_of(code: int) -> str:

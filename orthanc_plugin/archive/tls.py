@@ -64,7 +64,7 @@ def server_context(name: str, settings: ArchiveSettings) -> ssl.SSLContext:
 
 def tls_problem(error: BaseException) -> str:
     """Say why a handshake failed and what to do; an empty text if TLS is not the cause."""
-    found = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)), None)
+    found = next((cause for cause in causes_of(error) if isinstance(cause, ssl.SSLError)), None)
     if found is None:
         return ""
     if isinstance(found, ssl.SSLCertVerificationError):
@@ -90,7 +90,7 @@ def _refused_certificate(code: int) -> str:
     return f"its certificate is refused (OpenSSL code {code})"
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
     """Walk an error, what caused it, and what it carries: urllib3 hands the cause on as an argument."""
     waiting: list[object] = [error]
     seen: set[int] = set()

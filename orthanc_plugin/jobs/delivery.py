@@ -127,7 +127,7 @@ def copy_objects(
             if fallbacks:
                 copies.open.add(item.sop_instance_uid)
     if copies.refused:
-        raise StoreError("; ".join((*copies.refused, *copies.not_supported, *copies.notes)))
+        raise StoreError("; ".join(dict.fromkeys((*copies.refused, *copies.not_supported, *copies.notes))))
     if copies.not_supported:
         raise NotSupportedError("; ".join(("not supported by destination", *copies.not_supported, *copies.notes)))
     instead = {uid: str(ds.SOPInstanceUID) for uid, ds in copies.instead.items()}

@@ -32,6 +32,12 @@ MARK = "@"
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 _LATER = (408, 425, 429)
 """Statuses that ask to come again, beside all from 500."""
+_REMEDIES = {
+    401: ": the receiver does not accept the signature: compare its secret with Secret",
+    403: ": the receiver does not accept the signature: compare its secret with Secret",
+    404: ": nothing takes messages at its Url: correct it",
+    405: ": nothing takes messages at its Url: correct it",
+}
 _EVENT_OF = {JobState.DONE: Event.DONE, JobState.FAILED: Event.FAILED, JobState.SKIPPED: Event.SKIPPED}
 
 
@@ -125,8 +131,14 @@ def send(settings: Mapping[str, WebhookSettings], name: str, message_id: str, no
     if status >= 500 or status in _LATER:
         raise TransientError(f"webhook {name.removeprefix(MARK)} answered {status}")
     if not 200 <= status < 300:
-        raise EnrichError(f"webhook {name.removeprefix(MARK)} answered {status}")
+        raise EnrichError(f"webhook {name.removeprefix(MARK)} answered {status}{_remedy(status)}")
     return f"answered {status}"
+
+
+def _remedy(status: int) -> str:
+    if 300 <= status < 400:
+        return ": it redirects, and nobody follows: set its Url to the address that takes messages"
+    return _REMEDIES.get(status, "")
 
 
 def try_out(settings: Mapping[str, WebhookSettings], name: str, message_id: str, now: datetime) -> str:

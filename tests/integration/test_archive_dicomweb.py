@@ -332,7 +332,7 @@ def test_a_right_address_has_no_problem(orthanc: OrthancServer, archive: DicomWe
         ({"OrthancUrl": "{url}/nowhere"}, "/nowhere/statistics answered 404"),
         ({"OrthancUrl": "{url}/dicom-web"}, "/dicom-web/statistics"),
         ({"Password": "wrong"}, "/statistics answered 401"),
-        ({"Url": "http://127.0.0.1:9/dicom-web"}, "ConnectError"),
+        ({"Url": "http://127.0.0.1:9/dicom-web"}, "nothing listens at its address"),
     ],
 )
 def test_a_wrong_address_is_named(

@@ -37,5 +37,5 @@ def test_the_name_is_what_the_plugin_tells_or_unknown(answer: httpx.Response, na
 
 
 def test_an_orthanc_that_does_not_answer_is_away() -> None:
-    with pytest.raises(TransientError, match="archive local: ConnectError"):
+    with pytest.raises(TransientError, match="archive local: it cannot be reached: check its address"):
         feed(httpx.ConnectError("refused")).index()

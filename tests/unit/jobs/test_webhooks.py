@@ -106,8 +106,16 @@ class TestSending:
         assert isinstance(raised.value, TransientError) == (error is TransientError)
         assert len(receiver.got) == 1
 
+    @pytest.mark.parametrize(
+        ("status", "remedy"), [(302, "set its Url"), (401, "compare its secret"), (404, "its Url")]
+    )
+    def test_a_refusal_says_what_to_do(self, receiver: Receiver, status: int, remedy: str) -> None:
+        receiver.status = status
+        with pytest.raises(EnrichError, match=f"webhook far answered {status}: .*{remedy}"):
+            send(hooks(receiver.url), "@far", "id", NOTICE, NOW)
+
     def test_who_does_not_answer_is_asked_again(self) -> None:
-        with pytest.raises(TransientError, match="webhook far: ConnectError"):
+        with pytest.raises(TransientError, match="webhook far: nothing listens at its address"):
             send(hooks(), "@far", "id", NOTICE, NOW)
 
     def test_an_address_that_the_configuration_no_longer_names_is_not_called(self) -> None:
