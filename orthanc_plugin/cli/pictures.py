@@ -27,6 +27,12 @@ def add_commands(commands: Commands) -> None:
     drawing.add_argument("--hide", default="", metavar="KEYS", help="structures without outline, separated by commas")
     drawing.add_argument("--no-outlines", action="store_true", help="the scan alone")
     drawing.add_argument("--preview", action="store_true", help="the preview that the job stored, instead of a plane")
+    drawing.add_argument(
+        "--object",
+        default="",
+        metavar="UID",
+        help="with --preview: the preview of this SOPInstanceUID (default: the first)",
+    )
 
 
 def draw(desk: Desk) -> None:
@@ -45,7 +51,9 @@ def draw(desk: Desk) -> None:
 def _preview(desk: Desk, queue: JobQueue) -> bytes:
     from orthanc_plugin.jobs.numbers import StoredResults
 
-    png = StoredResults(queue, desk.configuration.archives).preview(desk.options.job)
+    png = StoredResults(queue, desk.configuration.archives).preview(desk.options.job, desk.options.object)
+    if png is None and desk.options.object:
+        raise EnrichError("--object must be the SOPInstanceUID of a preview that this job stored")
     if png is None:
         raise EnrichError("this job made no preview: the Outputs of its rule do not include one")
     return png

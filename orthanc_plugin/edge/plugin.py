@@ -18,6 +18,8 @@ import queue
 import re
 import secrets
 import signal
+import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -325,9 +327,23 @@ def ask_remote(address: str) -> str:
         status = connection.getresponse().status
         return f"HTTP {status}" if status in PROXY_WITHOUT_SERVICE else ""
     except (OSError, http.client.HTTPException) as error:
-        return type(error).__name__
+        return unreached(error)
     finally:
         connection.close()
+
+
+def unreached(error: Exception) -> str:
+    """Say why there is no answer, in words."""
+    for kinds, words in (
+        (ConnectionRefusedError, "nothing listens there"),
+        (TimeoutError, "no answer in time"),
+        (socket.gaierror, "the name of its host is not known"),
+        (ssl.SSLError, "the TLS handshake failed: check its certificate"),
+        ((ConnectionError, http.client.HTTPException), "it broke off the connection"),
+    ):
+        if isinstance(error, kinds):
+            return words
+    return "it cannot be reached"
 
 
 def _changes_read(answer: bytes) -> int:
@@ -470,7 +486,7 @@ class Hints:
         try:
             status, changes_read = post_hint(address, self._settings.secret, hint)
         except (OSError, http.client.HTTPException) as error:
-            self._try_later(hint, type(error).__name__)
+            self._try_later(hint, unreached(error))
             return
         if status >= 500:
             self._try_later(hint, f"HTTP {status}")

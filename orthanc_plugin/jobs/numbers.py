@@ -61,9 +61,15 @@ class StoredResults:
         reports = self._objects(job_id, Output.RADIOMICS)
         return tuple(row for ds in reports for row in read_radiomics_sr(ds, self._patient))
 
-    def preview(self, job_id: str) -> bytes | None:
-        """Return the job's first preview as PNG, or None if it made none; raise as `radiomics` does."""
-        found = next(self._objects(job_id, Output.PREVIEW), None)
+    def preview(self, job_id: str, sop_uid: str = "") -> bytes | None:
+        """Return one of the job's previews as PNG, by default the first; raise as `radiomics` does.
+
+        Returns
+        -------
+        bytes or None
+            None if the job made none, or none of this SOPInstanceUID.
+        """
+        found = next(self._objects(job_id, Output.PREVIEW, sop_uid), None)
         return None if found is None else as_png(found)
 
     def mask_landmarks(self, job_id: str) -> tuple[tuple[str, str, float], ...]:
@@ -82,8 +88,9 @@ class StoredResults:
         with closing(self._home(job_id)) as archive:
             return tuple((item, _header(archive, item)) for item in stored)
 
-    def _objects(self, job_id: str, kind: Output) -> Iterator[Dataset]:
-        stored = [o for o in self._queue.show(job_id).objects if o.kind is kind]
+    def _objects(self, job_id: str, kind: Output, sop_uid: str = "") -> Iterator[Dataset]:
+        objects = self._queue.show(job_id).objects
+        stored = [o for o in objects if o.kind is kind and sop_uid in ("", o.sop_instance_uid)]
         if not stored:
             return
         archive = self._home(job_id)

@@ -115,7 +115,7 @@ class Api:
             Route(f"{ROOT}/jobs/{{id}}/radiomics.csv", in_thread(self.radiomics_csv)),
             Route(f"{ROOT}/jobs/{{id}}/radiomics.json", in_thread(self.radiomics_json)),
             Route(f"{ROOT}/jobs/{{id}}/radiomics.parquet", in_thread(self.radiomics_parquet)),
-            Route(f"{ROOT}/jobs/{{id}}/preview.png", in_thread(self.preview)),
+            Route(f"{ROOT}/jobs/{{id}}/preview.png", in_thread(self.preview, ("object",))),
             Route(f"{ROOT}/series", in_thread(self.series, PAGE)),
             Route(f"{ROOT}/hints", guarded(self.hints), methods=["POST"]),
         ]
@@ -231,10 +231,12 @@ class Api:
             return problem(501, str(error))
 
     def preview(self, request: Request) -> Response:
-        """Return the job's preview as PNG, or 404 if the job made none."""
-        job_id = known_job(self._queue, request)
+        """Return a preview of the job as PNG, by default the first, or 404 if the job made none."""
+        job_id, wanted = known_job(self._queue, request), request.query_params.get("object", "")
         with archive_errors():
-            png = self._results.preview(job_id)
+            png = self._results.preview(job_id, wanted)
+        if png is None and wanted:
+            raise HTTPException(404, "object: must be the SOPInstanceUID of a preview that this job stored")
         if png is None:
             raise HTTPException(404, "this job made no preview: the Outputs of its rule do not include one")
         return Response(png, media_type="image/png")

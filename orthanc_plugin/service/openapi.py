@@ -43,6 +43,7 @@ _PARAMETERS: Mapping[str, str] = {
     "offset": "rows to skip",
     "study_instance_uid": "StudyInstanceUID",
     "series_instance_uid": "SeriesInstanceUID",
+    "object": "SOPInstanceUID of one of the job's previews; without it, the first",
     "window": "soft-tissue, lung, bone, brain or wide",
     "outlines": "yes or no",
     "hide": "keys of structures without outline, separated by commas",
@@ -95,7 +96,7 @@ OPERATIONS = (
     Operation(
         "get", "/jobs/{id}/radiomics.parquet", "Return the radiomics as Parquet", _PARQUET, errors=(404, 501, 503)
     ),
-    Operation("get", "/jobs/{id}/preview.png", "Return the preview", _PNG, errors=(404, 503)),
+    Operation("get", "/jobs/{id}/preview.png", "Return a preview", _PNG, ("object",), errors=(404, 503)),
     Operation("get", "/jobs/{id}/scan", "Say what can be drawn of the scan", p.DrawnScan, errors=(404, 503)),
     Operation(
         "get", "/jobs/{id}/slices/{plane}/{index}.png", "Draw one plane with the outlines of the structures", _PNG,

@@ -178,7 +178,7 @@ def test_a_service_elsewhere_that_is_away_is_told_and_found_again(edge: Edge) ->
     assert (
         "<strong>The enrichment service runs elsewhere and does not respond. Everything else in Orthanc works" in page
     )
-    assert edge.status()["error"] == f"the service at http://127.0.0.1:{port} does not respond (ConnectionRefusedError)"
+    assert edge.status()["error"] == f"the service at http://127.0.0.1:{port} does not respond (nothing listens there)"
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse("no", 502 if broken else 403)(scope, receive, send)

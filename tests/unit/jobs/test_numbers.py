@@ -84,6 +84,8 @@ def test_the_preview_is_the_picture_of_the_stored_object(ended: Ended) -> None:
     png = ended.results.preview(ended.id)
     assert png is not None
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), ended.stored(Output.PREVIEW).pixel_array)
+    assert ended.results.preview(ended.id, ended.stored(Output.PREVIEW).SOPInstanceUID) == png
+    assert ended.results.preview(ended.id, ended.stored(Output.RADIOMICS).SOPInstanceUID) is None
 
 
 def test_a_job_without_a_report_has_no_numbers_and_no_picture(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from orthanc_plugin.domain.job import JobState
+from orthanc_plugin.domain.plan import Output, StoredObject
 from orthanc_plugin.errors import ConfigError
+from orthanc_plugin.jobs.record import Summary
 from orthanc_plugin.service import api
 from orthanc_plugin.service.schema import Error
 from tests.support.servers.front_door import FrontDoor, enqueue, finish, front_door, skipped
@@ -160,6 +162,19 @@ def test_a_table_that_this_service_cannot_write_is_501(
     monkeypatch.setattr(api, "to_parquet", lacking)
     answer = door.ask(f"{API}/jobs/{job}/radiomics.parquet")
     assert (answer.status_code, answer.json()["error"]["code"]) == (501, "not-installed")
+
+
+def test_the_page_shows_the_preview_of_each_model_and_the_api_no_other(door: FrontDoor) -> None:
+    job_id, sop_class = enqueue(door.queue, "1.2.520"), "1.2.840.10008.5.1.4.1.1.7"
+    stored = [StoredObject(Output.PREVIEW, sop_class, "1.2.3", f"1.2.{n}", f"1.2.{n}.1", False) for n in (7, 8)]
+    assert door.queue.ledger.start(job_id)
+    door.queue.ledger.end(job_id, JobState.DONE, "", "", Summary((), tuple(stored)))
+    page = door.ask(f"/enrichment/jobs/{job_id}").text
+    assert re.findall(r"preview\.png\?object=([0-9.]+)", page) == ["1.2.7.1", "1.2.8.1"]
+    assert re.findall("<h3>(Preview.*?)</h3>", page) == ["Preview 1 of 2", "Preview 2 of 2"]
+    for named in ("1.2.9.1", "Doe"):
+        status, said = refused(door, f"{API}/jobs/{job_id}/preview.png?object={named}")
+        assert (status, said.startswith("object: must be the SOPInstanceUID"), "Doe" in said) == (404, True, False)
 
 
 def test_a_series_that_is_not_there_is_named_in_the_answer(door: FrontDoor) -> None:
