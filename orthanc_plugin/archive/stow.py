@@ -34,7 +34,7 @@ _IDENTIFYING = (
     "InstitutionName",
 )  # fmt: skip
 _KNOWN = frozenset(HTTPStatus)
-_REMEDIES = {
+_REMEDIES: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "check User and Password, or Token, of this archive",
     HTTPStatus.FORBIDDEN: "its account needs the right to do this there",
     HTTPStatus.NOT_FOUND: "check its Url",

@@ -71,9 +71,9 @@ def act(desk: Desk) -> int:
     body = ActBody(act=Act(desk.options.act), series=tuple(desk.options.named), search=search or None)
     acting = Acting(_queue(desk))
     with in_words():
-        rows = acting.rows(body)
+        rows, unknown = acting.rows(body)
         desk.acts(What.ACT, *(row.series_instance_uid for row in rows), detail=f"{body.act} of series")
-        acted = acting.done(body.act, rows)
+        acted = acting.done(body.act, rows, unknown)
     problems = [f"not with {one.series_instance_uid}: {one.message}" for one in acted.problems]
     desk.say(acted.model_dump(mode="json"), f"{desk.options.act}: done with {acted.done} series", *problems)
     return EXIT_FAILED if acted.not_done else EXIT_DONE

@@ -6,7 +6,6 @@ import http.client
 import socket
 import ssl
 
-
 from tests.support.cases.plugin_case import Load
 
 
