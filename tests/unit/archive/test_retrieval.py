@@ -187,12 +187,18 @@ def test_parts_beyond_the_bound_are_too_large(monkeypatch: pytest.MonkeyPatch) -
     assert refused.value.reason is Refusal.TOO_LARGE
 
 
-@pytest.mark.parametrize(("kind", "encoding"), [("text/html", ""), ("multipart/related", ""), (MULTIPART, "gzip")])
+@pytest.mark.parametrize(("kind", "encoding"), [("text/plain", ""), ("multipart/related", ""), (MULTIPART, "gzip")])
 def test_an_answer_of_another_kind_is_unreadable(kind: str, encoding: str) -> None:
     served = serving(body(FILES), lambda _: listing(*UIDS), kind, encoding)
     with served as archive, pytest.raises(InputError) as refused:
         retrieve(archive)
     assert refused.value.reason is Refusal.UNREADABLE
+
+
+def test_a_web_page_says_nothing_of_the_series_so_that_it_is_asked_for_again() -> None:
+    served = serving(b"<html>Log in</html>", lambda _: listing(*UIDS), "text/html; charset=utf-8")
+    with served as archive, pytest.raises(TransientError, match="answered a web page: check its Url"):
+        retrieve(archive)
 
 
 def test_a_single_instance_may_come_without_multipart() -> None:

@@ -82,7 +82,7 @@ def test_jobs_of_skipped_series_are_listed_where_they_are_asked_for(told: Told) 
 
 @pytest.mark.parametrize(
     ("filters", "said"),
-    [(["--state", "lost"], "lost"), (["--since", "soon"], "2026-01-31"), (["--study", "x"], "UIDs")],
+    [(["--state", "lost"], "one or more of queued"), (["--since", "soon"], "2026-01-31"), (["--study", "x"], "UIDs")],
 )
 def test_a_filter_that_cannot_be_is_wrong_use(
     told: Told, filters: list[str], said: str, capsys: pytest.CaptureFixture[str]
