@@ -38,6 +38,8 @@ _ODD_VALUES = (
     RecursionError, BytesLengthException, struct.error,
 )  # fmt: skip
 
+_OF_OTHER_IMAGES = ("DerivationImageSequence", "ReferencedImageSequence", "SourceImageSequence")
+
 _LIKE_OTHERS = (0.5, 1.5)
 """A step between positions counts for the spacing while it is that many times the median step."""
 
@@ -229,7 +231,11 @@ def _frames(header: Dataset) -> Iterator[_Frame]:
 
 
 def _macros(item: Dataset) -> Iterator[Dataset]:
-    return (element.value[0] for element in item if element.VR == "SQ" and element.value)
+    """Give the first item of each functional group; what a maker or another image says is not said of the frame."""
+    for element in item:
+        of_frame = not element.tag.is_private and element.keyword not in _OF_OTHER_IMAGES
+        if of_frame and element.VR == "SQ" and element.value:
+            yield element.value[0]
 
 
 def _values(frame: _Frame, keyword: str) -> tuple[str, ...]:

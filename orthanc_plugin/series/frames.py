@@ -28,6 +28,7 @@ _MACROS = (
     "CTReconstructionSequence",
     "TemporalPositionSequence",
     "CardiacSynchronizationSequence",
+    "RespiratorySynchronizationSequence",
     "PixelMeasuresSequence",
     "PlaneOrientationSequence",
     "PlanePositionSequence",
@@ -130,7 +131,7 @@ def _frame(ds: Dataset, base: Dataset, groups: Sequence[Dataset], number: int, p
     frame.update(base)
     for keyword in _MACROS:
         for item in groups:
-            for macro in item.get(keyword) or ():
+            for macro in (item.get(keyword) or ())[:1]:  # more than one item is not allowed; rules ask the first, too
                 frame.update(macro)
     for keyword in _OF_THE_INSTANCE:
         frame.pop(keyword, None)
