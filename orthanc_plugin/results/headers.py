@@ -260,8 +260,8 @@ def _date(text: str) -> str:
 
 
 def _time(text: str) -> str:
-    """Turn `10:20:30` (ACR-NEMA) into 102030."""
-    return text.replace(":", "")
+    """Turn `10:20:30` (ACR-NEMA) into 102030, and a leap second into the one before: few readers know it."""
+    return re.sub(r"^(\d{4})60", r"\g<1>59", text.replace(":", ""))
 
 
 def _sex(text: str) -> str:
