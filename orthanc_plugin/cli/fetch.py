@@ -46,19 +46,20 @@ def fetch_idc(desk: Desk) -> int:
     from orthanc_plugin.cohort.idc import check_network, fetch, listed_in, missing, table_of
 
     table = table_of(_wanted(desk))
-    wanted = listed_in(table)
-    facts: dict[str, object] = {"series": table.drop_columns(["aws_bucket"]).to_pylist()}
     _show(desk, table)
-    if desk.options.dry_run or not wanted:
-        desk.say(facts, "nothing was fetched" if wanted else "no series match")
+    # A large collection has 600,000 series: only machines are told all of them.
+    facts: dict[str, object] = {"series": table.drop_columns(["aws_bucket"]).to_pylist() if desk.options.json else ()}
+    if desk.options.dry_run or not table.num_rows:
+        desk.say(facts, "nothing was fetched" if table.num_rows else "no series match")
         return EXIT_DONE
+    wanted = listed_in(table)
     options, cache = desk.options, desk.options.cache
     archive, target = _target(desk)
     left = missing(wanted, cache, target)
-    if left:
-        desk.acts(What.STORE, *(one.series for one in left), archive="" if options.folder else options.archive)
     with closing(archive):
         check_network([one.bucket for one in left])
+        if left:
+            desk.acts(What.STORE, *(one.series for one in left), archive="" if options.folder else options.archive)
         with counted(desk, "series", len(wanted)) as progress:
             fetched = fetch(wanted, cache, archive, target, progress=progress)
     desk.say(facts | {"fetched": fetched}, f"fetched {fetched} series; {len(wanted) - fetched} were there")
@@ -83,19 +84,18 @@ def _show(desk: Desk, table: pyarrow.Table) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    rows = table.to_pylist()
     shown = Table(box=None, header_style="bold")
     for name in ("PatientID", "SeriesInstanceUID", "Modality", "instanceCount", "series_size_MB", "license_short_name"):
         shown.add_column(name, overflow="fold")
-    for row in rows[:_SHOWN]:
+    for row in table.slice(0, _SHOWN).to_pylist():
         size = f"{row['series_size_MB']:.1f}"
         cells = (row["PatientID"], row["SeriesInstanceUID"], row["Modality"], row["instanceCount"], size)
         shown.add_row(*(escape(str(cell)) for cell in (*cells, row["license_short_name"])))
     desk.messages.print(shown)
-    licences = Counter(str(row["license_short_name"]) for row in rows)
+    licences = Counter(map(str, table["license_short_name"].to_pylist()))
     told = ", ".join(f"{count} under {licence}" for licence, count in licences.most_common())
-    size_gb = sum(row["series_size_MB"] for row in rows) / 1000
-    desk.tell(f"{len(rows):,} series, {size_gb:.2f} GB" + (f"; {told}" if rows else ""))
+    size_gb = sum(table["series_size_MB"].to_pylist()) / 1000
+    desk.tell(f"{table.num_rows:,} series, {size_gb:.2f} GB" + (f"; {told}" if licences else ""))
 
 
 def _target(desk: Desk) -> tuple[Archive, str]:

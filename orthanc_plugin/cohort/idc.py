@@ -92,9 +92,9 @@ def table_of(wanted: Wanted) -> pyarrow.Table:
     QueryError
         If the condition cannot be run.
     """
-    index = _index_file()
     if not (wanted.collection or wanted.where or wanted.uids):
         raise ConfigError("name a collection, a condition or a list of series: the whole index is not fetched")
+    index = _index_file()
     sql = f"""
         SELECT {", ".join(COLUMNS)}, aws_bucket FROM idc
         WHERE ($collection = '' OR collection_id = $collection)
@@ -112,10 +112,8 @@ def table_of(wanted: Wanted) -> pyarrow.Table:
 
 def listed_in(table: pyarrow.Table) -> list[Listed]:
     """Return the series of a table."""
-    return [
-        Listed(str(row["SeriesInstanceUID"]), str(row["aws_bucket"]), int(row["instanceCount"]))
-        for row in table.to_pylist()
-    ]
+    columns = (table[name].to_pylist() for name in ("SeriesInstanceUID", "aws_bucket", "instanceCount"))
+    return [Listed(str(uid), str(bucket), int(count)) for uid, bucket, count in zip(*columns, strict=True)]
 
 
 def uids_of(lines: Sequence[str]) -> tuple[str, ...]:
@@ -169,7 +167,7 @@ def download_by_idc(series: str, folder: Path) -> None:
 
 def missing(wanted: Sequence[Listed], cache: Path, target: str) -> list[Listed]:
     """Return the series that the list of a cache does not name as done for a target."""
-    done = _done(cache).get(target, ())
+    done = frozenset(_done(cache).get(target, ()))
     return [one for one in wanted if one.series not in done]
 
 

@@ -1,4 +1,4 @@
-"""Enhanced CT with functional groups in unusual places: rules and loader see the same volume as in the classic series."""
+"""Enhanced CT with functional groups in unusual places: rules and loader see the volume of the classic series."""
 
 from __future__ import annotations
 
