@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orthanc_plugin.audit.event import What
 from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
+from orthanc_plugin.domain.spreadsheet import harmless
 from orthanc_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("number", "at", "what", "who", "way", "address", "outcome", "detail", "archive", "study", "series", "job",
             "more")  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def add_commands(commands: Commands) -> None:
@@ -132,7 +132,7 @@ def _row(entry: Entry) -> dict[str, object]:
 def _cell(value: object) -> str:
     """Write a cell that no spreadsheet takes for a formula."""
     text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return harmless(text)
 
 
 def _head(text: str) -> Head:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -32,6 +33,7 @@ from orthanc_plugin.cohort.sources import Source
 from orthanc_plugin.cohort.store import Store, Stored
 from orthanc_plugin.cohort.tables import TableWriter, closing_all
 from orthanc_plugin.cohort.unit import Row, cells_of
+from orthanc_plugin.errors import TransientError
 
 MANIFEST = "manifest.json"
 OF_JOBS = (JOBS.name, DELIVERIES.name, SHADOW.name)
@@ -83,9 +85,16 @@ def build(
     ConfigError
         If pyarrow is missing, or the folder belongs to another source or another build.
     TransientError
-        If the archive goes away; what was read is kept, and the next build goes on.
+        If the archive goes away, or the disk is full; what was read is kept, and the next build goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _build(source, folder, jobs, progress)
+    except sqlite3.Error as error:
+        raise TransientError(f"what was read cannot be kept in {folder}: {error}; the next build goes on") from error
+
+
+def _build(source: Source, folder: Path, jobs: MoreRows, progress: Progress) -> Built:
     with Store(folder, source.name) as store:
         known = store.signatures()
         there: set[str] = set()

@@ -7,6 +7,7 @@ and its settings cannot be changed. A statement that is no SELECT is refused bef
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ def table_files(folder: Path) -> dict[str, Path]:
 def run(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None
 ) -> pyarrow.Table:
-    """Run one SELECT.
+    """Run one SELECT; columns of one name get numbers.
 
     Parameters
     ----------
@@ -110,9 +111,18 @@ def run(
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise QueryError("a query is one SELECT; nothing else is run")
-        return connection.execute(statements[0], dict(parameters or {})).to_arrow_table()
+        return _each_named(connection.execute(statements[0], dict(parameters or {})).to_arrow_table())
     except duckdb.Error as error:
         raise QueryError(f"the query cannot be run: {str(error).strip()}") from None
+
+
+def _each_named(table: pyarrow.Table) -> pyarrow.Table:
+    """Give columns of one name numbers (`volume`, `volume_2`): rows as dicts would lose all but the last."""
+    names: dict[str, None] = {}
+    for name in table.column_names:
+        free = (name if number == 1 else f"{name}_{number}" for number in itertools.count(1))
+        names[next(one for one in free if one not in names)] = None
+    return table.rename_columns([*names])
 
 
 def _quoted(file: Path) -> str:

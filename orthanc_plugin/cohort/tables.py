@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +77,11 @@ class TableWriter:
 
 @contextmanager
 def closing_all(writers: Sequence[TableWriter]) -> Iterator[None]:
-    """Close the writers also when a build breaks off."""
-    try:
-        yield
-    finally:
+    """Close all writers, also when a build breaks off or one of them cannot be closed."""
+    with ExitStack() as stack:
         for writer in writers:
-            writer.close()
+            stack.callback(writer.close)
+        yield
 
 
 def arrow_schema(table: Table, more: Sequence[str] = ()) -> pyarrow.Schema:

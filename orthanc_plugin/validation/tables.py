@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+from orthanc_plugin.domain.spreadsheet import harmless
 
 
 def write_tables(folder: Path, name: str, kind: type[Any], rows: Sequence[object]) -> tuple[Path, ...]:
@@ -74,7 +74,7 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return harmless(value)
     return repr(value)
 
 

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from orthanc_plugin.codes import NOT_MEASURED, SEG_INSTANCE, SEG_NUMBER, UNITLESS, UNITY
 from orthanc_plugin.domain.measures import ORIGINAL
 from orthanc_plugin.domain.radiomics_settings import RadiomicsMode
+from orthanc_plugin.domain.spreadsheet import harmless
 from orthanc_plugin.errors import ConfigError, EncodingError
 from orthanc_plugin.radiomics.feature_codes import coded_features, names_by_concept
 from orthanc_plugin.radiomics.parameters import AGGREGATION
@@ -152,8 +153,8 @@ def to_parquet(rows: Sequence[TableRow]) -> bytes:
 
 def write_tables(report: Path, rows: Sequence[TableRow]) -> None:
     """Write CSV and JSON beside the file of a report, and Parquet if pyarrow is installed."""
-    report.with_suffix(".csv").write_text(to_csv(rows), newline="")
-    report.with_suffix(".json").write_text(to_json(rows))
+    report.with_suffix(".csv").write_text(to_csv(rows), encoding="utf-8", newline="")
+    report.with_suffix(".json").write_text(to_json(rows), encoding="utf-8")
     if find_spec("pyarrow") is not None:
         report.with_suffix(".parquet").write_bytes(to_parquet(rows))
 
@@ -269,7 +270,7 @@ def _cell(value: str | int | float | None) -> str:
     if value is None:
         return ""
     text = repr(value) if isinstance(value, float) else str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    return harmless(text) if isinstance(value, str) else text
 
 
 def _unreadable(ds: Dataset) -> EncodingError:
