@@ -61,7 +61,7 @@ def test_the_name_is_that_of_the_source(name: str) -> None:
 
 
 def test_a_switch_of_the_script_that_was_not_declared_leaves_no_rest() -> None:
-    assert plain_text("Doe^Ja\x1b$)Ane\x1b(B") == "Doe^Jane"
+    assert plain_text("Doe^M\x1b$)Axel\x1b(B") == "Doe^Mxel"
     assert plain_text("Doe^\x1bJane") == "Doe^Jane"
 
 
