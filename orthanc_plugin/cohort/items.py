@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ FINDING, SITE, MODIFIER_CODES = "121071", ("363698007", "G-C0E3"), ("106233006",
 TARGET_REGION, DERIVATION, METHOD = "123014", ("121401",), ("370129005", "G-C036")
 SEGMENT, SOURCE_SERIES = "121191", "121232"
 ALGORITHM_NAME, ALGORITHM_VERSION, ALGORITHM_PARAMETERS = "111001", "111003", "111002"
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LONGEST, _LARGEST = 1024, 2**53
 _KEPT = "_named_children"
 
@@ -48,11 +50,9 @@ def uid_of(value: object) -> str:
 
 
 def number_of(value: object) -> float | None:
-    """Return a finite number, or None."""
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
+    """Return a finite number, or None; a decimal comma, digits of other scripts and `1_0` tell no number."""
+    text = str(value).strip()
+    number = float(text) if _NUMBER.fullmatch(text) else math.nan
     return number if math.isfinite(number) else None
 
 

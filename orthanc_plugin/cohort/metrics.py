@@ -7,13 +7,14 @@ come in the same form, with `difference_mm` in place of the distances of masks.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orthanc_plugin.cohort.items import text_of
-from orthanc_plugin.cohort.points import Figure, Point, finite
+from orthanc_plugin.cohort.items import number_of, text_of
+from orthanc_plugin.cohort.points import Figure, Point
 from orthanc_plugin.errors import ConfigError
 
 _NEEDED = ("SeriesInstanceUID", "structure_name", "model")
@@ -39,12 +40,16 @@ class Metric:
     title: str
     unit: str
     text: str
+    least: float = -math.inf
+    most: float = math.inf
 
 
 METRICS = (
-    Metric("dice_score", "Dice coefficient", "", "1 for masks that are equal, 0 for masks that share no voxel."),
-    Metric("hausdorff_distance", "Hausdorff distance", "mm", "The largest distance of one surface to the other."),
-    Metric("hausdorff_distance_95", "95 % Hausdorff distance", "mm", "The distance that 95 % of the surface keeps to."),
+    Metric("dice_score", "Dice coefficient", "", "1 for masks that are equal, 0 for masks that share no voxel.", 0, 1),
+    Metric("hausdorff_distance", "Hausdorff distance", "mm", "The largest distance of one surface to the other.", 0),
+    Metric(
+        "hausdorff_distance_95", "95 % Hausdorff distance", "mm", "The distance that 95 % of the surface keeps to.", 0
+    ),
     Metric(_DIFFERENCE, "Position, AI minus expert", "mm", "Above 0, the AI lies nearer to the head."),
 )
 
@@ -82,7 +87,8 @@ def read_metrics(file: Path, address: Callable[[str, str], str]) -> Table:
     missing = [name for name in _NEEDED if name not in names]
     if missing or not known:
         lacks = ", ".join(missing) or f"any of {', '.join(metric.column for metric in METRICS)}"
-        raise ConfigError(f"{file.name} is not a table of AI against experts: it lacks {lacks}")
+        hint = "; separate its columns by commas" if len(names) == 1 and any(s in names[0] for s in ";\t|") else ""
+        raise ConfigError(f"{file.name} is not a table of AI against experts: it lacks {lacks}{hint}")
     left_out: dict[str, int] = {}
     figures = tuple(_figures(rows, known, address, left_out))
     return Table(figures, left_out)
@@ -100,8 +106,10 @@ def _figures(
         for metric in metrics:
             points = []
             for row in own:
-                if (value := _value(row, metric)) is None:
-                    why = f"{metric.column} of {structure or 'a row without structure'} is not a number"
+                value = _value(row, metric)
+                if value is None or not metric.least <= value <= metric.most:
+                    what = "is not a number" if value is None else "is a value that it cannot have"
+                    why = f"{metric.column} of {structure or 'a row without structure'} {what}"
                     left_out[why] = left_out.get(why, 0) + 1
                 else:
                     points.append(_point(row, value, address))
@@ -118,9 +126,9 @@ def _is_positions(metric: Metric, names: Sequence[str]) -> bool:
 
 def _value(row: Mapping[str, str | None], metric: Metric) -> float | None:
     if metric.column == _DIFFERENCE and not row.get(_DIFFERENCE):
-        ai, expert = (finite(row.get(name)) for name in _POSITIONS)
+        ai, expert = (number_of(row.get(name)) for name in _POSITIONS)
         return None if ai is None or expert is None else ai - expert
-    return finite(row.get(metric.column))
+    return number_of(row.get(metric.column))
 
 
 def _point(row: Mapping[str, str | None], value: float, address: Callable[[str, str], str]) -> Point:

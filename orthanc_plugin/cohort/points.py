@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -122,12 +121,3 @@ def addresser(template: str) -> Callable[[str, str], str]:
         return text
 
     return address
-
-
-def finite(value: object) -> float | None:
-    """Return a finite number, or None."""
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
