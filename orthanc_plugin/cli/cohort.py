@@ -133,7 +133,7 @@ def _folder_source(desk: Desk, folder: Path) -> Source:
         raise ConfigError(f"{folder} is not a folder")
     if desk.options.query:
         raise ConfigError("--query needs an archive behind DICOMweb")
-    return FolderSource(folder, patient_column(desk.configuration))
+    return FolderSource(folder, patient_column(desk.configuration), tables=desk.options.out)
 
 
 def _settings(desk: Desk, name: str) -> ArchiveSettings:

@@ -22,6 +22,7 @@ from orthanc_plugin.cohort.reading import CT, REPORT, SEG, Patient, modality_of,
 from orthanc_plugin.cohort.unit import Unit
 from orthanc_plugin.errors import InputError, TransientError
 
+_OF_TABLES = ("build.sqlite", "manifest.json")
 _PAGE_IS_CUT = "archive {} lists only a part of its studies; ask for less by --query"
 
 
@@ -55,10 +56,12 @@ class FolderSource:
     folder : Path
     patient : callable
         Turns PatientID into what the tables hold.
+    tables : Path, optional
+        The folder of the tables. Where it lies within the source, its tables are not looked at, but all else there is.
     """
 
-    def __init__(self, folder: Path, patient: Patient) -> None:
-        self._folder, self._patient = folder, patient
+    def __init__(self, folder: Path, patient: Patient, tables: Path | None = None) -> None:
+        self._folder, self._patient, self._tables = folder, patient, tables and tables.resolve()
 
     @property
     def name(self) -> str:
@@ -68,6 +71,8 @@ class FolderSource:
     def __iter__(self) -> Iterator[Found]:
         """List the files; those that are no DICOM give no unit."""
         for file in sorted(path for path in self._folder.rglob("*") if path.is_file()):
+            if self._is_table(file):
+                continue
             try:
                 status = file.stat()
             except FileNotFoundError:  # it has just gone
@@ -75,6 +80,10 @@ class FolderSource:
             name = os.fsencode(file.relative_to(self._folder))  # a name may hold any bytes
             place = name.decode("utf-8", "backslashreplace")
             yield Found(place, f"{status.st_mtime_ns} {status.st_size}", self._reader(file, place))
+
+    def _is_table(self, file: Path) -> bool:
+        is_named_so = file.name.startswith(_OF_TABLES) or file.suffix in (".parquet", ".part")
+        return is_named_so and file.parent.resolve() == self._tables
 
     def _reader(self, file: Path, place: str) -> Callable[[], Unit | None]:
         def read() -> Unit | None:

@@ -125,8 +125,13 @@ class Store:
                 yield Stored(key, unpack(packed), copy, bool(current))
 
     def sources(self) -> Iterator[tuple[str, list[list[Cell]]]]:
-        """Yield each CT series with the rows of its instances, in a fixed order."""
-        asked = "SELECT series, packed FROM units WHERE is_source = 1 ORDER BY series, sop, key"
+        """Yield each CT series with the rows of its instances, in a fixed order; an instance counts once."""
+        asked = """
+            SELECT series, packed FROM (
+              SELECT series, sop, key, packed, row_number() OVER (PARTITION BY series, sop ORDER BY key) AS copy
+              FROM units WHERE is_source = 1
+            ) WHERE copy = 1 OR sop = '' ORDER BY series, sop, key
+        """
         with closing(self._db.execute(asked)) as found:
             for series, packed in found:
                 yield series, unpack(packed)["series"]
