@@ -81,7 +81,14 @@ def beside_slices(instance: Dataset, image_type: Iterable[str]) -> Beside | None
     if sop_class in _CAPTURES or (is_ct and (is_colour or ImageKind.SCREEN_SAVE in kinds)):
         return Beside.PICTURE
     may_be_slice = is_ct or sop_class in ("", MultiFrameGrayscaleWordSecondaryCaptureImageStorage)
-    return None if may_be_slice or instance.get("ImagePositionPatient") else Beside.OTHER
+    return None if may_be_slice or _has_place(instance) else Beside.OTHER
+
+
+def _has_place(instance: Dataset) -> bool:
+    try:
+        return bool(instance.get("ImagePositionPatient"))
+    except _ODD_VALUES:  # a place that nobody can read is one
+        return True
 
 
 def distinct_instances(headers: Sequence[Dataset]) -> list[Dataset]:

@@ -8,7 +8,9 @@ from datetime import date
 
 import numpy as np
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     BasicTextSRStorage,
     CTImageStorage,
@@ -159,6 +161,20 @@ def test_what_may_be_a_slice_refuses_the_series(name: str) -> None:
     with pytest.raises(InputError) as caught:
         read_series(make())
     assert caught.value.reason is reason, str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+@pytest.mark.parametrize("keyword", ["ImagePositionPatient", "ImageOrientationPatient"])
+def test_values_that_are_no_numbers_beside_the_slices_end_nothing(keyword: str) -> None:
+    for sop_class, reason in ((SecondaryCaptureImageStorage, None), (MRImageStorage, Refusal.NOT_CT)):
+        ds = other(sop_class, place=True)
+        ds._dict[Tag(keyword)] = RawDataElement(Tag(keyword), "DS", 4, b"abc ", 0, False, True)
+        if reason is None:
+            assert read_series([*slices(), ds]).notes == (PICTURE,)
+        else:
+            with pytest.raises(InputError) as caught:
+                read_series([*slices(), ds])
+            assert caught.value.reason is reason
 
 
 def test_pictures_only_are_refused_by_the_rules_as_no_ct() -> None:
