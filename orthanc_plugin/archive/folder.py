@@ -245,7 +245,9 @@ def _key(ds: Dataset) -> tuple[str, str, str]:
 def _folder_series(key: tuple[str, str, str], members: list[tuple[Path, Dataset]]) -> FolderSeries:
     study_uid, series_uid, patient_id = key
     first = members[0][1]
-    modality, description = str(first.get("Modality") or ""), str(first.get("SeriesDescription") or "")
+    modalities = [str(ds.get("Modality") or "") for _, ds in members]
+    modality = "CT" if "CT" in modalities else modalities[0]  # pictures and reports may lie beside the slices
+    description = str(first.get("SeriesDescription") or "")
     files, syntaxes = tuple(file for file, _ in members), frozenset(_syntax(ds) for _, ds in members)
     return FolderSeries(study_uid, series_uid, patient_id, modality, description, files, transfer_syntaxes=syntaxes)
 

@@ -373,7 +373,8 @@ class Admission:
             raise NothingSentError(f"archive {hint.archive} lists the series but does not find it")
         if not headers:
             raise InputError(Refusal.GONE, f"archive {hint.archive} does not find the series")
-        if (modality := headers[0].get("Modality")) in DERIVED:
+        modalities = [header.get("Modality") for header in headers]
+        if (modality := modalities[0]) in DERIVED and "CT" not in modalities:
             self._masks.look(hint.archive, hint.study_instance_uid, hint.series_instance_uid, modality)
             return None
         return _Sight(hint, digest(sorted(str(header.get("SOPInstanceUID")) for header in headers)), "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from orthanc_plugin.archive.folder import FolderArchive
 from orthanc_plugin.config.rule import DEFAULT_RULE
 from orthanc_plugin.errors import InputError, Refusal
 from orthanc_plugin.phantoms.dicom import encode_phantom
@@ -180,6 +182,13 @@ def test_values_that_are_no_numbers_beside_the_slices_end_nothing(keyword: str) 
 def test_pictures_only_are_refused_by_the_rules_as_no_ct() -> None:
     (verdict,) = explain([DEFAULT_RULE], tags_of([other(SecondaryCaptureImageStorage, n) for n in range(30)]))
     assert "SOPClass" in " ".join(verdict.reasons)
+
+
+def test_a_folder_lists_a_series_as_ct_whose_first_file_is_no_ct(tmp_path: Path) -> None:
+    for number, ds in enumerate([other(EncapsulatedPDFStorage, Modality="OT"), *slices()[:3]]):
+        ds.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+    (series,) = FolderArchive(tmp_path, tmp_path / "out").series
+    assert series.modality == "CT"
 
 
 # MONOCHROME1
