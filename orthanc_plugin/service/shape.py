@@ -6,7 +6,6 @@ import re
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Name = Annotated[str, Field(max_length=64)]
@@ -32,7 +31,7 @@ class Body(BaseModel):
     @model_validator(mode="after")
     def _is_plain(self) -> Self:
         if _holds_control(self.model_dump()):
-            raise PydanticCustomError("control_character", "a text holds a control character; remove it")
+            raise ValueError("a text holds a control character; remove it")
         return self
 
 
