@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orthanc_plugin.audit.event import What
-from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
+from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk, count
 from orthanc_plugin.domain.spreadsheet import harmless
 from orthanc_plugin.errors import ConfigError
 
@@ -29,7 +29,7 @@ def add_commands(commands: Commands) -> None:
     checked.add_argument("--head", type=_head, metavar="NUMBER:DIGEST", help=text)
     shown = commands.add("show", show, "show who did what")
     _filters(shown)
-    shown.add_argument("--limit", type=int, default=50, metavar="N", help="the last N lines (default: %(default)s)")
+    shown.add_argument("--limit", type=count, default=50, metavar="N", help="the last N lines (default: %(default)s)")
     exported = commands.add("export", export, "write the audit log to a file")
     exported.add_argument("file", type=Path, help="file to write; it must not exist")
     formats = ("json", "csv", "xml")

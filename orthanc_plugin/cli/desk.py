@@ -124,6 +124,13 @@ class Commands:
         return Commands(sub.add_subparsers(required=True, metavar="COMMAND"))
 
 
+def count(text: str) -> int:
+    """Read a number of things from the command line: from 0, and no larger than any list or computer holds."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError("must be a number from 0 to 999999999")
+    return int(text)
+
+
 def unseen(text: str) -> str:
     """Return the value of an option, or a line of stdin for `-`: every user of a computer can see options of others."""
     return sys.stdin.readline().strip() if text == "-" else text

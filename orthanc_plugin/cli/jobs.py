@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orthanc_plugin.audit.event import MOST_SERIES, What
-from orthanc_plugin.cli.desk import Commands, Desk
+from orthanc_plugin.cli.desk import Commands, Desk, count
 from orthanc_plugin.cli.filters import add_filters, search_for
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ def add_commands(commands: Commands) -> None:
     """Add the commands on one job, on deliveries and on the queue."""
     listing = commands.add("list", list_jobs, "list jobs, newest first")
     add_filters(listing)
-    listing.add_argument("--offset", type=int, default=0, help="jobs to leave out at the start (default: 0)")
-    listing.add_argument("--limit", type=int, default=50, help="at most so many jobs (default: 50)")
+    listing.add_argument("--offset", type=count, default=0, help="jobs to leave out at the start (default: 0)")
+    listing.add_argument("--limit", type=count, default=50, help="at most so many jobs (default: 50)")
     for name, command, text in (
         ("show", show_job, "show one job with its stages and objects, as JSON"),
         ("retry", retry_job, "run a job again that ended or is stuck, with its deliveries that failed"),
@@ -51,7 +51,7 @@ def add_commands(commands: Commands) -> None:
     anew.add_argument("--no-wait", action="store_true", help="do not follow it")
     deliveries = commands.add("deliveries", list_deliveries, "list deliveries to further destinations, newest first")
     deliveries.add_argument("--state", type=_job_state, help="only deliveries in this state")
-    deliveries.add_argument("--limit", type=int, default=50, help="at most so many deliveries (default: 50)")
+    deliveries.add_argument("--limit", type=count, default=50, help="at most so many deliveries (default: 50)")
     sooner = commands.add("prioritise", prioritise, "let a job that waits be taken up sooner or later")
     sooner.add_argument("job", help="id of the job")
     sooner.add_argument(

@@ -93,12 +93,19 @@ def _nobody_reads() -> bool:
 
 def _fail(desk: Desk, error: Exception, code: int) -> int:
     if getattr(desk.options, "stdin", False) or desk.options.json:
-        print(json.dumps({"error": str(error)}), flush=True)
+        print(json.dumps({"error": _said(error)}), flush=True)
     elif writes_json_to_stderr():
         _log.critical("ended: %s", error if isinstance(error, EnrichError) else describe(error))
     else:
-        desk.messages.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        desk.messages.print(f"[red]error:[/red] {escape(_said(error))}", highlight=False, soft_wrap=True)
     return code
+
+
+def _said(error: Exception) -> str:
+    """Say what is wrong; an error of the system names the file and not its number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:

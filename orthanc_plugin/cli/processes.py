@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk
+from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk, count
 from orthanc_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add_commands(commands: Commands) -> None:
     service.add_argument("--stdin", action="store_true", help="read secret and settings from stdin, as the plugin asks")
     worker = commands.add("worker", run_worker, "run a worker, which carries out jobs")
     worker.add_argument("--stdin", action="store_true", help="read the settings from stdin, as the service asks")
-    worker.add_argument("--slot", type=int, default=0, help="number of this worker on this computer (default: 0)")
+    worker.add_argument("--slot", type=count, default=0, help="number of this worker on this computer (default: 0)")
 
     text = "do not work: exit with 0 if the worker of this slot gave a sign of life within a minute, else with 1"
     worker.add_argument("--check", action="store_true", help=text)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from orthanc_plugin.audit.event import What, subject
-from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk, unseen
+from orthanc_plugin.cli.desk import EXIT_DONE, EXIT_FAILED, Commands, Desk, count, unseen
 from orthanc_plugin.cli.filters import add_filters, chosen, found_studies, in_words, search_for
 from orthanc_plugin.cli.recording import record_now
 from orthanc_plugin.errors import EnrichError
@@ -21,8 +22,8 @@ def add_commands(commands: Commands) -> None:
     """Add the commands."""
     listing = commands.add("list", list_series, "list decisions on series, newest first, with those that have no job")
     add_filters(listing)
-    listing.add_argument("--limit", type=int, default=50, help="at most so many decisions (default: 50)")
-    listing.add_argument("--offset", type=int, default=0, help="decisions to leave out at the start (default: 0)")
+    listing.add_argument("--limit", type=count, default=50, help="at most so many decisions (default: 50)")
+    listing.add_argument("--offset", type=count, default=0, help="decisions to leave out at the start (default: 0)")
     acting = commands.add("act", act, "act on series that are named, or on all that the options find")
     acting.add_argument("act", choices=ACTS, help="what to do")
     acting.add_argument("named", nargs="*", metavar="ARCHIVE/SERIES", help="an archive and a SeriesInstanceUID")
@@ -63,14 +64,16 @@ def list_series(desk: Desk) -> None:
 def act(desk: Desk) -> int:
     """Act on series; what cannot be done with one of them does not stop the others."""
     from orthanc_plugin.service.acting import Acting
-    from orthanc_plugin.service.schema_pages import Act, ActBody
+    from orthanc_plugin.service.routes import parsed
+    from orthanc_plugin.service.schema_pages import ActBody
 
     search = chosen(desk)
     if bool(desk.options.named) == bool(search):
         raise EnrichError("name series, or find them by options: one of both")
-    body = ActBody(act=Act(desk.options.act), series=tuple(desk.options.named), search=search or None)
+    asked = {"act": desk.options.act, "series": desk.options.named, "search": search or None}
     acting = Acting(_queue(desk))
     with in_words():
+        body = parsed(ActBody, json.dumps(asked).encode())
         rows, unknown = acting.rows(body)
         desk.acts(What.ACT, *(row.series_instance_uid for row in rows), detail=f"{body.act} of series")
         acted = acting.done(body.act, rows, unknown)

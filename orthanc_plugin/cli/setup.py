@@ -112,15 +112,18 @@ def _apply(site: Any, changes: Sequence[Any]) -> None:
         steps.append({"file": change.file.name, "path": change.path, "before": before, "after": change.value})
     _try_out(site.folder, texts)
     group = group_of(site.user)
-    for file, text in texts.items():
+    record.mkdir(mode=0o700, exist_ok=True)
+    for file in texts:
         _keep_original(file, record)
-        _write(file, text, group)
-    digests = {file.name: _digest(file) for file in texts}
+    digests = {file.name: hashlib.sha256(text.encode()).hexdigest() for file, text in texts.items()}
     earlier = _read_record(record) if (record / "record.json").exists() else {"steps": [], "made": []}
     made = [file.name for file in texts if not (record / f"{file.name}.before").exists()]
     content = {"steps": [*earlier["steps"], *steps], "files": {**earlier.get("files", {}), **digests}}
     content["made"] = sorted({*earlier["made"], *made})
+    # First the record, then the files: whatever ends this between two files can be taken back.
     _write(record / "record.json", json.dumps(content, indent=1), "root", 0o600)
+    for file, text in texts.items():
+        _write(file, text, group)
     site.state_directory.mkdir(parents=True, exist_ok=True)
     site.state_directory.chmod(0o700)
     shutil.chown(site.state_directory, site.user, group)
@@ -145,7 +148,6 @@ def _read(file: Path) -> str:
 
 
 def _keep_original(file: Path, record: Path) -> None:
-    record.mkdir(mode=0o700, exist_ok=True)
     kept = record / f"{file.name}.before"
     if file.exists() and not kept.exists():
         shutil.copy2(file, kept)
@@ -155,15 +157,18 @@ def _keep_original(file: Path, record: Path) -> None:
 def _write(file: Path, text: str, group: str, mode: int = 0o640) -> None:
     """Replace a file at once; it keeps owner and mode, and a new one is open to Orthanc's group only."""
     draft = file.with_name(f".{file.name}.draft")
-    draft.touch(mode=0o600)
-    draft.write_bytes(text.encode())
-    if file.exists():
-        shutil.copystat(file, draft)
-        os.chown(draft, file.stat().st_uid, file.stat().st_gid)
-    else:
-        shutil.chown(draft, "root", group)
-        draft.chmod(mode)
-    draft.replace(file)
+    try:
+        draft.touch(mode=0o600)
+        draft.write_bytes(text.encode())
+        if file.exists():
+            shutil.copystat(file, draft)
+            os.chown(draft, file.stat().st_uid, file.stat().st_gid)
+        else:
+            shutil.chown(draft, "root", group)
+            draft.chmod(mode)
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _digest(file: Path) -> str:
@@ -186,17 +191,17 @@ def _undo(desk: Desk, folder: Path) -> int:
     content = _read_record(record)
     lines, left = [], []
     for name, digest in content["files"].items():
-        file = folder / name
+        file, original = folder / name, record / f"{name}.before"
         if not file.exists():
             lines.append(f"{file}: gone already")
         elif _digest(file) == digest and name in content["made"]:
             lines.append(f"{file}: would be removed" if desk.options.dry_run else f"{file}: removed")
             if not desk.options.dry_run:
                 file.unlink()
-        elif _digest(file) == digest:
+        elif original.exists() and _digest(file) in (digest, _digest(original)):
             lines.append(f"{file}: as it was before setup")
             if not desk.options.dry_run:
-                _write(file, _read(record / f"{name}.before"), "root")
+                _write(file, _read(original), "root")
         else:
             steps = [step for step in content["steps"] if step["file"] == name]
             left += _undo_values(file, steps, lines, dry_run=desk.options.dry_run)
@@ -215,6 +220,8 @@ def _undo_values(file: Path, steps: Sequence[dict[str, Any]], lines: list[str], 
     text, left = _read(file), []
     for step in reversed(steps):
         now = get_value(text, step["path"], None)
+        if now == (None if step["before"] == _ABSENT else step["before"]):
+            continue  # not written, or taken back by hand
         if now != step["after"]:
             left.append(f"{file}: {'.'.join(step['path'])} was changed since")
             continue

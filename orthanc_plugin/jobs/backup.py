@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -37,7 +38,7 @@ FORMAT = 1
 MANIFEST, DATABASE, STATE = "manifest.json", "database", "state/"
 _SQLITE, _POSTGRESQL = "sqlite", "postgresql"
 _LEFT_OUT = re.compile(
-    r".*(\.lock|\.tmp|-wal|-shm|-journal|\.before-restore)|(service|worker-\d+)(\.stderr)?\.log(\.\d+)?"
+    r".*(\.lock|\.tmp|-wal|-shm|-journal|\.before-restore(\.\d+)?)|(service|worker-\d+)(\.stderr)?\.log(\.\d+)?"
 )
 _LARGEST_MANIFEST = 10_000_000
 
@@ -95,7 +96,8 @@ def restore(configuration: Configuration, source: Path, *, replace: bool) -> Man
         Of the service that is to go on with it; it must not run.
     source : Path
     replace : bool
-        Whether a database that is there may be replaced. SQLite's is kept as `jobs.db.before-restore`.
+        Whether a database that is there may be replaced. SQLite's is kept as `jobs.db.before-restore`, and
+        with a number where an earlier one is kept so.
 
     Raises
     ------
@@ -135,6 +137,8 @@ def read_backup(source: Path, folder: Path) -> Manifest:
     EnrichError
         If it is not a backup, or is damaged.
     """
+    if not source.is_file():
+        raise EnrichError(f"{source} is not a file: name a backup")
     try:
         with tarfile.open(source, "r:gz") as tar:
             manifest = _manifest(tar)
@@ -219,10 +223,16 @@ def _load(database: str, source: Path) -> None:
     if file.exists():
         with closing(sqlite3.connect(file)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        file.replace(file.with_name(f"{file.name}.before-restore"))
+        file.replace(_unused(file.with_name(f"{file.name}.before-restore")))
     for end in ("-wal", "-shm", "-journal"):
         file.with_name(file.name + end).unlink(missing_ok=True)
     _place(source, file)
+
+
+def _unused(path: Path) -> Path:
+    """Return a name that no file has: what an earlier restore kept stays."""
+    others = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
+    return next(one for one in (path, *itertools.islice(others, 1000)) if not one.exists())
 
 
 def _postgresql(program: str, database: str, *words: str, source: Path | None = None) -> None:

@@ -129,6 +129,24 @@ def test_what_is_damaged_or_foreign_changes_nothing(
     assert not (site.state_directory / "jobs.db.before-restore").exists()
 
 
+def test_a_second_restore_keeps_what_the_first_one_kept(backup: Path, site: Configuration) -> None:
+    kept = (site.state_directory / "jobs.db").read_bytes()
+    restore(site, backup, replace=True)
+    restore(site, backup, replace=True)
+    names = sorted(path.name for path in site.state_directory.glob("*.before-restore*"))
+    assert names == ["jobs.db.before-restore", "jobs.db.before-restore.2"]
+    assert (site.state_directory / names[0]).read_bytes() == kept
+    back_up(site, backup.with_name("third.tar.gz"))
+    with tarfile.open(backup.with_name("third.tar.gz")) as tar:
+        assert not [name for name in tar.getnames() if "before-restore" in name]
+
+
+def test_a_backup_that_is_not_there_is_named(site: Configuration, tmp_path: Path) -> None:
+    for path in (tmp_path / "none.tar.gz", tmp_path):
+        with pytest.raises(EnrichError, match="is not a file: name a backup"):
+            restore(site, path, replace=True)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"PK\x03\x04", os.urandom(5000)])
 def test_what_is_no_backup(site: Configuration, tmp_path: Path, content: bytes) -> None:
     fill(site)
