@@ -5,13 +5,17 @@
 const api = (name) => new URL(`/enrichment/api/v1/${name}`, location.origin);
 const say = (text) => { document.getElementById("said").textContent = text; };
 
+const tell = (problem) => say(`${problem.message[0].toUpperCase()}${problem.message.slice(1)}.`);
+
 // The API answers with JSON; the gate, which stands before it, with a sentence.
 function messageOf(said) {
   try { return JSON.parse(said).error.message; } catch { return null; }
 }
 
 async function post(name, body) {
-  const answer = await fetch(api(name), { method: "POST", body });
+  const answer = await fetch(api(name), { method: "POST", body }).catch(() => {
+    throw new Error("the service does not answer: check the network, reload the page, and see what was done");
+  });
   if (answer.ok) return answer.json();
   const said = await answer.text();
   throw new Error(messageOf(said) ?? (said.trim().replace(/\.$/, "") || `the service answered ${answer.status}`));
@@ -27,7 +31,7 @@ async function act(button, name, body) {
     if (!document.querySelector("[data-live]")) location.reload();
     return true;
   } catch (problem) {
-    say(`${problem.message[0].toUpperCase()}${problem.message.slice(1)}.`);
+    tell(problem);
     return false;
   } finally {
     button.disabled = false;
@@ -53,11 +57,18 @@ async function showPatient(button) {
     const found = await post("patients", JSON.stringify({ archive, study_instance_uid: study, series_instance_uid: series }));
     const text = document.createElement("strong");
     text.className = "patient";
-    text.textContent = [found.patient_name, found.patient_id, found.birth_date, found.sex, found.accession_number].filter(Boolean).join(" · ") || "The archive names no patient.";
+    // Each value for itself: beside a name that is written from right to left, numbers would change places.
+    const values = [found.patient_name, found.patient_id, found.birth_date, found.sex, found.accession_number].filter(Boolean);
+    text.append(...values.flatMap((value, n) => {
+      const alone = document.createElement("bdi");
+      alone.textContent = value;
+      return n ? [" · ", alone] : [alone];
+    }));
+    if (!values.length) text.textContent = "The archive names no patient.";
     button.replaceWith(text);
   } catch (problem) {
     button.disabled = false;
-    say(`${problem.message}.`);
+    tell(problem);
   }
 }
 
