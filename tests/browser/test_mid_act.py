@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
@@ -52,6 +53,18 @@ def test_a_name_from_right_to_left_leaves_the_numbers_beside_it_in_their_places(
     )
     assert page.locator(".patient").inner_text() == f"{NAME} · {ID} · {BORN} · M"
     assert (len(lefts), lefts) == (4, sorted(lefts))
+
+
+def test_files_that_cannot_be_sent_or_are_too_many_are_told(page: Page, door: FrontDoor, tmp_path: Path) -> None:
+    opened(page, door, "rules")
+    (tmp_path / "a.txt").write_text("no DICOM")
+    page.route("**/rules/files", lambda route: route.abort())
+    page.locator("#files").set_input_files(tmp_path / "a.txt")
+    until(page, "document.getElementById('dropped').innerText.startsWith('These files could not be sent: choose')")
+    page.unroute("**/rules/files")
+    page.locator("#files").set_input_files([{"name": f"{n}", "mimeType": "", "buffer": b"x"} for n in range(1001)])
+    until(page, "document.getElementById('dropped').innerText.startsWith('Only the first 1000 of 1001 files')")
+    assert "1000 files are not DICOM" in page.locator("#dropped").inner_text()
 
 
 def test_the_longest_name_of_a_rule_fits_on_a_phone(page: Page, door: FrontDoor) -> None:

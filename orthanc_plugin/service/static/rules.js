@@ -15,9 +15,25 @@ async function framed(files) {
 async function ask(files) {
   const shown = document.getElementById("dropped");
   shown.textContent = "Reading…";
-  const answer = await fetch(new URL("/enrichment/rules/files", location.origin), { method: "POST", body: await framed(files) });
-  if (answer.ok) shown.innerHTML = await answer.text(); // escaped by the server
-  else shown.textContent = "The service could not read these files.";
+  let answer, said;
+  try { // the browser reads the files only now, and no folder among them
+    answer = await fetch(new URL("/enrichment/rules/files", location.origin), { method: "POST", body: await framed(files) });
+    said = await answer.text();
+  } catch {
+    shown.textContent = "These files could not be sent: choose files and no folders, and check that the service answers.";
+    return;
+  }
+  if (!answer.ok) {
+    shown.textContent = `These files could not be read: ${messageOf(said) ?? (said.trim() || `the service answered ${answer.status}.`)}`;
+    return;
+  }
+  shown.innerHTML = said; // escaped by the server
+  if (files.length > MOST_FILES) {
+    const note = document.createElement("p");
+    note.className = "note";
+    note.textContent = `Only the first ${MOST_FILES} of ${files.length} files were looked at.`;
+    shown.prepend(note);
+  }
 }
 
 const drop = document.getElementById("drop");
