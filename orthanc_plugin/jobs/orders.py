@@ -36,6 +36,10 @@ _PLACING = threading.RLock()
 _ORDER, _PAGE, _STOP = "backfill:", "backfill-page:", "backfill-stop:"
 _PATIENT_GROUP = 0x0010
 _PERSONAL = ("AccessionNumber", "StudyID")
+_OF_SERIES = ("Modality", "SOPInstanceUID", "InstanceNumber", "BodyPartExamined")
+_DAY = r"[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
+_DATES = re.compile(f"{_DAY}(?:-(?:{_DAY})?)?|-{_DAY}")
+"""One day or a range (PS3.5 6.2.5); the last day of a month may be written as the 31st."""
 _NOT_A_KEY = "a query holds keys of studies with their values, for example StudyDate=20200101-20201231"
 
 Item = tuple[str, str]
@@ -300,6 +304,12 @@ def check_query(query: Mapping[str, str]) -> None:
             raise EnrichError(f"{key[:64]!r} is not a DICOM keyword: {_NOT_A_KEY}")
         if tag >> 16 == _PATIENT_GROUP or dictionary_VR(tag) == "PN" or key in _PERSONAL:
             raise EnrichError(f"{key} names a patient, and the job database keeps queries: name the studies in a list")
+        if key in _OF_SERIES or key.startswith("Series"):
+            raise EnrichError(f"{key} is not a key of studies, so no study would be found: try ModalitiesInStudy=CT")
+    if "StudyDate" in query and not _DATES.fullmatch(query["StudyDate"]):
+        raise EnrichError(
+            "StudyDate is not a date or a range of dates, such as 20200131, 20200101-20201231 or 20200101-"
+        )
     if (dates := _dates(query)) is not None:
         first, last = dates
         if first > last:
