@@ -112,6 +112,7 @@ class DicomWebArchive:
     def _refuse_page(self, answer: requests.Response, **_: object) -> None:
         """Tell a page of a proxy or a portal from an archive: it says nothing of any object, and may go away."""
         if answer.ok and not answer.is_redirect and answer.headers.get("Content-Type", "").startswith("text/html"):
+            answer.close()  # nobody else can: requests has not handed it on yet
             raise TransientError(
                 f"archive {self.name} answered a web page: check its Url, and whether a proxy on the way asks to log in"
             )
