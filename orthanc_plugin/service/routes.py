@@ -208,7 +208,5 @@ def _rule(kind: str, place: tuple[str, ...], said: str, shape: type[BaseModel]) 
         return "body: must be a JSON object"
     if kind == "extra_forbidden":
         return f"body: has a field that this route does not know; it knows {', '.join(shape.model_fields)}"
-    if kind == "value_error":
-        return f"{'.'.join(place) or 'body'}: {said.removeprefix('Value error, ')}"
-    rule = "is missing" if kind == "missing" else re.sub(r"^\w+ should ", "must ", said)
+    rule = "is missing" if kind == "missing" else re.sub(r"^\w+ should ", "must ", said).removeprefix("Value error, ")
     return f"{'.'.join(place) or 'body'}: {rule}"
