@@ -323,4 +323,5 @@ def _notes(found: Found) -> tuple[str, ...]:
             "the carina was not seen: trachea without bronchi",
         ),
     )
-    return (*(note for applies, note in checks if applies), *contrast)
+    gas = (f"gas below the {side} lung (stomach, bowel) is not part of it" for side in found.lungs.above_gas)
+    return (*(note for applies, note in checks if applies), *gas, *contrast)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from orthanc_plugin.domain.masks import Mask
+from orthanc_plugin.domain.evenness import pockets
+from orthanc_plugin.domain.masks import Mask, box_of
 from orthanc_plugin.inference.grid import Field, Spacing
 
 _CUBE = np.ones((3, 3, 3), bool)
@@ -25,15 +26,20 @@ _BONE_SHELL_MM, _BONE_SHELL_SHARE = 9.0, 0.65
 _CLOSING_MM = 8.0
 _BETWEEN_SHARE = 0.8
 _VESSELS_HU = 40.0  # measured: lungs of cip_ct64 58, table foam there 27
+_WALL_HU, _LEAST_GAS_ML, _LARGEST_REST_ML = -600.0, 5.0, 20.0  # around a bulla, compressed lung is lighter
 _WHOLE_ML, _WHOLE_HU = 500.0, (-950.0, -600.0)  # a lung that needs no trachea to tell it from bowel gas
 
 
 @dataclass(frozen=True, slots=True)
 class Lungs:
-    """Left and right lung on the coarse grid with their vessels; a mask is empty if its lung is not found."""
+    """Left and right lung on the coarse grid with their vessels; a mask is empty if its lung is not found.
+
+    above_gas: the sides of which gas was split off that lay below the lung, behind a thin wall.
+    """
 
     left: Mask
     right: Mask
+    above_gas: tuple[str, ...] = ()
 
     @property
     def sides(self) -> dict[str, Mask]:
@@ -42,7 +48,8 @@ class Lungs:
 
     def only(self, *sides: str) -> Lungs:
         """Return the same without the lungs of the other sides."""
-        return Lungs(**{name: lung & (name in sides) for name, lung in self.sides.items()})
+        kept = {name: lung & (name in sides) for name, lung in self.sides.items()}
+        return Lungs(**kept, above_gas=tuple(side for side in self.above_gas if side in sides))
 
 
 def _cut_in_two(core: Mask, middle_x: float) -> NDArray[np.int32]:
@@ -193,8 +200,38 @@ def find_lungs(
     main &= parts.centre_x != middle_x
     left = parts.centre_x > middle_x
     lungs = [parts.joined(main & side | side & _belong(hu, parts, main & side)) for side in (left, ~left)]
+    gas = [gas_below(hu, lung, spacing_mm) for lung in lungs]
+    lungs = [lung & ~below for lung, below in zip(lungs, gas, strict=True)]
     left_lung, right_lung = (_closed(lung, spacing_mm) & ~airway for lung in lungs)
-    return Lungs(left_lung & ~lungs[1], right_lung & ~left_lung)
+    above_gas = tuple(side for side, below in zip(("left", "right"), gas, strict=True) if below.any())
+    return Lungs(left_lung & ~lungs[1], right_lung & ~left_lung, above_gas)
+
+
+def gas_below(hu: Field, lung: Mask, spacing_mm: Spacing) -> Mask:
+    """Find gas of stomach or bowel in what was taken for a lung: even, closed by walls, and below lung.
+
+    Bullae and emphysema are as dark and even, but they go on as lung, or lie beside it.
+    """
+    gas = np.zeros(lung.shape, bool)
+    box = box_of(lung)
+    if box is None:
+        return gas
+    inside, voxel_ml = lung[box], float(np.prod(spacing_mm)) / 1000.0
+    for pocket in pockets(hu[box], inside, _WALL_HU):
+        if pocket.is_below and pocket.mask.sum() * voxel_ml >= _LEAST_GAS_ML:
+            rest = inside & ~ndimage.binary_dilation(pocket.mask, _CUBE, iterations=2)
+            nearest = _nearest(np.where(pocket.mask, 1, np.where(rest, 2, 0)).astype(np.int32), inside)
+            gas[box] |= nearest == 1
+    return gas | _parts_beside(gas, lung & ~gas, _LARGEST_REST_ML / voxel_ml)
+
+
+def _parts_beside(gas: Mask, lung: Mask, most_voxels: float) -> Mask:
+    """Find small parts of a lung that were joined to it by gas only."""
+    parts, count = ndimage.label(lung, _CUBE)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    beside = np.bincount(parts[ndimage.binary_dilation(gas, _CUBE, iterations=2)], minlength=count + 1) > 0
+    beside[0] = False
+    return np.asarray((beside & (sizes < most_voxels))[parts])
 
 
 def _between(values: NDArray[np.float64], limits: tuple[float, float]) -> Mask:

@@ -181,3 +181,11 @@ def test_real_bone_holds_little_of_the_contrast_and_stays(hu: int, most: float) 
     made, found = real(f"contrast at {hu} HU in heart, aorta and kidneys")
     assert ml(made, (found.labels == BONE) & made.added) <= most * ml(made, made.added)
     assert dice(found.labels == BONE, made.labels == BONE) >= 0.86
+
+
+@pytest.mark.real_ct
+def test_stomach_behind_one_voxel_of_wall_is_no_real_lung_and_is_noted() -> None:
+    made, found = real("gas of a stomach, 440 mL at -990 HU, behind one voxel of wall")
+    assert ml(made, np.isin(found.labels, (LEFT, RIGHT)) & made.added) <= 5
+    assert dice(found.labels == LEFT, made.labels == LEFT) >= 0.99
+    assert any(note.startswith("gas below the left lung") for note in found.notes)

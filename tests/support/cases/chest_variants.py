@@ -337,6 +337,7 @@ def _contrast(hu: float) -> Callable[[Chest], Chest]:
 VARIANTS: Mapping[str, Callable[[Chest], Chest]] = {
     "stomach, 250 mL of gas at -985 HU, 6 mm below the left lung": _gas(LEFT, 250, 6.0, -985, 8, 0),
     "stomach, 250 mL at -940 HU, 4 mm below the left lung": _gas(LEFT, 250, 4.0, -940, 15, 0),
+    "gas of a stomach, 440 mL at -990 HU, behind one voxel of wall": _gas(LEFT, 440, 0.0, -990, 10, 0),
     "stomach with food, 250 mL at -700 +- 180 HU": _gas(LEFT, 250, 5.0, -700, 180, 4.0),
     "colon above the liver, 120 mL at -930 HU, 5 mm below the right lung": _gas(RIGHT, 120, 5.0, -930, 25, 3.0),
     "colon in both flanks, gas at -950 HU": _colon(-950, 20, 0),
