@@ -20,11 +20,11 @@ Box = tuple[slice, slice, slice]
 
 GAS_HU, GAS_SD_HU, GAS_WINDOW = -960.0, 8.0, 5
 """Gas lies below -960 HU (emphysema below -950); it varies by less than 8 HU over 5 voxels, lung by more."""
-POCKET_HU, POCKET_SD_HU, POCKET_WINDOW, WALL_HU = (-880.0, -940.0), 20.0, 3, -800.0
+POCKET_HU, POCKET_SD_HU, POCKET_WINDOW, WALL_HU = (-880.0, -940.0), 30.0, 3, -800.0
 """Gas behind walls may be less dark and even: what tells it from lung is that nothing as light as air goes on from it.
 It lies below the first limit where it is below lung, and below the second one elsewhere."""
 _OPEN_SHARE = 0.25
-"""Of the surface of a pocket at most a quarter is air; measured 0.01 to 0.15 on gas, 0.37 and more in lung."""
+"""Of the surface of a pocket at most a quarter is air; measured 0.01 to 0.15 on gas, 0.37 and more in even lung."""
 _UNDER_LUNG, _OVER_LUNG = 0.6, 0.1
 """Least and greatest part of a pocket below lung that has lung above and below it; measured 0.9 to 1 and 0.02."""
 BLOOD_SD_HU, BLOOD_SD_SHARE, BLOOD_WINDOW = 20.0, 0.05, 3
@@ -103,7 +103,7 @@ def pockets(hu: Field, inside: Mask, wall_hu: float = WALL_HU) -> Iterator[Pocke
         whole = np.zeros(hu.shape, bool)
         whole[wide] = pocket
         is_below = _is_below(whole, inside)
-        if is_below or np.median(hu[whole]) < min(POCKET_HU):
+        if np.median(hu[whole]) < (max(POCKET_HU) if is_below else min(POCKET_HU)):
             yield Pocket(whole, is_below)
 
 

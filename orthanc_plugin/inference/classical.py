@@ -117,9 +117,11 @@ class ClassicalChestEngine:
     def _find(self, scan: _Scan) -> tuple[Found, tuple[str, ...]]:
         """Find all structures; if a lung is missing, look again as if the body went on beyond the image's edge."""
         found = self._find_within(scan, in_open_air(scan.hu))
+        if _shows_spine_in_front(found, scan.grid.spacing_mm):
+            return found.without_chest(), (_BACK_NOTE,)
         if found.lung_count == 2 and found.airway is not None and found.airway.carina_z is not None:
             return found, _notes(found)
-        if reason := self._wrong_way(scan, found):
+        if reason := self._upside_down(scan, found):
             return found.without_chest(), (reason,)
         if found.lung_count == 2:
             return found, _notes(found)
@@ -134,12 +136,10 @@ class ClassicalChestEngine:
         closed = self._find_within(scan, edge.framed(close_lung=True), edge.valid, spine_x)
         return _with_cut_lungs(found, closed, edge, sides_known=sides_known)
 
-    def _wrong_way(self, scan: _Scan, found: Found) -> str:
-        """Say why a scan does not show a patient the way its header says; empty if it may."""
+    def _upside_down(self, scan: _Scan, found: Found) -> str:
+        """Say that a scan shows its patient upside down; empty if it may be upright."""
         if found.airway is not None and found.airway.carina_z is not None:
             return ""
-        if _shows_spine_in_front(found, scan.grid.spacing_mm):
-            return _BACK_NOTE
         other = self._find_within(scan.reversed(), in_open_air(scan.hu[::-1]))
         forks = other.airway is not None and other.airway.carina_z is not None
         return _UPSIDE_DOWN_NOTE if forks and other.lung_count == 2 else ""

@@ -189,3 +189,11 @@ def test_stomach_behind_one_voxel_of_wall_is_no_real_lung_and_is_noted() -> None
     assert ml(made, np.isin(found.labels, (LEFT, RIGHT)) & made.added) <= 5
     assert dice(found.labels == LEFT, made.labels == LEFT) >= 0.99
     assert any(note.startswith("gas below the left lung") for note in found.notes)
+
+
+@pytest.mark.real_ct
+def test_a_prone_patient_with_the_header_of_a_supine_one_gets_no_lungs_of_the_other_side() -> None:
+    """Everything is found, lungs and carina, but left and right are exchanged."""
+    _, found = real("prone, header says supine")
+    assert not any(key.startswith(("lung", "airway")) for key in keys(found))
+    assert any("front and back of the scan are exchanged" in note for note in found.notes)

@@ -257,6 +257,13 @@ def upside_down(made: Chest) -> Chest:
     )
 
 
+def back_to_front(made: Chest) -> Chest:
+    """Turn the patient on the front, although the header still says that the patient lies on the back."""
+    turned = (np.ascontiguousarray(array[:, ::-1, ::-1]) for array in (made.hu, made.labels, made.added))
+    voxels, labels, added = turned
+    return Chest(replace(made.volume, voxels_hu=voxels), labels, added)
+
+
 def smaller(made: Chest, factor: float) -> Chest:
     """The same patient, smaller along each axis."""
     z, y, x = (mm * factor for mm in made.mm)
@@ -363,4 +370,5 @@ VARIANTS: Mapping[str, Callable[[Chest], Chest]] = {
     "patient of 45 % of the size": lambda made: smaller(made, 0.45),
     "patient of 60 % of the size": lambda made: smaller(made, 0.6),
     "slices upside down": upside_down,
+    "prone, header says supine": back_to_front,
 }
