@@ -34,7 +34,7 @@ BLOOD_HU, METAL_HU = 130.0, 1500.0
 LEAST_GAS_ML = 20.0
 """From this volume on, gas without vessels is no lung."""
 _BLOCK_MM, _MOST = 3.0, 0.5
-_GROWTH_VOXELS = 6  # from the middle of a window to its corners, and once more
+_GROWTH_VOXELS = 4  # from the middle of a window to its corners, and once more
 _CUBE = np.ones((3, 3, 3), bool)
 
 
