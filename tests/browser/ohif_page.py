@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, Request
 
 from tests.browser.chromium import Watch
 from tests.browser.study import Segment, Voxels
@@ -48,6 +48,11 @@ _SEGMENTATION = """([viewportId, id]) => {
 }"""
 
 
+_CANCELLED = "error in event listener of type:  CORNERSTONE_IMAGE_LOAD_FAILED TypeError: handler is not a function"
+"""OHIF 3.13 says so of an image that it gave up itself, as when the view goes on to another slice: it set no handler.
+What the server or the network fails at is told by the request."""
+
+
 @dataclass(frozen=True)
 class Overlay:
     """A segmentation on the images. series: the SEG's. label: its name in the panel."""
@@ -64,6 +69,7 @@ class OhifPage:
     def __init__(self, page: Page) -> None:
         self.page, self.watch = page, Watch(page)
         self.began = time.monotonic()
+        page.on("requestfailed", self._failed)
 
     @property
     def seconds(self) -> float:
@@ -97,7 +103,12 @@ class OhifPage:
         """All that went wrong so far; must be empty."""
         asked = ["a question was asked"] * self.page.locator("[data-cy=yes-hydrate-btn]").count()
         hacked = ["a text of the study ran as code"] if self.page.evaluate("() => window.hacked") else []
-        return [*self.watch.errors, *self.watch.failures, *self.watch.alarms(), *asked, *hacked]
+        errors = [text for text in self.watch.errors if not text.startswith(_CANCELLED)]
+        return [*errors, *self.watch.failures, *self.watch.alarms(), *asked, *hacked]
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":
+            self.watch.failures.append(f"{request.failure} {request.url}")
 
     def _overlay(self, found: list[str]) -> Overlay:
         told = self.page.evaluate(_SEGMENTATION, found)
