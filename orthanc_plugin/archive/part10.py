@@ -40,7 +40,7 @@ LARGEST_INFLATED_BYTES = 2**28
 """A CT slice of 4096 x 4096 pixels takes 2**25 bytes."""
 
 MOST_INFLATED_ELEMENTS = 50_000
-"""Ten times what a header with large private groups has. Zeros unfold to millions, and each costs microseconds."""
+"""No header has so many at its top level. Zeros unfold to millions, and each costs microseconds."""
 
 BROKEN = (
     InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, LookupError, AttributeError,

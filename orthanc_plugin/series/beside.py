@@ -59,5 +59,5 @@ class Aside:
             if place is None or abs(place[1] @ stack.normal) < PARALLEL_COSINE:
                 continue
             if not low <= place[0] @ stack.normal <= high:
-                message = "a picture without CT values lies before the first or behind the last slice, as a slice would"
+                message = "a picture without CT values lies before the first or after the last slice, as a slice would"
                 raise InputError(Refusal.NOT_HU, f"{message}; send the CT reconstruction")

@@ -48,9 +48,17 @@ _SEGMENTATION = """([viewportId, id]) => {
 }"""
 
 
-_CANCELLED = "error in event listener of type:  CORNERSTONE_IMAGE_LOAD_FAILED TypeError: handler is not a function"
-"""OHIF 3.13 says so of an image that it gave up itself, as when the view goes on to another slice: it set no handler.
-What the server or the network fails at is told by the request."""
+_GIVEN_UP = "error in event listener of type:  CORNERSTONE_IMAGE_LOAD_FAILED TypeError: handler is not a function"
+"""OHIF 3.13 sets no handler for an image that fails to load, and logs this. Once it came without a failed request,
+probably for an image that OHIF had given up itself. Then each image must load when it is asked for again."""
+
+_UNLOADABLE = """async () => {
+  const viewports = cornerstone.getRenderingEngines().flatMap((engine) => engine.getViewports());
+  const ids = [...new Set(viewports.flatMap((viewport) => viewport.getImageIds()))];
+  const loads = ids.map((id) => cornerstone.imageLoader.loadAndCacheImage(id));
+  const lost = (await Promise.allSettled(loads)).flatMap(({ status }, n) => (status === "rejected" ? [ids[n]] : []));
+  return ids.length ? lost : ["no image is shown"];
+}"""
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,14 @@ class OhifPage:
         """All that went wrong so far; must be empty."""
         asked = ["a question was asked"] * self.page.locator("[data-cy=yes-hydrate-btn]").count()
         hacked = ["a text of the study ran as code"] if self.page.evaluate("() => window.hacked") else []
-        errors = [text for text in self.watch.errors if not text.startswith(_CANCELLED)]
+        errors = [text for text in self.watch.errors if not text.startswith(_GIVEN_UP)]
+        if len(errors) < len(self.watch.errors):
+            errors += self.unloadable()
         return [*errors, *self.watch.failures, *self.watch.alarms(), *asked, *hacked]
+
+    def unloadable(self) -> list[str]:
+        """Images of what is shown that do not load."""
+        return list(self.page.evaluate(_UNLOADABLE))
 
     def _failed(self, request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":

@@ -131,6 +131,7 @@ def test_a_link_to_a_slice_shows_that_slice(
         ohif.page.wait_for_function(f"uid => {shown}.includes(`/instances/${{uid}}/`)", arg=image, timeout=20_000)
         settle(ohif, picture("ohif-slice"))
         assert ohif.complaints() == []
+        assert ohif.unloadable() == []
 
 
 def test_reports_open_as_text(
